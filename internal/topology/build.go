@@ -1,0 +1,288 @@
+package topology
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Build turns devices into what is to be balanced, and tells what it ignored.
+// It never fails: what is bad is left out, and the rest is served.
+func Build(devices []Device, rules Rules) (Topology, []Problem) {
+	b := builder{rules: rules, services: map[string][]Endpoint{rules.DefaultService: nil}}
+	for _, d := range b.unique(devices) {
+		b.add(d)
+	}
+	t := Topology{Next: b.next}
+	for _, name := range slices.Sorted(maps.Keys(b.services)) {
+		t.Services = append(t.Services, b.service(name, b.services[name]))
+	}
+	return t, b.problems
+}
+
+type builder struct {
+	rules    Rules
+	services map[string][]Endpoint
+	problems []Problem
+	next     time.Time
+}
+
+func (b *builder) complain(d Device, subject, format string, args ...any) {
+	b.problems = append(b.problems, Problem{Device: d.ID, Name: d.Name, Subject: subject, Reason: fmt.Sprintf(format, args...)})
+}
+
+// unique sorts the devices by ID, so that the lower ID wins every tie, and
+// drops those that cannot be told apart.
+func (b *builder) unique(devices []Device) []Device {
+	sorted := slices.SortedStableFunc(slices.Values(devices), func(a, b Device) int { return CompareIDs(a.ID, b.ID) })
+	var kept []Device
+	for i, d := range sorted {
+		switch {
+		case d.ID == "":
+			b.complain(d, d.Name, "device ignored: it has no ID")
+		case i > 0 && sorted[i-1].ID == d.ID:
+			b.complain(d, d.ID, "device ignored: another device in the list has the same ID")
+		default:
+			kept = append(kept, d)
+		}
+	}
+	return kept
+}
+
+// CompareIDs orders device IDs: numbers by value, others by text.
+func CompareIDs(a, b string) int {
+	if isNumber(a) && isNumber(b) {
+		if byLength := cmp.Compare(len(a), len(b)); byLength != 0 {
+			return byLength
+		}
+	}
+	return strings.Compare(a, b)
+}
+
+func isNumber(s string) bool { return s != "" && s[0] != '0' && strings.Trim(s, "0123456789") == "" }
+
+// add puts a device's endpoints into their services.
+func (b *builder) add(d Device) {
+	specs, bad := describe(d)
+	for _, c := range bad {
+		b.complain(d, c.subject, "%s", c.reason)
+	}
+	if len(specs) == 0 && len(bad) > 0 {
+		b.keepLastGood(d)
+		return
+	}
+	if len(specs) == 0 {
+		return
+	}
+	address, ok := b.address(d)
+	if !ok {
+		return
+	}
+	state := b.presence(d)
+	for _, s := range specs {
+		e := Endpoint{
+			Device: d.ID, Name: d.Name, State: state,
+			Weight: value(s.weight, 1), Priority: value(s.priority, 0),
+			Region: value(s.region, ""), Zone: value(s.zone, ""),
+			Address: netip.AddrPortFrom(address, uint16(value(s.port, uint32(b.rules.DefaultPort)))),
+		}
+		if e.Weight == 0 && state == Serving {
+			e.State = Drained
+		}
+		service := value(s.service, b.rules.DefaultService)
+		b.services[service] = append(b.services[service], e)
+	}
+}
+
+func value[T any](p *T, otherwise T) T {
+	if p == nil {
+		return otherwise
+	}
+	return *p
+}
+
+// describe is what a device says of itself: one spec a service. Attributes win
+// over grants, and grants over tags.
+func describe(d Device) ([]spec, []complaint) {
+	tags, bad := parseTags(d.Tags)
+	attributes, badAttributes := parseAttributes(d.Attributes)
+	bad = append(bad, badAttributes...)
+
+	var specs []spec
+	for _, raw := range d.Grants {
+		s, complaints, ok := parseGrant(raw)
+		bad = append(bad, complaints...)
+		if ok {
+			specs = append(specs, attributes.over(s).over(tags))
+		}
+	}
+	one := attributes.over(tags)
+	if len(specs) == 0 && (one.weight != nil || one.service != nil) {
+		specs = append(specs, one)
+	}
+	return specs, bad
+}
+
+// keepLastGood lets a device that only bad metadata would remove serve as it
+// did before: a slip of the pen must not cost a healthy endpoint.
+func (b *builder) keepLastGood(d Device) {
+	kept := b.rules.LastGood[d.ID]
+	if len(kept) == 0 {
+		return
+	}
+	address, ok := b.address(d)
+	if !ok {
+		return
+	}
+	state := b.presence(d)
+	for _, service := range slices.Sorted(maps.Keys(kept)) {
+		b.complain(d, service, "keeps the endpoint it had in this service until its tags or grants are mended")
+		for _, e := range kept[service] {
+			e.Address = netip.AddrPortFrom(address, e.Address.Port())
+			if e.State = state; e.Weight == 0 && state == Serving {
+				e.State = Drained
+			}
+			b.services[service] = append(b.services[service], e)
+		}
+	}
+}
+
+// address is the one of the device's own addresses that Envoys connect to.
+func (b *builder) address(d Device) (netip.Addr, bool) {
+	var v4, v6 []netip.Addr
+	for _, s := range d.Addresses {
+		a, err := netip.ParseAddr(s)
+		a = a.Unmap()
+		switch {
+		case strings.Contains(s, "/"):
+			b.complain(d, s, "address ignored: a subnet route is not an address of the device")
+		case err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast():
+			b.complain(d, s, "address ignored: not the unicast IP address of a device")
+		case a.Is4():
+			v4 = append(v4, a)
+		default:
+			v6 = append(v6, a)
+		}
+	}
+	order := slices.Concat(v4, v6)
+	if b.rules.PreferIPv6 {
+		order = slices.Concat(v6, v4)
+	}
+	if len(order) == 0 {
+		b.complain(d, strings.Join(d.Addresses, ","), "device ignored: it has no usable tailnet address")
+		return netip.Addr{}, false
+	}
+	return order[0], true
+}
+
+// presence judges a device by the clock, and notes when to look again.
+func (b *builder) presence(d Device) State {
+	now := b.rules.Now
+	if !d.Online {
+		if d.OfflineSince == nil || !now.Before(d.OfflineSince.Add(b.rules.OfflineGrace)) {
+			return Offline
+		}
+		b.wake(d.OfflineSince.Add(b.rules.OfflineGrace))
+	}
+	if d.Expires == nil {
+		return Serving
+	}
+	drain := d.Expires.Add(-b.rules.DrainWindow)
+	switch {
+	case !now.Before(*d.Expires):
+		return Expired
+	case !now.Before(drain):
+		b.wake(*d.Expires)
+		return Expiring
+	default:
+		b.wake(drain)
+		return Serving
+	}
+}
+
+func (b *builder) wake(at time.Time) {
+	if b.next.IsZero() || at.Before(b.next) {
+		b.next = at
+	}
+}
+
+// place is where an endpoint stands within its service.
+type place struct {
+	priority     uint32
+	region, zone string
+}
+
+func (p place) compare(o place) int {
+	return cmp.Or(cmp.Compare(p.priority, o.priority), cmp.Compare(p.region, o.region), cmp.Compare(p.zone, o.zone))
+}
+
+// service groups the endpoints of one service by priority and locality.
+func (b *builder) service(name string, endpoints []Endpoint) Service {
+	s := Service{Name: name}
+	groups := make(map[place][]Endpoint)
+	sums := make(map[uint32]uint64)
+	for _, e := range b.distinct(name, endpoints) {
+		if e.State != Serving {
+			s.Idle = append(s.Idle, e)
+			continue
+		}
+		// Envoy refuses a whole assignment whose weights overflow.
+		if sums[e.Priority]+uint64(e.Weight) > math.MaxUint32 {
+			b.complain(Device{ID: e.Device, Name: e.Name}, name, "endpoint ignored: the weights of priority %d add up to more than %d", e.Priority, uint32(math.MaxUint32))
+			continue
+		}
+		sums[e.Priority] += uint64(e.Weight)
+		at := place{e.Priority, e.Region, e.Zone}
+		groups[at] = append(groups[at], e)
+	}
+	s.Localities = localities(groups)
+	return s
+}
+
+// localities lists the groups in order, and closes the gaps between their
+// priorities: Envoy and gRPC refuse an assignment that skips one.
+func localities(groups map[place][]Endpoint) []Locality {
+	var all []Locality
+	var priority uint32
+	places := slices.SortedFunc(maps.Keys(groups), place.compare)
+	for i, at := range places {
+		if i > 0 && places[i-1].priority != at.priority {
+			priority++
+		}
+		l := Locality{Region: at.region, Zone: at.zone, Priority: priority, Endpoints: groups[at]}
+		for _, e := range l.Endpoints {
+			l.Weight += e.Weight
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// distinct drops endpoints whose address is taken: Envoy would count them
+// once, and gRPC refuse them all. A device that is gone holds no address.
+func (b *builder) distinct(service string, endpoints []Endpoint) []Endpoint {
+	// By device first, so that the lowest ID keeps the address; then by weight,
+	// so that of one device's own the lowest counts, as with tags.
+	sorted := slices.SortedStableFunc(slices.Values(endpoints), func(a, b Endpoint) int {
+		return cmp.Or(CompareIDs(a.Device, b.Device), cmp.Compare(a.Weight, b.Weight))
+	})
+	owner := make(map[netip.AddrPort]Endpoint, len(sorted))
+	kept := sorted[:0]
+	for _, e := range sorted {
+		if e.State != Offline && e.State != Expired {
+			if first, taken := owner[e.Address]; taken {
+				b.complain(Device{ID: e.Device, Name: e.Name}, e.Address.String(),
+					"endpoint of service %q ignored: device %s (%s) has this address already", service, first.Device, first.Name)
+				continue
+			}
+			owner[e.Address] = e
+		}
+		kept = append(kept, e)
+	}
+	return kept
+}

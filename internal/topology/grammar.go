@@ -1,0 +1,251 @@
+package topology
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// The keys that a tag, a grant and an attribute share.
+const (
+	keyWeight   = "weight"
+	keyService  = "service"
+	keyRegion   = "region"
+	keyZone     = "zone"
+	keyPort     = "port"
+	keyPriority = "priority"
+)
+
+// spec is what one device says of one service. Pointers, because what was not
+// said is filled in from the next source.
+type spec struct {
+	weight, port, priority *uint32
+	service, region, zone  *string
+}
+
+// field is one row of the grammar: how the value of a key is read into a spec.
+type field struct {
+	// number says that a grant writes it as a JSON number.
+	number bool
+	// set reads the value and stores it. lower is true where the value stored
+	// before counts, because it is lower.
+	set func(*spec, string) (lower bool, err error)
+}
+
+// fields is the whole grammar. To add a tag, add a row.
+func fields() map[string]field {
+	return map[string]field{
+		keyWeight:   number(0, 1000, func(s *spec) **uint32 { return &s.weight }),
+		keyPort:     number(1, 65535, func(s *spec) **uint32 { return &s.port }),
+		keyPriority: number(0, 128, func(s *spec) **uint32 { return &s.priority }), // Envoy's own bound
+		keyService:  name(func(s *spec) **string { return &s.service }),
+		keyRegion:   name(func(s *spec) **string { return &s.region }),
+		keyZone:     name(func(s *spec) **string { return &s.zone }),
+	}
+}
+
+// number makes the row of a key whose value is a number from low to high.
+func number(low, high uint32, at func(*spec) **uint32) field {
+	return field{number: true, set: func(s *spec, value string) (bool, error) {
+		n, err := parseNumber(value, low, high)
+		if err != nil {
+			return false, err
+		}
+		return keepLower(at(s), n), nil
+	}}
+}
+
+// name makes the row of a key whose value is a name.
+func name(at func(*spec) **string) field {
+	return field{set: func(s *spec, value string) (bool, error) {
+		n, err := parseName(value)
+		if err != nil {
+			return false, err
+		}
+		return keepLower(at(s), n), nil
+	}}
+}
+
+// keepLower stores v unless a lower value is there, and tells whether one is.
+func keepLower[T uint32 | string](at **T, v T) bool {
+	if *at != nil && **at <= v {
+		return true
+	}
+	*at = &v
+	return false
+}
+
+// parseNumber reads plain decimal digits: no sign, point, exponent or space.
+func parseNumber(s string, low, high uint32) (uint32, error) {
+	plain := s != "" && strings.Trim(s, "0123456789") == ""
+	n, err := strconv.ParseUint(s, 10, 32)
+	if !plain || err != nil || n < uint64(low) || n > uint64(high) {
+		return 0, fmt.Errorf("must be a whole number from %d to %d in plain digits", low, high)
+	}
+	return uint32(n), nil
+}
+
+// parseName reads the name of a service, region or zone. Case is folded:
+// Tailscale allows both in a tag, and Envoy takes no two domains that differ
+// in case only.
+func parseName(s string) (string, error) {
+	const allowed = "abcdefghijklmnopqrstuvwxyz0123456789-"
+	s = strings.ToLower(s)
+	if s == "" || len(s) > 63 || strings.Trim(s, allowed) != "" || strings.Trim(s, "-") != s {
+		return "", fmt.Errorf("must be 1 to 63 letters, digits and inner dashes")
+	}
+	return s, nil
+}
+
+// ValidName tells whether s can be the name of a service, region or zone.
+func ValidName(s string) error {
+	_, err := parseName(s)
+	return err
+}
+
+// complaint is a problem before it is known whose it is.
+type complaint struct{ subject, reason string }
+
+// parseTags reads a device's tags. Tags of other purposes are passed over.
+func parseTags(tags []string) (spec, []complaint) {
+	var s spec
+	var bad []complaint
+	rows, first := fields(), make(map[string]string)
+	// Sorted, so that the same tags in another order mean the same.
+	for _, tag := range slices.Sorted(slices.Values(tags)) {
+		rest, ok := cutPrefixFold(tag, "tag:")
+		if !ok {
+			continue
+		}
+		key, value, ok := strings.Cut(rest, "-")
+		key = strings.ToLower(key)
+		row, ours := rows[key]
+		if !ok || !ours {
+			continue
+		}
+		lower, err := row.set(&s, value)
+		if err != nil {
+			bad = append(bad, complaint{tag, fmt.Sprintf("ignored: the value of tag:%s-… %v", key, err)})
+			continue
+		}
+		if other, twice := first[key]; twice && other != tag {
+			counts, loses := tag, other
+			if lower {
+				counts, loses = other, tag
+			}
+			bad = append(bad, complaint{loses, fmt.Sprintf("ignored: %s is there too and the lowest counts; remove one", counts)})
+			first[key] = counts
+			continue
+		}
+		first[key] = tag
+	}
+	return s, bad
+}
+
+func cutPrefixFold(s, prefix string) (string, bool) {
+	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
+		return "", false
+	}
+	return s[len(prefix):], true
+}
+
+// parseGrant reads one value of the endpoint capability. A grant with a bad
+// value is ignored whole; an unknown key is reported and passed over, so that
+// an older control plane can live with a newer policy.
+func parseGrant(raw json.RawMessage) (spec, []complaint, bool) {
+	subject := compact(raw)
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &object); err != nil || object == nil {
+		return spec{}, []complaint{{subject, "ignored: a grant must be a JSON object such as {\"service\":\"hello\",\"weight\":2}"}}, false
+	}
+	var s spec
+	var bad []complaint
+	rows := fields()
+	for _, key := range slices.Sorted(maps.Keys(object)) {
+		row, ours := rows[key]
+		if !ours {
+			bad = append(bad, complaint{subject, fmt.Sprintf("unknown key %q passed over: the keys are port, priority, region, service, weight, zone", key)})
+			continue
+		}
+		value, err := scalar(object[key], row.number)
+		if err == nil {
+			_, err = row.set(&s, value)
+		}
+		if err != nil {
+			return spec{}, append(bad, complaint{subject, fmt.Sprintf("grant ignored: %s %v", key, err)}), false
+		}
+	}
+	return s, bad, true
+}
+
+// scalar is a JSON number's text, or a JSON string's value.
+func scalar(raw json.RawMessage, number bool) (string, error) {
+	if number {
+		if raw[0] == '"' {
+			return "", fmt.Errorf("must be a JSON number, not a string")
+		}
+		return string(raw), nil
+	}
+	var s string
+	if raw[0] != '"' {
+		return "", fmt.Errorf("must be a JSON string")
+	}
+	if err := json.Unmarshal(raw, &s); err != nil {
+		return "", fmt.Errorf("must be a JSON string: %w", err)
+	}
+	return s, nil
+}
+
+// compact is raw on one line and no longer than a log line should be.
+func compact(raw json.RawMessage) string {
+	const most = 200
+	var b bytes.Buffer
+	if json.Compact(&b, raw) != nil {
+		b.Reset()
+		b.WriteString(strings.ToValidUTF8(string(raw), "?"))
+	}
+	if b.Len() > most {
+		return strings.ToValidUTF8(b.String()[:most], "") + "…"
+	}
+	return b.String()
+}
+
+// parseAttributes reads posture attributes, which have the tags' grammar.
+func parseAttributes(attributes map[string]string) (spec, []complaint) {
+	var s spec
+	var bad []complaint
+	rows := fields()
+	for _, key := range slices.Sorted(maps.Keys(attributes)) {
+		subject := AttributePrefix + key + "=" + attributes[key]
+		row, ours := rows[strings.ToLower(key)]
+		if !ours {
+			bad = append(bad, complaint{subject, "ignored: the attributes are port, priority, region, service, weight, zone"})
+			continue
+		}
+		if _, err := row.set(&s, attributes[key]); err != nil {
+			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %s %v", key, err)})
+		}
+	}
+	return s, bad
+}
+
+// over fills what s leaves open from below.
+func (s spec) over(below spec) spec {
+	fill(&s.weight, below.weight)
+	fill(&s.port, below.port)
+	fill(&s.priority, below.priority)
+	fill(&s.service, below.service)
+	fill(&s.region, below.region)
+	fill(&s.zone, below.zone)
+	return s
+}
+
+func fill[T any](at **T, below *T) {
+	if *at == nil {
+		*at = below
+	}
+}

@@ -1,0 +1,137 @@
+package topology
+
+import (
+	"net/netip"
+	"time"
+)
+
+// Topology is what is balanced: services in the order of their names.
+type Topology struct {
+	Services []Service `json:"services"`
+	// Next is when time alone changes the topology (a grace that ends, a key
+	// that expires); zero if it never does.
+	Next time.Time `json:"-"`
+}
+
+// Service is what is balanced; one Envoy cluster.
+type Service struct {
+	Name string `json:"name"`
+	// Localities hold the serving endpoints, by priority, region and zone.
+	// Their priorities start at 0 and have no gaps.
+	Localities []Locality `json:"localities"`
+	// Idle are endpoints that are known but given no new requests. They are
+	// not published: a listed endpoint of no use would pull down the weight of
+	// its whole locality (Envoy scales it by the share of eligible hosts).
+	Idle []Endpoint `json:"idle,omitempty"`
+}
+
+// Locality is a region and zone within one priority of a service.
+type Locality struct {
+	Region   string `json:"region,omitempty"`
+	Zone     string `json:"zone,omitempty"`
+	Priority uint32 `json:"priority"`
+	// Weight is the sum of the endpoints' weights, so that a weight means the
+	// same in every region.
+	Weight    uint32     `json:"weight"`
+	Endpoints []Endpoint `json:"endpoints"`
+}
+
+// Endpoint is one device's address and port in one service.
+type Endpoint struct {
+	// Device is the ID and Name the name of the endpoint's device.
+	Device  string         `json:"device"`
+	Name    string         `json:"name"`
+	Address netip.AddrPort `json:"address"`
+	// Weight is 1 to 1,000, or 0 for a drained endpoint.
+	Weight uint32 `json:"weight"`
+	Region string `json:"region,omitempty"`
+	Zone   string `json:"zone,omitempty"`
+	// Priority is as the tag or grant says it, before gaps are closed.
+	Priority uint32 `json:"priority"`
+	State    State  `json:"state"`
+}
+
+// State says whether an endpoint gets new requests, and why not.
+type State string
+
+// The states of an endpoint. Only Serving is published.
+const (
+	Serving  State = "serving"
+	Drained  State = "drained"  // weight 0
+	Expiring State = "expiring" // the node key expires within the drain window
+	Expired  State = "expired"  // the node key has expired
+	Offline  State = "offline"  // for longer than the grace
+)
+
+// Rules are what [Build] needs to know besides the devices.
+type Rules struct {
+	// DefaultService and DefaultPort hold for a device that names none. The
+	// default service exists even without endpoints.
+	DefaultService string
+	DefaultPort    uint16
+	// PreferIPv6 takes a device's IPv6 address where it has both.
+	PreferIPv6 bool
+	// Now is the time to judge offline devices and expiring keys by.
+	Now time.Time
+	// OfflineGrace is how long a device that went offline still serves.
+	OfflineGrace time.Duration
+	// DrainWindow is how long before its key expires a device is drained.
+	DrainWindow time.Duration
+	// LastGood are the endpoints that were published last, by device ID. A
+	// device that bad tags or grants alone would put out of every service
+	// keeps them until it is mended. It may be nil.
+	LastGood map[string]ServiceEndpoints
+}
+
+// ServiceEndpoints are the endpoints of one device, by service.
+type ServiceEndpoints map[string][]Endpoint
+
+// ByDevice groups the endpoints by device, for [Rules.LastGood].
+func (t Topology) ByDevice() map[string]ServiceEndpoints {
+	all := make(map[string]ServiceEndpoints)
+	for service, e := range t.endpoints {
+		if all[e.Device] == nil {
+			all[e.Device] = make(ServiceEndpoints)
+		}
+		all[e.Device][service] = append(all[e.Device][service], e)
+	}
+	return all
+}
+
+// Serving are the IDs of the devices that get requests.
+func (t Topology) Serving() map[string]bool {
+	serving := make(map[string]bool)
+	for _, e := range t.endpoints {
+		if e.State == Serving {
+			serving[e.Device] = true
+		}
+	}
+	return serving
+}
+
+// Addresses are the addresses of all devices in the topology, idle ones too.
+func (t Topology) Addresses() map[netip.Addr]bool {
+	addresses := make(map[netip.Addr]bool)
+	for _, e := range t.endpoints {
+		addresses[e.Address.Addr()] = true
+	}
+	return addresses
+}
+
+// endpoints yields every endpoint, idle ones too, with its service's name.
+func (t Topology) endpoints(yield func(string, Endpoint) bool) {
+	for _, s := range t.Services {
+		for _, l := range s.Localities {
+			for _, e := range l.Endpoints {
+				if !yield(s.Name, e) {
+					return
+				}
+			}
+		}
+		for _, e := range s.Idle {
+			if !yield(s.Name, e) {
+				return
+			}
+		}
+	}
+}
