@@ -1,0 +1,155 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+func get(t *testing.T, url string) (int, string) {
+	t.Helper()
+	resp, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp.StatusCode, strings.TrimSuffix(string(body), "\n")
+}
+
+func TestHandler(t *testing.T) {
+	srv := httptest.NewServer(newHandler("west-1", "west", slog.New(slog.DiscardHandler)))
+	defer srv.Close()
+
+	for i, step := range []struct {
+		path string
+		code int
+		body string
+	}{
+		{"/", 200, "Hello from west-1! in west"},
+		{"/healthz", 200, "healthy"},
+		{"/unhealthy", 200, "[west-1] Set to unhealthy"},
+		{"/healthz", 503, "unhealthy"},
+		{"/", 200, "Hello from west-1! in west"}, // only /healthz tells health
+		{"/healthy", 200, "[west-1] Set to healthy"},
+		{"/healthz", 200, "healthy"},
+		{"/nowhere", 404, "404 page not found"},
+	} {
+		code, body := get(t, srv.URL+step.path)
+		if code != step.code || body != step.body {
+			t.Errorf("step %d: GET %s = %d %q, want %d %q", i, step.path, code, body, step.code, step.body)
+		}
+	}
+}
+
+func TestHandlerWithoutRegionKeepsItsShape(t *testing.T) {
+	srv := httptest.NewServer(newHandler("west-1", "", slog.New(slog.DiscardHandler)))
+	defer srv.Close()
+	if _, body := get(t, srv.URL); body != "Hello from west-1! in unknown" {
+		t.Errorf("GET / = %q", body)
+	}
+}
+
+func env(kv map[string]string) func(string) string {
+	return func(k string) string { return kv[k] }
+}
+
+func freeAddr(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// startLine signals when the server has said that it starts.
+type startLine struct {
+	started chan struct{}
+	bytes.Buffer
+}
+
+func (s *startLine) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), "Server starting on ") {
+		close(s.started)
+	}
+	return s.Buffer.Write(p)
+}
+
+func TestServeSaysHelloAndStopsWhenTold(t *testing.T) {
+	addr := freeAddr(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	out := &startLine{started: make(chan struct{})}
+	done := make(chan error, 1)
+	go func() {
+		done <- run(ctx, nil, env(map[string]string{"ADDR": addr, "REGION": "east"}), out)
+	}()
+	<-out.started
+
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, body := get(t, "http://"+addr); body != "Hello from "+host+"! in east" {
+		t.Errorf("GET / = %q", body)
+	}
+	if err := run(t.Context(), []string{"healthcheck", "http://" + addr + "/healthz"}, env(nil), io.Discard); err != nil {
+		t.Error(err)
+	}
+	http.DefaultClient.CloseIdleConnections()
+	cancel()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(drainTimeout):
+		t.Error("the server did not stop")
+	}
+	if want := "Server starting on " + addr + ", host = " + host; !strings.Contains(out.String(), want) {
+		t.Errorf("log lacks %q:\n%s", want, out.String())
+	}
+}
+
+func TestAPortThatIsTakenSaysWhatToDo(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	err = run(t.Context(), nil, env(map[string]string{"ADDR": taken.Addr().String()}), io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "set ADDR to another") {
+		t.Errorf("error = %v", err)
+	}
+}
+
+func TestHealthcheckFailsOn503AndOnNothing(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer srv.Close()
+	if err := run(t.Context(), []string{"healthcheck", srv.URL}, env(nil), io.Discard); err == nil {
+		t.Error("a 503 passed the health check")
+	}
+	if err := run(t.Context(), []string{"healthcheck", "http://" + freeAddr(t)}, env(nil), io.Discard); err == nil {
+		t.Error("nobody listening passed the health check")
+	}
+}
+
+func TestUnknownArguments(t *testing.T) {
+	if err := run(t.Context(), []string{"sreve"}, env(nil), io.Discard); err == nil || !strings.Contains(err.Error(), "usage:") {
+		t.Errorf("error = %v", err)
+	}
+}
