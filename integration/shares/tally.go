@@ -93,9 +93,9 @@ func Parse(output string) (Tally, error) {
 }
 
 // checkPercentages holds each printed percentage against its count: they are
-// parts of all requests.
+// parts of all answers.
 func checkPercentages(lines []string, tally Tally) error {
-	total := float64(tally.Answered() + tally.Failed)
+	total := float64(tally.Answered())
 	for _, line := range lines {
 		m := shareLine.FindStringSubmatch(line)
 		if want := fmt.Sprintf("%.1f", 100*float64(tally.Counts[m[1]])/total); m[2] != want {
