@@ -1,0 +1,170 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/proto"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// Config is what a [Server] needs. The zero value of each field works.
+type Config struct {
+	// DefaultService takes the requests that no other service claims.
+	DefaultService string
+	// Identify asks the tailnet whose address a peer has. Nil accepts every
+	// peer: for a server that listens on no tailnet.
+	Identify IdentifyFunc
+	// AllowTags are tags whose bearers may connect though they are no device
+	// of the topology.
+	AllowTags []string
+	// Log gets connections, rejections and updates.
+	Log *slog.Logger
+}
+
+// Server publishes a topology to Envoys over ADS, delta and state-of-the-world.
+type Server struct {
+	config  Config
+	log     *slog.Logger
+	caches  map[string]*cache.LinearCache // by type URL
+	access  *access
+	streams *streams
+	prefix  string // of state-of-the-world versions
+
+	mu        sync.Mutex
+	published *resources // nil before the first Set
+}
+
+// NewServer makes a server without resources. It refuses streams until the
+// first [Server.Set]: an Envoy that reconnects must not be told that all it
+// knows is gone.
+func NewServer(config Config) *Server {
+	s := &Server{config: config, log: config.Log, caches: make(map[string]*cache.LinearCache)}
+	if s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	s.access = newAccess(config.Identify, config.AllowTags)
+	s.streams = newStreams(s.log)
+	// State-of-the-world versions are counters. The prefix keeps those of
+	// another process apart; delta versions are content hashes and need none.
+	s.prefix = fmt.Sprintf("%x-", time.Now().UnixNano())
+	for _, row := range resourceTypes() {
+		s.caches[row.URL] = cache.NewLinearCache(row.URL, cache.WithVersionPrefix(s.prefix))
+	}
+	return s
+}
+
+// Serve accepts Envoys on l until ctx ends. It closes l.
+func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	mux := &cache.MuxCache{
+		Classify:      func(r *cache.Request) string { return r.GetTypeUrl() },
+		ClassifyDelta: func(r *cache.DeltaRequest) string { return r.GetTypeUrl() },
+		Caches:        make(map[string]cache.Cache),
+	}
+	for url, c := range s.caches {
+		mux.Caches[url] = quiet{LinearCache: c, prefix: s.prefix}
+	}
+	server := grpc.NewServer(
+		// Envoys that vanish without a word are noticed within 40 s, and those
+		// that probe us more often than gRPC allows by default are let.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		grpc.StreamInterceptor(s.admit),
+	)
+	discovery.RegisterAggregatedDiscoveryServiceServer(server, serverv3.NewServer(ctx, mux, s.streams.callbacks()))
+	stop := context.AfterFunc(ctx, server.Stop)
+	defer stop()
+	if err := server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+		return fmt.Errorf("serve xDS on %s: %w", l.Addr(), err)
+	}
+	return nil
+}
+
+// Set publishes a topology. Every resource is built and validated before any
+// is published; on an error the last good ones stay.
+func (s *Server) Set(t topology.Topology, p Policy) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next, err := build(t, p, s.config.DefaultService, s.published)
+	if err != nil {
+		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
+	}
+	s.access.allow(t.Addresses())
+	changes, err := s.publish(next)
+	if err != nil {
+		return err
+	}
+	s.published = next
+	s.access.open()
+	if changes > 0 {
+		s.log.Info("published", "services", len(t.Services), "devices", len(t.Serving()), "resources_changed", changes)
+	}
+	return nil
+}
+
+// publish puts the difference into the caches: first what is new or changed,
+// then removals in reverse, so that no Envoy is told of a route to a cluster
+// that it does not have.
+func (s *Server) publish(next *resources) (changes int, err error) {
+	rows := resourceTypes()
+	for _, row := range rows {
+		changed := next.changedSince(s.published, row.URL)
+		if len(changed) == 0 {
+			continue
+		}
+		changes += len(changed)
+		if err := s.caches[row.URL].UpdateResources(changed, nil); err != nil {
+			return changes, fmt.Errorf("publish %s: %w", row.Name, err)
+		}
+	}
+	for i := len(rows) - 1; i >= 0; i-- {
+		removed := next.removedSince(s.published, rows[i].URL)
+		if len(removed) == 0 {
+			continue
+		}
+		changes += len(removed)
+		if err := s.caches[rows[i].URL].UpdateResources(nil, removed); err != nil {
+			return changes, fmt.Errorf("withdraw %s: %w", rows[i].Name, err)
+		}
+	}
+	return changes, nil
+}
+
+// Streams lists the Envoys that are connected.
+func (s *Server) Streams() []Stream { return s.streams.list() }
+
+// Counts are what happened since the server started, by type and result.
+func (s *Server) Counts() []Count { return s.streams.counted() }
+
+// quiet answers a rejected state-of-the-world response only once there is
+// something new. [cache.LinearCache] answers a request without a version at
+// once, and the rejection of a first response has none: the same resource
+// would be sent and rejected as fast as the network goes.
+type quiet struct {
+	*cache.LinearCache
+	prefix string
+}
+
+// CreateWatch implements [cache.Cache].
+func (q quiet) CreateWatch(r *cache.Request, sub cache.Subscription, to chan cache.Response) (func(), error) {
+	if r.GetErrorDetail() != nil && len(sub.ReturnedResources()) > 0 {
+		// A version of ours makes the cache compare, and wait if all is known.
+		r = proto.CloneOf(r)
+		r.VersionInfo = q.prefix
+	}
+	return q.LinearCache.CreateWatch(r, sub, to)
+}

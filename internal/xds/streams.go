@@ -1,0 +1,176 @@
+package xds
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/status"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
+)
+
+// Stream is one connected Envoy, as /status shows it.
+type Stream struct {
+	// Device is who the tailnet says it is; Node is what it says of itself.
+	Device  string         `json:"device"`
+	Address netip.AddrPort `json:"address"`
+	Node    string         `json:"node"`
+	Delta   bool           `json:"delta"`
+	Since   time.Time      `json:"since"`
+	// Types are what it was sent and said of it, by the type's short name.
+	Types map[string]TypeState `json:"types"`
+}
+
+// TypeState is how far an Envoy is with one type of resources.
+type TypeState struct {
+	// Pending is true between a response and its ACK or NACK.
+	Pending bool `json:"pending"`
+	// Rejected holds Envoy's own words for as long as its last answer is a NACK.
+	Rejected string `json:"rejected,omitempty"`
+}
+
+// Count is how often something happened. Result is "sent", "ack" or "nack" of
+// a type, or "refused" for a stream.
+type Count struct {
+	Type, Result string
+	N            uint64
+}
+
+// streamKey tells streams apart: each protocol numbers its own.
+type streamKey struct {
+	delta bool
+	id    int64
+}
+
+// streams keeps account of the connected Envoys.
+type streams struct {
+	log *slog.Logger
+
+	mu     sync.Mutex
+	open   map[streamKey]*Stream
+	counts map[Count]uint64 // keyed with N 0
+}
+
+func newStreams(log *slog.Logger) *streams {
+	return &streams{log: log, open: make(map[streamKey]*Stream), counts: make(map[Count]uint64)}
+}
+
+func (s *streams) callbacks() serverv3.Callbacks {
+	return serverv3.CallbackFuncs{
+		StreamOpenFunc:        func(ctx context.Context, id int64, _ string) error { return s.opened(ctx, streamKey{false, id}) },
+		DeltaStreamOpenFunc:   func(ctx context.Context, id int64, _ string) error { return s.opened(ctx, streamKey{true, id}) },
+		StreamClosedFunc:      func(id int64, _ *core.Node) { s.closed(streamKey{false, id}) },
+		DeltaStreamClosedFunc: func(id int64, _ *core.Node) { s.closed(streamKey{true, id}) },
+		StreamRequestFunc: func(id int64, r *discovery.DiscoveryRequest) error {
+			s.answered(streamKey{false, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+			return nil
+		},
+		StreamDeltaRequestFunc: func(id int64, r *discovery.DeltaDiscoveryRequest) error {
+			s.answered(streamKey{true, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+			return nil
+		},
+		StreamResponseFunc: func(_ context.Context, id int64, r *discovery.DiscoveryRequest, _ *discovery.DiscoveryResponse) {
+			s.sent(streamKey{false, id}, r.GetTypeUrl())
+		},
+		StreamDeltaResponseFunc: func(id int64, r *discovery.DeltaDiscoveryRequest, _ *discovery.DeltaDiscoveryResponse) {
+			s.sent(streamKey{true, id}, r.GetTypeUrl())
+		},
+	}
+}
+
+func (s *streams) opened(ctx context.Context, key streamKey) error {
+	who, _ := ctx.Value(identityKey{}).(peerInfo)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.open[key] = &Stream{Device: who.Name, Address: who.address, Delta: key.delta, Since: time.Now(), Types: make(map[string]TypeState)}
+	s.log.Info("stream opened", "device", who.Name, "peer", who.address.String())
+	return nil
+}
+
+func (s *streams) closed(key streamKey) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if stream, ok := s.open[key]; ok {
+		s.log.Info("stream closed", "device", stream.Device, "node", stream.Node)
+		delete(s.open, key)
+	}
+}
+
+func (s *streams) sent(key streamKey, url string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	name := typeName(url)
+	s.counts[Count{Type: name, Result: "sent"}]++
+	if stream, ok := s.open[key]; ok {
+		state := stream.Types[name]
+		state.Pending = true
+		stream.Types[name] = state
+	}
+}
+
+// answered notes an ACK or a NACK. A request without a nonce answers nothing.
+func (s *streams) answered(key streamKey, node *core.Node, url, nonce string, rejected *status.Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stream, ok := s.open[key]
+	if !ok {
+		return
+	}
+	if id := node.GetId(); id != "" {
+		stream.Node = id
+	}
+	if nonce == "" {
+		return
+	}
+	name := typeName(url)
+	state := TypeState{}
+	result := "ack"
+	if rejected != nil {
+		result = "nack"
+		state.Rejected = rejected.GetMessage()
+		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", stream.Device, "node", stream.Node, "type", name, "reason", rejected.GetMessage())
+	}
+	stream.Types[name] = state
+	s.counts[Count{Type: name, Result: result}]++
+}
+
+func (s *streams) count(typ, result string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.counts[Count{Type: typ, Result: result}]++
+}
+
+func (s *streams) list() []Stream {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Stream, 0, len(s.open))
+	for _, stream := range s.open {
+		copied := *stream
+		copied.Types = maps.Clone(stream.Types)
+		all = append(all, copied)
+	}
+	slices.SortFunc(all, func(a, b Stream) int {
+		return cmp.Or(cmp.Compare(a.Device, b.Device), cmp.Compare(a.Node, b.Node), a.Since.Compare(b.Since))
+	})
+	return all
+}
+
+func (s *streams) counted() []Count {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Count, 0, len(s.counts))
+	for c, n := range s.counts {
+		c.N = n
+		all = append(all, c)
+	}
+	slices.SortFunc(all, func(a, b Count) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Result, b.Result)) })
+	return all
+}
