@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
 # Builds the programs that a Kubernetes node is made of, each from its own small module in build/, into
-# the cache folder, and prints the folder that holds them all. A folder is named by the hash of what it was
-# built from and of this script, so a second run builds nothing and an upgrade never meets an old binary.
+# the cache folder, and prints the folder that holds them all. A folder is named by the hash of all that decides
+# its content, so a second run builds nothing and an upgrade never meets an old binary.
+#
+#   build.sh           builds all, prints one folder with every program
+#   build.sh MODULE…   builds these, prints a folder for each
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib.sh
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
@@ -18,25 +21,36 @@ version_flags() {
 	done
 }
 
-# compile MODULE OUTPUT: builds what the module names as its tools, or the module's own main.
-compile() {
-	local module=$1 output=$2 flags='-s -w' what=tool
-	case $module in
-	kubernetes) flags+=" $(version_flags)" ;;
-	coredns | pause) what=. ;;
+# arguments MODULE: how it is built, and what: the module's tools, or its own main.
+arguments() {
+	case $1 in
+	kubernetes) echo "-ldflags=-s -w $(version_flags)" tool ;;
+	coredns | pause) echo "-ldflags=-s -w" . ;;
+	*) echo "-ldflags=-s -w" tool ;;
 	esac
+}
+
+compile() {
+	local module=$1 output=$2 args
+	args=$(arguments "$module")
 	(
 		cd "$k8s_here/build/$module"
 		CGO_ENABLED=0 GOFLAGS=-buildvcs=false nice -n "${K8S_BUILD_NICE:-0}" \
-			go build -trimpath -ldflags "$flags" -o "$output/" "$what"
+			go build -trimpath "${args% *}" -o "$output/" "${args##* }"
 	)
+	# A program is named after its package's folder, which is not what everybody calls this one.
+	if [[ $module == etcd ]]; then
+		mv "$output/server" "$output/etcd"
+	fi
 }
 
-# module_key MODULE: everything that decides the binaries' content.
 module_key() {
 	local folder=$k8s_here/build/$1
-	{ find "$folder" -type f | LC_ALL=C sort | xargs cat; cat "${BASH_SOURCE[0]}"; go env GOVERSION GOARCH; } |
-		sha256sum | cut -c1-16
+	{
+		find "$folder" -type f | LC_ALL=C sort | xargs cat
+		arguments "$1"
+		go env GOVERSION GOARCH
+	} | sha256sum | cut -c1-16
 }
 
 build() {
@@ -66,7 +80,6 @@ gather() {
 		for folder in "$@"; do
 			ln "$folder"/* "$fresh/" 2>/dev/null || cp "$folder"/* "$fresh/"
 		done
-		mv "$fresh/v3" "$fresh/etcd"
 		mv -T "$fresh" "$all" 2>/dev/null || rm -rf "$fresh"
 	fi
 	echo "$all"

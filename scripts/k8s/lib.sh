@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034
 # Shared by the scripts in this folder: where built things are kept, and how they are named.
 # Source it; it runs nothing.
 

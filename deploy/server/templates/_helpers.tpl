@@ -1,0 +1,36 @@
+{{- define "server.labels" -}}
+app: {{ .Release.Name }}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end }}
+
+{{- define "server.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{/* A digest wins over a tag: it names one content for ever. */}}
+{{- define "server.image" -}}
+{{- if .digest -}}
+{{ .repository }}@{{ .digest }}
+{{- else -}}
+{{ .repository }}:{{ .tag }}
+{{- end -}}
+{{- end }}
+
+{{/*
+What tailscale up is given. The region is a tag like the weight, so that the control plane knows it. headscale refuses
+a device that brings both an auth key and tags of its own: there the key's tags are the device's.
+*/}}
+{{- define "server.tailscaleArgs" -}}
+{{- if .Values.loginServer -}}
+--login-server={{ .Values.loginServer }}
+{{- else if .Values.advertiseTags -}}
+{{ .Values.advertiseTags }}
+{{- if and .Values.serverLocality (not (contains "tag:region-" .Values.advertiseTags)) -}}
+,tag:region-{{ .Values.serverLocality }}
+{{- end -}}
+{{- end -}}
+{{- end }}
