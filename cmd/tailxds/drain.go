@@ -1,0 +1,33 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tailxds/tailxds/internal/drain"
+)
+
+// drainCommand runs beside Envoy and a server, does nothing until it is told to
+// stop, and then lets their clients leave before anything else ends.
+func drainCommand() *cobra.Command {
+	opts := drain.Options{}
+	cmd := &cobra.Command{
+		Use:   "drain",
+		Short: "Wait for SIGTERM, then take Envoy and the server beside it out of the rotation",
+		Long: `Runs as a container beside Envoy and a server. It idles until SIGTERM. Then it tells Envoy to close clients'
+connections with their next answer, makes the server fail its health checks, and ends when --wait is over: by then
+every Envoy of the tailnet has stopped choosing the server, and it can be stopped without a failed request.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			<-cmd.Context().Done()
+			return drain.Run(context.WithoutCancel(cmd.Context()), opts)
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&opts.EnvoyAdmin, "envoy-admin", "http://127.0.0.1:9901", "Envoy's admin page; empty tells no Envoy")
+	flags.StringVar(&opts.UnhealthyURL, "unhealthy-url", "", "asked with GET to make the server fail its health checks")
+	flags.DurationVar(&opts.Wait, "wait", 10*time.Second, "how long clients and Envoys have to notice")
+	return cmd
+}
