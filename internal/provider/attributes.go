@@ -1,0 +1,214 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// Posture attributes cost one request a device, and no list of them exists.
+// So only devices with one of our tags are looked up; each again at the
+// earliest after attributeAge; and after the first list, which is whole, at
+// most attributeBudget of them a list, the longest unread first.
+const (
+	attributeAge    = 15 * time.Second
+	attributeBudget = 64
+	attributeAtOnce = 4
+	// attributeRetry is when to ask again whether the API and the credential
+	// know of attributes at all.
+	attributeRetry = 10 * time.Minute
+)
+
+// attributes reads the custom posture attributes of devices, and remembers
+// them between lists.
+type attributes struct {
+	api    *api
+	known  map[string]reading // by device ID
+	absent time.Time          // when the API last refused; zero if it serves them
+}
+
+// reading is what one device's attributes were when they were last read.
+type reading struct {
+	at     time.Time
+	values map[string]attribute
+}
+
+type attribute struct {
+	value   string
+	expires time.Time // zero means never
+}
+
+func newAttributes(a *api) *attributes { return &attributes{api: a, known: map[string]reading{}} }
+
+// add sets the attributes of the devices that carry one of our tags.
+func (a *attributes) add(ctx context.Context, devices []topology.Device, now time.Time) error {
+	ours := slices.DeleteFunc(ids(devices), func(i int) bool { return !hasOurTag(devices[i].Tags) })
+	a.forget(devices, ours)
+	if len(ours) == 0 || (!a.absent.IsZero() && now.Before(a.absent.Add(attributeRetry))) {
+		return nil
+	}
+	due := a.due(devices, ours, now)
+	if len(due) > 0 && len(a.known) == 0 {
+		// The first look-up tells whether there is anything to read at all.
+		if served, err := a.probe(ctx, due[0], now); err != nil || !served {
+			return err
+		}
+		due = due[1:]
+	}
+	if err := a.read(ctx, due, now); err != nil {
+		return err
+	}
+	for _, i := range ours {
+		devices[i].Attributes = a.known[devices[i].ID].current(now)
+	}
+	return nil
+}
+
+func ids(devices []topology.Device) []int {
+	all := make([]int, len(devices))
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// hasOurTag tells whether a tag of the grammar is among tags.
+func hasOurTag(tags []string) bool {
+	for _, tag := range tags {
+		for _, ours := range []string{"weight-", "service-", "region-", "zone-", "port-", "priority-"} {
+			if p := "tag:" + ours; len(tag) > len(p) && strings.EqualFold(tag[:len(p)], p) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// forget drops the readings of devices that are no longer asked about.
+func (a *attributes) forget(devices []topology.Device, ours []int) {
+	asked := make(map[string]bool, len(ours))
+	for _, i := range ours {
+		asked[devices[i].ID] = true
+	}
+	for id := range a.known {
+		if !asked[id] {
+			delete(a.known, id)
+		}
+	}
+}
+
+// due are the IDs to look up now: all that were never read, then the oldest.
+func (a *attributes) due(devices []topology.Device, ours []int, now time.Time) []string {
+	var fresh, again []string
+	for _, i := range ours {
+		id := devices[i].ID
+		switch r, ok := a.known[id]; {
+		case !ok:
+			fresh = append(fresh, id)
+		case !now.Before(r.at.Add(attributeAge)):
+			again = append(again, id)
+		}
+	}
+	slices.SortStableFunc(again, func(x, y string) int { return a.known[x].at.Compare(a.known[y].at) })
+	return append(fresh, again[:min(len(again), attributeBudget)]...)
+}
+
+// probe reads one device, and takes a refusal for "there are none": an API
+// without attributes (headscale), or a credential without their scope.
+func (a *attributes) probe(ctx context.Context, id string, now time.Time) (bool, error) {
+	r, err := a.one(ctx, id, now)
+	var refused *apiError
+	if errors.As(err, &refused) && (refused.Is(errDenied) || refused.status == http.StatusNotFound) {
+		if a.absent.IsZero() {
+			a.api.log.Info("posture attributes are not used: the API does not serve them, or the credential lacks scope devices:posture_attributes:read",
+				"error", refused.Error())
+		}
+		a.absent = now
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	a.absent = time.Time{}
+	a.known[id] = r
+	return true, nil
+}
+
+func (a *attributes) read(ctx context.Context, due []string, now time.Time) error {
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(attributeAtOnce)
+	for _, id := range due {
+		group.Go(func() error {
+			r, err := a.one(ctx, id, now)
+			var gone *apiError
+			if errors.As(err, &gone) && gone.status == http.StatusNotFound {
+				return nil // removed since the list was made; the next one lacks it
+			}
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			a.known[id] = r
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+func (a *attributes) one(ctx context.Context, id string, now time.Time) (reading, error) {
+	read := reading{at: now, values: map[string]attribute{}}
+	err := a.api.get(ctx, func(r io.Reader) error { return read.decode(r) }, "api/v2/device", id, "attributes")
+	return read, err
+}
+
+func (r *reading) decode(body io.Reader) error {
+	var doc struct {
+		Attributes *map[string]any      `json:"attributes"`
+		Expiries   map[string]timeOrNot `json:"expiries"`
+	}
+	if err := decodeWhole(body, &doc); err != nil {
+		return err
+	}
+	if doc.Attributes == nil {
+		return errors.New(`unknown shape: the answer has no "attributes"`)
+	}
+	for key, value := range *doc.Attributes {
+		name, ours := strings.CutPrefix(key, topology.AttributePrefix)
+		if !ours {
+			continue
+		}
+		attr := attribute{value: fmt.Sprint(value)}
+		if at := doc.Expiries[key].orNever(); at != nil {
+			attr.expires = *at
+		}
+		r.values[name] = attr
+	}
+	return nil
+}
+
+// current are the attributes that have not expired.
+func (r reading) current(now time.Time) map[string]string {
+	var current map[string]string
+	for name, a := range r.values {
+		if !a.expires.IsZero() && !now.Before(a.expires) {
+			continue
+		}
+		if current == nil {
+			current = make(map[string]string, len(r.values))
+		}
+		current[name] = a.value
+	}
+	return current
+}

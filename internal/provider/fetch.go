@@ -1,0 +1,291 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// fetchTimeout bounds one request from its start to the last byte of its
+// answer, so that a server that hangs or drips costs one missed list.
+const fetchTimeout = 30 * time.Second
+
+// errDenied says that the credential was refused. Asking again soon is of no
+// use; a person has to act.
+var errDenied = errors.New("the credential was refused")
+
+// apiError is an answer that is not a list. Its text holds no secret.
+type apiError struct {
+	status int
+	text   string
+	wait   time.Duration // what Retry-After asks for
+}
+
+func (e *apiError) Error() string { return e.text }
+
+// RetryAfter is how long the server asks to be left alone; 0 if it does not.
+func (e *apiError) RetryAfter() time.Duration { return e.wait }
+
+// Is makes a refused credential an errDenied.
+func (e *apiError) Is(target error) bool {
+	return target == errDenied && (e.status == http.StatusUnauthorized || e.status == http.StatusForbidden)
+}
+
+// credential signs requests to an API.
+type credential interface {
+	// sign adds the credential to the request and returns the secrets in use,
+	// so that they can be kept out of errors.
+	sign(ctx context.Context, r *http.Request) (secrets []string, err error)
+	// refused is told that the API did not take it, and returns whether it is
+	// worth trying once more.
+	refused() bool
+}
+
+// bearer is a fixed API key, sent as a bearer token.
+type bearer struct{ key Secret }
+
+func (b bearer) sign(_ context.Context, r *http.Request) ([]string, error) {
+	key, err := b.key.Value()
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Authorization", "Bearer "+key)
+	return []string{key}, nil
+}
+
+func (bearer) refused() bool { return false }
+
+// api reads JSON from one server, and takes nothing for an answer but a whole
+// JSON document of bounded size with status 200.
+type api struct {
+	base *url.URL
+	auth credential
+	http *http.Client
+	max  int64
+	log  *slog.Logger
+}
+
+func newAPI(cfg Config, baseURL string, auth credential) (*api, error) {
+	base, err := parseBase(baseURL)
+	if err != nil {
+		return nil, err
+	}
+	return &api{base: base, auth: auth, http: newHTTPClient(cfg), max: cfg.MaxBytes, log: cfg.Log}, nil
+}
+
+func newHTTPClient(cfg Config) *http.Client {
+	return &http.Client{
+		Transport: cfg.Transport,
+		Timeout:   fetchTimeout,
+		// A redirect is a wrong URL or a login page: following it would send
+		// the credential on, or take a page of HTML for a list.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+func parseBase(raw string) (*url.URL, error) {
+	u, err := url.Parse(raw)
+	switch {
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "":
+		return nil, errors.New("the API URL must look like https://headscale.example.com; set --api-url")
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		return nil, errors.New("the API URL must hold no user, query or fragment; give credentials by --api-token or --client-id")
+	}
+	return u, nil
+}
+
+// get reads the JSON document at path and hands its body to read. A refused
+// credential is renewed and tried once more, if it can be.
+func (a *api) get(ctx context.Context, read func(io.Reader) error, path ...string) error {
+	err := a.try(ctx, read, path)
+	if errors.Is(err, errDenied) && a.auth.refused() {
+		err = a.try(ctx, read, path)
+	}
+	return err
+}
+
+func (a *api) try(ctx context.Context, read func(io.Reader) error, path []string) error {
+	u := a.base.JoinPath(path...)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return fmt.Errorf("make a request: %w", err)
+	}
+	req.Header.Set("Accept", "application/json")
+	req.Header.Set("User-Agent", "tailxds")
+	secrets, err := a.auth.sign(ctx, req)
+	if err != nil {
+		return err
+	}
+	res, err := a.http.Do(req)
+	if err != nil {
+		return transportError(u, err, secrets)
+	}
+	defer res.Body.Close()
+	if err := checkAnswer(res, u, secrets); err != nil {
+		return err
+	}
+	body := &limited{r: res.Body, left: a.max, max: a.max}
+	if err := read(body); err != nil {
+		return bodyError(u, err, body, secrets)
+	}
+	return nil
+}
+
+// transportError says which URL could not be reached. Of the cause only its
+// text is kept, without secrets, but that the caller gave up stays visible.
+func transportError(u *url.URL, err error, secrets []string) error {
+	var inner *url.Error
+	if errors.As(err, &inner) {
+		err = inner.Err
+	}
+	return &readError{
+		text:  fmt.Sprintf("get %s: %s", u.Redacted(), scrub(err.Error(), secrets...)),
+		cause: contextCause(err),
+	}
+}
+
+func bodyError(u *url.URL, err error, body *limited, secrets []string) error {
+	if body.over {
+		err = fmt.Errorf("the answer is larger than %d bytes; nothing of it is used", body.max)
+	} else if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		err = fmt.Errorf("the answer ended early: %w", err)
+	}
+	return &readError{
+		text:  fmt.Sprintf("read %s: %s", u.Redacted(), scrub(err.Error(), secrets...)),
+		cause: contextCause(err),
+	}
+}
+
+// readError is an error whose text is all that may be told of it.
+type readError struct {
+	text  string
+	cause error // only ever an error of package context
+}
+
+func (e *readError) Error() string { return e.text }
+func (e *readError) Unwrap() error { return e.cause }
+
+func contextCause(err error) error {
+	for _, known := range []error{context.Canceled, context.DeadlineExceeded} {
+		if errors.Is(err, known) {
+			return known
+		}
+	}
+	return nil
+}
+
+// checkAnswer refuses every answer but JSON with status 200.
+func checkAnswer(res *http.Response, u *url.URL, secrets []string) error {
+	e := &apiError{status: res.StatusCode}
+	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	where := u.Redacted()
+	switch code := res.StatusCode; {
+	case code == http.StatusOK && isJSON(kind):
+		return nil
+	case code == http.StatusOK:
+		e.text = fmt.Sprintf("get %s: the answer is %q and not JSON; is this the API, or a page before it?", where, kind)
+	case code >= 300 && code < 400:
+		e.text = fmt.Sprintf("get %s: redirected to %s, which is not followed; set --api-url to the API itself",
+			where, redirectTarget(res))
+	case code == http.StatusUnauthorized || code == http.StatusForbidden:
+		e.text = fmt.Sprintf("get %s: %s: the API token or OAuth client is expired, revoked or lacks the scope to list devices%s",
+			where, res.Status, serverWords(res))
+	default:
+		e.text = fmt.Sprintf("get %s: %s%s", where, res.Status, serverWords(res))
+	}
+	if res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusServiceUnavailable {
+		e.wait = retryAfter(res.Header.Get("Retry-After"), time.Now())
+	}
+	e.text = scrub(e.text, secrets...)
+	return e
+}
+
+func isJSON(kind string) bool {
+	return kind == "application/json" || (strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json"))
+}
+
+// redirectTarget is where a redirect leads, without a query that may hold a
+// one-time login token.
+func redirectTarget(res *http.Response) string {
+	u, err := res.Location()
+	if err != nil {
+		return "nowhere"
+	}
+	u.RawQuery, u.Fragment = "", ""
+	return u.Redacted()
+}
+
+// serverWords is what the server says of its error, on one short line.
+func serverWords(res *http.Response) string {
+	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	if !isJSON(kind) {
+		return ""
+	}
+	var words struct{ Message, Detail, Title string }
+	if json.NewDecoder(io.LimitReader(res.Body, 4<<10)).Decode(&words) != nil {
+		return ""
+	}
+	for _, w := range []string{words.Message, words.Detail, words.Title} {
+		if w = strings.Join(strings.Fields(w), " "); w != "" {
+			return ": " + strconv.QuoteToGraphic(cut(w, 200))
+		}
+	}
+	return ""
+}
+
+func cut(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
+}
+
+// longestWait keeps a wrong Retry-After from silencing the control plane.
+const longestWait = time.Hour
+
+// retryAfter reads the header, which holds seconds or a date.
+func retryAfter(header string, now time.Time) time.Duration {
+	var wait time.Duration
+	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
+		wait = time.Duration(seconds) * time.Second
+	} else if at, err := http.ParseTime(header); err == nil {
+		wait = at.Sub(now)
+	}
+	return min(max(wait, 0), longestWait)
+}
+
+// limited reads at most left bytes, and then fails instead of ending, so that
+// a cut answer is never taken for a short one.
+type limited struct {
+	r         io.Reader
+	left, max int64
+	over      bool
+}
+
+func (l *limited) Read(p []byte) (int, error) {
+	if l.left <= 0 {
+		// Only a byte beyond the limit is too many.
+		var one [1]byte
+		n, err := l.r.Read(one[:])
+		if n > 0 {
+			l.over = true
+			return 0, errors.New("answer too large")
+		}
+		return 0, err
+	}
+	if int64(len(p)) > l.left {
+		p = p[:l.left]
+	}
+	n, err := l.r.Read(p)
+	l.left -= int64(n)
+	return n, err
+}

@@ -1,0 +1,223 @@
+package provider
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// filePoll is how often the file is looked at. Looking costs one stat, sees a
+// file replaced by any means (rename, write, a symlink turned as Kubernetes
+// does), and needs no watch that can be lost.
+const filePoll = time.Second
+
+// file lists the devices that a file tells, JSON or YAML.
+type file struct {
+	path string
+	max  int64
+}
+
+func openFile(cfg Config) (Source, error) {
+	if cfg.Devices == "" {
+		return nil, errors.New("needs a file of devices: give it by --devices")
+	}
+	return file{cfg.Devices, cfg.MaxBytes}, nil
+}
+
+// List reads the file.
+func (f file) List(context.Context) ([]topology.Device, error) {
+	devices, err := ReadDevices(f.path, f.max)
+	if err != nil {
+		return nil, fmt.Errorf("read devices: %w", err)
+	}
+	return devices, nil
+}
+
+// Watch calls wake each time the file was replaced, until ctx is done.
+func (f file) Watch(ctx context.Context, wake func()) {
+	tick := time.NewTicker(filePoll)
+	defer tick.Stop()
+	for last := f.look(); ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if now := f.look(); now != last {
+			last = now
+			wake()
+		}
+	}
+}
+
+// looks is what tells one file from the next of the same name.
+type looks struct {
+	device, inode uint64
+	size          int64
+	modified      time.Time
+}
+
+func (f file) look() looks {
+	info, err := os.Stat(f.path)
+	if err != nil {
+		return looks{}
+	}
+	l := looks{size: info.Size(), modified: info.ModTime()}
+	if s, ok := info.Sys().(*syscall.Stat_t); ok {
+		l.device, l.inode = uint64(s.Dev), s.Ino //nolint:unconvert // Dev is narrower on other systems
+	}
+	return l
+}
+
+// ReadDevices reads a file of devices: a JSON or YAML list of
+// [topology.Device], where "online" left out means true. It reads at most max
+// bytes; 0 means 64 MiB. Errors tell line and column.
+func ReadDevices(path string, max int64) ([]topology.Device, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err //nolint:wrapcheck // says "open PATH: …" already
+	}
+	defer f.Close()
+	body := &limited{r: f, max: cmp.Or(max, defaultMaxBytes), left: cmp.Or(max, defaultMaxBytes)}
+	text, err := io.ReadAll(body)
+	if err != nil && body.over {
+		return nil, fmt.Errorf("%s is larger than %d bytes", path, body.max)
+	} else if err != nil {
+		return nil, fmt.Errorf("read %s: %w", path, err)
+	}
+	devices, err := ParseDevices(text, strings.EqualFold(filepath.Ext(path), ".json"))
+	if err != nil {
+		return nil, fmt.Errorf("%s:%w", path, err)
+	}
+	return devices, nil
+}
+
+// fileDevice is a device as people write it.
+type fileDevice struct {
+	ID           string            `json:"id"`
+	Name         string            `json:"name"`
+	Addresses    []string          `json:"addresses"`
+	Tags         []string          `json:"tags"`
+	Online       *bool             `json:"online"`
+	OfflineSince *time.Time        `json:"offlineSince"`
+	Expires      *time.Time        `json:"expires"`
+	Grants       []any             `json:"grants"`
+	Attributes   map[string]string `json:"attributes"`
+}
+
+// ParseDevices reads the text of a file of devices. With strictJSON it may not
+// be YAML. Errors begin with line and column, "3:14: …".
+func ParseDevices(text []byte, strictJSON bool) ([]topology.Device, error) {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, errors.New("1:1: the file is empty; for no devices write []")
+	}
+	var written []fileDevice
+	var err error
+	if strictJSON || json.Valid(text) {
+		err = parseJSON(text, &written)
+	} else {
+		err = parseYAML(text, &written)
+	}
+	if err != nil {
+		return nil, err
+	}
+	devices := make([]topology.Device, 0, len(written))
+	for i, w := range written {
+		d, err := w.device()
+		if err != nil {
+			return nil, fmt.Errorf(" device %d (%s): %w", i+1, w.Name, err)
+		}
+		devices = append(devices, d)
+	}
+	return devices, nil
+}
+
+func (w fileDevice) device() (topology.Device, error) {
+	if w.ID == "" {
+		return topology.Device{}, errors.New("it has no id; give each device one of its own, and keep it")
+	}
+	d := topology.Device{
+		ID: w.ID, Name: w.Name, Addresses: w.Addresses, Tags: w.Tags, Attributes: w.Attributes,
+		Online: onlineUnlessTold(w.Online),
+	}
+	if w.Expires != nil {
+		d.Expires = timeOrNot{*w.Expires}.orNever()
+	}
+	for _, grant := range w.Grants {
+		raw, err := json.Marshal(grant)
+		if err != nil {
+			return topology.Device{}, fmt.Errorf("grant: %w", err)
+		}
+		d.Grants = append(d.Grants, raw)
+	}
+	return d, nil
+}
+
+func parseJSON(text []byte, into *[]fileDevice) error {
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	d.UseNumber()
+	if err := d.Decode(into); err != nil {
+		return fmt.Errorf("%s: %w", position(text, jsonOffset(err, d)), err)
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return fmt.Errorf("%s: something follows the list of devices", position(text, d.InputOffset()))
+	}
+	return nil
+}
+
+func jsonOffset(err error, d *json.Decoder) int64 {
+	var syntax *json.SyntaxError
+	var kind *json.UnmarshalTypeError
+	switch {
+	case errors.As(err, &syntax):
+		return syntax.Offset
+	case errors.As(err, &kind):
+		return kind.Offset
+	default:
+		return d.InputOffset()
+	}
+}
+
+// position is the line and column of a byte, both from 1.
+func position(text []byte, offset int64) string {
+	before := text[:min(max(offset-1, 0), int64(len(text)))]
+	line := bytes.Count(before, []byte("\n")) + 1
+	column := len(before) - bytes.LastIndexByte(before, '\n')
+	return fmt.Sprintf("%d:%d", line, column)
+}
+
+func parseYAML(text []byte, into *[]fileDevice) error {
+	d := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
+	if err := d.Decode(into); err != nil {
+		return yamlError(err)
+	}
+	var more any
+	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
+		return errors.New(" it holds a second YAML document; write one list")
+	}
+	return nil
+}
+
+// yamlError writes goccy's error on one line, as "3:14: …".
+func yamlError(err error) error {
+	var at yaml.Error
+	if errors.As(err, &at) && at.GetToken() != nil && at.GetToken().Position != nil {
+		p := at.GetToken().Position
+		return fmt.Errorf("%d:%d: %s", p.Line, p.Column, at.GetMessage())
+	}
+	return fmt.Errorf("1:1: %s", strings.Join(strings.Fields(err.Error()), " "))
+}

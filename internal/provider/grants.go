@@ -1,0 +1,172 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+	"tailscale.com/client/local"
+	"tailscale.com/tailcfg"
+	"tailscale.com/wgengine/filter"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// whoIsAtOnce bounds the look-ups that are under way at the same time.
+const whoIsAtOnce = 4
+
+// grants reads what the policy grants to devices, by WhoIs. A WhoIs is a round
+// trip, so a device is looked up only when the rules that name it changed: the
+// rules are read once a policy, and matched here.
+type grants struct {
+	local   *local.Client
+	rules   []rule
+	version uint64 // of the policy that the rules are of; 0 is none
+	known   map[string]grant
+}
+
+// rule is a line of the node's packet filter that grants our capability.
+type rule struct {
+	covers func(netip.Addr) bool
+	values []tailcfg.RawMessage
+}
+
+// grant is what one device was granted when it was last looked up.
+type grant struct {
+	expected string // what the rules said then
+	values   []json.RawMessage
+}
+
+func newGrants(lc *local.Client) *grants { return &grants{local: lc, known: map[string]grant{}} }
+
+// add sets the grants of the devices. version tells one policy from the next;
+// 0 means that it is not known, and that the rules must be read again.
+func (g *grants) add(ctx context.Context, devices []topology.Device, self []netip.Addr, version uint64) error {
+	if version == 0 || version != g.version {
+		rules, err := g.readRules(ctx, self)
+		if err != nil {
+			return err
+		}
+		g.rules, g.version = rules, version
+	}
+	known := make(map[string]grant)
+	var mu sync.Mutex
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(whoIsAtOnce)
+	for i := range devices {
+		d := &devices[i]
+		addresses := parseAddresses(d.Addresses)
+		expected := g.expect(addresses)
+		if expected == "" {
+			continue
+		}
+		if last, ok := g.known[d.ID]; ok && last.expected == expected {
+			mu.Lock()
+			d.Grants, known[d.ID] = last.values, last
+			mu.Unlock()
+			continue
+		}
+		group.Go(func() error {
+			values, err := g.whoIs(ctx, addresses[0])
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			d.Grants = values
+			// Remembered only if the node agrees with its own rules. It may be
+			// about to apply them, or the device is not a peer yet; then it is
+			// asked again at the next list.
+			if fingerprint(values) == expected {
+				known[d.ID] = grant{expected, values}
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err //nolint:wrapcheck // says what it was doing
+	}
+	g.known = known
+	return nil
+}
+
+// readRules reads the rules that grant our capability on the node's own
+// addresses. The call named for it, DebugPacketFilterRules, tells the rules of
+// the last whole netmap and not the live ones.
+func (g *grants) readRules(ctx context.Context, self []netip.Addr) ([]rule, error) {
+	live, err := local.GetDebugResultJSON[struct{ PacketFilterRules []tailcfg.FilterRule }](ctx, g.local, "current-netmap")
+	if err != nil {
+		return nil, fmt.Errorf("read the packet filter: %w", err)
+	}
+	// An error is about rules that the node left out as well.
+	matches, _ := filter.MatchesFromFilterRules(live.PacketFilterRules)
+	var rules []rule
+	for _, m := range matches {
+		r := rule{covers: m.SrcsContains}
+		for _, c := range m.Caps {
+			if c.Cap == topology.Capability && slices.ContainsFunc(self, c.Dst.Contains) {
+				r.values = append(r.values, c.Values...)
+			}
+		}
+		if len(r.values) > 0 {
+			rules = append(rules, r)
+		}
+	}
+	return rules, nil
+}
+
+// expect is the fingerprint of what the rules grant a device; empty if none
+// names it.
+func (g *grants) expect(addresses []netip.Addr) string {
+	var values []json.RawMessage
+	for _, r := range g.rules {
+		if slices.ContainsFunc(addresses, r.covers) {
+			for _, v := range r.values {
+				values = append(values, json.RawMessage(v))
+			}
+		}
+	}
+	return fingerprint(values)
+}
+
+// fingerprint is equal for equal values, in any order and spacing.
+func fingerprint(values []json.RawMessage) string {
+	lines := make([]string, 0, len(values))
+	for _, v := range values {
+		lines = append(lines, string(v))
+	}
+	slices.Sort(lines)
+	return strings.Join(slices.Compact(lines), "\n")
+}
+
+// whoIs asks the node what the policy grants to the device at address.
+func (g *grants) whoIs(ctx context.Context, address netip.Addr) ([]json.RawMessage, error) {
+	who, err := g.local.WhoIs(ctx, address.String())
+	if errors.Is(err, local.ErrPeerNotFound) {
+		return nil, nil // the policy does not show it to us
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask who %s is: %w", address, err)
+	}
+	var values []json.RawMessage
+	for _, v := range who.CapMap[topology.Capability] {
+		values = append(values, json.RawMessage(v))
+	}
+	return values, nil
+}
+
+func parseAddresses(texts []string) []netip.Addr {
+	var all []netip.Addr
+	for _, t := range texts {
+		if a, err := netip.ParseAddr(t); err == nil {
+			all = append(all, a)
+		}
+	}
+	return all
+}

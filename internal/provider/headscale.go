@@ -1,0 +1,118 @@
+package provider
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// headscale lists nodes by headscale's own REST API, v1. Its API keys know no
+// scopes: whoever has one may do everything.
+type headscale struct{ api *api }
+
+func openHeadscale(cfg Config) (Source, error) {
+	if !cfg.APIToken.Given() {
+		return nil, errors.New("needs an API key: make one by `headscale apikeys create` and give it by --api-token")
+	}
+	a, err := newAPI(cfg, cmp.Or(cfg.APIURL, cfg.ControlURL), bearer{cfg.APIToken})
+	if err != nil {
+		return nil, err
+	}
+	return headscale{a}, nil
+}
+
+// List asks for all nodes. The answer has one page.
+func (h headscale) List(ctx context.Context) ([]topology.Device, error) {
+	devices := []topology.Device{}
+	read := func(r io.Reader) error {
+		return decodeList(r, "nodes", func(n headscaleNode) error {
+			d, err := n.device()
+			devices = append(devices, d)
+			return err
+		})
+	}
+	if err := h.api.get(ctx, read, "api/v1/node"); err != nil {
+		return nil, fmt.Errorf("list nodes of headscale: %w", err)
+	}
+	return devices, nil
+}
+
+// headscaleNode is what of a node is used.
+type headscaleNode struct {
+	ID          anyID     `json:"id"`
+	GivenName   string    `json:"givenName"`
+	Name        string    `json:"name"`
+	IPAddresses []string  `json:"ipAddresses"`
+	Tags        []string  `json:"tags"`
+	Online      *bool     `json:"online"`
+	Expiry      timeOrNot `json:"expiry"`
+}
+
+func (n headscaleNode) device() (topology.Device, error) {
+	if n.ID == "" {
+		return topology.Device{}, errors.New("unknown shape: a node without an ID")
+	}
+	return topology.Device{
+		ID:        string(n.ID),
+		Name:      cmp.Or(n.GivenName, n.Name),
+		Addresses: n.IPAddresses,
+		Tags:      n.Tags,
+		Online:    onlineUnlessTold(n.Online),
+		Expires:   n.Expiry.orNever(),
+	}, nil
+}
+
+// onlineUnlessTold takes a device for online where the API does not say. A
+// wrong guess costs a failed health check; the other guess costs an endpoint.
+func onlineUnlessTold(told *bool) bool { return told == nil || *told }
+
+// anyID is an ID that is written as a JSON string or as a number.
+type anyID string
+
+func (id *anyID) UnmarshalJSON(b []byte) error {
+	if len(b) > 0 && b[0] == '"' {
+		return json.Unmarshal(b, (*string)(id))
+	}
+	var n json.Number
+	if err := json.Unmarshal(b, &n); err != nil {
+		return fmt.Errorf("an ID that is neither text nor number: %w", err)
+	}
+	*id = anyID(n)
+	return nil
+}
+
+// timeOrNot is a time that may be null, empty or the zero time; all of them
+// mean never.
+type timeOrNot struct{ time.Time }
+
+func (t *timeOrNot) UnmarshalJSON(b []byte) error {
+	if s := string(b); s == "null" || s == `""` {
+		return nil
+	}
+	if err := json.Unmarshal(b, &t.Time); err != nil {
+		return fmt.Errorf("a time that is not RFC 3339: %w", err)
+	}
+	return nil
+}
+
+func (t timeOrNot) orNever() *time.Time {
+	// Tailscale writes 0001-01-01 for a key that never expires.
+	if t.Year() <= 1 {
+		return nil
+	}
+	at := t.UTC()
+	return &at
+}
+
+// firstLabel is the host name in a MagicDNS name.
+func firstLabel(name string) string {
+	label, _, _ := strings.Cut(name, ".")
+	return label
+}

@@ -1,0 +1,29 @@
+package provider
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// same tells whether two lists say the same, in the same order.
+func same(a, b []topology.Device) bool { return slices.EqualFunc(a, b, sameDevice) }
+
+func sameDevice(a, b topology.Device) bool {
+	return a.ID == b.ID && a.Name == b.Name && a.Online == b.Online &&
+		slices.Equal(a.Addresses, b.Addresses) && slices.Equal(a.Tags, b.Tags) &&
+		sameTime(a.OfflineSince, b.OfflineSince) && sameTime(a.Expires, b.Expires) &&
+		slices.EqualFunc(a.Grants, b.Grants, func(x, y json.RawMessage) bool { return bytes.Equal(x, y) }) &&
+		maps.Equal(a.Attributes, b.Attributes)
+}
+
+func sameTime(a, b *time.Time) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Equal(*b)
+}

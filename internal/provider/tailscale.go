@@ -1,0 +1,109 @@
+package provider
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// tailscaleURL is where Tailscale itself serves its API.
+const tailscaleURL = "https://api.tailscale.com"
+
+// tailscale lists devices by Tailscale's API, v2, which headscale 0.30 serves
+// too. The public Go client is not used to fetch: it takes a redirect, an
+// answer without "devices" and trailing rubbish for an empty list, and cannot
+// tell a device that is offline from one of which nothing is said.
+type tailscale struct {
+	api        *api
+	tailnet    string
+	attributes *attributes
+}
+
+func openTailscale(cfg Config) (Source, error) {
+	base := cmp.Or(cfg.APIURL, tailscaleURL)
+	auth, err := tailscaleCredential(cfg, base)
+	if err != nil {
+		return nil, err
+	}
+	a, err := newAPI(cfg, base, auth)
+	if err != nil {
+		return nil, err
+	}
+	return &tailscale{api: a, tailnet: cmp.Or(cfg.Tailnet, "-"), attributes: newAttributes(a)}, nil
+}
+
+func tailscaleCredential(cfg Config, base string) (credential, error) {
+	switch id, secret := cfg.ClientID.Given(), cfg.ClientSecret.Given(); {
+	case id != secret:
+		return nil, errors.New("an OAuth client has an ID and a secret: give both --client-id and --client-secret")
+	case id:
+		return newOAuth(cfg, base)
+	case cfg.APIToken.Given():
+		return bearer{cfg.APIToken}, nil
+	default:
+		return nil, errors.New("needs an OAuth client with scope devices:core:read (--client-id, --client-secret) or an API token (--api-token)")
+	}
+}
+
+// List asks for all devices, in one page as the API has it, and then for the
+// posture attributes of some of them.
+func (t *tailscale) List(ctx context.Context) ([]topology.Device, error) {
+	devices := []topology.Device{}
+	read := func(r io.Reader) error {
+		return decodeList(r, "devices", func(d tailscaleDevice) error {
+			if d.id() == "" {
+				return errors.New("unknown shape: a device without an ID")
+			}
+			// Until an admin approves a device, no other lets it in. The netmap
+			// does not show it either.
+			if d.Authorized == nil || *d.Authorized {
+				devices = append(devices, d.device())
+			}
+			return nil
+		})
+	}
+	if err := t.api.get(ctx, read, "api/v2/tailnet", t.tailnet, "devices"); err != nil {
+		return nil, fmt.Errorf("list devices of Tailscale: %w", err)
+	}
+	if err := t.attributes.add(ctx, devices, time.Now()); err != nil {
+		return nil, fmt.Errorf("read posture attributes of Tailscale: %w", err)
+	}
+	return devices, nil
+}
+
+// tailscaleDevice is what of a device is used.
+type tailscaleDevice struct {
+	// NodeID is the stable ID, which the netmap has too; ID is the older one.
+	NodeID string `json:"nodeId"`
+	ID     anyID  `json:"id"`
+	// Name is the MagicDNS name.
+	Name              string    `json:"name"`
+	Hostname          string    `json:"hostname"`
+	Addresses         []string  `json:"addresses"`
+	Tags              []string  `json:"tags"`
+	Authorized        *bool     `json:"authorized"`
+	Connected         *bool     `json:"connectedToControl"`
+	KeyExpiryDisabled bool      `json:"keyExpiryDisabled"`
+	Expires           timeOrNot `json:"expires"`
+}
+
+func (d tailscaleDevice) id() string { return cmp.Or(d.NodeID, string(d.ID)) }
+
+func (d tailscaleDevice) device() topology.Device {
+	device := topology.Device{
+		ID:        d.id(),
+		Name:      cmp.Or(firstLabel(d.Name), d.Hostname),
+		Addresses: d.Addresses,
+		Tags:      d.Tags,
+		Online:    onlineUnlessTold(d.Connected),
+	}
+	if !d.KeyExpiryDisabled {
+		device.Expires = d.Expires.orNever()
+	}
+	return device
+}
