@@ -1,0 +1,111 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// labControlPlane is the name that the bootstrap in the repository holds.
+const labControlPlane = "tsnet-dynamic-eds.tailnet.lab"
+
+func prepare(getenv func(string) string, out io.Writer) error {
+	if err := checkEnv(getenv); err != nil {
+		return err
+	}
+	for _, dir := range []string{headscaleDir, socketDir, keysDir, controlKeysDir, stateDir} {
+		if err := os.Chown(dir, labUser, labUser); err != nil {
+			return fmt.Errorf("giving %s to the user it is for: %w", dir, err)
+		}
+	}
+	if err := certificates(headscaleDir, sharedDir, labUser, time.Now()); err != nil {
+		return err
+	}
+	if err := renderBootstrap(bootstrapSource, filepath.Join(sharedDir, "envoy.yaml"), getenv("TS_ENVOY_CONTROL_PLANE_HOST")); err != nil {
+		return err
+	}
+	if err := installSelf(filepath.Join(sharedDir, "lab-init")); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, "certificate, bootstrap and volumes are ready")
+	return nil
+}
+
+// checkEnv refuses a half-made switch to a real tailnet: compose can't tell one
+// setting by another, so .env must change all of them or none.
+func checkEnv(getenv func(string) string) error {
+	var set, missing []string
+	for _, s := range []struct {
+		name string
+		real bool
+	}{
+		{"TS_ENVOY_AUTHKEY", getenv("LAB_HAS_AUTHKEY") != ""},
+		{"TS_ENVOY_CONTROL_URL", getenv("TS_ENVOY_CONTROL_URL") != ""},
+		{"TS_ENVOY_CONTROL_PLANE_HOST", getenv("TS_ENVOY_CONTROL_PLANE_HOST") != labControlPlane},
+		{"LAB_HEADSCALE=0", getenv("LAB_HEADSCALE") == "0"},
+		{"LAB_INTERNAL=false", getenv("LAB_INTERNAL") == "false"},
+	} {
+		if s.real {
+			set = append(set, s.name)
+		} else {
+			missing = append(missing, s.name)
+		}
+	}
+	if len(set) == 0 || len(missing) == 0 {
+		return nil
+	}
+	return fmt.Errorf("a real tailnet needs all of its settings in .env: %s is there, %s is missing; .env.example explains each",
+		strings.Join(set, ", "), strings.Join(missing, ", "))
+}
+
+// renderBootstrap writes the bootstrap with the control plane's name on this
+// tailnet. Envoy reads no environment variables.
+func renderBootstrap(source, target, host string) error {
+	text, err := os.ReadFile(source)
+	if err != nil {
+		return fmt.Errorf("reading Envoy's bootstrap: %w", err)
+	}
+	if !strings.Contains(string(text), labControlPlane) {
+		return fmt.Errorf("%s does not name %s, so there is nothing to put the control plane's name in place of", source, labControlPlane)
+	}
+	if host == "" {
+		return errors.New("TS_ENVOY_CONTROL_PLANE_HOST is empty; it is the control plane's MagicDNS name")
+	}
+	return replaceFile(target, []byte(strings.ReplaceAll(string(text), labControlPlane, host)), 0o444)
+}
+
+// installSelf puts this program where Envoy's container, which holds nothing
+// but Envoy, can run it as its health check.
+func installSelf(target string) error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("finding this program: %w", err)
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		return fmt.Errorf("reading this program: %w", err)
+	}
+	return replaceFile(target, program, 0o555)
+}
+
+// replaceFile never leaves half a file, nor writes into one that is in use.
+func replaceFile(path string, data []byte, mode os.FileMode) error {
+	temp := path + ".new"
+	if err := os.RemoveAll(temp); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := os.WriteFile(temp, data, mode); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := os.Chmod(temp, mode); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := os.Rename(temp, path); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return nil
+}

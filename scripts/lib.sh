@@ -1,0 +1,56 @@
+# shellcheck shell=bash
+# What the scripts share. Source it from a script that lies in scripts/.
+
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+# Programs built from third-party source are kept here, by name, version and
+# the hash of what they were built from.
+cache=${TAILXDS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/tailxds}
+
+say() { printf '%s\n' "$*" >&2; }
+
+# die says in one line what is missing and how to mend it.
+die() {
+  say "error: $*"
+  exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# no_install tells whether nothing may be installed on this machine.
+no_install() { [[ ${LAB_NO_INSTALL:-} == 1 ]]; }
+
+# within SECONDS COMMAND... fails if the command takes longer. (macOS has no timeout.)
+within() {
+  local seconds=$1 pid waited=0
+  shift
+  "$@" &
+  pid=$!
+  while kill -0 "$pid" 2>/dev/null; do
+    if ((waited >= seconds * 10)); then
+      kill "$pid" 2>/dev/null || true
+      wait "$pid" 2>/dev/null || true
+      return 124
+    fi
+    sleep 0.1
+    waited=$((waited + 1))
+  done
+  wait "$pid"
+}
+
+sha256() { if have sha256sum; then sha256sum; else shasum -a 256; fi | cut -c1-16; }
+
+# go_works tells whether there is a Go that this repository can be built with.
+go_works() { have go && (cd "$root" && go env GOVERSION >/dev/null 2>&1); }
+
+# require_go WHAT
+require_go() {
+  go_works && return
+  have go && die "$1 must be built here, but $(GOTOOLCHAIN=local go version 2>/dev/null | cut -d' ' -f3) is older than go.mod asks for: install Go $(sed -n 's/^go //p' "$root/go.mod")"
+  die "$1 must be built here, because no image registry answers, and there is no Go: install Go $(sed -n 's/^go //p' "$root/go.mod"), or connect this machine to a registry"
+}
+
+# engine_answers also fails, instead of hanging, on an engine that is stuck.
+engine_answers() { have docker && within 10 docker info >/dev/null 2>&1; }
