@@ -34,3 +34,15 @@ a device that brings both an auth key and tags of its own: there the key's tags 
 {{- end -}}
 {{- end -}}
 {{- end }}
+
+{{/*
+Envoy's bootstrap is the lab's file, byte for byte, with the control plane's name put in the place of the lab's.
+*/}}
+{{- define "server.bootstrap" -}}
+{{- $lab := "{address: tsnet-dynamic-eds.tailnet.lab, port_value: 18000}" -}}
+{{- $ours := printf "{address: %s, port_value: 18000}" .Values.controlPlaneHost -}}
+{{- range .Values.extraControlPlaneHosts -}}
+{{- $ours = printf "%s\n              - endpoint:\n                  address:\n                    socket_address: {address: %s, port_value: 18000}" $ours . -}}
+{{- end -}}
+{{- .Files.Get "files/bootstrap.yaml" | replace $lab $ours -}}
+{{- end }}

@@ -1,0 +1,185 @@
+package k8s
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "write what the chart renders to testdata")
+
+const (
+	chart   = repository + "/deploy/server"
+	release = "ts-envoy-server"
+)
+
+// walkthrough is the command of the tutorial, flag by flag.
+var walkthrough = []string{
+	"--set", "controlPlaneHost=tsnet-dynamic-eds.example.ts.net", "--set", "serverLocality=east",
+	"--set", "advertiseTags=--advertise-tags=tag:weight-2",
+}
+
+func render(t *testing.T, args ...string) result {
+	t.Helper()
+	return execute(t.Context(), "", program(t, "helm"), append([]string{"template", release, chart}, args...)...)
+}
+
+func TestChartLints(t *testing.T) {
+	r := execute(t.Context(), "", program(t, "helm"), append([]string{"lint", "--strict", chart}, walkthrough...)...)
+	if r.err != nil {
+		t.Error(r.err)
+	}
+}
+
+func TestChartRenders(t *testing.T) {
+	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)
+	for name, args := range map[string][]string{
+		"walkthrough": walkthrough,
+		"headscale": {
+			"--set", "controlPlaneHost=tsnet-dynamic-eds.tailnet.lab", "--set", "serverLocality=west",
+			"--set", "loginServer=https://headscale:8443", "--set", "loginServerCA=headscale-ca",
+			"--set", "advertiseTags=--advertise-tags=tag:weight-1",
+		},
+		"application": {
+			"--set", "controlPlaneHost=tsnet-dynamic-eds.example.ts.net",
+			"--set", "extraControlPlaneHosts={tsnet-dynamic-eds-2.example.ts.net,tsnet-dynamic-eds-3.example.ts.net}",
+			"--set", "server.image.repository=registry.example/shop", "--set", "server.image.digest=" + digest,
+			"--set", "envoy.image.digest=" + digest, "--set", "tailscale.image.digest=" + digest,
+			"--set", "server.drainPath=", "--set", "server.port=3000", "--set", "server.env[0].name=COLOR",
+			"--set", "server.env[0].value=blue", "--set", "replicaCount=5", "--set", "drainSeconds=20",
+			"--set", "nodeSelector.disk=ssd", "--set", "imagePullSecrets[0].name=pull", "--set", "podAnnotations.a=b",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := render(t, args...)
+			if r.err != nil {
+				t.Fatal(r.err)
+			}
+			golden(t, name+".yaml", r.stdout)
+		})
+	}
+}
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	file := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("the result differs from %s; look at it with: go test ./k8s -run %s -update && git diff", file, t.Name())
+	}
+}
+
+// Whoever lets the chart's copy drift from the lab's finds out here.
+func TestChartHasTheLabsBootstrap(t *testing.T) {
+	lab, err := os.ReadFile(repository + "/lab/envoy/bootstrap.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, err := os.ReadFile(chart + "/files/bootstrap.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(lab) != string(ours) {
+		t.Error("they differ: cp lab/envoy/bootstrap.yaml deploy/server/files/bootstrap.yaml")
+	}
+	r := render(t, "--set", "controlPlaneHost=cp.example.ts.net")
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	want := strings.ReplaceAll(string(lab), "tsnet-dynamic-eds.tailnet.lab", "cp.example.ts.net")
+	if !strings.Contains(r.stdout, indent(want)) {
+		t.Errorf("the ConfigMap does not hold the lab's bootstrap with the control plane's name:\n%s", r.stdout)
+	}
+}
+
+// indent moves a text to where a ConfigMap holds it.
+func indent(text string) string {
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		b.WriteString("    " + line)
+	}
+	return b.String()
+}
+
+func TestChartSchema(t *testing.T) {
+	for name, test := range map[string]struct {
+		set  []string
+		says string // empty: the values are good
+	}{
+		"as in the walkthrough":         {nil, ""},
+		"several tags":                  {[]string{`advertiseTags=--advertise-tags=tag:weight-2\,tag:region-east`}, ""},
+		"no locality":                   {[]string{"serverLocality="}, ""},
+		"a short name":                  {[]string{"controlPlaneHost=tsnet-dynamic-eds"}, ""},
+		"http for a login server":       {[]string{"loginServer=http://headscale:8080"}, ""},
+		"no control plane":              {[]string{"controlPlaneHost="}, "controlPlaneHost"},
+		"a control plane with a port":   {[]string{"controlPlaneHost=cp:18000"}, "controlPlaneHost"},
+		"a control plane that is YAML":  {[]string{"controlPlaneHost={a: b}"}, "controlPlaneHost"},
+		"tags without the flag":         {[]string{"advertiseTags=tag:weight-2"}, "advertiseTags"},
+		"a flag that is no tag":         {[]string{"advertiseTags=--advertise-routes=10.0.0.0/8"}, "advertiseTags"},
+		"a second flag after the tags":  {[]string{"advertiseTags=--advertise-tags=tag:a --ssh"}, "advertiseTags"},
+		"a locality with a space":       {[]string{"serverLocality=us east"}, "serverLocality"},
+		"a login server without scheme": {[]string{"loginServer=headscale"}, "loginServer"},
+		"replicas in words":             {[]string{"replicaCount=two"}, "replicaCount"},
+		"a negative number of replicas": {[]string{"replicaCount=-1"}, "replicaCount"},
+		"a digest that is a tag":        {[]string{"envoy.image.digest=latest"}, "digest"},
+		"Envoy's port for the server":   {[]string{"server.port=10000"}, "port"},
+		"no time to drain":              {[]string{"drainSeconds=0"}, "drainSeconds"},
+		"a misspelt value":              {[]string{"replicas=3"}, "replicas"},
+		"a misspelt value further down": {[]string{"server.images.tag=1"}, "images"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{}, walkthrough...)
+			for _, set := range test.set {
+				args = append(args, "--set", set)
+			}
+			r := render(t, args...)
+			switch {
+			case test.says == "" && r.err != nil:
+				t.Errorf("good values were refused: %v", r.err)
+			case test.says != "" && r.err == nil:
+				t.Error("bad values were taken")
+			case test.says != "" && !strings.Contains(r.stderr, test.says):
+				t.Errorf("the refusal does not name %s: %s", test.says, r.stderr)
+			}
+		})
+	}
+}
+
+// The README's table and the values must name the same things.
+func TestChartReadmeNamesEveryValue(t *testing.T) {
+	readme, err := os.ReadFile(chart + "/README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := os.ReadFile(chart + "/values.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parents []string
+	for line := range strings.Lines(string(values)) {
+		key, rest, ok := strings.Cut(strings.TrimRight(line, "\n"), ":")
+		if !ok || strings.HasPrefix(strings.TrimSpace(key), "#") {
+			continue
+		}
+		depth := (len(key) - len(strings.TrimLeft(key, " "))) / 2
+		parents = append(parents[:depth], strings.TrimSpace(key))
+		name := strings.Join(parents, ".")
+		if rest == "" || strings.Contains(name, ".resources.") {
+			continue // the table names what can be set: leaves, and resources as one
+		}
+		if !strings.Contains(string(readme), "`"+name+"`") {
+			t.Errorf("deploy/server/README.md does not explain `%s`", name)
+		}
+	}
+}
