@@ -67,7 +67,7 @@ func Check(tally Tally, want Shares) error {
 	}
 	var faults []string
 	if tally.Failed > 0 {
-		faults = append(faults, fmt.Sprintf("%d of %d requests failed", tally.Failed, n+tally.Failed))
+		faults = append(faults, strings.TrimSuffix(fmt.Sprintf("%d of %d requests failed: %s", tally.Failed, n+tally.Failed, tally.Reasons), ": "))
 	}
 	for _, host := range slices.Sorted(maps.Keys(tally.Counts)) {
 		if want[host] == 0 && tally.Counts[host] > 0 {

@@ -11,6 +11,9 @@ import (
 type Tally struct {
 	Counts map[string]int // answers by what they said, or by host or region
 	Failed int
+	// Reasons is what the client said about failures, if anybody kept it. It is
+	// not part of its standard output.
+	Reasons string
 }
 
 // Answered is the number of requests that got an answer.
@@ -24,7 +27,7 @@ func (t Tally) Answered() int {
 
 // By adds up the counts whose answers have the same key: By(Host), By(Region).
 func (t Tally) By(key func(answer string) string) Tally {
-	grouped := Tally{Counts: map[string]int{}, Failed: t.Failed}
+	grouped := Tally{Counts: map[string]int{}, Failed: t.Failed, Reasons: t.Reasons}
 	for answer, count := range t.Counts {
 		grouped.Counts[key(answer)] += count
 	}
