@@ -98,15 +98,16 @@ func (t Topology) ByDevice() map[string]ServiceEndpoints {
 	return all
 }
 
-// Serving are the IDs of the devices that get requests.
-func (t Topology) Serving() map[string]bool {
-	serving := make(map[string]bool)
+// Present are the IDs of the devices that are endpoints and on the tailnet:
+// serving ones, and those that were drained on purpose.
+func (t Topology) Present() map[string]bool {
+	present := make(map[string]bool)
 	for _, e := range t.endpoints {
-		if e.State == Serving {
-			serving[e.Device] = true
+		if e.State != Offline && e.State != Expired {
+			present[e.Device] = true
 		}
 	}
-	return serving
+	return present
 }
 
 // Addresses are the addresses of all devices in the topology, idle ones too.

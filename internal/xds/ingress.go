@@ -5,7 +5,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -86,7 +85,7 @@ func buildServiceRoutes(service string, p ServicePolicy) ([]*route.Route, error)
 	to := func(retryOn string) *route.Route_Route {
 		action := &route.RouteAction{
 			ClusterSpecifier: &route.RouteAction_Cluster{Cluster: service},
-			Timeout:          durationpb.New(p.Timeout),
+			Timeout:          p.Timeout.proto(),
 		}
 		if p.Retries > 0 {
 			action.RetryPolicy = &route.RetryPolicy{

@@ -10,6 +10,7 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -34,9 +35,9 @@ type ServicePolicy struct {
 	// or "random".
 	LoadBalancing string `yaml:"load_balancing"`
 	// Timeout bounds a whole request, retries included; 0 is no bound.
-	Timeout time.Duration `yaml:"timeout"`
+	Timeout Duration `yaml:"timeout"`
 	// ConnectTimeout bounds a new connection to a server.
-	ConnectTimeout time.Duration `yaml:"connect_timeout"`
+	ConnectTimeout Duration `yaml:"connect_timeout"`
 	// Retries is how often a failed request is tried on another server. Only
 	// requests that cannot have been acted on, or that are safe to repeat
 	// (GET, HEAD, OPTIONS), are retried.
@@ -53,33 +54,49 @@ type ServicePolicy struct {
 // HealthCheck is an HTTP check; 200 is healthy, and 503 unhealthy at once.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/health_checking
 type HealthCheck struct {
-	Path               string        `yaml:"path"`
-	Interval           time.Duration `yaml:"interval"`
-	Timeout            time.Duration `yaml:"timeout"`
-	UnhealthyThreshold uint32        `yaml:"unhealthy_threshold"`
-	HealthyThreshold   uint32        `yaml:"healthy_threshold"`
+	Path               string   `yaml:"path"`
+	Interval           Duration `yaml:"interval"`
+	Timeout            Duration `yaml:"timeout"`
+	UnhealthyThreshold uint32   `yaml:"unhealthy_threshold"`
+	HealthyThreshold   uint32   `yaml:"healthy_threshold"`
 }
 
 // OutlierDetection is passive health checking.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/outlier
 type OutlierDetection struct {
-	Consecutive5xx     uint32        `yaml:"consecutive_5xx"`
-	BaseEjectionTime   time.Duration `yaml:"base_ejection_time"`
-	MaxEjectionPercent uint32        `yaml:"max_ejection_percent"`
+	Consecutive5xx     uint32   `yaml:"consecutive_5xx"`
+	BaseEjectionTime   Duration `yaml:"base_ejection_time"`
+	MaxEjectionPercent uint32   `yaml:"max_ejection_percent"`
 }
+
+// Duration is a [time.Duration] that is written as Go writes it: 1.5s, 2m.
+type Duration time.Duration
+
+// UnmarshalYAML reads a duration, and says on which line a bad one is.
+func (d *Duration) UnmarshalYAML(node ast.Node) error {
+	v, err := time.ParseDuration(node.GetToken().Value)
+	if err != nil {
+		return fmt.Errorf("line %d: %q is no duration such as 500ms, 5s or 2m", line(node), node.GetToken().Value)
+	}
+	*d = Duration(v)
+	return nil
+}
+
+// proto is d as Envoy takes it.
+func (d Duration) proto() *durationpb.Duration { return durationpb.New(time.Duration(d)) }
 
 // DefaultPolicy is what holds without a --config file.
 func DefaultPolicy() Policy {
 	return Policy{Defaults: ServicePolicy{
 		Protocol:       "http1",
 		LoadBalancing:  "round_robin",
-		Timeout:        15 * time.Second, // Envoy's own default
-		ConnectTimeout: 2 * time.Second,  // a relay on another continent must fit
+		Timeout:        Duration(15 * time.Second), // Envoy's own default
+		ConnectTimeout: Duration(2 * time.Second),  // a relay on another continent must fit
 		Retries:        3,
 		HealthCheck: HealthCheck{
-			Path: "/healthz", Interval: time.Second, Timeout: time.Second, UnhealthyThreshold: 2, HealthyThreshold: 1,
+			Path: "/healthz", Interval: Duration(time.Second), Timeout: Duration(time.Second), UnhealthyThreshold: 2, HealthyThreshold: 1,
 		},
-		OutlierDetection:       OutlierDetection{Consecutive5xx: 5, BaseEjectionTime: 5 * time.Second, MaxEjectionPercent: 50},
+		OutlierDetection:       OutlierDetection{Consecutive5xx: 5, BaseEjectionTime: Duration(5 * time.Second), MaxEjectionPercent: 50},
 		OverprovisioningFactor: 140,
 	}}
 }
@@ -184,7 +201,9 @@ type check struct {
 
 // checks hold each value to what Envoy takes, and to what makes sense.
 func (s ServicePolicy) checks() []check {
-	within := func(d, low, high time.Duration) bool { return d >= low && d <= high }
+	within := func(d Duration, low, high time.Duration) bool {
+		return time.Duration(d) >= low && time.Duration(d) <= high
+	}
 	h, o := s.HealthCheck, s.OutlierDetection
 	return []check{
 		{"hosts", validHosts(s.Hosts), "must be plain domain names without port, such as app.example.com or *.example.com"},

@@ -10,7 +10,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
@@ -95,7 +94,7 @@ func buildCluster(s topology.Service, p ServicePolicy) (proto.Message, error) {
 		Name:                 s.Name,
 		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
 		EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: fromADS()},
-		ConnectTimeout:       durationpb.New(p.ConnectTimeout),
+		ConnectTimeout:       p.ConnectTimeout.proto(),
 		LbPolicy:             lbPolicy(p.LoadBalancing),
 		CommonLbConfig: &cluster.Cluster_CommonLbConfig{
 			// Without this, Envoy ignores the localities' weights.
@@ -144,9 +143,9 @@ func lbPolicy(name string) cluster.Cluster_LbPolicy {
 }
 
 func healthCheck(h HealthCheck) *core.HealthCheck {
-	interval := durationpb.New(h.Interval)
+	interval := h.Interval.proto()
 	return &core.HealthCheck{
-		Timeout:            durationpb.New(h.Timeout),
+		Timeout:            h.Timeout.proto(),
 		Interval:           interval,
 		UnhealthyThreshold: wrapperspb.UInt32(h.UnhealthyThreshold),
 		HealthyThreshold:   wrapperspb.UInt32(h.HealthyThreshold),
@@ -163,8 +162,8 @@ func healthCheck(h HealthCheck) *core.HealthCheck {
 func outlierDetection(o OutlierDetection) *cluster.OutlierDetection {
 	return &cluster.OutlierDetection{
 		Consecutive_5Xx:                wrapperspb.UInt32(o.Consecutive5xx),
-		Interval:                       durationpb.New(o.BaseEjectionTime),
-		BaseEjectionTime:               durationpb.New(o.BaseEjectionTime),
+		Interval:                       o.BaseEjectionTime.proto(),
+		BaseEjectionTime:               o.BaseEjectionTime.proto(),
 		MaxEjectionPercent:             wrapperspb.UInt32(o.MaxEjectionPercent),
 		SplitExternalLocalOriginErrors: true,
 		ConsecutiveLocalOriginFailure:  wrapperspb.UInt32(o.Consecutive5xx),

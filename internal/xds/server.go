@@ -111,7 +111,7 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 	s.published = next
 	s.access.open()
 	if changes > 0 {
-		s.log.Info("published", "services", len(t.Services), "devices", len(t.Serving()), "resources_changed", changes)
+		s.log.Info("published", "services", len(t.Services), "devices", len(t.Present()), "resources_changed", changes)
 	}
 	return nil
 }

@@ -1,0 +1,45 @@
+// Command tailxds turns a tailnet into one weighted, self-healing pool of
+// servers: it watches the tailnet's devices and serves them to Envoys as xDS.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// A second signal ends the process at once.
+	context.AfterFunc(ctx, stop)
+	if err := rootCommand(os.Getenv).ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "tailxds:", err)
+		os.Exit(1)
+	}
+}
+
+// rootCommand holds all commands. getenv stands for the environment.
+func rootCommand(getenv func(string) string) *cobra.Command {
+	root := &cobra.Command{
+		Use:           "tailxds",
+		Short:         "Serve the devices of a tailnet to Envoys as one weighted, self-healing pool",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       version(),
+	}
+	root.AddCommand(
+		serveCommand(getenv),
+		renderCommand(getenv),
+		checkCommand(),
+		statusCommand(getenv),
+		acceptCommand(getenv),
+		healthcheckCommand(getenv),
+		drainCommand(),
+	)
+	return root
+}

@@ -1,0 +1,169 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/tailxds/tailxds/internal/admin"
+	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/xds"
+)
+
+func serveCommand(getenv func(string) string) *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Run the control plane",
+		Long: "Run the control plane: watch the tailnet's devices and serve them to Envoys as xDS.\n\n" +
+			"A flag wins over its environment variable. A value file:PATH is read from the file.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return serve(cmd.Context(), o, cmd.ErrOrStderr())
+		},
+	}
+	serveFlags(newBinder(cmd, getenv), &o)
+	return cmd
+}
+
+// serve runs the control plane until ctx ends.
+func serve(ctx context.Context, o options, logTo io.Writer) error {
+	log, err := newLogger(o, logTo)
+	if err != nil {
+		return err
+	}
+	d, err := newDaemon(o, log)
+	if err != nil {
+		return err
+	}
+	stateDir, err := o.stateDir()
+	if err != nil {
+		return err
+	}
+	adminListener, err := net.Listen("tcp", o.Admin)
+	if err != nil {
+		return fmt.Errorf("listen for the admin pages: %w (choose another address with --admin)", err)
+	}
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return admin.Serve(ctx, adminListener, d.adminHandler()) })
+	g.Go(func() error { return d.run(ctx, g, stateDir) })
+	log.Info("starting", "version", version(), "admin", adminListener.Addr().String(), "state", stateDir)
+	if err := g.Wait(); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil // told to stop
+}
+
+// run joins the tailnet, or listens locally, and starts what feeds and serves
+// the resources. It returns once all is started.
+func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string) error {
+	config := d.o.providerConfig(d.log)
+	var listener net.Listener
+	server := xds.Config{DefaultService: d.o.DefaultService, AllowTags: d.o.Allow, Log: d.log}
+	if d.o.Listen != "" {
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.o.Listen)
+		if err != nil {
+			return fmt.Errorf("listen for xDS: %w (choose another address with --listen)", err)
+		}
+		listener = l
+	} else {
+		t, err := joinTailnet(ctx, d.o, stateDir, d.log)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		context.AfterFunc(ctx, t.close)
+		listener, config.Local = t.listener, t.local
+		server.Identify = t.identify
+	}
+
+	src, name, err := provider.Open(config)
+	if err != nil {
+		return err
+	}
+	watcher := provider.NewWatcher(src, provider.Options{
+		Provider:     name,
+		Interval:     d.o.PollInterval,
+		StateFile:    filepath.Join(stateDir, "devices.json"),
+		Serving:      d.present,
+		HoldFraction: d.o.HoldFraction,
+		HoldFor:      d.o.HoldFor,
+		Log:          d.log,
+	})
+	d.start(watcher, xds.NewServer(server))
+	d.log.Info("serving xDS", "address", listener.Addr().String(), "provider", name)
+
+	g.Go(func() error { return watcher.Run(ctx) })
+	g.Go(func() error { return d.server.Serve(ctx, listener) })
+	g.Go(func() error { return d.loop(ctx) })
+	return nil
+}
+
+func (o options) providerConfig(log *slog.Logger) provider.Config {
+	return provider.Config{
+		Provider: o.Provider, Tailnet: o.Tailnet, APIURL: o.APIURL, ControlURL: o.ControlURL,
+		APIToken: o.APIToken, ClientID: o.ClientID, ClientSecret: o.ClientSecret,
+		Devices: o.Devices, MaxBytes: o.MaxResponseBytes, Log: log,
+	}
+}
+
+// stateDir makes the state directory, for its owner only.
+func (o options) stateDir() (string, error) {
+	dir := o.StateDir
+	if dir == "" {
+		base := os.Getenv("XDG_STATE_HOME")
+		if base == "" {
+			home, err := os.UserHomeDir()
+			if err != nil {
+				return "", fmt.Errorf("find the state directory: %w (give one with --state-dir)", err)
+			}
+			base = filepath.Join(home, ".local", "state")
+		}
+		dir = filepath.Join(base, "tailxds")
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("make the state directory: %w (give a writable one with --state-dir)", err)
+	}
+	return dir, nil
+}
+
+func newLogger(o options, to io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level %q: choose debug, info, warn or error", o.LogLevel)
+	}
+	handler := &slog.HandlerOptions{Level: level}
+	switch o.LogFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(to, handler)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(to, handler)), nil
+	default:
+		return nil, fmt.Errorf("--log-format %q: choose text or json", o.LogFormat)
+	}
+}
+
+// present are the devices that a list would make endpoints, by which the watch
+// decides whether to hold it.
+func (d *daemon) present(devices []topology.Device) map[string]bool {
+	rules, err := d.rules()
+	if err != nil {
+		return nil
+	}
+	t, _ := topology.Build(devices, rules)
+	return t.Present()
+}
+
+var errNothingHeld = errors.New("no device list is held; nothing to accept")

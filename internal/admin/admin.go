@@ -1,0 +1,95 @@
+// Package admin is the HTTP for people and machines: health, readiness,
+// status and metrics. It has no authentication, so it listens on loopback
+// unless told otherwise, and what changes anything is for loopback only.
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"time"
+)
+
+// Sources are what the pages show. All of them are required.
+type Sources struct {
+	// Ready tells whether resources are served, and in a sentence how good
+	// they are.
+	Ready func() (ready bool, detail string)
+	// Status is the document of /status.
+	Status func() any
+	// Accept lets a held device list through.
+	Accept func() error
+	// Metrics serves /metrics.
+	Metrics http.Handler
+}
+
+// Handler routes the pages:
+//
+//	GET  /healthz  200 while the process lives
+//	GET  /readyz   200 once resources are served, else 503; says how old they are
+//	GET  /status   everything known, as JSON
+//	GET  /metrics  Prometheus
+//	POST /accept   let a held device list through; loopback only
+func Handler(s Sources) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		ready, detail := s.Ready()
+		if !ready {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+		_, _ = fmt.Fprintln(w, detail)
+	})
+	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		_ = encoder.Encode(s.Status()) // the client went away: nobody to tell
+	})
+	mux.Handle("GET /metrics", s.Metrics)
+	mux.HandleFunc("POST /accept", func(w http.ResponseWriter, r *http.Request) {
+		if !fromLoopback(r) {
+			http.Error(w, "only from this machine: run `tailxds accept` beside the control plane", http.StatusForbidden)
+			return
+		}
+		if err := s.Accept(); err != nil {
+			http.Error(w, err.Error(), http.StatusConflict)
+			return
+		}
+		_, _ = fmt.Fprintln(w, "accepted: the held device list is applied")
+	})
+	// A page open in somebody's browser must not be able to post here.
+	return http.NewCrossOriginProtection().Handler(mux)
+}
+
+func fromLoopback(r *http.Request) bool {
+	from, err := netip.ParseAddrPort(r.RemoteAddr)
+	return err == nil && from.Addr().Unmap().IsLoopback()
+}
+
+// Serve answers on l until ctx ends. It closes l.
+func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       10 * time.Second,
+		WriteTimeout:      30 * time.Second,
+		IdleTimeout:       time.Minute,
+	}
+	stop := context.AfterFunc(ctx, func() {
+		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
+		defer cancel()
+		_ = server.Shutdown(grace)
+	})
+	defer stop()
+	if err := server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve admin pages on %s: %w", l.Addr(), err)
+	}
+	return nil
+}

@@ -1,0 +1,87 @@
+package xds
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestParsePolicyTakesDefaultsForWhatIsLeftOut(t *testing.T) {
+	p, err := ParsePolicy([]byte("defaults:\n  timeout: 30s\nservices:\n  API:\n    hosts: [Api.Example.com]\n    health_check:\n      interval: 5s\n  plain:\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := p.For("api")
+	if api.Timeout != Duration(30*time.Second) || api.HealthCheck.Interval != Duration(5*time.Second) || api.HealthCheck.Path != "/healthz" || api.Hosts[0] != "api.example.com" {
+		t.Errorf("api: %+v", api)
+	}
+	if plain, other := p.For("plain"), p.For("other"); plain.Timeout != Duration(30*time.Second) || other.Timeout != Duration(30*time.Second) || other.HealthCheck.Interval != Duration(time.Second) {
+		t.Errorf("plain: %+v\nother: %+v", plain, other)
+	}
+}
+
+func TestParsePolicyTakesAnEmptyFile(t *testing.T) {
+	for _, text := range []string{"", "# nothing\n", "services: {}\n", "{}"} {
+		if p, err := ParsePolicy([]byte(text)); err != nil || p.For("x").Retries != DefaultPolicy().Defaults.Retries {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
+	tests := map[string]struct {
+		text string
+		want []string
+	}{
+		"syntax":           {"services:\n  a: [\n", []string{"parse policy"}},
+		"unknown key":      {"services:\n  a:\n    timout: 3s\n", []string{"timout", "3"}},
+		"unknown top key":  {"service: {}\n", []string{"service", "1"}},
+		"duplicate key":    {"services:\n  a:\n    retries: 1\n    retries: 2\n", []string{"retries", "4"}},
+		"bad duration":     {"services:\n  a:\n    timeout: soon\n", []string{"soon", "3"}},
+		"out of range":     {"services:\n  a:\n    health_check:\n      path: /x\n      interval: 1ms\n", []string{"line 5", "health_check.interval", "from 100ms"}},
+		"negative":         {"services:\n  a:\n    retries: -1\n", []string{"3"}},
+		"bad enum":         {"defaults:\n  protocol: http3\n", []string{"line 2", "http1 or http2"}},
+		"bad host":         {"services:\n  a:\n    hosts: ['x y']\n", []string{"line 3", "plain domain names"}},
+		"host twice":       {"services:\n  a:\n    hosts: [x.io]\n  b:\n    hosts: [X.io]\n", []string{"line 5", "x.io", "service a"}},
+		"hosts for all":    {"defaults:\n  hosts: [x.io]\n", []string{"defaults", "one service"}},
+		"bad service name": {"services:\n  a_b: {}\n", []string{"a_b", "letters"}},
+		"case twice":       {"services:\n  a: {}\n  A: {}\n", []string{"twice"}},
+		"not a map":        {"- a\n", []string{"1"}},
+		"two documents":    {"services: {}\n---\nservices: {}\n", []string{"one YAML document"}},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := ParsePolicy([]byte(test.text))
+			if err == nil {
+				t.Fatal("no error")
+			}
+			for _, want := range test.want {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("error does not tell %q:\n%v", want, err)
+				}
+			}
+		})
+	}
+}
+
+func FuzzParsePolicy(f *testing.F) {
+	f.Add("defaults:\n  timeout: 30s\nservices:\n  api:\n    hosts: [a.b]\n")
+	f.Add("services: {a: null, b: {health_check: {path: /x}}}")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := ParsePolicy([]byte(text))
+		if err != nil {
+			if err.Error() == "" {
+				t.Error("an error without words")
+			}
+			return
+		}
+		// Whatever is taken must make resources that Envoy takes.
+		for _, s := range append([]ServicePolicy{p.Defaults}, p.For("api")) {
+			for _, c := range s.checks() {
+				if !c.ok {
+					t.Errorf("took %s: %s", c.path, c.want)
+				}
+			}
+		}
+	})
+}
