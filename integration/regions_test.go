@@ -49,8 +49,9 @@ func regionsMeetOnTheTailnetOnly(ctx context.Context, t *testing.T, w *walk) {
 }
 
 // assertNoStrayPackets listens on a west and an east interface while requests
-// cross over: neither may carry an address of the other region, and both carry
-// a good deal from and to headscale's relay.
+// cross over: nothing may arrive from an address of the other region, and both
+// exchange a good deal with headscale's relay. What leaves for the other region
+// is no fault: tailscaled tries the direct way now and then, and must fail.
 func (w *walk) assertNoStrayPackets(ctx context.Context, t *testing.T, networks map[string]network) {
 	t.Helper()
 	ears := map[string]func() (string, error){}
@@ -78,10 +79,8 @@ func (w *walk) assertNoStrayPackets(ctx context.Context, t *testing.T, networks 
 		relay, relayed := networks[region].address(t, w.Container("headscale")), 0
 		for _, line := range strings.Split(strings.TrimSpace(output), "\n") {
 			source, destination, count := parsePair(t, line)
-			for _, address := range []netip.Addr{source, destination} {
-				if networks[other[region]].subnet.Contains(address) {
-					t.Errorf("%s carried %d packets from %s to %s", region, count, source, destination)
-				}
+			if networks[other[region]].subnet.Contains(source) {
+				t.Errorf("%d packets got from %s to %s in %s", count, source, destination, region)
 			}
 			if source == relay || destination == relay {
 				relayed += count

@@ -38,7 +38,7 @@ func Looks() []engine.Look {
 	}
 	status := func(service string) engine.Look {
 		return engine.Look{Name: "-" + service + "-1", File: "tailscale-status.json", Command: []string{
-			"tailscale", "--socket=/run/tailscale/tailscaled.sock", "status", "--json",
+			"tailscale", "status", "--json",
 		}}
 	}
 	looks := []engine.Look{
