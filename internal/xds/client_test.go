@@ -1,0 +1,192 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"testing"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/protobuf/proto"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// start runs a server on loopback until the test ends, and connects to it.
+func start(t *testing.T, s *Server) discovery.AggregatedDiscoveryServiceClient {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Serve(ctx, l) }()
+	conn, err := grpc.NewClient(l.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			t.Error(err)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+	})
+	return discovery.NewAggregatedDiscoveryServiceClient(conn)
+}
+
+// topologyOf makes a topology of devices, each with a name as ID, and tags.
+func topologyOf(tags map[string][]string) topology.Topology {
+	var devices []topology.Device
+	for id, t := range tags {
+		var n int
+		_, _ = fmt.Sscanf(id, "d%d", &n)
+		devices = append(devices, topology.Device{ID: id, Name: id, Addresses: []string{netip.AddrFrom4([4]byte{100, 64, 0, byte(n)}).String()}, Tags: t, Online: true})
+	}
+	top, _ := topology.Build(devices, testRules())
+	return top
+}
+
+func oneService() topology.Topology {
+	return topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-2"}})
+}
+
+func set(t *testing.T, s *Server, top topology.Topology) {
+	t.Helper()
+	if err := s.Set(top, DefaultPolicy()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// deltaStream is a client that speaks incremental xDS, one message at a time.
+type deltaStream struct {
+	t *testing.T
+	discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
+}
+
+func openDelta(t *testing.T, c discovery.AggregatedDiscoveryServiceClient) deltaStream {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	stream, err := c.DeltaAggregatedResources(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return deltaStream{t, stream}
+}
+
+// ask subscribes to names of a type ("*" for all), as one who has known.
+func (d deltaStream) ask(url string, known map[string]string, names ...string) {
+	d.t.Helper()
+	d.send(&discovery.DeltaDiscoveryRequest{
+		Node: &core.Node{Id: "node"}, TypeUrl: url, ResourceNamesSubscribe: names, InitialResourceVersions: known,
+	})
+}
+
+func (d deltaStream) send(r *discovery.DeltaDiscoveryRequest) {
+	d.t.Helper()
+	if err := d.Send(r); err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// want receives a response of a type and acknowledges it, or rejects it with
+// the words given.
+func (d deltaStream) want(url, reject string) *discovery.DeltaDiscoveryResponse {
+	d.t.Helper()
+	r, err := d.Recv()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if r.GetTypeUrl() != url {
+		d.t.Fatalf("got a response of %s, want %s", typeName(r.GetTypeUrl()), typeName(url))
+	}
+	answer := &discovery.DeltaDiscoveryRequest{TypeUrl: url, ResponseNonce: r.GetNonce()}
+	if reject != "" {
+		answer.ErrorDetail = &status.Status{Message: reject}
+	}
+	d.send(answer)
+	return r
+}
+
+// weights are the endpoints' weights in a response, by device.
+func weights(t *testing.T, resources []*discovery.Resource) map[string]uint32 {
+	t.Helper()
+	got := make(map[string]uint32)
+	for _, r := range resources {
+		var cla endpoint.ClusterLoadAssignment
+		if err := proto.Unmarshal(r.GetResource().GetValue(), &cla); err != nil {
+			t.Fatal(err)
+		}
+		for _, l := range cla.GetEndpoints() {
+			for _, e := range l.GetLbEndpoints() {
+				got[e.GetEndpoint().GetHostname()] = e.GetLoadBalancingWeight().GetValue()
+			}
+		}
+	}
+	return got
+}
+
+// strictly holds an assignment to the rules of grpc-go's endpoint reader,
+// which refuses more than Envoy does:
+// https://github.com/grpc/grpc-go/blob/master/internal/xds/xdsclient/xdsresource/unmarshal_eds.go
+func strictly(cla *endpoint.ClusterLoadAssignment) error {
+	priorities := make(map[uint32]map[string]bool)
+	sums := make(map[uint32]uint64)
+	addresses := make(map[string]bool)
+	for _, l := range cla.GetEndpoints() {
+		if l.GetLocality() == nil || l.GetLoadBalancingWeight().GetValue() == 0 {
+			return errors.New("a locality without ID or weight")
+		}
+		p := l.GetPriority()
+		if sums[p] += uint64(l.GetLoadBalancingWeight().GetValue()); sums[p] > 1<<32-1 {
+			return errors.New("the localities' weights overflow")
+		}
+		if priorities[p] == nil {
+			priorities[p] = make(map[string]bool)
+		}
+		id := fmt.Sprint(l.GetLocality().GetRegion(), "/", l.GetLocality().GetZone())
+		if priorities[p][id] {
+			return fmt.Errorf("locality %s twice in priority %d", id, p)
+		}
+		priorities[p][id] = true
+		var sum uint64
+		for _, e := range l.GetLbEndpoints() {
+			a := e.GetEndpoint().GetAddress().GetSocketAddress()
+			address := net.JoinHostPort(a.GetAddress(), fmt.Sprint(a.GetPortValue()))
+			if sum += uint64(e.GetLoadBalancingWeight().GetValue()); e.GetLoadBalancingWeight().GetValue() == 0 || addresses[address] {
+				return fmt.Errorf("endpoint %s has weight 0 or stands there twice", address)
+			}
+			addresses[address] = true
+		}
+		if sum != uint64(l.GetLoadBalancingWeight().GetValue()) {
+			return fmt.Errorf("the weight of locality %s is not the sum of its endpoints'", id)
+		}
+	}
+	for i := range uint32(len(priorities)) {
+		if priorities[i] == nil {
+			return fmt.Errorf("priority %d is missing", i)
+		}
+	}
+	return nil
+}
+
+const (
+	lds = resource.ListenerType
+	rds = resource.RouteType
+	cds = resource.ClusterType
+	eds = resource.EndpointType
+)

@@ -1,0 +1,268 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"pgregory.net/rapid"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestAnEnvoyThatKnowsOnlyADSGetsEverything(t *testing.T) {
+	s := NewServer(Config{DefaultService: "server"})
+	set(t, s, oneService())
+	stream := openDelta(t, start(t, s))
+	stream.ask(cds, nil, "*")
+	if r := stream.want(cds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != "server" {
+		t.Errorf("clusters: %v", r.GetResources())
+	}
+	stream.ask(eds, nil, "server")
+	if got := weights(t, stream.want(eds, "").GetResources()); !maps.Equal(got, map[string]uint32{"d1": 1, "d2": 2}) {
+		t.Errorf("endpoints: %v", got)
+	}
+	stream.ask(lds, nil, "*")
+	stream.want(lds, "")
+	stream.ask(rds, nil, Ingress)
+	stream.want(rds, "")
+	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:weight-2"}}))
+	if got := weights(t, stream.want(eds, "").GetResources()); got["d1"] != 7 {
+		t.Errorf("after the change: %v", got)
+	}
+}
+
+func TestAChangeSendsOnlyWhatItTouches(t *testing.T) {
+	s := NewServer(Config{DefaultService: "server"})
+	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b"}}))
+	stream := openDelta(t, start(t, s))
+	stream.ask(eds, nil, "a", "b")
+	stream.want(eds, "")
+	// Nothing changed: nothing is sent, or the next response would be this one.
+	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b"}}))
+	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b", "tag:weight-3"}}))
+	r := stream.want(eds, "")
+	if len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != "b" {
+		t.Errorf("sent %v, want only b", r.GetResources())
+	}
+}
+
+// An Envoy that reconnects after a restart of the control plane, or to its
+// twin, is not sent again what it has.
+func TestVersionsSurviveARestart(t *testing.T) {
+	known := make(map[string]string)
+	first := NewServer(Config{DefaultService: "server"})
+	set(t, first, oneService())
+	a := openDelta(t, start(t, first))
+	a.ask(cds, nil, "*")
+	for _, r := range a.want(cds, "").GetResources() {
+		known[r.GetName()] = r.GetVersion()
+	}
+	second := NewServer(Config{DefaultService: "server"})
+	set(t, second, oneService())
+	b := openDelta(t, start(t, second))
+	b.ask(cds, known, "*")
+	if r := b.want(cds, ""); len(r.GetResources()) != 0 || len(r.GetRemovedResources()) != 0 {
+		t.Errorf("sent again: %v, removed: %v", r.GetResources(), r.GetRemovedResources())
+	}
+}
+
+func TestNoStreamBeforeTheFirstTopology(t *testing.T) {
+	s := NewServer(Config{DefaultService: "server"})
+	c := start(t, s)
+	early := openDelta(t, c)
+	if _, err := early.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no device list yet") {
+		t.Fatalf("got %v, want Unavailable and why", err)
+	}
+	set(t, s, oneService())
+	late := openDelta(t, c)
+	late.ask(cds, nil, "*")
+	late.want(cds, "")
+}
+
+func TestWhoMayConnect(t *testing.T) {
+	who := func(address string, tags ...string) IdentifyFunc {
+		return func(context.Context, netip.AddrPort) (Identity, error) {
+			return Identity{Name: "peer", Addresses: []netip.Addr{netip.MustParseAddr(address)}, Tags: tags}, nil
+		}
+	}
+	tests := map[string]struct {
+		identify IdentifyFunc
+		want     codes.Code
+		reason   string
+	}{
+		"a device of the topology":  {who("100.64.0.1"), codes.OK, ""},
+		"a drained device of it":    {who("100.64.0.2"), codes.OK, ""},
+		"a device with another tag": {who("100.64.0.9", "tag:other"), codes.PermissionDenied, "tags tag:other) is no endpoint of any service"},
+		"a device without tags":     {who("100.64.0.9"), codes.PermissionDenied, "tags none"},
+		"a device that is allowed":  {who("100.64.0.9", "tag:other", "tag:gateway"), codes.OK, ""},
+		"nobody the tailnet knows": {func(context.Context, netip.AddrPort) (Identity, error) {
+			return Identity{}, errors.New("peer not found")
+		}, codes.PermissionDenied, "cannot tell who 127.0.0.1 is: peer not found"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			s := NewServer(Config{DefaultService: "server", Identify: test.identify, AllowTags: []string{"tag:gateway"}})
+			set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-0"}}))
+			stream := openDelta(t, start(t, s))
+			stream.ask(cds, nil, "*")
+			_, err := stream.Recv()
+			if status.Code(err) != test.want || (err != nil && !strings.Contains(err.Error(), test.reason)) {
+				t.Errorf("got %v, want %s and %q", err, test.want, test.reason)
+			}
+		})
+	}
+}
+
+func TestARejectionIsVisibleAndNotResentDelta(t *testing.T) {
+	s := NewServer(Config{DefaultService: "server"})
+	set(t, s, oneService())
+	stream := openDelta(t, start(t, s))
+	stream.ask(eds, nil, "server")
+	stream.want(eds, "I will not have it")
+	// A response sent again would come before the one that is asked for now.
+	stream.ask(cds, nil, "*")
+	stream.want(cds, "")
+	all := s.Streams()
+	if len(all) != 1 || all[0].Node != "node" || all[0].Types["endpoints"].Rejected != "I will not have it" {
+		t.Errorf("streams: %+v", all)
+	}
+	if !slices.Contains(s.Counts(), Count{Type: "endpoints", Result: "nack", N: 1}) {
+		t.Errorf("counts: %+v", s.Counts())
+	}
+	// Something new is sent, and clears the rejection once it is taken.
+	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}))
+	stream.want(eds, "")
+	stream.ask(lds, nil, "*")
+	stream.want(lds, "")
+	if got := s.Streams()[0].Types["endpoints"]; got.Rejected != "" || got.Pending {
+		t.Errorf("after the ACK: %+v", got)
+	}
+}
+
+func TestARejectionIsNotResentSotw(t *testing.T) {
+	s := NewServer(Config{DefaultService: "server"})
+	set(t, s, oneService())
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	stream, err := start(t, s).StreamAggregatedResources(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(r *discovery.DiscoveryRequest) {
+		t.Helper()
+		r.Node = &core.Node{Id: "node"}
+		if err := stream.Send(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(url string) *discovery.DiscoveryResponse {
+		t.Helper()
+		r, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.GetTypeUrl() != url {
+			t.Fatalf("got a response of %s, want %s", typeName(r.GetTypeUrl()), typeName(url))
+		}
+		return r
+	}
+	for _, url := range []string{cds, eds} {
+		var names []string
+		if url == eds {
+			names = []string{"server"}
+		}
+		ask(&discovery.DiscoveryRequest{TypeUrl: url, ResourceNames: names})
+		r := want(url)
+		ask(&discovery.DiscoveryRequest{TypeUrl: url, ResourceNames: names, ResponseNonce: r.GetNonce(), ErrorDetail: &rpcstatus.Status{Message: "no"}})
+	}
+	ask(&discovery.DiscoveryRequest{TypeUrl: lds})
+	want(lds) // and not the clusters or endpoints once more
+	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}))
+	want(eds)
+}
+
+// What is referred to arrives before what refers to it, and goes after it.
+func TestOrderOfAdditionsAndRemovals(t *testing.T) {
+	s := NewServer(Config{DefaultService: "server"})
+	set(t, s, oneService())
+	stream := openDelta(t, start(t, s))
+	for url, name := range map[string]string{cds: "*", rds: Ingress, eds: "*"} {
+		stream.ask(url, nil, name)
+		stream.want(url, "")
+	}
+	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-2"}, "d3": {"tag:service-extra"}}))
+	stream.want(eds, "")
+	stream.want(cds, "")
+	stream.want(rds, "")
+	set(t, s, oneService())
+	stream.want(rds, "")
+	if r := stream.want(cds, ""); !slices.Equal(r.GetRemovedResources(), []string{"extra"}) {
+		t.Errorf("removed clusters: %v", r.GetRemovedResources())
+	}
+	if r := stream.want(eds, ""); !slices.Equal(r.GetRemovedResources(), []string{"extra"}) {
+		t.Errorf("removed endpoints: %v", r.GetRemovedResources())
+	}
+}
+
+func TestAnInvalidTopologyLeavesTheLastGoodOne(t *testing.T) {
+	s := NewServer(Config{DefaultService: "server"})
+	set(t, s, oneService())
+	bad := oneService()
+	bad.Services[0].Localities[0].Endpoints[0].Weight = 0
+	err := s.Set(bad, DefaultPolicy())
+	if err == nil || !strings.Contains(err.Error(), "last good resources stay") {
+		t.Fatalf("got %v", err)
+	}
+	stream := openDelta(t, start(t, s))
+	stream.ask(eds, nil, "server")
+	if got := weights(t, stream.want(eds, "").GetResources()); got["d1"] != 1 {
+		t.Errorf("endpoints: %v", got)
+	}
+}
+
+// Whatever Build yields passes Envoy's own validation and grpc-go's strict
+// reader.
+func TestWhateverIsBuiltIsValid(t *testing.T) {
+	tag := rapid.SampledFrom([]string{
+		"tag:weight-0", "tag:weight-1", "tag:weight-1000", "tag:service-a", "tag:service-b", "tag:region-x", "tag:region-y",
+		"tag:zone-1", "tag:port-80", "tag:priority-0", "tag:priority-5", "tag:priority-128", "tag:other", "tag:weight-x",
+	})
+	device := rapid.Custom(func(t *rapid.T) topology.Device {
+		return topology.Device{
+			ID:        rapid.StringMatching(`[0-9]{1,2}`).Draw(t, "id"),
+			Addresses: rapid.SliceOfN(rapid.SampledFrom([]string{"100.64.0.1", "100.64.0.2", "100.64.0.3", "fd7a:115c:a1e0::3"}), 0, 2).Draw(t, "addresses"),
+			Tags:      rapid.SliceOfN(tag, 0, 5).Draw(t, "tags"),
+			Online:    rapid.Bool().Draw(t, "online"),
+		}
+	})
+	rapid.Check(t, func(t *rapid.T) {
+		top, _ := topology.Build(rapid.SliceOfN(device, 0, 12).Draw(t, "devices"), testRules())
+		all, err := Render(top, DefaultPolicy(), "server") // validates by protoc-gen-validate
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range all {
+			if cla, ok := r.Message.(*endpoint.ClusterLoadAssignment); ok {
+				if err := strictly(cla); err != nil {
+					t.Fatalf("%v: %v", err, cla)
+				}
+			}
+		}
+	})
+}
