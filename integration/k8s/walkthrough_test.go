@@ -120,7 +120,7 @@ func (r *rig) chartArgs(c cluster, tags string) []string {
 func (r *rig) dryRun(t *testing.T) {
 	strict := []string{"--dry-run=server", "--validate=strict"}
 	r.west.do(t, append([]string{"apply", "-n", controlNamespace, "-f", manifest}, strict...)...)
-	r.west.do(t, append([]string{"apply", "-n", controlNamespace, "-k", repository + "/deploy/controlplane/second"}, strict...)...)
+	r.west.do(t, append([]string{"apply", "-n", controlNamespace, "-k", repository + "/deploy/controlplane-second"}, strict...)...)
 	for c, tags := range map[cluster]string{r.west: "tag:weight-1", r.east: "tag:weight-2"} {
 		objects := c.release(t, append([]string{"template"}, r.chartArgs(c, tags)...)...)
 		c.apply(t, objects, append([]string{"-n", serversNamespace}, strict...)...)
