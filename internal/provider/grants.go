@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -34,7 +35,7 @@ type grants struct {
 // rule is a line of the node's packet filter that grants our capability.
 type rule struct {
 	covers func(netip.Addr) bool
-	values []tailcfg.RawMessage
+	values []json.RawMessage
 }
 
 // grant is what one device was granted when it was last looked up.
@@ -74,8 +75,12 @@ func (g *grants) add(ctx context.Context, devices []topology.Device, self []neti
 		}
 		group.Go(func() error {
 			values, err := g.whoIs(ctx, addresses[0])
+			if errors.Is(err, local.ErrPeerNotFound) {
+				// The policy does not show it to us, or not just now.
+				values, err = g.known[d.ID].values, nil
+			}
 			if err != nil {
-				return err
+				return fmt.Errorf("ask who %s is: %w", addresses[0], err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -111,7 +116,7 @@ func (g *grants) readRules(ctx context.Context, self []netip.Addr) ([]rule, erro
 		r := rule{covers: m.SrcsContains}
 		for _, c := range m.Caps {
 			if c.Cap == topology.Capability && slices.ContainsFunc(self, c.Dst.Contains) {
-				r.values = append(r.values, c.Values...)
+				r.values = append(r.values, compacted(c.Values)...)
 			}
 		}
 		if len(r.values) > 0 {
@@ -127,15 +132,14 @@ func (g *grants) expect(addresses []netip.Addr) string {
 	var values []json.RawMessage
 	for _, r := range g.rules {
 		if slices.ContainsFunc(addresses, r.covers) {
-			for _, v := range r.values {
-				values = append(values, json.RawMessage(v))
-			}
+			values = append(values, r.values...)
 		}
 	}
 	return fingerprint(values)
 }
 
-// fingerprint is equal for equal values, in any order and spacing.
+// fingerprint is equal for equal values in any order. A value given twice
+// counts once: a rule holds one for each of the node's own addresses.
 func fingerprint(values []json.RawMessage) string {
 	lines := make([]string, 0, len(values))
 	for _, v := range values {
@@ -148,17 +152,24 @@ func fingerprint(values []json.RawMessage) string {
 // whoIs asks the node what the policy grants to the device at address.
 func (g *grants) whoIs(ctx context.Context, address netip.Addr) ([]json.RawMessage, error) {
 	who, err := g.local.WhoIs(ctx, address.String())
-	if errors.Is(err, local.ErrPeerNotFound) {
-		return nil, nil // the policy does not show it to us
-	}
 	if err != nil {
-		return nil, fmt.Errorf("ask who %s is: %w", address, err)
+		return nil, err //nolint:wrapcheck // the caller says what it was doing
 	}
-	var values []json.RawMessage
-	for _, v := range who.CapMap[topology.Capability] {
-		values = append(values, json.RawMessage(v))
+	return compacted(who.CapMap[topology.Capability]), nil
+}
+
+// compacted are the values without needless space: the node adds some.
+func compacted(values []tailcfg.RawMessage) []json.RawMessage {
+	var out []json.RawMessage
+	for _, v := range values {
+		var b bytes.Buffer
+		if json.Compact(&b, []byte(v)) != nil {
+			b.Reset()
+			b.WriteString(string(v)) // not JSON: the topology says so
+		}
+		out = append(out, b.Bytes())
 	}
-	return values, nil
+	return out
 }
 
 func parseAddresses(texts []string) []netip.Addr {

@@ -1,20 +1,16 @@
 package provider
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
-	"sync"
 	"sync/atomic"
-	"time"
 
 	"tailscale.com/client/local"
 	"tailscale.com/ipn"
 	"tailscale.com/ipn/ipnstate"
-	"tailscale.com/tailcfg"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -24,6 +20,8 @@ import (
 type netmap struct {
 	local *local.Client
 	log   *slog.Logger
+	// peers are kept by Watch; until they are whole, List reads them itself.
+	peers peers
 	// grants are read only from List, so from one goroutine.
 	grants *grants
 	// down is set while the node has no map session with the coordination
@@ -46,23 +44,40 @@ func newNetmap(lc *local.Client, log *slog.Logger) *netmap {
 	return &netmap{local: lc, log: log, grants: newGrants(lc)}
 }
 
-// List reads the peers of the node and their grants.
+// List gives the peers of the node and their grants.
 func (n *netmap) List(ctx context.Context) ([]topology.Device, error) {
-	status, err := n.local.Status(ctx)
+	status, devices, err := n.read(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the netmap: %w", err)
 	}
-	if err := n.check(status); err != nil {
-		return nil, err
-	}
-	devices := make([]topology.Device, 0, len(status.Peer))
-	for _, peer := range status.Peer {
-		devices = append(devices, netmapDevice(peer))
-	}
+	slices.SortFunc(devices, func(a, b topology.Device) int { return topology.CompareIDs(a.ID, b.ID) })
 	if err := n.grants.add(ctx, devices, status.TailscaleIPs, n.policyVersion()); err != nil {
 		return nil, fmt.Errorf("read the grants of the netmap: %w", err)
 	}
 	return devices, nil
+}
+
+// read gives the peers that Watch keeps, or asks for all of them if it does
+// not; that costs time and memory for every peer there is.
+func (n *netmap) read(ctx context.Context) (*ipnstate.Status, []topology.Device, error) {
+	devices, whole := n.peers.list()
+	ask := n.local.StatusWithoutPeers
+	if !whole {
+		ask = n.local.Status
+	}
+	status, err := ask(ctx)
+	if err != nil {
+		return nil, nil, err //nolint:wrapcheck // List says what it was doing
+	}
+	if err := n.check(status); err != nil {
+		return nil, nil, err
+	}
+	if !whole {
+		for _, peer := range status.Peer {
+			devices = append(devices, statusDevice(peer))
+		}
+	}
+	return status, devices, nil
 }
 
 // check fails if the node has no netmap: an empty list would be a lie then.
@@ -90,27 +105,6 @@ func (n *netmap) policyVersion() uint64 {
 		return 0
 	}
 	return n.policy.Load()
-}
-
-func netmapDevice(peer *ipnstate.PeerStatus) topology.Device {
-	d := topology.Device{
-		ID:     string(peer.ID),
-		Name:   cmp.Or(firstLabel(peer.DNSName), peer.HostName),
-		Online: peer.Online,
-	}
-	for _, a := range peer.TailscaleIPs {
-		d.Addresses = append(d.Addresses, a.String())
-	}
-	if peer.Tags != nil {
-		d.Tags = peer.Tags.AsSlice()
-	}
-	switch {
-	case peer.KeyExpiry != nil:
-		d.Expires = timeOrNot{*peer.KeyExpiry}.orNever()
-	case peer.Expired:
-		d.Expires = new(time.Unix(0, 0).UTC())
-	}
-	return d
 }
 
 // withGrants adds the grants that the node sees to the devices of another
@@ -146,70 +140,4 @@ func (g granted) LinkUp() bool { return g.netmap.LinkUp() }
 
 func (g granted) Watch(ctx context.Context, wake func()) {
 	watchAll(ctx, wake, g.netmap, g.src)
-}
-
-// watchMask asks for every change of a peer, but for no netmap: since 1.102
-// that comes only once.
-const watchMask = ipn.NotifyInitialState | ipn.NotifyPeerChanges | ipn.NotifyPeerPatches
-
-// resubscribe is how soon a watch that ended begins again.
-const resubscribe = 200 * time.Millisecond
-
-// Watch calls wake whenever peers, tags or the policy may have changed, until
-// ctx is done. A watch that ends or falls behind begins again, and wakes, since
-// something may have been missed between.
-func (n *netmap) Watch(ctx context.Context, wake func()) {
-	var policy sync.WaitGroup
-	defer policy.Wait()
-	policy.Go(func() { n.watchPolicy(ctx, wake) })
-	for ctx.Err() == nil {
-		if err := n.watchOnce(ctx, wake); err != nil && ctx.Err() == nil {
-			n.log.Debug("netmap watch ended; it begins again", "error", err)
-		}
-		n.watched.Store(false)
-		sleep(ctx, resubscribe)
-	}
-}
-
-func (n *netmap) watchOnce(ctx context.Context, wake func()) error {
-	bus, err := n.local.WatchIPNBus(ctx, watchMask)
-	if err != nil {
-		return fmt.Errorf("watch the netmap: %w", err)
-	}
-	defer bus.Close()
-	n.policy.Add(1)
-	n.watched.Store(true)
-	wake()
-	for {
-		event, err := bus.Next()
-		if err != nil {
-			return fmt.Errorf("watch the netmap: %w", err)
-		}
-		if event.ErrMessage != nil {
-			return fmt.Errorf("watch the netmap: %s", *event.ErrMessage)
-		}
-		if event.SelfChange != nil {
-			n.policy.Add(1) // a whole new netmap, which may bring a new policy
-		}
-		if concerns(&event) {
-			wake()
-		}
-	}
-}
-
-// concerns tells whether an event can change the list.
-func concerns(event *ipn.Notify) bool {
-	return event.SelfChange != nil || event.State != nil || len(event.PeersRemoved) > 0 || len(event.PeersChanged) > 0 ||
-		slices.ContainsFunc(event.PeerChangedPatch, func(p *tailcfg.PeerChange) bool {
-			return p.Online != nil || p.KeyExpiry != nil
-		})
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
 }

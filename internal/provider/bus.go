@@ -1,0 +1,137 @@
+package provider
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"tailscale.com/ipn"
+)
+
+// watchMask asks for all peers at first and for every change of one after.
+const watchMask = ipn.NotifyInitialState | ipn.NotifyInitialStatus | ipn.NotifyPeerChanges | ipn.NotifyPeerPatches
+
+const (
+	// resubscribe is how soon a watch that failed begins again.
+	resubscribe = 200 * time.Millisecond
+	// watchFor is how long one watch lasts. The next begins with all peers
+	// again, so that whatever an event did not tell is mended.
+	watchFor = 10 * time.Minute
+	// policyPoll is how often the node is asked whether its packet filter, its
+	// share of the policy, was replaced. Since 1.102 a filter that comes
+	// without peers raises no event on the bus; but it is counted.
+	policyPoll = 300 * time.Millisecond
+)
+
+// filterCounter is the metric that counts filters that came without peers.
+const filterCounter = "localbackend_update_packet_filter"
+
+// errAnew ends a watch that is to begin again at once.
+var errAnew = errors.New("the watch begins again")
+
+// Watch calls wake whenever peers, tags or the policy may have changed, until
+// ctx is done. A watch that ends or falls behind begins again, and wakes, since
+// something may have been missed between.
+func (n *netmap) Watch(ctx context.Context, wake func()) {
+	var policy sync.WaitGroup
+	defer policy.Wait()
+	// Counted before the first wake, so that nothing after it is missed.
+	count, _ := n.filterCount(ctx)
+	policy.Go(func() { n.watchPolicy(ctx, wake, count) })
+	for ctx.Err() == nil {
+		err := n.watchOnce(ctx, wake)
+		if ctx.Err() == nil && !errors.Is(err, errAnew) {
+			n.log.Debug("netmap watch ended; it begins again", "error", err)
+			sleep(ctx, resubscribe)
+		}
+	}
+}
+
+func (n *netmap) watchOnce(ctx context.Context, wake func()) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, watchFor, errAnew)
+	defer cancel()
+	bus, err := n.local.WatchIPNBus(ctx, watchMask)
+	if err != nil {
+		return fmt.Errorf("watch the netmap: %w", err)
+	}
+	defer bus.Close()
+	defer n.watched.Store(false)
+	defer n.peers.lose()
+	for {
+		event, err := bus.Next()
+		switch {
+		case context.Cause(ctx) != nil:
+			return context.Cause(ctx)
+		case err != nil:
+			return fmt.Errorf("watch the netmap: %w", err)
+		case event.ErrMessage != nil:
+			return fmt.Errorf("watch the netmap: %s", *event.ErrMessage)
+		case event.InitialStatus != nil:
+			n.peers.begin(event.InitialStatus)
+			n.policy.Add(1)
+			n.watched.Store(true)
+			wake()
+		case event.SelfChange != nil:
+			// A whole new netmap: it does not say which peers are gone.
+			return errAnew
+		case n.peers.follow(&event) || event.State != nil:
+			wake()
+		}
+	}
+}
+
+// watchPolicy counts and wakes when the policy may have changed since the
+// filter was counted last, and when the link to the coordination server came
+// or went.
+func (n *netmap) watchPolicy(ctx context.Context, wake func(), last string) {
+	tick := time.NewTicker(policyPoll)
+	defer tick.Stop()
+	linkUp := n.LinkUp()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if count, err := n.filterCount(ctx); err == nil && count != last {
+			last = count
+			n.policy.Add(1)
+			wake()
+		}
+		// A node that does not answer is the list's to complain of.
+		if status, err := n.local.StatusWithoutPeers(ctx); err == nil && status.Self != nil && status.Self.Online != linkUp {
+			linkUp = status.Self.Online
+			n.down.Store(!linkUp)
+			wake()
+		}
+	}
+}
+
+// filterCount is how many filters came, as the metric writes it.
+func (n *netmap) filterCount(ctx context.Context) (string, error) {
+	text, err := n.local.DaemonMetrics(ctx)
+	if err != nil {
+		return "", fmt.Errorf("read the node's metrics: %w", err)
+	}
+	lines := bufio.NewScanner(bytes.NewReader(text))
+	for lines.Scan() {
+		if count, ok := strings.CutPrefix(lines.Text(), filterCounter+" "); ok {
+			return count, nil
+		}
+	}
+	return "", errors.New("the node's metrics have no " + filterCounter)
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
