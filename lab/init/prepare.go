@@ -38,8 +38,7 @@ func prepare(getenv func(string) string, out io.Writer) error {
 // checkEnv refuses a half-made switch to a real tailnet: compose can't tell one
 // setting by another, so .env must change all of them or none.
 func checkEnv(getenv func(string) string) error {
-	var set, missing []string
-	for _, s := range []struct {
+	settings := []struct {
 		name string
 		real bool
 	}{
@@ -48,7 +47,11 @@ func checkEnv(getenv func(string) string) error {
 		{"TS_ENVOY_CONTROL_PLANE_HOST", getenv("TS_ENVOY_CONTROL_PLANE_HOST") != labControlPlane},
 		{"LAB_HEADSCALE=0", getenv("LAB_HEADSCALE") == "0"},
 		{"LAB_INTERNAL=false", getenv("LAB_INTERNAL") == "false"},
-	} {
+		{"TS_ENVOY_API_URL (it may be empty)", getenv("LAB_HAS_API_URL") != ""},
+		{"TS_ENVOY_API_TOKEN (it may be empty)", getenv("LAB_HAS_API_TOKEN") != ""},
+	}
+	var set, missing []string
+	for _, s := range settings {
 		if s.real {
 			set = append(set, s.name)
 		} else {

@@ -1,0 +1,37 @@
+# What one does with tailxds. The work is in scripts/; this is its front door.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+.PHONY: help lab lab-down lab-test images test lint unit bench k8s-test binaries
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+lab: ## bring up two regions joined by a tailnet, and say what to try
+	@scripts/lab up
+
+lab-down: ## remove the lab: containers, networks and volumes
+	@scripts/lab down
+
+test: lint unit lab-test k8s-test ## everything that CI runs
+
+lint: ## golangci-lint, govulncheck and shellcheck
+	@scripts/lint
+
+unit: ## unit tests, under the race detector and in random order
+	@go test -race -shuffle=on ./...
+
+lab-test: ## the integration tests on a lab of their own
+	@scripts/lab-test
+
+k8s-test: ## the same on two Kubernetes clusters, from packages
+	@scripts/k8s-test
+
+bench: ## how fast a change gets to every Envoy, beside the bare minimum
+	@go test -run '^$$' -bench . -benchmem ./...
+
+images: ## make or pull the images that the lab needs
+	@scripts/engine && scripts/images
+
+binaries: ## build the programs into bin/
+	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
