@@ -58,7 +58,7 @@ func Looks() []engine.Look {
 // Ask sends n requests to a URL, as `docker compose run client` does, and counts
 // who answered. Requests that fail are counted, not an error.
 func (l *Lab) Ask(ctx context.Context, url string, n int) (shares.Tally, error) {
-	flow, err := l.flow(ctx, url, n)
+	flow, err := l.flow(ctx, url, strconv.Itoa(n))
 	if err != nil {
 		return shares.Tally{}, err
 	}
@@ -66,10 +66,10 @@ func (l *Lab) Ask(ctx context.Context, url string, n int) (shares.Tally, error) 
 }
 
 // Flow sends requests to a URL until the function it returns is called, which
-// counts who answered. It returns once the first requests have gone out.
+// counts who answered. It returns once the client runs.
 func (l *Lab) Flow(ctx context.Context, url string) (stop func() (shares.Tally, error), err error) {
-	const endless = 1 << 30
-	flow, err := l.flow(ctx, url, endless)
+	// Two at a time leave the machine some room for what is tested.
+	flow, err := l.flow(ctx, "--concurrency=2", url, strconv.Itoa(1<<30))
 	if err != nil {
 		return nil, err
 	}
@@ -102,11 +102,12 @@ type flow struct {
 	stdout, stderr bytes.Buffer
 }
 
-func (l *Lab) flow(ctx context.Context, url string, n int) (*flow, error) {
+func (l *Lab) flow(ctx context.Context, arguments ...string) (*flow, error) {
 	f := &flow{name: fmt.Sprintf("%s-client-%d", l.Project, time.Now().UnixNano())}
-	f.command = exec.CommandContext(ctx, "docker", "run", "--rm", "--name", f.name,
-		"--label", engine.Label+"="+l.Project, "--network", "container:"+l.Container(l.From),
-		l.Client, url, strconv.Itoa(n))
+	f.command = exec.CommandContext(ctx, "docker", append([]string{
+		"run", "--rm", "--name", f.name, "--label", engine.Label + "=" + l.Project,
+		"--network", "container:" + l.Container(l.From), l.Client,
+	}, arguments...)...)
 	f.command.Stdout, f.command.Stderr = &f.stdout, &f.stderr
 	if err := f.command.Start(); err != nil {
 		return nil, fmt.Errorf("starting the client: %w", err)

@@ -1,0 +1,39 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/tailxds/tailxds/integration/engine"
+)
+
+// Source is what the control plane says of where its devices come from.
+type Source struct {
+	Provider string    `json:"provider"`
+	LastGood time.Time `json:"lastGood"`
+	Stale    bool      `json:"stale"`
+	Failures int       `json:"failures"`
+	Denied   bool      `json:"denied"`
+	Error    string    `json:"error"`
+}
+
+// Status is the control plane's own account.
+type Status struct {
+	Source Source            `json:"provider"`
+	Envoys []json.RawMessage `json:"envoys"` // one a connected Envoy
+}
+
+// Status asks the control plane, as an operator does.
+func (l *Lab) Status(ctx context.Context) (Status, error) {
+	output, err := engine.Exec(ctx, l.Container("control-plane"), "tailxds", "status", "--json")
+	if err != nil {
+		return Status{}, err
+	}
+	var status Status
+	if err := json.Unmarshal([]byte(output), &status); err != nil {
+		return Status{}, fmt.Errorf("reading the control plane's status: %w", err)
+	}
+	return status, nil
+}

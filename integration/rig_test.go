@@ -1,0 +1,243 @@
+package integration_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/ory/dockertest/v3/docker"
+
+	"github.com/tailxds/tailxds/integration/shares"
+)
+
+// onePerRegion is what the rig's tags promise.
+var onePerRegion = shares.Shares{"west-1": 1, "east-1": 2}
+
+// The control plane of the rig lists often and forgives little, so that it has
+// every reason to drop an endpoint while a fault lasts.
+const (
+	pollInterval = time.Second
+	offlineGrace = time.Second
+
+	// faultLasts is how long the source gives no list before a fault is mended:
+	// many times longer than the two above.
+	faultLasts = 10 * time.Second
+)
+
+func impatient(provider string) map[string]string {
+	return map[string]string{
+		"TS_ENVOY_PROVIDER":      provider,
+		"TS_ENVOY_POLL_INTERVAL": pollInterval.String(),
+		"TS_ENVOY_OFFLINE_GRACE": offlineGrace.String(),
+	}
+}
+
+// TestFaults takes parts of a rig away and puts them back while requests flow.
+func TestFaults(t *testing.T) {
+	ctx, r := startRig(t)
+	for _, step := range []struct {
+		name string
+		run  func(context.Context, *testing.T, *rig)
+	}{
+		{"two servers share by weight", rigComesUp},
+		{"the control plane is killed and restarted", controlPlaneIsKilled},
+		{"the provider is switched", providerIsSwitched},
+		{"a server is cut off and put back", serverIsCutOff},
+		{"headscale is stopped", headscaleIsStopped},
+		{"headscale is paused", headscaleIsPaused},
+		{"headscale has an empty database", headscaleForgets},
+	} {
+		if !t.Run(step.name, func(t *testing.T) { step.run(ctx, t, r) }) {
+			t.FailNow()
+		}
+	}
+}
+
+func rigComesUp(ctx context.Context, t *testing.T, r *rig) {
+	r.finishes(ctx, t, "prepare")
+	r.starts(ctx, t, "headscale", nil)
+	r.finishes(ctx, t, "keys")
+	r.starts(ctx, t, "control-plane", impatient("netmap"))
+	for _, server := range []string{"west-1", "east-1"} {
+		r.starts(ctx, t, server, nil)
+		r.starts(ctx, t, server+"-server", nil)
+	}
+	r.starts(ctx, t, "west-1-envoy", nil)
+	r.servesBoth(ctx, t)
+	assertShares(ctx, t, r.Lab, r.url(), onePerRegion, shares.OneStepWrong(onePerRegion)...)
+}
+
+// url is the rig's Envoy, in the network from which requests are sent.
+func (r *rig) url() string { return "http://127.0.0.1:10000/" }
+
+func (r *rig) servesBoth(ctx context.Context, t *testing.T) {
+	t.Helper()
+	await(ctx, t, func() error { return r.Serves(ctx, "west-1", weights(onePerRegion)) })
+}
+
+// flow sends requests until the function it returns is called.
+func (r *rig) flow(ctx context.Context, t *testing.T) func() (shares.Tally, error) {
+	t.Helper()
+	stop, err := r.Flow(ctx, r.url())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return stop
+}
+
+// awaitEnvoy waits until the Envoy has its configuration from this provider.
+func (r *rig) awaitEnvoy(ctx context.Context, t *testing.T, provider string) {
+	t.Helper()
+	await(ctx, t, func() error {
+		status, err := r.Status(ctx)
+		if err == nil && (status.Source.Provider != provider || len(status.Envoys) != 1) {
+			err = fmt.Errorf("the control plane says %+v, with %d Envoys", status.Source, len(status.Envoys))
+		}
+		return err
+	})
+}
+
+func controlPlaneIsKilled(ctx context.Context, t *testing.T, r *rig) {
+	stop := r.flow(ctx, t)
+	r.signal(t, "control-plane", docker.SIGKILL)
+	r.ends(ctx, t, "control-plane")
+	assertShares(ctx, t, r.Lab, r.url(), onePerRegion, shares.OneStepWrong(onePerRegion)...)
+
+	r.restarts(ctx, t, "control-plane")
+	r.awaitEnvoy(ctx, t, "netmap")
+	r.servesBoth(ctx, t)
+	assertShares(ctx, t, r.Lab, r.url(), onePerRegion, shares.OneStepWrong(onePerRegion)...)
+	assertNoneFailed(t, stop)
+}
+
+// providerIsSwitched holds the resources of one provider against the other's,
+// on the same tailnet and by the same Envoy.
+func providerIsSwitched(ctx context.Context, t *testing.T, r *rig) {
+	fromNetmap, err := r.Resources(ctx, "west-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := r.flow(ctx, t)
+	r.replace(ctx, t, "control-plane", impatient("headscale"))
+	r.awaitEnvoy(ctx, t, "headscale")
+	r.servesBoth(ctx, t)
+	assertNoneFailed(t, stop)
+
+	fromHeadscale, err := r.Resources(ctx, "west-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range slices.Sorted(maps.Keys(fromNetmap)) {
+		if fromHeadscale[name] != fromNetmap[name] {
+			t.Errorf("%s differs:\nnetmap:    %s\nheadscale: %s", name, fromNetmap[name], fromHeadscale[name])
+		}
+	}
+	if len(fromHeadscale) != len(fromNetmap) {
+		t.Errorf("headscale gives %d resources, the netmap %d", len(fromHeadscale), len(fromNetmap))
+	}
+}
+
+func serverIsCutOff(ctx context.Context, t *testing.T, r *rig) {
+	if err := r.parts["east-1"].DisconnectFromNetwork(r.network); err != nil {
+		t.Fatal(err)
+	}
+	await(ctx, t, func() error { return r.onlyHealthy(ctx, "west-1") })
+	assertShares(ctx, t, r.Lab, r.url(), shares.Shares{"west-1": 1})
+
+	if err := r.parts["east-1"].ConnectToNetwork(r.network); err != nil {
+		t.Fatal(err)
+	}
+	r.servesBoth(ctx, t)
+	assertShares(ctx, t, r.Lab, r.url(), onePerRegion, shares.OneStepWrong(onePerRegion)...)
+}
+
+// onlyHealthy returns nil if the Envoy finds one endpoint healthy, and no other,
+// whether the others are unhealthy or gone.
+func (r *rig) onlyHealthy(ctx context.Context, name string) error {
+	hosts, err := r.Hosts(ctx, "west-1")
+	if err != nil {
+		return err
+	}
+	var healthy []string
+	for _, host := range hosts {
+		if host.Healthy {
+			healthy = append(healthy, host.Name)
+		}
+	}
+	if !slices.Equal(healthy, []string{name}) {
+		return fmt.Errorf("Envoy has %v", hosts)
+	}
+	return nil
+}
+
+// without runs while headscale gives no list, and returns once that has lasted:
+// the Envoy must still have both endpoints, and all requests their answer.
+func (r *rig) without(ctx context.Context, t *testing.T) {
+	t.Helper()
+	await(ctx, t, func() error {
+		status, err := r.Status(ctx)
+		if err == nil && time.Since(status.Source.LastGood) < faultLasts {
+			err = fmt.Errorf("the last list is of %v", status.Source.LastGood)
+		}
+		return err
+	})
+	if err := r.Serves(ctx, "west-1", weights(onePerRegion)); err != nil {
+		t.Error(err)
+	}
+	assertShares(ctx, t, r.Lab, r.url(), onePerRegion, shares.OneStepWrong(onePerRegion)...)
+}
+
+// again waits until the control plane lists devices again, and all is as it was.
+func (r *rig) again(ctx context.Context, t *testing.T) {
+	t.Helper()
+	since := time.Now()
+	await(ctx, t, func() error {
+		status, err := r.Status(ctx)
+		if err == nil && (status.Source.Stale || status.Source.LastGood.Before(since)) {
+			err = errors.New("the control plane still has no new list: " + status.Source.Error)
+		}
+		return err
+	})
+	r.servesBoth(ctx, t)
+}
+
+func headscaleIsStopped(ctx context.Context, t *testing.T, r *rig) {
+	stop := r.flow(ctx, t)
+	r.signal(t, "headscale", docker.SIGTERM)
+	r.ends(ctx, t, "headscale")
+	r.without(ctx, t)
+	r.restarts(ctx, t, "headscale")
+	r.again(ctx, t)
+	assertNoneFailed(t, stop)
+}
+
+func headscaleIsPaused(ctx context.Context, t *testing.T, r *rig) {
+	stop := r.flow(ctx, t)
+	if err := r.pool.Client.PauseContainer(r.parts["headscale"].Container.ID); err != nil {
+		t.Fatal(err)
+	}
+	r.without(ctx, t)
+	if err := r.pool.Client.UnpauseContainer(r.parts["headscale"].Container.ID); err != nil {
+		t.Fatal(err)
+	}
+	r.again(ctx, t)
+	assertNoneFailed(t, stop)
+}
+
+// headscaleForgets gives headscale an empty database: it knows no device and no
+// key. Then it gets its own one back.
+func headscaleForgets(ctx context.Context, t *testing.T, r *rig) {
+	stop := r.flow(ctx, t)
+	r.replace(ctx, t, "headscale", map[string]string{"HEADSCALE_DATABASE_SQLITE_PATH": "/var/lib/headscale/empty.sqlite"})
+	if _, err := r.Node(ctx, "west-1"); err == nil {
+		t.Fatal("headscale still knows its devices; its database is not empty")
+	}
+	r.without(ctx, t)
+	r.replace(ctx, t, "headscale", nil)
+	r.again(ctx, t)
+	assertNoneFailed(t, stop)
+}
