@@ -61,7 +61,7 @@ func checkEnv(getenv func(string) string) error {
 	if len(set) == 0 || len(missing) == 0 {
 		return nil
 	}
-	return fmt.Errorf("a real tailnet needs all of its settings in .env: %s is there, %s is missing; .env.example explains each",
+	return fmt.Errorf("a real tailnet needs all of its settings in .env (.env.example explains each); there: %s; missing: %s",
 		strings.Join(set, ", "), strings.Join(missing, ", "))
 }
 

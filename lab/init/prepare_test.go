@@ -51,7 +51,7 @@ func TestCheckEnvNamesWhatIsMissing(t *testing.T) {
 			t.Errorf("without %s: no error", name)
 			continue
 		}
-		if _, missing, _ := strings.Cut(err.Error(), "is there, "); !strings.HasPrefix(missing, name) {
+		if _, missing, _ := strings.Cut(err.Error(), "missing: "); !strings.HasPrefix(missing, name) {
 			t.Errorf("without %s: %v", name, err)
 		}
 	}
