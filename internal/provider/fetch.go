@@ -189,8 +189,10 @@ func checkAnswer(res *http.Response, u *url.URL, secrets []string) error {
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	where := u.Redacted()
 	switch code := res.StatusCode; {
-	case code == http.StatusOK && isJSON(kind):
+	case code == http.StatusOK && isJSON(kind) && !hasNextPage(res):
 		return nil
+	case code == http.StatusOK && isJSON(kind):
+		e.text = fmt.Sprintf("get %s: its Link header says that the list goes on; this version reads lists of one page only", where)
 	case code == http.StatusOK:
 		e.text = fmt.Sprintf("get %s: the answer is %q and not JSON; is this the API, or a page before it?", where, kind)
 	case code >= 300 && code < 400:
@@ -211,6 +213,17 @@ func checkAnswer(res *http.Response, u *url.URL, secrets []string) error {
 
 func isJSON(kind string) bool {
 	return kind == "application/json" || (strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json"))
+}
+
+// hasNextPage tells whether a Link header points to a further page.
+func hasNextPage(res *http.Response) bool {
+	for _, link := range res.Header.Values("Link") {
+		link = strings.ToLower(strings.ReplaceAll(link, " ", ""))
+		if strings.Contains(link, `rel="next"`) || strings.Contains(link, "rel=next") {
+			return true
+		}
+	}
+	return false
 }
 
 // redirectTarget is where a redirect leads, without a query that may hold a

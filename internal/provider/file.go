@@ -112,8 +112,8 @@ type fileDevice struct {
 	Addresses    []string          `json:"addresses"`
 	Tags         []string          `json:"tags"`
 	Online       *bool             `json:"online"`
-	OfflineSince *time.Time        `json:"offlineSince"`
-	Expires      *time.Time        `json:"expires"`
+	OfflineSince *string           `json:"offlineSince"` // as /status prints it; the watch tells anew
+	Expires      *string           `json:"expires"`      // text, since YAML would take a wrong time for none
 	Grants       []any             `json:"grants"`
 	Attributes   map[string]string `json:"attributes"`
 }
@@ -133,6 +133,9 @@ func ParseDevices(text []byte, strictJSON bool) ([]topology.Device, error) {
 	}
 	if err != nil {
 		return nil, err
+	}
+	if written == nil {
+		return nil, errors.New("1:1: it holds no list of devices; for no devices write []")
 	}
 	devices := make([]topology.Device, 0, len(written))
 	for i, w := range written {
@@ -154,7 +157,11 @@ func (w fileDevice) device() (topology.Device, error) {
 		Online: onlineUnlessTold(w.Online),
 	}
 	if w.Expires != nil {
-		d.Expires = timeOrNot{*w.Expires}.orNever()
+		at, err := time.Parse(time.RFC3339, *w.Expires)
+		if err != nil {
+			return topology.Device{}, fmt.Errorf("expires: %q is not a time like 2027-01-02T15:04:05Z", *w.Expires)
+		}
+		d.Expires = timeOrNot{at}.orNever()
 	}
 	for _, grant := range w.Grants {
 		raw, err := json.Marshal(grant)
@@ -171,7 +178,7 @@ func parseJSON(text []byte, into *[]fileDevice) error {
 	d.DisallowUnknownFields()
 	d.UseNumber()
 	if err := d.Decode(into); err != nil {
-		return fmt.Errorf("%s: %w", position(text, jsonOffset(err, d)), err)
+		return fmt.Errorf("%s: %w", position(text, jsonOffset(err, d, len(text))), err)
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%s: something follows the list of devices", position(text, d.InputOffset()))
@@ -179,7 +186,7 @@ func parseJSON(text []byte, into *[]fileDevice) error {
 	return nil
 }
 
-func jsonOffset(err error, d *json.Decoder) int64 {
+func jsonOffset(err error, d *json.Decoder, end int) int64 {
 	var syntax *json.SyntaxError
 	var kind *json.UnmarshalTypeError
 	switch {
@@ -187,6 +194,8 @@ func jsonOffset(err error, d *json.Decoder) int64 {
 		return syntax.Offset
 	case errors.As(err, &kind):
 		return kind.Offset
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return int64(end)
 	default:
 		return d.InputOffset()
 	}
@@ -202,7 +211,9 @@ func position(text []byte, offset int64) string {
 
 func parseYAML(text []byte, into *[]fileDevice) error {
 	d := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
-	if err := d.Decode(into); err != nil {
+	if err := d.Decode(into); errors.Is(err, io.EOF) {
+		return nil // comments and nothing else
+	} else if err != nil {
 		return yamlError(err)
 	}
 	var more any

@@ -125,8 +125,12 @@ type calls struct {
 }
 
 func (c *calls) RoundTrip(r *http.Request) (*http.Response, error) {
+	name := strings.TrimPrefix(r.URL.Path, "/localapi/v0/")
+	if name == "status" && r.URL.Query().Get("peers") != "false" {
+		name = "status whole"
+	}
 	c.mu.Lock()
-	c.count[strings.TrimPrefix(r.URL.Path, "/localapi/v0/")]++
+	c.count[name]++
 	c.mu.Unlock()
 	return c.inner.RoundTrip(r)
 }
@@ -170,6 +174,12 @@ func (n *tailnet) follow(src Source, act func(), want func([]topology.Device) bo
 			return devices
 		}
 	}
+}
+
+func (c *calls) forget() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.count)
 }
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }

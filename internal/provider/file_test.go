@@ -1,0 +1,200 @@
+package provider
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestFileReadsJSONAndYAML(t *testing.T) {
+	expires := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	want := []topology.Device{
+		{
+			ID: "n1", Name: "west-1", Addresses: []string{"100.64.0.1"}, Tags: []string{"tag:weight-1", "tag:region-west"}, Online: true,
+			Expires: &expires, Grants: rawGrants(`{"service":"hello","weight":2}`), Attributes: map[string]string{"weight": "0"},
+		},
+		{ID: "2", Name: "east-1"},
+	}
+	for name, text := range map[string]string{
+		"a.json": `[{"id":"n1","name":"west-1","addresses":["100.64.0.1"],"tags":["tag:weight-1","tag:region-west"],
+			"expires":"2027-01-01T00:00:00Z","grants":[{"service":"hello","weight":2}],"attributes":{"weight":"0"}},
+			{"id":"2","name":"east-1","online":false,"expires":null}]`,
+		"b.yaml": `
+- id: n1
+  name: west-1
+  addresses: [100.64.0.1]
+  tags:
+    - tag:weight-1
+    - tag:region-west
+  expires: 2027-01-01T00:00:00Z
+  grants:
+    - {service: hello, weight: 2}
+  attributes: {weight: "0"}
+# a comment
+- {id: "2", name: east-1, online: false, expires: 0001-01-01T00:00:00Z}
+`,
+		"tabs-without-ending": "[\n\t{\n\t\t\"id\": \"n1\", \"name\": \"west-1\", \"addresses\": [\"100.64.0.1\"], \"online\": true,\n" +
+			"\t\t\"tags\": [\"tag:weight-1\", \"tag:region-west\"], \"expires\": \"2027-01-01T01:00:00+01:00\",\n" +
+			"\t\t\"grants\": [{\"weight\": 2, \"service\": \"hello\"}], \"attributes\": {\"weight\": \"0\"}\n\t},\n\t{\"id\": \"2\", \"name\": \"east-1\", \"online\": false}\n]\n",
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		write(t, path, text)
+		src, provider, err := Open(Config{Devices: path, Log: quiet()})
+		if err != nil || provider != FromFile {
+			t.Fatal(provider, err)
+		}
+		got, err := src.List(t.Context())
+		if diff := cmp.Diff(want, got); err != nil || diff != "" {
+			t.Errorf("%s: %v %s", name, err, diff)
+		}
+	}
+}
+
+func TestFileErrorsTellWhere(t *testing.T) {
+	for _, c := range []struct{ name, text, says string }{
+		{"empty.json", "", "empty.json:1:1: the file is empty"},
+		{"blank.yaml", " \n\n", "blank.yaml:1:1: the file is empty"},
+		{"comment.yaml", "# nothing\n", "no list of devices"},
+		{"null.json", "null", "no list of devices"},
+		{"cut.json", "[\n {\"id\":\"1\"},\n {\"id\"", "cut.json:3:6: unexpected EOF"},
+		{"comma.json", "[\n  {\"id\": \"1\",}\n]", "comma.json:2:14: "},
+		{"type.json", "[\n  {\"id\": \"1\", \"tags\": \"tag:weight-1\"}\n]", "type.json:2:"},
+		{"object.json", "{\"devices\":[]}", "object.json:1:1: "},
+		{"two.json", "[]\n[]", "two.json:2:"},
+		{"typo.json", "[{\"id\":\"1\",\"tag\":[]}]", "unknown field \"tag\""},
+		{"yamlish.json", "- id: n1\n", "yamlish.json:1:"},
+		{"noid.yaml", "- {id: a}\n- {name: west-2}\n", "device 2 (west-2): it has no id"},
+		{"nulldevice.yaml", "- {id: a}\n-\n", "device 2 (): it has no id"},
+		{"typo.yaml", "- id: a\n- id: b\n  tgas: []\n", "typo.yaml:3:3: unknown field \"tgas\""},
+		{"type.yaml", "- id: a\n  tags: tag:weight-1\n", "type.yaml:2:9: "},
+		{"online.yaml", "- id: a\n  online: sometimes\n", "online.yaml:2:11: "},
+		{"syntax.yaml", "- id: a\n  tags: [a\n", "syntax.yaml:2:"},
+		{"second.yaml", "- id: a\n---\n- id: b\n", "second YAML document"},
+		{"object.yaml", "devices: []\n", "object.yaml:1:"},
+		{"time.yaml", "- {id: a, expires: tomorrow}\n", "expires: \"tomorrow\" is not a time"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			path := filepath.Join(t.TempDir(), c.name)
+			write(t, path, c.text)
+			devices, err := ReadDevices(path, 0)
+			if err == nil || devices != nil {
+				t.Fatalf("taken for %+v", devices)
+			}
+			if !strings.Contains(err.Error(), c.says) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %q, want %q on one line", err, c.says)
+			}
+		})
+	}
+	if _, err := ReadDevices(filepath.Join(t.TempDir(), "none"), 0); err == nil || !strings.Contains(err.Error(), "no such file") {
+		t.Errorf("missing: %v", err)
+	}
+	path := filepath.Join(t.TempDir(), "large.json")
+	write(t, path, "["+strings.Repeat(" ", 5000)+"]")
+	if _, err := ReadDevices(path, 5000); err == nil || !strings.Contains(err.Error(), "larger than 5000 bytes") {
+		t.Errorf("too large: %v", err)
+	}
+	if got, err := ReadDevices(path, 5002); err != nil || len(got) != 0 {
+		t.Errorf("just fits: %v %v", got, err)
+	}
+}
+
+// However a file is replaced, it is seen; while it is bad or gone, the last
+// good list stays.
+func TestFileIsReadAgainWhenReplaced(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "devices.yaml")
+	mount := func(name, text string) { // as Kubernetes mounts a ConfigMap
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		write(t, filepath.Join(dir, name, "devices.yaml"), text)
+		if err := os.Symlink(name, filepath.Join(dir, "..tmp")); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(filepath.Join(dir, "..tmp"), filepath.Join(dir, "..data")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mount("..1", "[{id: a}]")
+	if err := os.Symlink(filepath.Join("..data", "devices.yaml"), path); err != nil {
+		t.Fatal(err)
+	}
+	src, _, err := Open(Config{Devices: path, Log: quiet()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lists atomic.Int32
+	counting := countingFile{src.(file), &lists}
+	bubble(t, counting, Options{Interval: time.Hour, HoldFraction: 1}, func(w *Watcher) {
+		after(time.Second)
+		expectIDs(t, next(w), "a")
+		steps := []struct {
+			name string
+			do   func()
+			want string
+			bad  bool
+		}{
+			{"symlink turned", func() { mount("..2", "[{id: b}]") }, "b", false},
+			{"renamed over", func() { write(t, path+"~", "[{id: c}]"); mustRename(t, path+"~", path) }, "c", false},
+			{"written in place", func() { write(t, path, "[{id: c}, {id: d}]") }, "c d", false},
+			{"bad edit", func() { write(t, path, "[{id: c}, {id") }, "", true},
+			{"mended", func() { write(t, path, "[{id: e}]") }, "e", false},
+			{"removed", func() { os.Remove(path) }, "", true},
+			{"back", func() { write(t, path, "[{id: f}]") }, "f", false},
+		}
+		for _, s := range steps {
+			s.do()
+			after(3 * time.Second)
+			expectIDs(t, next(w), s.want)
+			if got := w.Status(); got.Stale != s.bad || s.bad && got.Error == "" {
+				t.Errorf("%s: status %+v", s.name, got)
+			}
+		}
+		before := lists.Load()
+		after(30 * time.Minute)
+		if n := lists.Load() - before; n > 1 {
+			t.Errorf("read %d times in half an hour without a change", n)
+		}
+	})
+}
+
+type countingFile struct {
+	file
+	lists *atomic.Int32
+}
+
+func (f countingFile) List(ctx context.Context) ([]topology.Device, error) {
+	f.lists.Add(1)
+	return f.file.List(ctx)
+}
+
+func rawGrants(objects ...string) []json.RawMessage {
+	var grants []json.RawMessage
+	for _, o := range objects {
+		grants = append(grants, json.RawMessage(o))
+	}
+	return grants
+}
+
+func mustRename(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.Rename(from, to); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,86 @@
+package provider
+
+import (
+	"strings"
+	"testing"
+
+	"tailscale.com/client/local"
+)
+
+func TestAutoChooses(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		cfg  Config
+		want string
+	}{
+		{"nothing given: the netmap", Config{}, FromNet},
+		{"a control URL alone: the netmap", Config{ControlURL: "https://hs.example.com"}, FromNet},
+		{"token and own API: headscale", Config{APIToken: "k", APIURL: "https://hs.example.com"}, Headscale},
+		{"token and own control server: headscale", Config{APIToken: "k", ControlURL: "http://headscale:8080"}, Headscale},
+		{"token alone: Tailscale", Config{APIToken: "k"}, Tailscale},
+		{"token and Tailscale's API: Tailscale", Config{APIToken: "k", APIURL: "https://api.tailscale.com"}, Tailscale},
+		{"token and Tailscale's control server: Tailscale", Config{APIToken: "k", ControlURL: "https://controlplane.tailscale.com"}, Tailscale},
+		{"the API's URL counts before the control server's", Config{APIToken: "k", APIURL: "https://api.tailscale.com", ControlURL: "https://hs.example.com"}, Tailscale},
+		{"a name that only ends like Tailscale's", Config{APIToken: "k", APIURL: "https://nottailscale.com"}, Headscale},
+		{"an OAuth client: Tailscale", Config{ClientID: "i", ClientSecret: "s", APIURL: "https://hs.example.com"}, Tailscale},
+		{"a file of devices: the file", Config{Devices: "d.yaml", APIToken: "k"}, FromFile},
+		{"a name wins", Config{Provider: Headscale, Devices: "d.yaml"}, Headscale},
+		{"auto by name", Config{Provider: Auto, APIToken: "k"}, Tailscale},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := choose(c.cfg); got != c.want {
+				t.Errorf("got %s, want %s", got, c.want)
+			}
+		})
+	}
+}
+
+// Each refusal must tell the user what to give.
+func TestOpenSaysWhatIsMissing(t *testing.T) {
+	for _, c := range []struct {
+		name, says string
+		cfg        Config
+	}{
+		{"unknown provider", "choose auto, netmap", Config{Provider: "consul"}},
+		{"netmap without a tailnet", "--provider file", Config{}},
+		{"headscale without a key", "headscale apikeys create", Config{Provider: Headscale, APIURL: "https://hs"}},
+		{"headscale without a URL", "--api-url", Config{Provider: Headscale, APIToken: "k"}},
+		{"a URL without scheme", "must look like https://", Config{Provider: Headscale, APIToken: "k", APIURL: "hs.example.com"}},
+		{"a URL with a password", "no user", Config{Provider: Headscale, APIToken: "k", APIURL: "https://u:hunter22@hs"}},
+		{"Tailscale without anything", "devices:core:read", Config{Provider: Tailscale}},
+		{"half an OAuth client", "--client-secret", Config{ClientID: "i"}},
+		{"file without a file", "--devices", Config{Provider: FromFile}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			_, _, err := Open(c.cfg)
+			if err == nil || !strings.Contains(err.Error(), c.says) {
+				t.Errorf("got %v, want it to say %q", err, c.says)
+			}
+			if err != nil && strings.Contains(err.Error(), "hunter22") {
+				t.Errorf("shows the password: %v", err)
+			}
+		})
+	}
+}
+
+func TestOpenNames(t *testing.T) {
+	for _, c := range []struct {
+		cfg     Config
+		want    string
+		watches bool
+	}{
+		{Config{Local: &local.Client{}}, FromNet, true},
+		{Config{APIToken: "k", ControlURL: "https://hs"}, Headscale, false},
+		{Config{APIToken: "k", ControlURL: "https://hs", Local: &local.Client{}}, Headscale, true},
+		{Config{APIToken: "k"}, Tailscale, false},
+		{Config{Devices: "d.yaml"}, FromFile, true},
+	} {
+		src, name, err := Open(c.cfg)
+		if err != nil || name != c.want {
+			t.Errorf("got %s, %v; want %s", name, err, c.want)
+		}
+		if _, watches := src.(watching); watches != c.watches {
+			t.Errorf("%s: watches %v, want %v", name, watches, c.watches)
+		}
+	}
+}

@@ -1,0 +1,347 @@
+package provider
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// script is a source that answers as it was last told.
+type script struct {
+	mu      sync.Mutex
+	devices []topology.Device
+	err     error
+	hang    bool
+	asked   []time.Time
+	wake    chan struct{}
+}
+
+func (s *script) List(ctx context.Context) ([]topology.Device, error) {
+	s.mu.Lock()
+	s.asked = append(s.asked, time.Now())
+	devices, err, hang := clone(s.devices), s.err, s.hang
+	s.mu.Unlock()
+	if hang {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return devices, err
+}
+
+func clone(devices []topology.Device) []topology.Device {
+	return append([]topology.Device{}, devices...)
+}
+
+func (s *script) answer(devices []topology.Device, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.devices, s.err = devices, err
+}
+
+// lists are how many lists were asked for since the last call.
+func (s *script) lists() []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	asked := s.asked
+	s.asked = nil
+	return asked
+}
+
+// fleet is n online devices with IDs from 1.
+func fleet(n int) []topology.Device {
+	var all []topology.Device
+	for i := 1; i <= n; i++ {
+		all = append(all, topology.Device{ID: fmt.Sprint(i), Online: true, Tags: []string{"tag:weight-1"}})
+	}
+	return all
+}
+
+// off turns the devices with these numbers offline.
+func off(devices []topology.Device, numbers ...int) []topology.Device {
+	devices = clone(devices)
+	for _, n := range numbers {
+		devices[n-1].Online = false
+	}
+	return devices
+}
+
+// watched runs a watcher in a bubble of faked time.
+func watched(t *testing.T, src *script, opts Options, test func(w *Watcher)) {
+	synctest.Test(t, func(t *testing.T) {
+		src.wake = make(chan struct{}, 100) // made in the bubble
+		opts.Wake = src.wake
+		run(t, src, opts, test)
+	})
+}
+
+// bubble is watched for any other source.
+func bubble(t *testing.T, src Source, opts Options, test func(w *Watcher)) {
+	synctest.Test(t, func(t *testing.T) { run(t, src, opts, test) })
+}
+
+func run(t *testing.T, src Source, opts Options, test func(w *Watcher)) {
+	if opts.Log == nil {
+		opts.Log = quiet()
+	}
+	w := NewWatcher(src, opts)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- w.Run(ctx) }()
+	test(w)
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Errorf("run ended with %v", err)
+	}
+}
+
+// after lets time pass, and whatever happens in it.
+func after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// next is the list that was published, if one was.
+func next(w *Watcher) []topology.Device {
+	select {
+	case devices := <-w.Updates():
+		return devices
+	default:
+		return nil
+	}
+}
+
+func expectIDs(t *testing.T, devices []topology.Device, want string) {
+	t.Helper()
+	var got []string
+	for _, d := range devices {
+		got = append(got, d.ID)
+	}
+	if g := strings.Join(got, " "); g != want {
+		t.Errorf("got devices %q, want %q", g, want)
+	}
+}
+
+func TestPollsAndPassesOnNewsOnly(t *testing.T) {
+	src := &script{devices: []topology.Device{{ID: "10", Online: true}, {ID: "9", Online: true}}}
+	watched(t, src, Options{Interval: 10 * time.Second}, func(w *Watcher) {
+		after(0)
+		expectIDs(t, next(w), "9 10")
+		after(time.Minute)
+		if n := len(src.lists()); n < 6 || n > 8 {
+			t.Errorf("%d lists in a minute of 10 s polls", n)
+		}
+		src.answer([]topology.Device{{ID: "9", Online: true}, {ID: "10", Online: true}}, nil)
+		after(20 * time.Second)
+		if got := next(w); got != nil {
+			t.Errorf("another order is no news: %v", got)
+		}
+		src.answer([]topology.Device{{ID: "9", Online: true, Tags: []string{"tag:weight-2"}}, {ID: "10", Online: true}}, nil)
+		after(10 * time.Second)
+		if got := next(w); len(got) != 2 || len(got[0].Tags) != 1 {
+			t.Errorf("news did not come: %v", got)
+		}
+		if s := w.Status(); s.Devices != 2 || s.Stale || s.Failures != 0 || time.Since(s.LastGood) > 10*time.Second {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+func TestUpdatesLatestWins(t *testing.T) {
+	src := &script{devices: fleet(1)}
+	watched(t, src, Options{}, func(w *Watcher) {
+		for n := 2; n <= 5; n++ {
+			after(20 * time.Second) // nobody takes what comes
+			src.answer(fleet(n), nil)
+		}
+		after(20 * time.Second)
+		expectIDs(t, next(w), "1 2 3 4 5")
+		if got := next(w); got != nil {
+			t.Errorf("an old list is left: %v", got)
+		}
+	})
+}
+
+func TestWakesAreSoonAndCoalesced(t *testing.T) {
+	src := &script{devices: fleet(2)}
+	watched(t, src, Options{Interval: time.Hour, Spacing: 200 * time.Millisecond}, func(w *Watcher) {
+		after(time.Minute)
+		src.lists()
+		woken := time.Now()
+		src.wake <- struct{}{}
+		after(0)
+		if got := src.lists(); len(got) != 1 || !got[0].Equal(woken) {
+			t.Errorf("a wake after quiet time is not answered at once: %v", got)
+		}
+		for range 50 { // a storm: 50 wakes in half a second
+			src.wake <- struct{}{}
+			after(10 * time.Millisecond)
+		}
+		after(time.Second)
+		storm := src.lists()
+		if len(storm) < 3 || len(storm) > 4 {
+			t.Errorf("50 wakes in 0.5 s made %d lists", len(storm))
+		}
+		if last := storm[len(storm)-1]; last.Before(woken.Add(490 * time.Millisecond)) {
+			t.Errorf("the last wake was lost: last list %v after the first wake", last.Sub(woken))
+		}
+	})
+}
+
+func TestErrorsKeepTheLastGoodAndBackOff(t *testing.T) {
+	var log bytes.Buffer
+	src := &script{devices: fleet(3)}
+	opts := Options{Interval: 15 * time.Second, Log: slog.New(slog.NewTextHandler(&log, nil))}
+	watched(t, src, opts, func(w *Watcher) {
+		after(0)
+		expectIDs(t, next(w), "1 2 3")
+		good := w.Status().LastGood
+		src.answer(nil, errors.New("database is locked"))
+		src.lists()
+		after(10 * time.Minute)
+		asked := src.lists()
+		if got := next(w); got != nil {
+			t.Errorf("an error published %v", got)
+		}
+		s := w.Status()
+		if !s.Stale || s.Error != "database is locked" || s.Failures != len(asked) || s.Devices != 3 || !s.LastGood.Equal(good) || s.Denied {
+			t.Errorf("status %+v after %d failures", s, len(asked))
+		}
+		// Soon at first, then at most every 7.5 s, at least every 22.5 s, and
+		// never twice after the same pause.
+		pauses := map[time.Duration]bool{}
+		for i := 1; i < len(asked); i++ {
+			pause := asked[i].Sub(asked[i-1])
+			pauses[pause] = true
+			if i == 1 && pause > 750*time.Millisecond || pause > 22500*time.Millisecond || i > 8 && pause < 7500*time.Millisecond {
+				t.Errorf("pause %d is %v", i, pause)
+			}
+		}
+		if len(pauses) < len(asked)-2 {
+			t.Errorf("no jitter: %d pauses of %d differ", len(pauses), len(asked)-1)
+		}
+		src.answer(fleet(4), nil)
+		after(30 * time.Second)
+		expectIDs(t, next(w), "1 2 3 4")
+		if s := w.Status(); s.Stale || s.Failures != 0 || s.Error != "" {
+			t.Errorf("not recovered: %+v", s)
+		}
+	})
+	if n := strings.Count(log.String(), "database is locked"); n != 1 {
+		t.Errorf("one error that lasts is told %d times:\n%s", n, &log)
+	}
+	if !strings.Contains(log.String(), "listed again") {
+		t.Errorf("the recovery is not told:\n%s", &log)
+	}
+}
+
+func TestRetryAfterIsHonouredEvenWhenWoken(t *testing.T) {
+	src := &script{err: fmt.Errorf("list: %w", &apiError{status: 429, text: "429", wait: 90 * time.Second})}
+	watched(t, src, Options{}, func(w *Watcher) {
+		for range 100 {
+			src.wake <- struct{}{}
+			after(800 * time.Millisecond)
+		}
+		if n := len(src.lists()); n != 1 {
+			t.Errorf("%d lists within 80 s of an answer that asks for 90 s", n)
+		}
+		after(15 * time.Second)
+		if n := len(src.lists()); n != 1 {
+			t.Errorf("%d lists after the wait", n)
+		}
+	})
+}
+
+func TestDeniedIsLoudAndSlow(t *testing.T) {
+	var log bytes.Buffer
+	src := &script{err: fmt.Errorf("list: %w", &apiError{status: 403, text: "403: lacks the scope"})}
+	watched(t, src, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, func(w *Watcher) {
+		for range 600 {
+			src.wake <- struct{}{}
+			after(time.Second)
+		}
+		if n := len(src.lists()); n < 10 || n > 13 {
+			t.Errorf("%d tries in ten minutes", n)
+		}
+		if s := w.Status(); !s.Denied {
+			t.Errorf("status %+v", s)
+		}
+	})
+	if out := log.String(); strings.Count(out, "level=ERROR") != 1 || !strings.Contains(out, "lacks the scope") {
+		t.Errorf("log:\n%s", out)
+	}
+}
+
+func TestAFailureListensToWakes(t *testing.T) {
+	src := &script{err: errors.New("no netmap yet")}
+	watched(t, src, Options{Interval: time.Hour}, func(w *Watcher) {
+		after(10 * time.Minute) // long pauses by now
+		src.lists()
+		src.answer(fleet(1), nil)
+		src.wake <- struct{}{}
+		after(time.Second)
+		expectIDs(t, next(w), "1")
+	})
+}
+
+func TestAListThatHangsIsGivenUp(t *testing.T) {
+	src := &script{hang: true}
+	watched(t, src, Options{Timeout: 40 * time.Second}, func(w *Watcher) {
+		after(41 * time.Second)
+		if s := w.Status(); s.Failures != 1 || !strings.Contains(s.Error, "deadline") {
+			t.Errorf("status %+v", s)
+		}
+	})
+}
+
+func TestOfflineSince(t *testing.T) {
+	src := &script{devices: off(fleet(3), 3)}
+	watched(t, src, Options{Interval: 10 * time.Second, HoldFraction: 1}, func(w *Watcher) {
+		after(0)
+		if got := next(w); got[2].OfflineSince != nil {
+			t.Errorf("never seen online, but offline since %v", got[2].OfflineSince)
+		}
+		src.answer(off(fleet(3), 2, 3), nil)
+		src.wake <- struct{}{}
+		after(time.Second)
+		got := next(w)
+		if got[1].OfflineSince == nil || time.Since(*got[1].OfflineSince) > time.Second || got[2].OfflineSince != nil {
+			t.Errorf("just gone offline: %+v", got)
+		}
+		since := *got[1].OfflineSince
+		src.answer(append(off(fleet(3), 2, 3), topology.Device{ID: "4"}), nil)
+		after(time.Minute)
+		got = next(w)
+		if got[1].OfflineSince == nil || !got[1].OfflineSince.Equal(since) {
+			t.Errorf("not carried over: %+v", got[1])
+		}
+		if got[3].OfflineSince != nil {
+			t.Errorf("came offline: %+v", got[3])
+		}
+		src.answer(fleet(3), nil)
+		after(time.Minute)
+		for _, d := range next(w) {
+			if d.OfflineSince != nil {
+				t.Errorf("online, but %+v", d)
+			}
+		}
+	})
+}
+
+func TestStampKeepsTheDevicesOtherwise(t *testing.T) {
+	devices := fleet(2)
+	stamp(devices, nil, time.Now())
+	if diff := cmp.Diff(fleet(2), devices); diff != "" {
+		t.Error(diff)
+	}
+}
