@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"testing"
@@ -98,7 +99,8 @@ func (d deltaStream) ask(url string, known map[string]string, names ...string) {
 
 func (d deltaStream) send(r *discovery.DeltaDiscoveryRequest) {
 	d.t.Helper()
-	if err := d.Send(r); err != nil {
+	// EOF says that the server has ended the stream; Recv tells why.
+	if err := d.Send(r); err != nil && !errors.Is(err, io.EOF) {
 		d.t.Fatal(err)
 	}
 }
@@ -120,6 +122,14 @@ func (d deltaStream) want(url, reject string) *discovery.DeltaDiscoveryResponse 
 	}
 	d.send(answer)
 	return r
+}
+
+// settle waits until the server has worked off all that was sent: requests of
+// one stream are answered in order. It takes the listener to ask for, once.
+func (d deltaStream) settle() {
+	d.t.Helper()
+	d.ask(lds, nil, Ingress)
+	d.want(lds, "")
 }
 
 // weights are the endpoints' weights in a response, by device.

@@ -199,18 +199,28 @@ func TestARejectionIsNotResentSotw(t *testing.T) {
 
 // What is referred to arrives before what refers to it, and goes after it.
 func TestOrderOfAdditionsAndRemovals(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
-	set(t, s, oneService())
-	stream := openDelta(t, start(t, s))
-	for url, name := range map[string]string{cds: "*", rds: Ingress, eds: "*"} {
-		stream.ask(url, nil, name)
-		stream.want(url, "")
+	small := oneService()
+	large := topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-2"}, "d3": {"tag:service-extra"}})
+	from := func(before topology.Topology) (*Server, deltaStream) {
+		s := NewServer(Config{DefaultService: "server"})
+		set(t, s, before)
+		stream := openDelta(t, start(t, s))
+		for url, name := range map[string]string{cds: "*", rds: Ingress, eds: "*"} {
+			stream.ask(url, nil, name)
+			stream.want(url, "")
+		}
+		stream.settle()
+		return s, stream
 	}
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-2"}, "d3": {"tag:service-extra"}}))
+
+	s, stream := from(small)
+	set(t, s, large)
 	stream.want(eds, "")
 	stream.want(cds, "")
 	stream.want(rds, "")
-	set(t, s, oneService())
+
+	s, stream = from(large)
+	set(t, s, small)
 	stream.want(rds, "")
 	if r := stream.want(cds, ""); !slices.Equal(r.GetRemovedResources(), []string{"extra"}) {
 		t.Errorf("removed clusters: %v", r.GetRemovedResources())
