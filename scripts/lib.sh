@@ -7,6 +7,7 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 
 # Programs built from third-party source are kept here, by name, version and
 # the hash of what they were built from.
+# shellcheck disable=SC2034  # those that source this use it
 cache=${TAILXDS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/tailxds}
 
 say() { printf '%s\n' "$*" >&2; }
@@ -45,11 +46,13 @@ sha256() { if have sha256sum; then sha256sum; else shasum -a 256; fi | cut -c1-1
 # go_works tells whether there is a Go that this repository can be built with.
 go_works() { have go && (cd "$root" && go env GOVERSION >/dev/null 2>&1); }
 
-# require_go WHAT
+# require_go WHAT [WHY [OR]]: WHAT must be built on this machine, because WHY.
 require_go() {
+  local wanted why=${2:+ ($2)} or=${3:+, or $3}
   go_works && return
-  have go && die "$1 must be built here, but $(GOTOOLCHAIN=local go version 2>/dev/null | cut -d' ' -f3) is older than go.mod asks for: install Go $(sed -n 's/^go //p' "$root/go.mod")"
-  die "$1 must be built here, because no image registry answers, and there is no Go: install Go $(sed -n 's/^go //p' "$root/go.mod"), or connect this machine to a registry"
+  wanted=$(sed -n 's/^go //p' "$root/go.mod")
+  have go && die "$1 must be built here$why, and the Go here is older than $wanted: update it$or"
+  die "$1 must be built here$why, and there is no Go: install Go $wanted or newer$or"
 }
 
 # engine_answers also fails, instead of hanging, on an engine that is stuck.
