@@ -78,6 +78,10 @@ func (n tailnet) device(ctx context.Context, name string) (device, error) {
 	return devices[at], nil
 }
 
+func (n tailnet) remove(ctx context.Context, d device) error {
+	return n.call(ctx, http.MethodDelete, "/api/v1/node/"+d.ID, nil, &struct{}{})
+}
+
 // mint makes an auth key whose devices get these tags.
 func (n tailnet) mint(t *testing.T, ephemeral bool, tags ...string) string {
 	t.Helper()

@@ -16,6 +16,7 @@ const (
 	serversNamespace = "tailxds-servers"
 	controlPlaneHost = "tsnet-dynamic-eds"
 	manifest         = repository + "/deploy/controlplane/manifest.yaml"
+	second           = repository + "/deploy/controlplane-second"
 )
 
 // rig is the whole system: two clusters and what joins them.
@@ -47,8 +48,9 @@ func TestWalkthrough(t *testing.T) {
 		{"any entry node", r.anyEntry},
 		{"control-plane pod deleted under load", r.deleteControlPlane},
 		{"server pod deleted under load", r.deleteServer},
+		{"second control plane", r.secondControlPlane},
 		{"rolling upgrade under load", r.upgrade},
-		{"scale to 3 and back under load", r.scale},
+		{"scale to 3 and back under load, the first control plane away", r.scale},
 		{"uninstall leaves no device", r.uninstall},
 	} {
 		if !t.Run(step.name, step.do) {
@@ -120,7 +122,7 @@ func (r *rig) chartArgs(c cluster, tags string) []string {
 func (r *rig) dryRun(t *testing.T) {
 	strict := []string{"--dry-run=server", "--validate=strict"}
 	r.west.do(t, append([]string{"apply", "-n", controlNamespace, "-f", manifest}, strict...)...)
-	r.west.do(t, append([]string{"apply", "-n", controlNamespace, "-k", repository + "/deploy/controlplane-second"}, strict...)...)
+	r.west.do(t, append([]string{"apply", "-n", controlNamespace, "-k", second}, strict...)...)
 	for c, tags := range map[cluster]string{r.west: "tag:weight-1", r.east: "tag:weight-2"} {
 		objects := c.release(t, append([]string{"template"}, r.chartArgs(c, tags)...)...)
 		c.apply(t, objects, append([]string{"-n", serversNamespace}, strict...)...)
@@ -229,10 +231,22 @@ func (r *rig) deleteServer(t *testing.T) {
 	r.expect(t, r.west, entry(r.west.servers(t)[0]), r.weights(t))
 }
 
+// secondControlPlane is the option with two replicas side by side.
+func (r *rig) secondControlPlane(t *testing.T) {
+	r.west.do(t, "apply", "-n", controlNamespace, "-k", second)
+	r.west.do(t, "-n", controlNamespace, "rollout", "status", "deployment/envoy-control-plane-2", "--timeout=90s")
+	if _, err := r.tailnet.device(t.Context(), controlPlaneHost+"-2"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// upgrade tells west's Envoys of the second control plane, in new pods.
 func (r *rig) upgrade(t *testing.T) {
 	before := r.west.servers(t)
 	r.west.underLoad(t, service, func() {
-		r.west.release(t, append([]string{"upgrade", "--set", "podAnnotations.example=upgraded"}, r.chartArgs(r.west, "tag:weight-1")...)...)
+		r.west.release(t, append([]string{
+			"upgrade", "--set", "extraControlPlaneHosts={" + controlPlaneHost + "-2.tailnet.lab}",
+		}, r.chartArgs(r.west, "tag:weight-1")...)...)
 		r.west.rolledOut(t)
 	})
 	for _, old := range before {
@@ -246,15 +260,19 @@ func (r *rig) upgrade(t *testing.T) {
 	r.expect(t, r.west, entry(r.west.servers(t)[0]), r.weights(t))
 }
 
+// scale: that west's Envoys find the third server while the first control plane
+// is away shows that they have turned to the second.
 func (r *rig) scale(t *testing.T) {
-	for _, replicas := range []string{"3", "2"} {
+	for _, step := range []struct{ servers, firstControlPlanes string }{{"3", "0"}, {"2", "1"}} {
+		r.west.do(t, "-n", controlNamespace, "scale", "deployment/envoy-control-plane", "--replicas="+step.firstControlPlanes)
+		r.west.do(t, "-n", controlNamespace, "rollout", "status", "deployment/envoy-control-plane", "--timeout=90s")
 		r.west.underLoad(t, service, func() {
-			r.west.do(t, "-n", serversNamespace, "scale", "deployment/"+release, "--replicas="+replicas)
+			r.west.do(t, "-n", serversNamespace, "scale", "deployment/"+release, "--replicas="+step.servers)
 			r.west.rolledOut(t)
 		})
 		r.devicesMatchPods(t)
-		if got := fmt.Sprint(len(r.west.servers(t))); got != replicas {
-			t.Errorf("west has %s servers, not %s", got, replicas)
+		if got := fmt.Sprint(len(r.west.servers(t))); got != step.servers {
+			t.Errorf("west has %s servers, not %s", got, step.servers)
 		}
 		r.expect(t, r.west, entry(r.west.servers(t)[0]), r.weights(t))
 	}
@@ -310,14 +328,27 @@ func (r *rig) devicesMatchPods(t *testing.T) {
 	})
 }
 
-// removeAll leaves given clusters as they were, also after a failure. Those of
-// our own are removed whole, and a bundle of logs is made of them first.
+// removeAll leaves given clusters and a given tailnet as they were. After a
+// failure all stays as it is, and a bundle of logs is made of it.
 func (r *rig) removeAll(t *testing.T) {
 	if t.Failed() {
 		return
 	}
+	ctx := context.WithoutCancel(t.Context())
 	for _, c := range []cluster{r.west, r.east} {
-		c.try(context.WithoutCancel(t.Context()), "", "delete", "namespace", controlNamespace, serversNamespace, "--ignore-not-found", "--wait=false")
+		c.try(ctx, "", "delete", "namespace", controlNamespace, serversNamespace, "--ignore-not-found", "--wait=false")
+	}
+	devices, err := r.tailnet.devices(ctx)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, d := range devices {
+		// It is no ephemeral device: it keeps its name and address while it is away.
+		if d.Name == controlPlaneHost || d.Name == controlPlaneHost+"-2" {
+			if err := r.tailnet.remove(ctx, d); err != nil {
+				t.Error(err)
+			}
+		}
 	}
 }
 
