@@ -118,7 +118,7 @@ func printStatus(out io.Writer, doc statusDocument) error {
 	if doc.Policy.Error != "" {
 		fmt.Fprintln(w, "policy error:", doc.Policy.Error)
 	}
-	fmt.Fprintln(w, "\nSERVICE\tPRIORITY\tREGION\tZONE\tDEVICE\tADDRESS\tWEIGHT\tSTATE")
+	fmt.Fprintln(w, "\nSERVICE\tPRIORITY\tREGION\tZONE\tDEVICE\tID\tADDRESS\tWEIGHT\tSTATE")
 	for _, s := range doc.Services {
 		for _, l := range s.Localities {
 			for _, e := range l.Endpoints {
@@ -155,7 +155,7 @@ func printStatus(out io.Writer, doc statusDocument) error {
 }
 
 func printEndpoint(w io.Writer, service string, priority uint32, e topology.Endpoint) {
-	fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%d\t%s\n", service, priority, dash(e.Region), dash(e.Zone), e.Name, e.Address, e.Weight, e.State)
+	fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", service, priority, dash(e.Region), dash(e.Zone), e.Name, e.Device, e.Address, e.Weight, e.State)
 }
 
 func dash(s string) string {
