@@ -32,6 +32,7 @@ type rig struct {
 func startRig(t *testing.T) (context.Context, *rig) {
 	t.Helper()
 	ctx, l := begin(t, "rig")
+	headscaleConfig(t)
 	project := loadProject(ctx, t, l.Project)
 	l.From, l.Client = "west-1", project.Services["client"].Image
 	pool, err := dockertest.NewPool("")
@@ -121,13 +122,13 @@ func (r *rig) run(t *testing.T, service string, settings map[string]string) {
 		t.Fatalf("starting %s: %v", service, err)
 	}
 	r.parts[service] = part
-	if mode == r.network.Network.Name {
+	if service == "headscale" { // all others go by their tailnet names
 		r.callBy(t, part, service)
 	}
 }
 
-// callBy lets the others find a part by its service's name. dockertest gives no
-// aliases, so the part joins its network a second time.
+// callBy lets the others find a part by a name. dockertest gives no aliases, so
+// the part joins its network a second time.
 func (r *rig) callBy(t *testing.T, part *dockertest.Resource, alias string) {
 	t.Helper()
 	err := errors.Join(

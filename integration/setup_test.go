@@ -34,6 +34,8 @@ func begin(t *testing.T, name string) (context.Context, *lab.Lab) {
 		t.Skip("needs a Docker engine and the lab's images")
 	}
 	forgetSettings(t)
+	// The directory for temporary files goes after what is mounted from it.
+	_ = t.TempDir()
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
 	t.Cleanup(stop)
 	run, err := engine.Start(ctx)
@@ -52,7 +54,7 @@ func finish(t *testing.T, l *lab.Lab) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	if t.Failed() {
-		path, err := l.Run.Bundle(ctx, l.Probe, l.Project, lab.Looks())
+		path, err := l.Run.Bundle(ctx, l.Probe, l.Run.ID, lab.Looks())
 		t.Logf("what explains the failure is in %s (%v)", path, err)
 	}
 	if err := l.Run.Clean(ctx, l.Run.ID); err != nil {
@@ -91,11 +93,11 @@ func forgetSettings(t *testing.T) {
 // composeFile is the lab as it is shipped.
 const composeFile = "../compose.yaml"
 
-// loadProject reads the shipped lab.
+// loadProject reads the shipped lab, as the environment sets it.
 func loadProject(ctx context.Context, t *testing.T, name string) *types.Project {
 	t.Helper()
 	options, err := cli.NewProjectOptions([]string{composeFile},
-		cli.WithName(name), cli.WithProfiles([]string{"*"}))
+		cli.WithOsEnv, cli.WithName(name), cli.WithProfiles([]string{"*"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,8 +108,8 @@ func loadProject(ctx context.Context, t *testing.T, name string) *types.Project 
 	return project
 }
 
-// headscaleConfig copies the lab's headscale configuration to where a test may
-// edit the policy.
+// headscaleConfig makes the lab use a copy of headscale's configuration, where a
+// test may edit the policy and nobody else does, and returns where it is.
 func headscaleConfig(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -128,6 +130,7 @@ func headscaleConfig(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Setenv("LAB_HEADSCALE_CONFIG", dir)
 	return dir
 }
 

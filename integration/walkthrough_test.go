@@ -56,10 +56,9 @@ func TestWalkthrough(t *testing.T) {
 func startWalk(t *testing.T) (context.Context, *walk) {
 	t.Helper()
 	ctx, l := begin(t, "lab")
+	w := &walk{Lab: l, config: headscaleConfig(t)}
 	project := loadProject(ctx, t, l.Project)
 	l.From, l.Client = "laptop", project.Services["client"].Image
-	w := &walk{Lab: l, config: headscaleConfig(t)}
-	t.Setenv("LAB_HEADSCALE_CONFIG", w.config)
 	stack, err := compose.NewDockerComposeWith(compose.StackIdentifier(l.Project), compose.WithStackFiles(composeFile))
 	if err != nil {
 		t.Fatal(err)
