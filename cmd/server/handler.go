@@ -2,7 +2,7 @@ package main
 
 import (
 	"fmt"
-	"log/slog"
+	"log"
 	"net/http"
 	"sync/atomic"
 )
@@ -10,7 +10,7 @@ import (
 // newHandler serves what the balancer and people see. Only /healthz tells
 // health: the front page goes on answering, so that whoever still gets there
 // is served.
-func newHandler(host, region string, log *slog.Logger) http.Handler {
+func newHandler(host, region string, logger *log.Logger) http.Handler {
 	if region == "" {
 		region = "unknown"
 	}
@@ -18,7 +18,7 @@ func newHandler(host, region string, log *slog.Logger) http.Handler {
 	set := func(to bool, word string) http.HandlerFunc {
 		return func(w http.ResponseWriter, _ *http.Request) {
 			unhealthy.Store(to)
-			log.Info("Set to " + word)
+			logger.Print("Set to " + word)
 			fmt.Fprintf(w, "[%s] Set to %s\n", host, word)
 		}
 	}

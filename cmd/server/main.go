@@ -10,7 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -53,7 +53,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, logTo i
 }
 
 func serve(ctx context.Context, getenv func(string) string, logTo io.Writer) error {
-	log := slog.New(slog.NewTextHandler(logTo, nil))
+	logger := log.New(logTo, "", log.LstdFlags)
 	host, err := hostname(getenv)
 	if err != nil {
 		return err
@@ -67,15 +67,15 @@ func serve(ctx context.Context, getenv func(string) string, logTo io.Writer) err
 		return fmt.Errorf("listening on %s (stop what holds the port, or set ADDR to another): %w", addr, err)
 	}
 	srv := &http.Server{
-		Handler:           newHandler(host, getenv("REGION"), log),
+		Handler:           newHandler(host, getenv("REGION"), logger),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+		ErrorLog:          logger,
 	}
-	log.Info(fmt.Sprintf("Server starting on %s, host = %s", addr, host))
+	logger.Printf("Server starting on %s, host = %s", addr, host)
 
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(listener) }()
@@ -83,15 +83,15 @@ func serve(ctx context.Context, getenv func(string) string, logTo io.Writer) err
 	case err := <-served:
 		return fmt.Errorf("serving on %s: %w", addr, err)
 	case <-ctx.Done():
-		return shutdown(srv, log)
+		return shutdown(ctx, srv, logger)
 	}
 }
 
-// shutdown lets requests in flight end. Its context is its own: the caller's
-// has already ended.
-func shutdown(srv *http.Server, log *slog.Logger) error {
-	log.Info("Server stopping")
-	ctx, cancel := context.WithTimeout(context.Background(), drainTimeout)
+// shutdown lets requests in flight end. That the context has ended is why it is
+// called, and does not cut them off.
+func shutdown(ctx context.Context, srv *http.Server, logger *log.Logger) error {
+	logger.Print("Server stopping")
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := srv.Shutdown(ctx); err != nil {
 		return fmt.Errorf("requests were still in flight %v after the signal to stop: %w", drainTimeout, err)
@@ -121,7 +121,7 @@ func check(ctx context.Context, url string) error {
 	if err != nil {
 		return fmt.Errorf("health check: %w", err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if resp.StatusCode/100 != 2 {
 		return fmt.Errorf("health check: %s answered %s", url, resp.Status)
 	}

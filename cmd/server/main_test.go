@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"log/slog"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -20,7 +20,7 @@ func get(t *testing.T, url string) (int, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer resp.Body.Close()
+	defer closeOf(t, resp.Body)
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		t.Fatal(err)
@@ -29,7 +29,7 @@ func get(t *testing.T, url string) (int, string) {
 }
 
 func TestHandler(t *testing.T) {
-	srv := httptest.NewServer(newHandler("west-1", "west", slog.New(slog.DiscardHandler)))
+	srv := httptest.NewServer(newHandler("west-1", "west", log.New(io.Discard, "", 0)))
 	defer srv.Close()
 
 	for i, step := range []struct {
@@ -54,7 +54,7 @@ func TestHandler(t *testing.T) {
 }
 
 func TestHandlerWithoutRegionKeepsItsShape(t *testing.T) {
-	srv := httptest.NewServer(newHandler("west-1", "", slog.New(slog.DiscardHandler)))
+	srv := httptest.NewServer(newHandler("west-1", "", log.New(io.Discard, "", 0)))
 	defer srv.Close()
 	if _, body := get(t, srv.URL); body != "Hello from west-1! in unknown" {
 		t.Errorf("GET / = %q", body)
@@ -65,13 +65,20 @@ func env(kv map[string]string) func(string) string {
 	return func(k string) string { return kv[k] }
 }
 
+func closeOf(t *testing.T, c io.Closer) {
+	t.Helper()
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
+	defer closeOf(t, l)
 	return l.Addr().String()
 }
 
@@ -128,7 +135,7 @@ func TestAPortThatIsTakenSaysWhatToDo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer taken.Close()
+	defer closeOf(t, taken)
 	err = run(t.Context(), nil, env(map[string]string{"ADDR": taken.Addr().String()}), io.Discard)
 	if err == nil || !strings.Contains(err.Error(), "set ADDR to another") {
 		t.Errorf("error = %v", err)

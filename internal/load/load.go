@@ -133,7 +133,7 @@ func send(ctx context.Context, client *http.Client, target string) outcome {
 	if err != nil {
 		return outcome{reason: reason(err)}
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
 		return outcome{reason: "reading the answer: " + reason(err)}

@@ -103,7 +103,9 @@ func TestReadyNeedsEnvoyAndItsListener(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone.Close()
+	if err := gone.Close(); err != nil {
+		t.Fatal(err)
+	}
 
 	listener := up.Listener.Addr().String()
 	if err := ready(t.Context(), up.URL, listener); err != nil {

@@ -35,7 +35,7 @@ func get(ctx context.Context, url string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("asking %s: %w", url, err)
 	}
-	defer resp.Body.Close()
+	defer func() { _ = resp.Body.Close() }()
 	if _, err := io.Copy(out, resp.Body); err != nil {
 		return fmt.Errorf("reading the answer of %s: %w", url, err)
 	}
