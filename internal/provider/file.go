@@ -77,7 +77,7 @@ func (f file) look() looks {
 	}
 	l := looks{size: info.Size(), modified: info.ModTime()}
 	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		l.device, l.inode = uint64(s.Dev), s.Ino //nolint:unconvert // Dev is narrower on other systems
+		l.device, l.inode = uint64(s.Dev), s.Ino
 	}
 	return l
 }
@@ -88,7 +88,7 @@ func (f file) look() looks {
 func ReadDevices(path string, max int64) ([]topology.Device, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // says "open PATH: …" already
+		return nil, err // says "open PATH: …" already
 	}
 	defer f.Close()
 	body := &limited{r: f, max: cmp.Or(max, defaultMaxBytes), left: cmp.Or(max, defaultMaxBytes)}

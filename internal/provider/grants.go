@@ -95,7 +95,7 @@ func (g *grants) add(ctx context.Context, devices []topology.Device, self []neti
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return err //nolint:wrapcheck // says what it was doing
+		return err // says what it was doing
 	}
 	g.known = known
 	return nil
@@ -109,8 +109,12 @@ func (g *grants) readRules(ctx context.Context, self []netip.Addr) ([]rule, erro
 	if err != nil {
 		return nil, fmt.Errorf("read the packet filter: %w", err)
 	}
+	return grantingRules(live.PacketFilterRules, self), nil
+}
+
+func grantingRules(all []tailcfg.FilterRule, self []netip.Addr) []rule {
 	// An error is about rules that the node left out as well.
-	matches, _ := filter.MatchesFromFilterRules(live.PacketFilterRules)
+	matches, _ := filter.MatchesFromFilterRules(all)
 	var rules []rule
 	for _, m := range matches {
 		r := rule{covers: m.SrcsContains}
@@ -123,7 +127,7 @@ func (g *grants) readRules(ctx context.Context, self []netip.Addr) ([]rule, erro
 			rules = append(rules, r)
 		}
 	}
-	return rules, nil
+	return rules
 }
 
 // expect is the fingerprint of what the rules grant a device; empty if none
@@ -153,7 +157,7 @@ func fingerprint(values []json.RawMessage) string {
 func (g *grants) whoIs(ctx context.Context, address netip.Addr) ([]json.RawMessage, error) {
 	who, err := g.local.WhoIs(ctx, address.String())
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the caller says what it was doing
+		return nil, err // the caller says what it was doing
 	}
 	return compacted(who.CapMap[topology.Capability]), nil
 }

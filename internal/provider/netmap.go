@@ -67,14 +67,16 @@ func (n *netmap) read(ctx context.Context) (*ipnstate.Status, []topology.Device,
 	}
 	status, err := ask(ctx)
 	if err != nil {
-		return nil, nil, err //nolint:wrapcheck // List says what it was doing
+		return nil, nil, err // List says what it was doing
 	}
 	if err := n.check(status); err != nil {
 		return nil, nil, err
 	}
 	if !whole {
 		for _, peer := range status.Peer {
-			devices = append(devices, statusDevice(peer))
+			if peer != nil {
+				devices = append(devices, statusDevice(peer))
+			}
 		}
 	}
 	return status, devices, nil
@@ -82,6 +84,9 @@ func (n *netmap) read(ctx context.Context) (*ipnstate.Status, []topology.Device,
 
 // check fails if the node has no netmap: an empty list would be a lie then.
 func (n *netmap) check(status *ipnstate.Status) error {
+	if status == nil {
+		return errors.New("the node tells no status")
+	}
 	up := status.Self != nil && status.Self.Online
 	n.down.Store(!up)
 	switch {
@@ -121,7 +126,7 @@ type granted struct {
 func (g granted) List(ctx context.Context) ([]topology.Device, error) {
 	devices, err := g.src.List(ctx)
 	if err != nil {
-		return nil, err //nolint:wrapcheck // the source says what it was doing
+		return nil, err // the source says what it was doing
 	}
 	status, err := g.netmap.local.StatusWithoutPeers(ctx)
 	if err != nil {

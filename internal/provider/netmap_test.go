@@ -2,7 +2,6 @@ package provider
 
 import (
 	"fmt"
-	"net/http"
 	"net/netip"
 	"strings"
 	"testing"
@@ -191,7 +190,7 @@ func TestNetmapMalformed(t *testing.T) {
 			PeersRemoved:      []tailcfg.NodeID{424242},
 			PeersChangedPatch: []*tailcfg.PeerChange{{NodeID: 31337, Online: new(true)}},
 			PacketFilter: append(policy(`{"weight":2}`, good), tailcfg.FilterRule{SrcIPs: []string{"nonsense"}, CapGrant: []tailcfg.CapGrant{{}}},
-				policy(`not JSON`, good)[0]),
+				policy(`"not an object"`, good)[0]),
 		})
 	}, func(d []topology.Device) bool { return len(d) == 3 })
 	byID := map[string]topology.Device{}
@@ -214,8 +213,7 @@ func TestNetmapLinkDown(t *testing.T) {
 	n := newTailnet(t)
 	src := newNetmap(n.local, quiet())
 	n.follow(src, func() { n.say(&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{n.peer(1)}}) }, has(1))
-	n.server.Config.Handler = http.NotFoundHandler()
-	got := n.follow(src, func() { n.server.CloseClientConnections() }, func([]topology.Device) bool { return !src.LinkUp() })
+	got := n.follow(src, n.link.cut, func([]topology.Device) bool { return !src.LinkUp() })
 	if len(got) != 1 || !got[0].Online {
 		t.Errorf("the last good netmap is gone: %+v", got)
 	}

@@ -39,7 +39,9 @@ func (p *peers) begin(status *ipnstate.Status) {
 	defer p.mu.Unlock()
 	p.byID = make(map[tailcfg.NodeID]topology.Device, len(status.Peer))
 	for _, peer := range status.Peer {
-		p.byID[peer.NodeID] = statusDevice(peer)
+		if peer != nil {
+			p.byID[peer.NodeID] = statusDevice(peer)
+		}
 	}
 	p.whole = true
 }
@@ -57,12 +59,18 @@ func (p *peers) follow(event *ipn.Notify) bool {
 	defer p.mu.Unlock()
 	changed := false
 	for _, node := range event.PeersChanged {
+		if node == nil {
+			continue
+		}
 		d := nodeDevice(node)
 		if old, known := p.byID[node.ID]; !known || !sameDevice(old, d) {
 			p.byID[node.ID], changed = d, true
 		}
 	}
 	for _, patch := range event.PeerChangedPatch {
+		if patch == nil {
+			continue
+		}
 		if d, known := p.byID[patch.NodeID]; known && patch.Online != nil && *patch.Online != d.Online {
 			d.Online = *patch.Online
 			p.byID[patch.NodeID], changed = d, true

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -13,7 +14,6 @@ import (
 	"time"
 
 	"tailscale.com/client/local"
-	"tailscale.com/ipn/store/mem"
 	"tailscale.com/tailcfg"
 	"tailscale.com/tsnet"
 	"tailscale.com/tstest/integration"
@@ -29,7 +29,7 @@ import (
 type tailnet struct {
 	t       *testing.T
 	control *testcontrol.Server
-	server  *httptest.Server
+	link    *link
 	self    key.NodePublic
 	user    tailcfg.UserID
 	local   *local.Client
@@ -42,14 +42,17 @@ func newTailnet(t *testing.T) *tailnet {
 		DERPMap: integration.RunDERPAndSTUN(t, logger.Discard, "127.0.0.1"),
 		Logf:    logger.Discard,
 	}
-	control.HTTPTestServer = httptest.NewServer(control)
+	control.HTTPTestServer = httptest.NewUnstartedServer(control)
+	link := &link{Listener: control.HTTPTestServer.Listener}
+	control.HTTPTestServer.Listener = link
+	control.HTTPTestServer.Start()
 	t.Cleanup(func() {
-		control.HTTPTestServer.CloseClientConnections()
+		link.cut()
 		control.HTTPTestServer.Close()
 	})
 	node := &tsnet.Server{
 		Dir: t.TempDir(), ControlURL: control.HTTPTestServer.URL, Hostname: "control-plane",
-		Store: new(mem.Store), Ephemeral: true, Logf: logger.Discard, UserLogf: logger.Discard,
+		Logf: logger.Discard, UserLogf: logger.Discard,
 	}
 	t.Cleanup(func() { node.Close() })
 	status, err := node.Up(t.Context())
@@ -61,7 +64,7 @@ func newTailnet(t *testing.T) *tailnet {
 		t.Fatal(err)
 	}
 	n := &tailnet{
-		t: t, control: control, server: control.HTTPTestServer,
+		t: t, control: control, link: link,
 		self: status.Self.PublicKey, user: status.Self.UserID,
 	}
 	n.local, n.calls = counted(t, lc)
@@ -71,6 +74,36 @@ func newTailnet(t *testing.T) *tailnet {
 	// From here on the node hears only what a test says.
 	n.say(&tailcfg.MapResponse{})
 	return n
+}
+
+// link is the way to the coordination server, until it is cut.
+type link struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+	down  bool
+}
+
+func (l *link) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err == nil && l.down {
+		c.Close()
+	}
+	l.conns = append(l.conns, c)
+	return c, err
+}
+
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.down = true
+	for _, c := range l.conns {
+		if c != nil {
+			c.Close()
+		}
+	}
 }
 
 // say sends one message of the map stream to the control plane's node.
@@ -158,6 +191,9 @@ func (n *tailnet) follow(src Source, act func(), want func([]topology.Device) bo
 	}()
 	defer func() { cancel(); <-done }()
 	<-woken // the watch has begun
+	if _, err := src.List(ctx); err != nil {
+		n.t.Fatal(err)
+	}
 	act()
 	var last []topology.Device
 	for {

@@ -230,7 +230,7 @@ func (w *Watcher) list(ctx context.Context) error {
 	now := time.Now()
 	if err != nil {
 		w.failed(err, now)
-		return err //nolint:wrapcheck // the source says what it was doing
+		return err // the source says what it was doing
 	}
 	w.succeeded(now)
 	// Sorted, so that the same devices in another order are no news.
