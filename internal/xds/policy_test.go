@@ -1,9 +1,13 @@
 package xds
 
 import (
+	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 )
 
 func TestParsePolicyTakesDefaultsForWhatIsLeftOut(t *testing.T) {
@@ -84,4 +88,42 @@ func FuzzParsePolicy(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The policy file that the documentation shows is whole, valid and says the
+// defaults that hold.
+func TestDocumentedPolicyIsTheDefault(t *testing.T) {
+	page, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, found := strings.Cut(string(page), "```yaml\n")
+	text, _, closed := strings.Cut(rest, "```")
+	if !found || !closed {
+		t.Fatal("docs/operations.md shows no policy file")
+	}
+	p, err := ParsePolicy([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(DefaultPolicy().Defaults, p.Defaults); diff != "" {
+		t.Errorf("the documented defaults are not those that hold (-code +page):\n%s", diff)
+	}
+	for _, key := range yamlKeys(reflect.TypeFor[ServicePolicy]()) {
+		if !strings.Contains(text, key+":") {
+			t.Errorf("docs/operations.md does not show %s", key)
+		}
+	}
+}
+
+// yamlKeys are all keys of a struct's YAML form.
+func yamlKeys(t reflect.Type) []string {
+	var keys []string
+	for i := range t.NumField() {
+		keys = append(keys, t.Field(i).Tag.Get("yaml"))
+		if f := t.Field(i).Type; f.Kind() == reflect.Struct {
+			keys = append(keys, yamlKeys(f)...)
+		}
+	}
+	return keys
 }
