@@ -124,7 +124,7 @@ func (b Block) Check(output string) error {
 		}
 		return nil
 	}
-	for who, text := range map[string]string{"the page": b.Output, "the client": output} {
+	for who, text := range map[string]string{"the page": b.Output, "the client": lastReport(output)} {
 		tally, err := shares.Parse(text)
 		if err != nil {
 			return fmt.Errorf("what %s says after line %d: %w", who, b.Line, err)
@@ -134,4 +134,15 @@ func (b Block) Check(output string) error {
 		}
 	}
 	return nil
+}
+
+// lastReport is what the client printed last: a block may call it more than
+// once, and other commands before it.
+func lastReport(output string) string {
+	lines := strings.Split(strings.TrimSpace(output), "\n")
+	first := len(lines) - 1
+	for first > 0 && strings.HasSuffix(lines[first-1], ")") && strings.Contains(lines[first-1], "% (") {
+		first--
+	}
+	return strings.Join(lines[first:], "\n") + "\n"
 }

@@ -66,6 +66,8 @@ func TestCheck(t *testing.T) {
 		"the same letters":            {readme.Block{Output: "ok\n"}, "ok", true},
 		"other letters":               {readme.Block{Output: "ok\n"}, "no", false},
 		"the shares fit":              {readme.Block{Output: even, Shares: balanced}, even, true},
+		"the last report counts":      {readme.Block{Output: even, Shares: balanced}, "Started\n" + drifted + "done\n" + even + "\n", true},
+		"an earlier report does not":  {readme.Block{Output: even, Shares: balanced}, even + drifted, false},
 		"the client's shares are off": {readme.Block{Output: even, Shares: balanced}, drifted, false},
 		"the page's shares are off":   {readme.Block{Output: drifted, Shares: balanced}, even, false},
 	} {
