@@ -48,6 +48,7 @@ func TestWalkthrough(t *testing.T) {
 		{"any entry node", r.anyEntry},
 		{"control-plane pod deleted under load", r.deleteControlPlane},
 		{"server pod deleted under load", r.deleteServer},
+		{"a pod drains before it ends", r.drain},
 		{"second control plane", r.secondControlPlane},
 		{"rolling upgrade under load", r.upgrade},
 		{"scale to 3 and back under load, the first control plane away", r.scale},

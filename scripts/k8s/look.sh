@@ -25,6 +25,6 @@ k get all,configmaps,events,endpointslices -A -o wide >"$folder/objects.txt" 2>&
 k describe pods -A >"$folder/pods.txt" 2>&1 || true
 k get pods -A -l app.kubernetes.io/name=ts-envoy-server -o 'jsonpath={range .items[*]}{.metadata.namespace} {.metadata.name}{"\n"}{end}' |
   while read -r namespace pod; do
-    k exec -n "$namespace" "$pod" -c tailscale -- tailscale --socket=/tmp/tailscaled.sock status >"$folder/$pod.tailscale.txt" 2>&1 </dev/null || true
+    k exec -n "$namespace" "$pod" -c tailscale -- tailscale status >"$folder/$pod.tailscale.txt" 2>&1 </dev/null || true
     look_at_envoy "$namespace" "$pod" </dev/null
   done
