@@ -30,6 +30,7 @@ func TestReadme(t *testing.T) {
 	}
 	ctx, l := begin(t, "readme")
 	t.Setenv("COMPOSE_PROJECT_NAME", l.Project)
+	t.Setenv("COMPOSE_PROGRESS", "quiet")
 	sh := startShell(ctx, t, "..")
 	for _, block := range blocks {
 		output, err := sh.run(block.Script)
