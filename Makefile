@@ -1,6 +1,8 @@
 # What one does with tailxds. The work is in scripts/; this is its front door.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
+# Two cores and one engine: one thing after the other.
+.NOTPARALLEL:
 
 .PHONY: help lab lab-down lab-test images test lint unit bench k8s-test binaries
 
