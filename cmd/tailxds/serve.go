@@ -49,7 +49,7 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
-	adminListener, err := net.Listen("tcp", o.Admin)
+	adminListener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Admin)
 	if err != nil {
 		return fmt.Errorf("listen for the admin pages: %w (choose another address with --admin)", err)
 	}
@@ -78,9 +78,6 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string) er
 		listener = l
 	} else {
 		t, err := joinTailnet(ctx, d.o, stateDir, d.log)
-		if ctx.Err() != nil {
-			return nil
-		}
 		if err != nil {
 			return err
 		}

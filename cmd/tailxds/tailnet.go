@@ -49,10 +49,10 @@ func joinTailnet(ctx context.Context, o options, stateDir string, log *slog.Logg
 		ControlURL:    o.ControlURL,
 		AdvertiseTags: o.AdvertiseTags,
 		Logf: func(format string, args ...any) {
-			log.Debug(strings.TrimSpace(fmt.Sprintf(format, args...)), "part", "tsnet")
+			log.Debug("tsnet", "says", strings.TrimSpace(fmt.Sprintf(format, args...)))
 		},
 		UserLogf: func(format string, args ...any) {
-			log.Info(strings.TrimSpace(fmt.Sprintf(format, args...)), "part", "tsnet")
+			log.Info("tsnet", "says", strings.TrimSpace(fmt.Sprintf(format, args...)))
 		},
 	}
 	status, err := s.Up(ctx)
