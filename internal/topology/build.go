@@ -14,7 +14,7 @@ import (
 // Build turns devices into what is to be balanced, and tells what it ignored.
 // It never fails: what is bad is left out, and the rest is served.
 func Build(devices []Device, rules Rules) (Topology, []Problem) {
-	b := builder{rules: rules, services: map[string][]Endpoint{rules.DefaultService: nil}}
+	b := builder{rules: rules, grammar: fields(), services: map[string][]Endpoint{rules.DefaultService: nil}}
 	for _, d := range b.unique(devices) {
 		b.add(d)
 	}
@@ -27,6 +27,7 @@ func Build(devices []Device, rules Rules) (Topology, []Problem) {
 
 type builder struct {
 	rules    Rules
+	grammar  grammar
 	services map[string][]Endpoint
 	problems []Problem
 	next     time.Time
@@ -68,7 +69,7 @@ func isNumber(s string) bool { return s != "" && s[0] != '0' && strings.Trim(s, 
 
 // add puts a device's endpoints into their services.
 func (b *builder) add(d Device) {
-	specs, bad := describe(d)
+	specs, bad := b.describe(d)
 	for _, c := range bad {
 		b.complain(d, c.subject, "%s", c.reason)
 	}
@@ -108,14 +109,14 @@ func value[T any](p *T, otherwise T) T {
 
 // describe is what a device says of itself: one spec a service. Attributes win
 // over grants, and grants over tags.
-func describe(d Device) ([]spec, []complaint) {
-	tags, bad := parseTags(d.Tags)
-	attributes, badAttributes := parseAttributes(d.Attributes)
+func (b *builder) describe(d Device) ([]spec, []complaint) {
+	tags, bad := b.grammar.parseTags(d.Tags)
+	attributes, badAttributes := b.grammar.parseAttributes(d.Attributes)
 	bad = append(bad, badAttributes...)
 
 	var specs []spec
 	for _, raw := range d.Grants {
-		s, complaints, ok := parseGrant(raw)
+		s, complaints, ok := b.grammar.parseGrant(raw)
 		bad = append(bad, complaints...)
 		if ok {
 			specs = append(specs, attributes.over(s).over(tags))
@@ -154,7 +155,7 @@ func (b *builder) keepLastGood(d Device) {
 
 // address is the one of the device's own addresses that Envoys connect to.
 func (b *builder) address(d Device) (netip.Addr, bool) {
-	var v4, v6 []netip.Addr
+	var v4, v6 netip.Addr // the first of each
 	for _, s := range d.Addresses {
 		a, err := netip.ParseAddr(s)
 		a = a.Unmap()
@@ -163,21 +164,24 @@ func (b *builder) address(d Device) (netip.Addr, bool) {
 			b.complain(d, s, "address ignored: a subnet route is not an address of the device")
 		case err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast():
 			b.complain(d, s, "address ignored: not the unicast IP address of a device")
-		case a.Is4():
-			v4 = append(v4, a)
-		default:
-			v6 = append(v6, a)
+		case a.Is4() && !v4.IsValid():
+			v4 = a
+		case a.Is6() && !v6.IsValid():
+			v6 = a
 		}
 	}
-	order := slices.Concat(v4, v6)
+	first, second := v4, v6
 	if b.rules.PreferIPv6 {
-		order = slices.Concat(v6, v4)
+		first, second = v6, v4
 	}
-	if len(order) == 0 {
+	if !first.IsValid() {
+		first = second
+	}
+	if !first.IsValid() {
 		b.complain(d, strings.Join(d.Addresses, ","), "device ignored: it has no usable tailnet address")
 		return netip.Addr{}, false
 	}
-	return order[0], true
+	return first, true
 }
 
 // presence judges a device by the clock, and notes when to look again.

@@ -36,9 +36,12 @@ type field struct {
 	set func(*spec, string) (lower bool, err error)
 }
 
+// grammar is how each key is read.
+type grammar map[string]field
+
 // fields is the whole grammar. To add a tag, add a row.
-func fields() map[string]field {
-	return map[string]field{
+func fields() grammar {
+	return grammar{
 		keyWeight:   number(0, 1000, func(s *spec) **uint32 { return &s.weight }),
 		keyPort:     number(1, 65535, func(s *spec) **uint32 { return &s.port }),
 		keyPriority: number(0, 128, func(s *spec) **uint32 { return &s.priority }), // Envoy's own bound
@@ -111,10 +114,10 @@ func ValidName(s string) error {
 type complaint struct{ subject, reason string }
 
 // parseTags reads a device's tags. Tags of other purposes are passed over.
-func parseTags(tags []string) (spec, []complaint) {
+func (g grammar) parseTags(tags []string) (spec, []complaint) {
 	var s spec
 	var bad []complaint
-	rows, first := fields(), make(map[string]string)
+	first := make(map[string]string)
 	// Sorted, so that the same tags in another order mean the same.
 	for _, tag := range slices.Sorted(slices.Values(tags)) {
 		rest, ok := cutPrefixFold(tag, "tag:")
@@ -123,7 +126,7 @@ func parseTags(tags []string) (spec, []complaint) {
 		}
 		key, value, ok := strings.Cut(rest, "-")
 		key = strings.ToLower(key)
-		row, ours := rows[key]
+		row, ours := g[key]
 		if !ok || !ours {
 			continue
 		}
@@ -156,7 +159,7 @@ func cutPrefixFold(s, prefix string) (string, bool) {
 // parseGrant reads one value of the endpoint capability. A grant with a bad
 // value is ignored whole; an unknown key is reported and passed over, so that
 // an older control plane can live with a newer policy.
-func parseGrant(raw json.RawMessage) (spec, []complaint, bool) {
+func (g grammar) parseGrant(raw json.RawMessage) (spec, []complaint, bool) {
 	subject := compact(raw)
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &object); err != nil || object == nil {
@@ -164,9 +167,8 @@ func parseGrant(raw json.RawMessage) (spec, []complaint, bool) {
 	}
 	var s spec
 	var bad []complaint
-	rows := fields()
 	for _, key := range slices.Sorted(maps.Keys(object)) {
-		row, ours := rows[key]
+		row, ours := g[key]
 		if !ours {
 			bad = append(bad, complaint{subject, fmt.Sprintf("unknown key %q passed over: the keys are port, priority, region, service, weight, zone", key)})
 			continue
@@ -215,13 +217,12 @@ func compact(raw json.RawMessage) string {
 }
 
 // parseAttributes reads posture attributes, which have the tags' grammar.
-func parseAttributes(attributes map[string]string) (spec, []complaint) {
+func (g grammar) parseAttributes(attributes map[string]string) (spec, []complaint) {
 	var s spec
 	var bad []complaint
-	rows := fields()
 	for _, key := range slices.Sorted(maps.Keys(attributes)) {
 		subject := AttributePrefix + key + "=" + attributes[key]
-		row, ours := rows[strings.ToLower(key)]
+		row, ours := g[strings.ToLower(key)]
 		if !ours {
 			bad = append(bad, complaint{subject, "ignored: the attributes are port, priority, region, service, weight, zone"})
 			continue

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -23,6 +24,14 @@ type Service struct {
 	// not published: a listed endpoint of no use would pull down the weight of
 	// its whole locality (Envoy scales it by the share of eligible hosts).
 	Idle []Endpoint `json:"idle,omitempty"`
+}
+
+// SameServing tells whether Envoys see no difference between s and o.
+func (s Service) SameServing(o Service) bool {
+	return s.Name == o.Name && slices.EqualFunc(s.Localities, o.Localities, func(a, b Locality) bool {
+		return a.Region == b.Region && a.Zone == b.Zone && a.Priority == b.Priority && a.Weight == b.Weight &&
+			slices.Equal(a.Endpoints, b.Endpoints)
+	})
 }
 
 // Locality is a region and zone within one priority of a service.

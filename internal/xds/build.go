@@ -36,9 +36,9 @@ func build(t topology.Topology, p Policy, defaultService string, last *resources
 		next.byType[row.URL] = make(resourceSet)
 	}
 	for _, s := range t.Services {
-		input := serviceInput{service: published(s), policy: p.For(s.Name)}
+		input := serviceInput{service: s, policy: p.For(s.Name)}
 		next.services[s.Name] = input
-		same := last != nil && reflect.DeepEqual(last.services[s.Name], input)
+		same := last != nil && input.equal(last.services[s.Name])
 		for _, row := range rows {
 			if row.perService == nil {
 				continue
@@ -66,10 +66,9 @@ func build(t topology.Topology, p Policy, defaultService string, last *resources
 	return next, nil
 }
 
-// published is the part of a service that Envoys see.
-func published(s topology.Service) topology.Service {
-	s.Idle = nil
-	return s
+// equal tells whether the same resources come of both.
+func (i serviceInput) equal(o serviceInput) bool {
+	return i.service.SameServing(o.service) && reflect.DeepEqual(i.policy, o.policy)
 }
 
 // add validates r by Envoy's own rules and stores it.
