@@ -50,11 +50,26 @@ func (r *Run) fill(ctx context.Context, archive *tar.Writer, probe *Probe, prefi
 		return err
 	}
 	errs := []error{add(archive, "containers.txt", strings.Join(containers, "\n")+"\n")}
+	for _, question := range questions(containers, probe, looks) {
+		errs = append(errs, add(archive, question.file, combined(ctx, question.args...)))
+	}
+	return errors.Join(errs...)
+}
+
+// question is one file of the bundle and the docker command that fills it.
+type question struct {
+	file string
+	args []string
+}
+
+// questions are what is asked of each container in the list.
+func questions(containers []string, probe *Probe, looks []Look) []question {
+	var list []question
 	for _, line := range containers {
 		name, _, _ := strings.Cut(line, "\t")
-		errs = append(errs,
-			add(archive, name+"/log.txt", combined(ctx, "logs", "--timestamps", name)),
-			add(archive, name+"/inspect.json", combined(ctx, "inspect", name)),
+		list = append(list,
+			question{name + "/log.txt", []string{"logs", "--timestamps", name}},
+			question{name + "/inspect.json", []string{"inspect", name}},
 		)
 		for _, look := range looks {
 			if !strings.Contains(name, look.Name) {
@@ -64,10 +79,10 @@ func (r *Run) fill(ctx context.Context, archive *tar.Writer, probe *Probe, prefi
 			if look.URL != "" {
 				args = probe.args(name, []string{"get", look.URL})
 			}
-			errs = append(errs, add(archive, name+"/"+look.File, combined(ctx, args...)))
+			list = append(list, question{name + "/" + look.File, args})
 		}
 	}
-	return errors.Join(errs...)
+	return list
 }
 
 // containers lists name, status and image of each container under the prefix.

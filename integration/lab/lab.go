@@ -68,8 +68,8 @@ func (l *Lab) Ask(ctx context.Context, url string, n int) (shares.Tally, error) 
 // Flow sends requests to a URL until the function it returns is called, which
 // counts who answered. It returns once the client runs.
 func (l *Lab) Flow(ctx context.Context, url string) (stop func() (shares.Tally, error), err error) {
-	// Two at a time leave the machine some room for what is tested.
-	flow, err := l.flow(ctx, "--concurrency=2", url, strconv.Itoa(1<<30))
+	// One at a time leaves the machine some room for what is tested.
+	flow, err := l.flow(ctx, "--concurrency=1", url, strconv.Itoa(1<<30))
 	if err != nil {
 		return nil, err
 	}
