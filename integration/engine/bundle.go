@@ -13,6 +13,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Look is one more question for the bundle: a command that is run in every
@@ -50,8 +52,19 @@ func (r *Run) fill(ctx context.Context, archive *tar.Writer, probe *Probe, prefi
 		return err
 	}
 	errs := []error{add(archive, "containers.txt", strings.Join(containers, "\n")+"\n")}
-	for _, question := range questions(containers, probe, looks) {
-		errs = append(errs, add(archive, question.file, combined(ctx, question.args...)))
+	asked := questions(containers, probe, looks)
+	answers := make([]string, len(asked))
+	var group errgroup.Group
+	group.SetLimit(4)
+	for i, question := range asked {
+		group.Go(func() error {
+			answers[i] = combined(ctx, question.args...)
+			return nil // a failure is an answer, too
+		})
+	}
+	errs = append(errs, group.Wait())
+	for i, question := range asked {
+		errs = append(errs, add(archive, question.file, answers[i]))
 	}
 	return errors.Join(errs...)
 }
