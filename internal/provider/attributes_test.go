@@ -197,3 +197,16 @@ func TestAttributesAreNotReadAtEachWake(t *testing.T) {
 		}
 	})
 }
+
+// Several look-ups that are refused at once mint one new token, not several.
+func TestRefusedTogetherMintedOnce(t *testing.T) {
+	s := newStandIn(t)
+	a, now := s.open(t, oauthClient()).(*tailscale).attributes, time.Now()
+	if err := a.add(t.Context(), someDevices(20), now); err != nil {
+		t.Fatal(err)
+	}
+	s.set(func() { s.revoked[testAccess+"-1"] = true })
+	if err := a.add(t.Context(), someDevices(20), now.Add(attributeAge)); err != nil || s.minted != 2 {
+		t.Errorf("%d tokens, %v", s.minted, err)
+	}
+}

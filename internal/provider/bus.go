@@ -59,7 +59,7 @@ func (n *netmap) watchOnce(ctx context.Context, wake func()) error {
 	if err != nil {
 		return fmt.Errorf("watch the netmap: %w", err)
 	}
-	defer bus.Close()
+	defer func() { _ = bus.Close() }()
 	defer n.watched.Store(false)
 	defer n.peers.lose()
 	for {
@@ -91,7 +91,6 @@ func (n *netmap) watchOnce(ctx context.Context, wake func()) error {
 func (n *netmap) watchPolicy(ctx context.Context, wake func(), last string) {
 	tick := time.NewTicker(policyPoll)
 	defer tick.Stop()
-	linkUp := n.LinkUp()
 	for {
 		select {
 		case <-ctx.Done():
@@ -104,10 +103,10 @@ func (n *netmap) watchPolicy(ctx context.Context, wake func(), last string) {
 			wake()
 		}
 		// A node that does not answer is the list's to complain of.
-		if status, err := n.local.StatusWithoutPeers(ctx); err == nil && status.Self != nil && status.Self.Online != linkUp {
-			linkUp = status.Self.Online
-			n.down.Store(!linkUp)
-			wake()
+		if status, err := n.local.StatusWithoutPeers(ctx); err == nil && status != nil && status.Self != nil {
+			if down := !status.Self.Online; n.down.Swap(down) != down {
+				wake()
+			}
 		}
 	}
 }

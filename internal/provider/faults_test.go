@@ -88,13 +88,13 @@ func TestWholeOrError(t *testing.T) {
 			{"too large, and cut where it ends well", 200, asJSON, list + strings.Repeat(" ", 4<<10), [2]string{}, "larger than 4096 bytes", false},
 		} {
 			t.Run(name+"/"+c.name, func(t *testing.T) {
-				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 					w.Header()["Content-Type"] = []string{c.contentType}
 					if c.header[0] != "" {
 						w.Header().Set(c.header[0], c.header[1])
 					}
 					w.WriteHeader(c.status)
-					io.WriteString(w, c.body)
+					_, _ = io.WriteString(w, c.body)
 				}))
 				defer server.Close()
 				devices, err := openAt(t, name, server.URL).List(t.Context())
@@ -136,7 +136,7 @@ func answer(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		w.WriteHeader(status)
-		io.WriteString(w, body)
+		_, _ = io.WriteString(w, body)
 	}
 }
 
@@ -148,7 +148,7 @@ func TestBrokenConnections(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 				w.Header().Set("Content-Type", "application/json")
 				w.Header().Set("Content-Length", fmt.Sprint(len(body)))
-				io.WriteString(w, body[:cutAt])
+				_, _ = io.WriteString(w, body[:cutAt])
 				panic(http.ErrAbortHandler)
 			}))
 			if devices, err := openAt(t, name, server.URL).List(t.Context()); err == nil {
@@ -159,7 +159,7 @@ func TestBrokenConnections(t *testing.T) {
 		// A chunked answer that ends early, without a length to tell by.
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			io.WriteString(w, body[:20])
+			_, _ = io.WriteString(w, body[:20])
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		}))
@@ -210,7 +210,7 @@ func TestHangAndSlowLoris(t *testing.T) {
 			},
 			"slow loris": func(r *http.Request) (*http.Response, error) {
 				return &http.Response{
-					StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}},
+					StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}},
 					Body: io.NopCloser(drip{r.Context()}), Request: r,
 				}, nil
 			},

@@ -45,9 +45,9 @@ type credential interface {
 	// sign adds the credential to the request and returns the secrets in use,
 	// so that they can be kept out of errors.
 	sign(ctx context.Context, r *http.Request) (secrets []string, err error)
-	// refused is told that the API did not take it, and returns whether it is
-	// worth trying once more.
-	refused() bool
+	// refused is told which Authorization the API did not take, and returns
+	// whether it is worth trying once more.
+	refused(authorization string) bool
 }
 
 // bearer is a fixed API key, sent as a bearer token.
@@ -62,7 +62,7 @@ func (b bearer) sign(_ context.Context, r *http.Request) ([]string, error) {
 	return []string{key}, nil
 }
 
-func (bearer) refused() bool { return false }
+func (bearer) refused(string) bool { return false }
 
 // api reads JSON from one server, and takes nothing for an answer but a whole
 // JSON document of bounded size with status 200.
@@ -106,38 +106,40 @@ func parseBase(raw string) (*url.URL, error) {
 // get reads the JSON document at path and hands its body to read. A refused
 // credential is renewed and tried once more, if it can be.
 func (a *api) get(ctx context.Context, read func(io.Reader) error, path ...string) error {
-	err := a.try(ctx, read, path)
-	if errors.Is(err, errDenied) && a.auth.refused() {
-		err = a.try(ctx, read, path)
+	authorization, err := a.try(ctx, read, path)
+	if errors.Is(err, errDenied) && a.auth.refused(authorization) {
+		_, err = a.try(ctx, read, path)
 	}
 	return err
 }
 
-func (a *api) try(ctx context.Context, read func(io.Reader) error, path []string) error {
+// try makes one request, and tells the Authorization that it was signed with.
+func (a *api) try(ctx context.Context, read func(io.Reader) error, path []string) (authorization string, err error) {
 	u := a.base.JoinPath(path...)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
 	if err != nil {
-		return fmt.Errorf("make a request: %w", err)
+		return "", fmt.Errorf("make a request: %w", err)
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "tailxds")
 	secrets, err := a.auth.sign(ctx, req)
 	if err != nil {
-		return err
+		return "", err
 	}
+	authorization = req.Header.Get("Authorization")
 	res, err := a.http.Do(req)
 	if err != nil {
-		return transportError(u, err, secrets)
+		return authorization, transportError(u, err, secrets)
 	}
-	defer res.Body.Close()
+	defer func() { _ = res.Body.Close() }()
 	if err := checkAnswer(res, u, secrets); err != nil {
-		return err
+		return authorization, err
 	}
 	body := &limited{r: res.Body, left: a.max, max: a.max}
 	if err := read(body); err != nil {
-		return bodyError(u, err, body, secrets)
+		return authorization, bodyError(u, err, body, secrets)
 	}
-	return nil
+	return authorization, nil
 }
 
 // transportError says which URL could not be reached. Of the cause only its

@@ -11,7 +11,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -56,30 +55,27 @@ func (f file) Watch(ctx context.Context, wake func()) {
 			return
 		case <-tick.C:
 		}
-		if now := f.look(); now != last {
+		if now := f.look(); !sameFile(last, now) {
 			last = now
 			wake()
 		}
 	}
 }
 
-// looks is what tells one file from the next of the same name.
-type looks struct {
-	device, inode uint64
-	size          int64
-	modified      time.Time
-}
-
-func (f file) look() looks {
+// look is the file as it is now; nil if it is away.
+func (f file) look() os.FileInfo {
 	info, err := os.Stat(f.path)
 	if err != nil {
-		return looks{}
+		return nil
 	}
-	l := looks{size: info.Size(), modified: info.ModTime()}
-	if s, ok := info.Sys().(*syscall.Stat_t); ok {
-		l.device, l.inode = uint64(s.Dev), s.Ino
+	return info
+}
+
+func sameFile(a, b os.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
 	}
-	return l
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
 // ReadDevices reads a file of devices: a JSON or YAML list of
@@ -90,7 +86,7 @@ func ReadDevices(path string, max int64) ([]topology.Device, error) {
 	if err != nil {
 		return nil, err // says "open PATH: …" already
 	}
-	defer f.Close()
+	defer func() { _ = f.Close() }()
 	body := &limited{r: f, max: cmp.Or(max, defaultMaxBytes), left: cmp.Or(max, defaultMaxBytes)}
 	text, err := io.ReadAll(body)
 	if err != nil && body.over {

@@ -155,7 +155,7 @@ func TestFileIsReadAgainWhenReplaced(t *testing.T) {
 			{"written in place", func() { write(t, path, "[{id: c}, {id: d}]") }, "c d", false},
 			{"bad edit", func() { write(t, path, "[{id: c}, {id") }, "", true},
 			{"mended", func() { write(t, path, "[{id: e}]") }, "e", false},
-			{"removed", func() { os.Remove(path) }, "", true},
+			{"removed", func() { mustRename(t, path, path+".away") }, "", true},
 			{"back", func() { write(t, path, "[{id: f}]") }, "f", false},
 		}
 		for _, s := range steps {

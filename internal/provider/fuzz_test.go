@@ -124,7 +124,7 @@ func FuzzNetmapEvents(f *testing.F) {
 
 func FuzzPacketFilter(f *testing.F) {
 	f.Add(`[{"SrcIPs":["100.64.0.1","*","cap:x","1-2"],"CapGrant":[{"Dsts":["100.64.0.9/32"],"CapMap":{"tailxds.dev/cap/endpoint":[{"weight":1}]}}]}]`, "100.64.0.1")
-	f.Fuzz(func(t *testing.T, text, address string) {
+	f.Fuzz(func(_ *testing.T, text, address string) {
 		var rules []tailcfg.FilterRule
 		if json.Unmarshal([]byte(text), &rules) != nil {
 			return
@@ -137,7 +137,7 @@ func FuzzPacketFilter(f *testing.F) {
 
 func FuzzListOnDisk(f *testing.F) {
 	f.Add(`{"version":1,"provider":"netmap","devices":[{"id":"n1","expires":null,"grants":[{"weight":1}]}]}`)
-	f.Fuzz(func(t *testing.T, text string) {
+	f.Fuzz(func(_ *testing.T, text string) {
 		list, err := decodeStored([]byte(text))
 		if err == nil {
 			topology.Build(list.Devices, topology.Rules{DefaultService: "server", DefaultPort: 8080})

@@ -76,6 +76,7 @@ func onlineUnlessTold(told *bool) bool { return told == nil || *told }
 // anyID is an ID that is written as a JSON string or as a number.
 type anyID string
 
+// UnmarshalJSON reads the text of either.
 func (id *anyID) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '"' {
 		return json.Unmarshal(b, (*string)(id))
@@ -92,6 +93,7 @@ func (id *anyID) UnmarshalJSON(b []byte) error {
 // mean never.
 type timeOrNot struct{ time.Time }
 
+// UnmarshalJSON reads a time, or leaves it zero.
 func (t *timeOrNot) UnmarshalJSON(b []byte) error {
 	if s := string(b); s == "null" || s == `""` {
 		return nil

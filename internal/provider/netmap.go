@@ -123,6 +123,7 @@ type granted struct {
 	netmap *netmap
 }
 
+// List adds grants to what the source lists.
 func (g granted) List(ctx context.Context) ([]topology.Device, error) {
 	devices, err := g.src.List(ctx)
 	if err != nil {
@@ -141,8 +142,10 @@ func (g granted) List(ctx context.Context) ([]topology.Device, error) {
 	return devices, nil
 }
 
+// LinkUp is the netmap's.
 func (g granted) LinkUp() bool { return g.netmap.LinkUp() }
 
+// Watch watches the netmap, and the source too if it can be watched.
 func (g granted) Watch(ctx context.Context, wake func()) {
 	watchAll(ctx, wake, g.netmap, g.src)
 }

@@ -51,12 +51,15 @@ func (o *oauth) sign(ctx context.Context, r *http.Request) ([]string, error) {
 	return []string{secret, o.token.AccessToken}, nil
 }
 
-// refused forgets the token, so that the next request mints another.
-func (o *oauth) refused() bool {
+// refused forgets the token, so that the next request mints another; unless
+// another request has done so since.
+func (o *oauth) refused(authorization string) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.token = nil
-	return true
+	if o.token != nil && authorization == o.token.Type()+" "+o.token.AccessToken {
+		o.token = nil
+	}
+	return authorization != "" // a client that can't even mint is not helped by another try
 }
 
 func (o *oauth) mint(ctx context.Context, secret string) (*oauth2.Token, error) {

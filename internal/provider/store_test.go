@@ -24,7 +24,7 @@ func TestStartsWithTheListOnDisk(t *testing.T) {
 	devices[1].Grants = []json.RawMessage{[]byte(`{"service":"hello","weight":2}`), []byte(`"not an object"`)}
 	devices[2].Attributes = map[string]string{"weight": "0"}
 	opts := Options{StateFile: path, Provider: Headscale}
-	watched(t, &script{devices: devices}, opts, func(w *Watcher) { after(time.Second) })
+	watched(t, &script{devices: devices}, opts, func(*Watcher) { after(time.Second) })
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
 		t.Fatalf("kept as %v, %v", info, err)
 	}

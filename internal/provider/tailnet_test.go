@@ -54,7 +54,7 @@ func newTailnet(t *testing.T) *tailnet {
 		Dir: t.TempDir(), ControlURL: control.HTTPTestServer.URL, Hostname: "control-plane",
 		Logf: logger.Discard, UserLogf: logger.Discard,
 	}
-	t.Cleanup(func() { node.Close() })
+	t.Cleanup(func() { _ = node.Close() })
 	status, err := node.Up(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -89,7 +89,7 @@ func (l *link) Accept() (net.Conn, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if err == nil && l.down {
-		c.Close()
+		_ = c.Close()
 	}
 	l.conns = append(l.conns, c)
 	return c, err
@@ -101,7 +101,7 @@ func (l *link) cut() {
 	l.down = true
 	for _, c := range l.conns {
 		if c != nil {
-			c.Close()
+			_ = c.Close()
 		}
 	}
 }

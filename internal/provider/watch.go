@@ -23,7 +23,8 @@ type Options struct {
 	// Interval is the longest time between lists; 0 means 15 s.
 	Interval time.Duration
 	// Spacing is the shortest time between the starts of two lists, however
-	// often the source wakes; 0 means 200 ms.
+	// often the source wakes; 0 means what the Provider can bear: 100 ms, half
+	// a second for headscale and two for Tailscale.
 	Spacing time.Duration
 	// Timeout bounds one list; 0 means one minute.
 	Timeout time.Duration
@@ -33,7 +34,8 @@ type Options struct {
 	StateFile string
 	// Serving returns the IDs of the devices that a list makes endpoints,
 	// drained ones too, so that a drain is not taken for a loss. It is what a
-	// list is judged by; nil means that every online device serves.
+	// list is judged by; nil means that every online device serves. It must
+	// not call the watcher.
 	Serving func([]topology.Device) map[string]bool
 	// HoldFraction is the share of the serving devices above which a list that
 	// lacks them is held; 0 means one half, and 1 that none is held.
@@ -50,7 +52,7 @@ type Options struct {
 
 func (o Options) withDefaults(src Source) Options {
 	o.Interval = cmp.Or(o.Interval, 15*time.Second)
-	o.Spacing = cmp.Or(o.Spacing, 200*time.Millisecond)
+	o.Spacing = cmp.Or(o.Spacing, spacing(o.Provider))
 	o.Timeout = cmp.Or(o.Timeout, time.Minute)
 	o.HoldFraction = cmp.Or(o.HoldFraction, 0.5)
 	o.HoldFor = cmp.Or(o.HoldFor, time.Minute)
@@ -65,6 +67,17 @@ func (o Options) withDefaults(src Source) Options {
 		o.LinkUp = func() bool { return true }
 	}
 	return o
+}
+
+func spacing(provider string) time.Duration {
+	switch provider {
+	case Headscale:
+		return 500 * time.Millisecond // the check of an API key costs it 80 ms
+	case Tailscale:
+		return 2 * time.Second // its limits are not published
+	default:
+		return 100 * time.Millisecond
+	}
 }
 
 func online(devices []topology.Device) map[string]bool {
@@ -157,7 +170,7 @@ func (w *Watcher) Accept() error {
 		return errNothingHeld
 	}
 	w.opts.Log.Warn("a held device list was let through by an operator", "lacks", w.status.Held.Lacks, "of", w.status.Held.Of)
-	w.apply(w.waiting, time.Now())
+	w.apply(w.waiting, w.opts.Serving(settled(w.waiting)), time.Now())
 	return nil
 }
 
@@ -236,8 +249,13 @@ func (w *Watcher) list(ctx context.Context) error {
 	// Sorted, so that the same devices in another order are no news.
 	slices.SortStableFunc(devices, func(a, b topology.Device) int { return topology.CompareIDs(a.ID, b.ID) })
 	stamp(devices, w.seen(), now)
-	if w.believe(devices, now) {
-		w.apply(devices, now)
+	if w.has && w.status.Held == nil && same(w.current, devices) {
+		w.store.confirm(now)
+		return nil
+	}
+	ids := w.opts.Serving(settled(devices))
+	if w.believe(ids, now) {
+		w.apply(devices, ids, now)
 	} else {
 		w.waiting = devices
 	}
@@ -281,10 +299,10 @@ func (w *Watcher) succeeded(now time.Time) {
 	w.retry.Reset()
 }
 
-// believe tells whether the list may be applied now, and keeps account of it
-// if not.
-func (w *Watcher) believe(devices []topology.Device, now time.Time) bool {
-	removed, lacks, of := w.served.lacks(now, w.opts.Serving(settled(devices)))
+// believe tells whether a list that lets the devices with these IDs serve may
+// be applied now, and keeps account of it if not.
+func (w *Watcher) believe(ids map[string]bool, now time.Time) bool {
+	removed, lacks, of := w.served.lacks(now, ids)
 	linkUp := w.opts.LinkUp()
 	tooMuch := float64(lacks) > w.opts.HoldFraction*float64(of)
 	if removed == 0 || (linkUp && !tooMuch) {
@@ -318,10 +336,10 @@ func (w *Watcher) reason(lacks, of int, linkUp bool, since time.Time) string {
 }
 
 // apply makes the list the one in use.
-func (w *Watcher) apply(devices []topology.Device, now time.Time) {
+func (w *Watcher) apply(devices []topology.Device, ids map[string]bool, now time.Time) {
 	wasHeld := w.status.Held != nil
 	w.waiting, w.status.Held = nil, nil
-	w.served.replace(now, w.opts.Serving(settled(devices)))
+	w.served.replace(now, ids)
 	if wasHeld {
 		w.served.forgive()
 	}
@@ -351,7 +369,7 @@ const deniedWait = time.Minute
 // asked to be left alone.
 func (w *Watcher) wait(ctx context.Context, started time.Time, err error) {
 	pause, deaf := w.pause(err)
-	quiet := w.opts.Spacing - time.Since(started)
+	quiet := max(w.opts.Spacing-time.Since(started), 0)
 	switch {
 	case deaf:
 		quiet = pause

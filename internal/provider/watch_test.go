@@ -174,7 +174,7 @@ func TestUpdatesLatestWins(t *testing.T) {
 
 func TestWakesAreSoonAndCoalesced(t *testing.T) {
 	src := &script{devices: fleet(2)}
-	watched(t, src, Options{Interval: time.Hour, Spacing: 200 * time.Millisecond}, func(w *Watcher) {
+	watched(t, src, Options{Interval: time.Hour, Spacing: 200 * time.Millisecond}, func(*Watcher) {
 		after(time.Minute)
 		src.lists()
 		woken := time.Now()
@@ -247,7 +247,7 @@ func TestErrorsKeepTheLastGoodAndBackOff(t *testing.T) {
 
 func TestRetryAfterIsHonouredEvenWhenWoken(t *testing.T) {
 	src := &script{err: fmt.Errorf("list: %w", &apiError{status: 429, text: "429", wait: 90 * time.Second})}
-	watched(t, src, Options{}, func(w *Watcher) {
+	watched(t, src, Options{}, func(*Watcher) {
 		for range 100 {
 			src.wake <- struct{}{}
 			after(800 * time.Millisecond)
