@@ -62,6 +62,45 @@ func TestChartRenders(t *testing.T) {
 	}
 }
 
+// What helm says after an install must fit what was asked for.
+func TestChartNotes(t *testing.T) {
+	for name, test := range map[string]struct {
+		set   []string
+		says  []string
+		never string
+	}{
+		"tags are asked for": {
+			nil,
+			[]string{"2 servers in east", "rollout status deployment/" + release, "http://" + release + ".default:10000"}, "advertiseTags",
+		},
+		"tags come with headscale's key": {
+			[]string{"--set", "loginServer=https://headscale.example"},
+			[]string{"advertiseTags is not sent", "--tags tag:weight-2,tag:region-east"}, "No advertiseTags",
+		},
+		"no tags": {
+			[]string{"--set", "advertiseTags="},
+			[]string{"No advertiseTags"}, "is not sent",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			args := append([]string{"install", release, chart, "--dry-run=client", "--namespace", "default"}, walkthrough...)
+			r := execute(t.Context(), "", program(t, "helm"), append(args, test.set...)...)
+			if r.err != nil {
+				t.Fatal(r.err)
+			}
+			_, notes, _ := strings.Cut(r.stdout, "\nNOTES:\n")
+			for _, text := range test.says {
+				if !strings.Contains(notes, text) {
+					t.Errorf("the notes do not say %q:\n%s", text, notes)
+				}
+			}
+			if strings.Contains(notes, test.never) {
+				t.Errorf("the notes say %q:\n%s", test.never, notes)
+			}
+		})
+	}
+}
+
 func golden(t *testing.T, name, got string) {
 	t.Helper()
 	file := filepath.Join("testdata", name)

@@ -1,6 +1,7 @@
 package k8s
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,14 +12,15 @@ import (
 
 const infra = repository + "/deploy/infra"
 
-func lintTemplate(t *testing.T, file string) result {
+func lintTemplates(t *testing.T, files ...string) result {
 	t.Helper()
-	program(t, "helm") // cfn-lint is installed by the same script, so the same condition holds
-	return execute(t.Context(), "", repository+"/scripts/k8s/cfn-lint", file, "--regions", "us-east-1", "us-west-2")
+	program(t, "helm") // cfn-lint is fetched by the same script, so the same condition holds
+	args := append([]string{"--format", "parseable", "--regions", "us-east-1", "us-west-2", "--"}, files...)
+	return execute(t.Context(), "", repository+"/scripts/k8s/cfn-lint", args...)
 }
 
 func TestInfraIsValid(t *testing.T) {
-	if r := lintTemplate(t, infra+"/cluster.yaml"); r.err != nil {
+	if r := lintTemplates(t, infra+"/cluster.yaml"); r.err != nil {
 		t.Error(r.err)
 	}
 }
@@ -29,25 +31,33 @@ func TestInfraCheckRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, test := range map[string]struct{ right, wrong, says string }{
-		"a misspelt property":    {"DiskSize:", "DiskSise:", "DiskSise"},
-		"a reference to nothing": {"!Ref NodeType", "!Ref MachineType", "MachineType"},
-		"a wrong type":           {"MinSize: 2", "MinSize: two", "two"},
-		"an unknown resource":    {"AWS::EKS::Nodegroup", "AWS::EKS::NodeGroups", "AWS::EKS::NodeGroups"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			if !strings.Contains(string(template), test.right) {
-				t.Fatalf("the template no longer says %q", test.right)
-			}
-			file := filepath.Join(t.TempDir(), "cluster.yaml")
-			text := strings.Replace(string(template), test.right, test.wrong, 1)
-			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			if r := lintTemplate(t, file); r.err == nil || !strings.Contains(r.stdout, test.says) {
-				t.Errorf("it was not refused with a word on %s: %v", test.says, r)
-			}
+	mistakes := []struct{ what, right, wrong, says string }{
+		{"a misspelt property", "DiskSize:", "DiskSise:", "DiskSise"},
+		{"a reference to nothing", "!Ref NodeType", "!Ref MachineType", "MachineType"},
+		{"a wrong type", "MinSize: 2", "MinSize: two", "two"},
+		{"an unknown resource", "AWS::EKS::Nodegroup", "AWS::EKS::NodeGroups", "AWS::EKS::NodeGroups"},
+	}
+	folder := t.TempDir()
+	var files []string
+	for i, mistake := range mistakes {
+		if !strings.Contains(string(template), mistake.right) {
+			t.Fatalf("the template no longer says %q", mistake.right)
+		}
+		file := filepath.Join(folder, fmt.Sprintf("%d.yaml", i))
+		text := strings.Replace(string(template), mistake.right, mistake.wrong, 1)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, file)
+	}
+	found := lintTemplates(t, files...)
+	for i, mistake := range mistakes {
+		told := slices.ContainsFunc(strings.Split(found.stdout, "\n"), func(line string) bool {
+			return strings.HasPrefix(line, files[i]) && strings.Contains(line, mistake.says)
 		})
+		if !told {
+			t.Errorf("%s was not told with a word on %s:\n%s", mistake.what, mistake.says, found.stdout)
+		}
 	}
 }
 

@@ -31,10 +31,10 @@ func clientPod(name string, args ...string) string {
 }
 
 // client sends n requests from inside the cluster and returns what answered.
-func (c cluster) client(t *testing.T, url string, n int) shares.Tally {
+func (c cluster) client(t *testing.T, url string, n int, flags ...string) shares.Tally {
 	t.Helper()
 	name := fmt.Sprintf("client-%d", clientNumber.Add(1))
-	c.apply(t, clientPod(name, url, fmt.Sprint(n)))
+	c.apply(t, clientPod(name, append(flags, url, fmt.Sprint(n))...))
 	eventually(t, 2*time.Minute, name+" in "+c.name+" ends", func() error {
 		phase := c.do(t, "-n", serversNamespace, "get", "pod", name, "-o", "jsonpath={.status.phase}")
 		if phase != "Succeeded" && phase != "Failed" {
@@ -100,7 +100,7 @@ func (c cluster) startSteady(t *testing.T, url string) *steady {
 	if err := s.logs.Start(); err != nil {
 		t.Fatalf("following %s: %v", s.name, err)
 	}
-	t.Cleanup(func() { s.logs.Process.Kill() }) // if the test ends before stop
+	t.Cleanup(func() { _ = s.logs.Process.Kill() }) // it has ended, unless the test failed before stop
 	return s
 }
 

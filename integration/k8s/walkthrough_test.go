@@ -44,6 +44,7 @@ func TestWalkthrough(t *testing.T) {
 		{"west", r.installWest},
 		{"first test", r.firstTest},
 		{"east joins with weight 2", r.installEast},
+		{"only the tailnet joins the clusters", r.apart},
 		{"one west server is unhealthy", r.unhealthy},
 		{"any entry node", r.anyEntry},
 		{"control-plane pod deleted under load", r.deleteControlPlane},
@@ -150,7 +151,8 @@ func (r *rig) controlPlane(t *testing.T) {
 
 func (r *rig) install(t *testing.T, c cluster, tags string) {
 	t.Helper()
-	c.release(t, append([]string{"install", "--wait", "--timeout", "120s"}, r.chartArgs(c, tags)...)...)
+	args := []string{"install", "--wait", "--timeout", "120s", "--set", "service.type=NodePort"}
+	c.release(t, append(args, r.chartArgs(c, tags)...)...)
 	for _, p := range c.servers(t) {
 		if _, err := r.tailnet.device(t.Context(), p.name); err != nil {
 			t.Errorf("a device is named like its pod: %v", err)
@@ -173,6 +175,21 @@ func (r *rig) firstTest(t *testing.T) {
 func (r *rig) installEast(t *testing.T) {
 	r.install(t, r.east, "tag:weight-2")
 	r.expect(t, r.west, entry(r.west.servers(t)[0]), r.weights(t))
+}
+
+// apart: each cluster reaches its own node's port, and not the other's.
+func (r *rig) apart(t *testing.T) {
+	for _, c := range []cluster{r.west, r.east} {
+		address := c.do(t, "get", "nodes", "-o", `jsonpath={.items[0].status.addresses[?(@.type=="InternalIP")].address}`)
+		port := c.do(t, "-n", serversNamespace, "get", "service", release, "-o", "jsonpath={.spec.ports[0].nodePort}")
+		url := "http://" + address + ":" + port + "/"
+		for _, from := range []cluster{r.west, r.east} {
+			tally := from.client(t, url, 1, "-timeout", "3s")
+			if reached := tally.Answered() == 1; reached != (from == c) {
+				t.Errorf("%s reaches %s at %s: %v", from.name, c.name, url, reached)
+			}
+		}
+	}
 }
 
 // unhealthy: with one of its two servers out, west keeps 0.5 × 1.4 of its weight
@@ -246,7 +263,7 @@ func (r *rig) upgrade(t *testing.T) {
 	before := r.west.servers(t)
 	r.west.underLoad(t, service, func() {
 		r.west.release(t, append([]string{
-			"upgrade", "--set", "extraControlPlaneHosts={" + controlPlaneHost + "-2.tailnet.lab}",
+			"upgrade", "--reuse-values", "--set", "extraControlPlaneHosts={" + controlPlaneHost + "-2.tailnet.lab}",
 		}, r.chartArgs(r.west, "tag:weight-1")...)...)
 		r.west.rolledOut(t)
 	})
@@ -302,7 +319,7 @@ func (c cluster) rolledOut(t *testing.T) {
 
 // devicesMatchPods waits until the tailnet's servers are the pods' and no more.
 // A device logs out as its pod ends; headscale's own clearing of ephemeral
-// devices would take half an hour, so it can't make this pass.
+// devices waits for two minutes, too long to make this pass.
 func (r *rig) devicesMatchPods(t *testing.T) {
 	t.Helper()
 	eventually(t, 30*time.Second, "the tailnet's devices are the pods", func() error {

@@ -33,7 +33,7 @@ compile() {
   local module=$1 output=$2 args
   args=$(arguments "$module")
   (
-    cd "$k8s_here/build/$module"
+    cd "$k8s_here/build/$module" || exit
     CGO_ENABLED=0 GOFLAGS=-buildvcs=false nice -n "${K8S_BUILD_NICE:-0}" \
       go build -trimpath "${args% *}" -o "$output/" "${args##* }"
   )

@@ -25,7 +25,7 @@ sign() {
 make_certificates() {
   local folder=$1 address=$2
   (
-    cd "$folder"
+    cd "$folder" || exit
     openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -subj /CN=cluster -days 2 \
       -keyout ca.key -out ca.crt 2>/dev/null
     sign apiserver /CN=kube-apiserver "IP:$address,IP:10.96.0.1,DNS:kubernetes.default.svc,DNS:kubernetes"

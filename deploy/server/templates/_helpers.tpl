@@ -20,18 +20,24 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end }}
 
+{{/* The tags of the devices. The region is one like the weight, so that the control plane knows it. */}}
+{{- define "server.tags" -}}
+{{- $tags := trimPrefix "--advertise-tags=" .Values.advertiseTags -}}
+{{- if and .Values.serverLocality (not (contains "tag:region-" $tags)) -}}
+{{- $tags = printf "%s,tag:region-%s" $tags .Values.serverLocality -}}
+{{- end -}}
+{{- $tags -}}
+{{- end }}
+
 {{/*
-What tailscale up is given. The region is a tag like the weight, so that the control plane knows it. headscale refuses
-a device that brings both an auth key and tags of its own: there the key's tags are the device's.
+What tailscale up is given. headscale refuses a device that brings both an auth key and tags of its own: there the key's
+tags are the device's.
 */}}
 {{- define "server.tailscaleArgs" -}}
 {{- if .Values.loginServer -}}
 --login-server={{ .Values.loginServer }}
 {{- else if .Values.advertiseTags -}}
-{{ .Values.advertiseTags }}
-{{- if and .Values.serverLocality (not (contains "tag:region-" .Values.advertiseTags)) -}}
-,tag:region-{{ .Values.serverLocality }}
-{{- end -}}
+--advertise-tags={{ include "server.tags" . }}
 {{- end -}}
 {{- end }}
 
