@@ -39,10 +39,10 @@ func TestAttributes(t *testing.T) {
 	past, future := time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
 	s.attributes["n0"] = tsapi.DevicePostureAttributes{
 		Attributes: map[string]any{
-			"custom:tailxds-weight": 0, "custom:tailxds-service": "hello", "custom:tailxds-zone": "z1", "custom:tailxds-region": true,
-			"custom:other": "x", "node:os": "linux",
+			"custom:tailxds_weight": 0, "custom:tailxds_service": "hello", "custom:tailxds-zone": "z1", "Custom:TailXDS_Region": true,
+			"custom:other": "x", "custom:tailxds_": 1, "custom:tailxdsweight": 9, "node:os": "linux",
 		},
-		Expiries: map[string]tsapi.Time{"custom:tailxds-weight": {Time: future}, "custom:tailxds-zone": {Time: past}},
+		Expiries: map[string]tsapi.Time{"custom:tailxds_weight": {Time: future}, "custom:tailxds-zone": {Time: past}},
 	}
 	got, err := s.open(t, oauthClient()).List(t.Context())
 	if err != nil {
@@ -108,8 +108,8 @@ func TestAttributeExpires(t *testing.T) {
 	s := newStandIn(t)
 	a, now := memory(t, s), time.Now()
 	s.attributes["n0"] = tsapi.DevicePostureAttributes{
-		Attributes: map[string]any{"custom:tailxds-weight": "0"},
-		Expiries:   map[string]tsapi.Time{"custom:tailxds-weight": {Time: now.Add(10 * time.Second)}},
+		Attributes: map[string]any{"custom:tailxds_weight": "0"},
+		Expiries:   map[string]tsapi.Time{"custom:tailxds_weight": {Time: now.Add(10 * time.Second)}},
 	}
 	for after, want := range map[time.Duration]string{0: "0", 9 * time.Second: "0"} {
 		devices := someDevices(1)
@@ -143,7 +143,7 @@ func TestAttributesRefused(t *testing.T) {
 			t.Errorf("%d: asked %d times for what is not there", status, n)
 		}
 		s.set(func() { delete(s.refuse, "/attributes") })
-		s.attributes["n1"] = tsapi.DevicePostureAttributes{Attributes: map[string]any{"custom:tailxds-weight": "3"}}
+		s.attributes["n1"] = tsapi.DevicePostureAttributes{Attributes: map[string]any{"custom:tailxds_weight": "3"}}
 		devices := someDevices(5)
 		if err := a.add(t.Context(), devices, now.Add(attributeRetry)); err != nil || devices[1].Attributes["weight"] != "3" {
 			t.Errorf("%d: the scope was given later: %v %v", status, devices[1].Attributes, err)

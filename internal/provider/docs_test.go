@@ -1,0 +1,69 @@
+package provider
+
+import (
+	"encoding/json"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tailscale/hujson"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// What docs/grants.md tells people to paste must be HuJSON, and its grants
+// must mean something without a problem.
+func TestDocumentedGrants(t *testing.T) {
+	text, err := os.ReadFile("../../docs/grants.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type grant struct {
+		Src, Dst []string
+		App      map[string][]json.RawMessage
+	}
+	var found int
+	for _, block := range regexp.MustCompile("(?s)```jsonc\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
+		plain, err := hujson.Standardize([]byte(block[1]))
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, block[1])
+		}
+		var policy struct {
+			grant
+			TagOwners map[string][]string
+			Grants    []grant
+		}
+		if err := json.Unmarshal(plain, &policy); err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range append(policy.Grants, policy.grant) {
+			for _, name := range append(g.Src, g.Dst...) {
+				if _, owned := policy.TagOwners[name]; policy.Grants != nil && !owned {
+					t.Errorf("%s has no owner", name)
+				}
+			}
+			for capability, objects := range g.App {
+				if capability != topology.Capability {
+					t.Errorf("capability %q", capability)
+				}
+				found += len(objects)
+				device := topology.Device{ID: "1", Online: true, Addresses: []string{"100.64.0.1"}, Grants: objects}
+				got, problems := topology.Build([]topology.Device{device}, topology.Rules{DefaultService: "server", DefaultPort: 8080, Now: time.Unix(1e9, 0)})
+				if len(problems) > 0 || len(got.ByDevice()["1"]) != len(objects) {
+					t.Errorf("%s makes %+v with problems %v", objects, got, problems)
+				}
+			}
+		}
+	}
+	if found != 8 {
+		t.Errorf("%d grants are documented; this test reads them by their marks, ```jsonc", found)
+	}
+	for key := range map[string]bool{"weight": true, "service": true, "region": true, "port": true, "priority": true} {
+		name, ok := attributeName("custom:tailxds_" + key)
+		if !ok || name != key || !strings.Contains(string(text), "`custom:tailxds_"+key+"`") {
+			t.Errorf("attribute %s: %q %v", key, name, ok)
+		}
+	}
+}
