@@ -66,7 +66,7 @@ func compile(ctx context.Context) ([]byte, error) {
 	}
 	defer os.RemoveAll(dir)
 	path := filepath.Join(dir, "probe")
-	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "github.com/tailxds/tailxds/integration/probe")
+	command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-o", path, "github.com/tailxds/tailxds/integration/cmd/probe")
 	command.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 	if output, err := command.CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("%w: %s", err, output)

@@ -109,20 +109,24 @@ func TestCheckSaysWhatIsWrong(t *testing.T) {
 		says  []string
 	}{
 		"a failed request": {
-			shares.Tally{Counts: map[string]int{"west-1": 500, "west-2": 500}, Failed: 1}, even,
+			shares.Tally{Counts: map[string]int{"west-1": 500, "west-2": 500}, Failed: 1},
+			even,
 			[]string{"1 of 1001 requests failed"},
 		},
 		"a stranger": {
-			shares.Tally{Counts: map[string]int{"west-1": 500, "west-2": 500, "north-1": 1}}, even,
+			shares.Tally{Counts: map[string]int{"west-1": 500, "west-2": 500, "north-1": 1}},
+			even,
 			[]string{"north-1 answered 1 times but should get nothing"},
 		},
 		"a silent host": {
-			shares.Tally{Counts: map[string]int{"west-1": 1000}}, even,
+			shares.Tally{Counts: map[string]int{"west-1": 1000}},
+			even,
 			[]string{"west-1 got 100.0% (1000), expected 50.0%", "west-2 got 0.0% (0), expected 50.0%"},
 		},
 		"silence": {shares.Tally{Failed: 7}, even, []string{"nothing was answered (7 failed)"}},
 		"no expectation": {
-			shares.Tally{Counts: map[string]int{"west-1": 1}}, shares.Shares{},
+			shares.Tally{Counts: map[string]int{"west-1": 1}},
+			shares.Shares{},
 			[]string{"name at least one host"},
 		},
 	} {
