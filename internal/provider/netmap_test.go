@@ -122,6 +122,7 @@ func TestGrantsLookUpWhatChanged(t *testing.T) {
 			return cmp.Equal(got, weights)
 		}
 	}
+	second := append(policy(`{"weight":1}`, peers[:11]...), policy(`{"service":"b"}`, peers[9:11]...)[0])
 	for _, step := range []struct {
 		name  string
 		rules []tailcfg.FilterRule
@@ -130,10 +131,7 @@ func TestGrantsLookUpWhatChanged(t *testing.T) {
 	}{
 		{"ten granted", policy(`{"weight":1}`, peers[:10]...), map[string]int{`{"weight":1}`: 10}, 10},
 		{"an eleventh", policy(`{"weight":1}`, peers[:11]...), map[string]int{`{"weight":1}`: 11}, 1},
-		{
-			"a second service for two", append(policy(`{"weight":1}`, peers[:11]...), policy(`{"service":"b"}`, peers[9:11]...)[0]),
-			map[string]int{`{"weight":1}`: 11, `{"service":"b"}`: 2}, 2,
-		},
+		{"a second service for two", second, map[string]int{`{"weight":1}`: 11, `{"service":"b"}`: 2}, 2},
 		{"eight taken away", policy(`{"weight":1}`, peers[8:11]...), map[string]int{`{"weight":1}`: 3}, 2},
 		{"one for all", policy(`{"weight":1}`, peers...), map[string]int{`{"weight":1}`: 20}, 17},
 	} {
