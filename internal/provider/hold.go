@@ -21,6 +21,25 @@ type Held struct {
 	Of    int `json:"of"`
 	// Reason says why it is held and what ends that.
 	Reason string `json:"reason"`
+
+	// standing is since when such lists came while our own link was up: what
+	// comes while it is down proves nothing.
+	standing time.Time
+}
+
+// confirm counts a further list like it.
+func (h *Held) confirm(now time.Time, linkUp bool) {
+	h.Lists++
+	if !linkUp {
+		h.standing = time.Time{}
+	} else if h.standing.IsZero() {
+		h.standing = now
+	}
+}
+
+// stood tells whether such lists came for long enough, so at least twice.
+func (h *Held) stood(now time.Time, long time.Duration) bool {
+	return !h.standing.IsZero() && now.Sub(h.standing) >= long
 }
 
 // serving remembers which devices serve, and which did until lately. What a

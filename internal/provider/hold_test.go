@@ -222,6 +222,32 @@ func TestLinkDownRemovesNobody(t *testing.T) {
 	})
 }
 
+// What came while the link was down proves nothing: a coordination server that
+// was restarted shows everybody offline at first.
+func TestLinkBackBeginsTheHoldAnew(t *testing.T) {
+	var down atomic.Bool
+	src := &script{devices: fleet(4)}
+	opts := holdOptions()
+	opts.LinkUp = func() bool { return !down.Load() }
+	watched(t, src, opts, func(w *Watcher) {
+		after(0)
+		next(w)
+		down.Store(true)
+		src.answer(off(fleet(4), 1, 2, 3, 4), nil)
+		after(time.Hour)
+		down.Store(false)
+		after(50 * time.Second)
+		if got := next(w); got != nil {
+			t.Errorf("applied right after the link came back: %v", got)
+		}
+		src.answer(fleet(4), nil)
+		after(time.Hour)
+		if got := next(w); got != nil || w.Status().Held != nil {
+			t.Errorf("got %v, held %+v", got, w.Status().Held)
+		}
+	})
+}
+
 // Once a list stood its time, its offline devices are long offline.
 func TestOfflineSinceCountsWhileHeld(t *testing.T) {
 	src := &script{devices: fleet(2)}

@@ -44,11 +44,18 @@ func newNetmap(lc *local.Client, log *slog.Logger) *netmap {
 	return &netmap{local: lc, log: log, grants: newGrants(lc)}
 }
 
+// errLinkDown fails a list that would pass old news for new. The watch is woken
+// when the link is back.
+var errLinkDown = errors.New("the control plane's own link to the coordination server is down, so its netmap is growing old; is the server up and reachable from here?")
+
 // List gives the peers of the node and their grants.
 func (n *netmap) List(ctx context.Context) ([]topology.Device, error) {
 	status, devices, err := n.read(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the netmap: %w", err)
+	}
+	if !n.LinkUp() {
+		return nil, errLinkDown
 	}
 	slices.SortFunc(devices, func(a, b topology.Device) int { return topology.CompareIDs(a.ID, b.ID) })
 	if err := n.grants.add(ctx, devices, status.TailscaleIPs, n.policyVersion()); err != nil {

@@ -312,13 +312,13 @@ func (w *Watcher) believe(ids map[string]bool, now time.Time) bool {
 	if held == nil {
 		held = &Held{Since: now}
 	}
-	held.Lists++
+	held.confirm(now, linkUp)
 	held.Lacks, held.Of = lacks, of
-	if linkUp && held.Lists >= 2 && now.Sub(held.Since) >= w.opts.HoldFor {
+	if held.stood(now, w.opts.HoldFor) {
 		w.opts.Log.Warn("a held device list has stood its time and is applied", "lacks", lacks, "of", of, "since", held.Since)
 		return true
 	}
-	held.Reason = w.reason(lacks, of, linkUp, held.Since)
+	held.Reason = w.reason(held, linkUp)
 	if w.status.Held == nil {
 		w.opts.Log.Warn("a device list is held", "reason", held.Reason)
 	}
@@ -326,13 +326,13 @@ func (w *Watcher) believe(ids map[string]bool, now time.Time) bool {
 	return false
 }
 
-func (w *Watcher) reason(lacks, of int, linkUp bool, since time.Time) string {
+func (w *Watcher) reason(h *Held, linkUp bool) string {
 	if !linkUp {
 		return fmt.Sprintf("%d of %d serving devices are missing or offline while the control plane's own link to the coordination server is down; "+
-			"applied when the link is back, or at once by `tailxds accept`", lacks, of)
+			"judged again when the link is back, or applied at once by `tailxds accept`", h.Lacks, h.Of)
 	}
 	return fmt.Sprintf("%d of %d serving devices are missing or offline at once; applied at %s if that stands, or at once by `tailxds accept`",
-		lacks, of, since.Add(w.opts.HoldFor).Format(time.TimeOnly))
+		h.Lacks, h.Of, h.standing.Add(w.opts.HoldFor).Format(time.TimeOnly))
 }
 
 // apply makes the list the one in use.
@@ -361,23 +361,21 @@ func (w *Watcher) publish(devices []topology.Device) {
 	w.updates <- devices
 }
 
-// deniedWait is the time between tries while the credential is refused.
-const deniedWait = time.Minute
+// While the credential is refused the source is asked once in deniedWait. What
+// wakes it may have mended that, but is not followed oftener than deniedSpacing.
+const (
+	deniedWait    = time.Minute
+	deniedSpacing = 10 * time.Second
+)
 
 // wait sleeps until the next list is due or the source wakes. It wakes from a
 // failure too, since what woke it may have mended it, but not where the source
 // asked to be left alone.
 func (w *Watcher) wait(ctx context.Context, started time.Time, err error) {
-	pause, deaf := w.pause(err)
-	quiet := max(w.opts.Spacing-time.Since(started), 0)
-	switch {
-	case deaf:
-		quiet = pause
-	case err != nil:
-		quiet = min(pause, w.opts.Spacing*time.Duration(w.Status().Failures), time.Second)
-	}
+	pause, quiet := w.pause(err)
+	quiet = max(quiet, w.opts.Spacing-time.Since(started), 0)
 	sleep(ctx, quiet)
-	timer := time.NewTimer(pause - quiet)
+	timer := time.NewTimer(max(pause-quiet, 0))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -386,28 +384,31 @@ func (w *Watcher) wait(ctx context.Context, started time.Time, err error) {
 	}
 }
 
-// pause is how long to wait after a list, and whether to be deaf meanwhile.
-func (w *Watcher) pause(err error) (pause time.Duration, deaf bool) {
+// pause is how long to wait after a list, and for how much of that no wake is
+// followed.
+func (w *Watcher) pause(err error) (pause, quiet time.Duration) {
 	var asked interface{ RetryAfter() time.Duration }
 	switch {
 	case err == nil:
 		w.mu.Lock()
 		defer w.mu.Unlock()
-		return w.untilNext(), false
+		return w.untilNext(), 0
 	case errors.As(err, &asked) && asked.RetryAfter() > 0:
-		return max(asked.RetryAfter(), w.retry.NextBackOff()), true
+		pause = max(asked.RetryAfter(), w.retry.NextBackOff())
+		return pause, pause
 	case errors.Is(err, errDenied):
-		return jitter(deniedWait), true
+		return jitter(deniedWait), deniedSpacing
 	default:
-		return w.retry.NextBackOff(), false
+		pause = w.retry.NextBackOff()
+		return pause, min(pause, w.opts.Spacing*time.Duration(w.Status().Failures), time.Second)
 	}
 }
 
 // untilNext is the poll interval, or less if a held list comes due before.
 func (w *Watcher) untilNext() time.Duration {
 	pause := jitter(w.opts.Interval)
-	if h := w.status.Held; h != nil {
-		if due := time.Until(h.Since.Add(w.opts.HoldFor)); due > 0 {
+	if h := w.status.Held; h != nil && !h.standing.IsZero() {
+		if due := time.Until(h.standing.Add(w.opts.HoldFor)); due > 0 {
 			pause = min(pause, due)
 		}
 	}
