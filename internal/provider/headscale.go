@@ -105,11 +105,12 @@ func (t *timeOrNot) UnmarshalJSON(b []byte) error {
 }
 
 func (t timeOrNot) orNever() *time.Time {
-	// Tailscale writes 0001-01-01 for a key that never expires.
-	if t.Year() <= 1 {
+	at := t.UTC()
+	// Tailscale writes 0001-01-01 for a key that never expires; and JSON can't
+	// write what lies beyond 9999.
+	if at.Year() <= 1 || at.Year() > 9999 {
 		return nil
 	}
-	at := t.UTC()
 	return &at
 }
 

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -76,6 +77,21 @@ func TestHeadscaleKeyRotates(t *testing.T) {
 		}
 		if _, err := src.List(t.Context()); err != nil || signed != "Bearer "+key {
 			t.Errorf("signed %q, %v; want %s", signed, err, key)
+		}
+	}
+}
+
+func TestNever(t *testing.T) {
+	for text, never := range map[string]bool{
+		`null`: true, `""`: true, `"0001-01-01T00:00:00Z"`: true, `"0001-01-01T00:00:00+14:00"`: true,
+		`"9999-12-31T23:59:59-14:00"`: true, `"9999-12-31T23:59:59Z"`: false, `"0002-01-01T00:00:00Z"`: false,
+	} {
+		var at timeOrNot
+		if err := json.Unmarshal([]byte(text), &at); err != nil {
+			t.Fatal(err)
+		}
+		if got := at.orNever(); (got == nil) != never {
+			t.Errorf("%s is %v", text, got)
 		}
 	}
 }
