@@ -1,6 +1,8 @@
 package provider
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -208,15 +210,29 @@ func TestNetmapMalformed(t *testing.T) {
 	}
 }
 
-// Without its coordination server, the netmap grows old, and says so.
+// Without its coordination server the netmap grows old, and a list says so
+// instead of passing it for news.
 func TestNetmapLinkDown(t *testing.T) {
 	n := newTailnet(t)
 	src := newNetmap(n.local, quiet())
 	n.follow(src, func() { n.say(&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{n.peer(1)}}) }, has(1))
-	got := n.follow(src, n.link.cut, func([]topology.Device) bool { return !src.LinkUp() })
-	if len(got) != 1 || !got[0].Online {
-		t.Errorf("the last good netmap is gone: %+v", got)
+	cut := &failing{netmap: src}
+	n.follow(cut, n.link.cut, func([]topology.Device) bool { return cut.err != nil })
+	if !errors.Is(cut.err, errLinkDown) || src.LinkUp() {
+		t.Errorf("link up: %v, error: %v", src.LinkUp(), cut.err)
 	}
+}
+
+// failing is a netmap whose failure is kept and does not end the test.
+type failing struct {
+	*netmap
+	err error
+}
+
+func (f *failing) List(ctx context.Context) ([]topology.Device, error) {
+	var devices []topology.Device
+	devices, f.err = f.netmap.List(ctx)
+	return devices, nil
 }
 
 // A node whose key is no longer good has no netmap; that is no empty tailnet.
