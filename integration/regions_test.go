@@ -16,9 +16,10 @@ import (
 // regions are the networks between which nothing may pass but the tailnet.
 var regions = []string{"west", "east", "control"}
 
-// regionsMeetOnTheTailnetOnly looks at it in three ways: how the containers are
-// attached, what a connection past the tailnet does, and which packets a
-// region's network really carries while requests cross over.
+// regionsMeetOnTheTailnetOnly looks at it in four ways: how the containers are
+// attached, what a connection past the tailnet does, whether headscale lets
+// itself be used as a router, and which packets a region's network really
+// carries while requests cross over.
 func regionsMeetOnTheTailnetOnly(ctx context.Context, t *testing.T, w *walk) {
 	networks := w.networks(ctx, t)
 	for _, region := range regions {
@@ -45,7 +46,62 @@ func regionsMeetOnTheTailnetOnly(ctx context.Context, t *testing.T, w *walk) {
 	if direct("east-1", "west-1", "west") == nil {
 		t.Error("east-1 reached west-1 past the tailnet")
 	}
+	w.assertNotRouted(ctx, t, networks)
 	w.assertNoStrayPackets(ctx, t, networks)
+}
+
+// assertNotRouted gives headscale, which is on both networks, packets for east
+// that come from an address of west. The same packets do reach a neighbour.
+func (w *walk) assertNotRouted(ctx context.Context, t *testing.T, networks map[string]network) {
+	t.Helper()
+	const packets = 10
+	west := networks["west"]
+	forged := lastAddress(west.subnet)
+	heard := func(listener, through string, destination netip.Addr) int {
+		end, err := w.Probe.Sniff(ctx, w.Container(listener), "eth0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		mac := west.container(t, w.Container(through)).MacAddress
+		if err := w.Probe.Forge(ctx, w.Container("west-1"), "eth0", mac, forged.String(), destination.String(), packets); err != nil {
+			t.Fatal(err)
+		}
+		output, err := end()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return packetsFrom(t, output, forged)
+	}
+	if n := heard("west-2", "west-2", west.address(t, w.Container("west-2"))); n != packets {
+		t.Errorf("a neighbour heard %d of %d forged packets, so this test proves nothing", n, packets)
+	}
+	if n := heard("east-1", "headscale", networks["east"].address(t, w.Container("east-1"))); n > 0 {
+		t.Errorf("headscale routed %d of %d packets from west to east", n, packets)
+	}
+}
+
+// lastAddress is the last one of a subnet that a host can have; containers get
+// the first ones.
+func lastAddress(subnet netip.Prefix) netip.Addr {
+	address := subnet.Addr()
+	for next := address.Next(); subnet.Contains(next.Next()); next = next.Next() {
+		address = next
+	}
+	return address
+}
+
+func packetsFrom(t *testing.T, output string, source netip.Addr) int {
+	t.Helper()
+	n := 0
+	for _, line := range strings.Split(strings.TrimSpace(output), "\n") {
+		if line == "" {
+			continue // nothing was heard at all
+		}
+		if from, _, count := parsePair(t, line); from == source {
+			n += count
+		}
+	}
+	return n
 }
 
 // assertNoStrayPackets listens on a west and an east interface while requests
@@ -97,25 +153,33 @@ func (w *walk) assertNoStrayPackets(ctx context.Context, t *testing.T, networks 
 // network is what the engine knows of one of the lab's networks.
 type network struct {
 	Internal   bool
-	Containers map[string]struct{ Name, IPv4Address string }
+	Containers map[string]attached
 	IPAM       struct{ Config []struct{ Subnet string } }
 	subnet     netip.Prefix
+}
+
+// attached is a container on a network.
+type attached struct{ Name, IPv4Address, MacAddress string }
+
+func (n network) container(t *testing.T, name string) attached {
+	t.Helper()
+	for _, c := range n.Containers {
+		if c.Name == name {
+			return c
+		}
+	}
+	t.Fatalf("%s is not on the network", name)
+	return attached{}
 }
 
 // address is the container's own address on the network.
 func (n network) address(t *testing.T, container string) netip.Addr {
 	t.Helper()
-	for _, c := range n.Containers {
-		if c.Name == container {
-			prefix, err := netip.ParsePrefix(c.IPv4Address)
-			if err != nil {
-				t.Fatal(err)
-			}
-			return prefix.Addr()
-		}
+	prefix, err := netip.ParsePrefix(n.container(t, container).IPv4Address)
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Fatalf("%s is not on the network", container)
-	return netip.Addr{}
+	return prefix.Addr()
 }
 
 func (w *walk) networks(ctx context.Context, t *testing.T) map[string]network {

@@ -146,6 +146,7 @@ func providerIsSwitched(ctx context.Context, t *testing.T, r *rig) {
 }
 
 func serverIsCutOff(ctx context.Context, t *testing.T, r *rig) {
+	stop := r.flow(ctx, t)
 	if err := r.parts["east-1"].DisconnectFromNetwork(r.network); err != nil {
 		t.Fatal(err)
 	}
@@ -156,6 +157,15 @@ func serverIsCutOff(ctx context.Context, t *testing.T, r *rig) {
 		t.Fatal(err)
 	}
 	r.servesBoth(ctx, t)
+	// Requests are sent one at a time, and each waits 5 s for its answer: by the
+	// time the first one to the lost server has failed, no other may go there.
+	tally, err := stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if tally.Failed > 1 {
+		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
+	}
 	assertShares(ctx, t, r.Lab, r.url(), onePerRegion, shares.OneStepWrong(onePerRegion)...)
 }
 

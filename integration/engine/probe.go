@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -127,6 +128,13 @@ func (p *Probe) Sniff(ctx context.Context, container, nic string) (func() (strin
 		}
 		return sniff.end()
 	}, nil
+}
+
+// Forge sends packets from the container's interface that claim a source and a
+// destination, through the neighbour with the MAC address.
+func (p *Probe) Forge(ctx context.Context, container, nic, mac, source, destination string, n int) error {
+	_, err := Docker(ctx, p.args(container, []string{"forge", nic, mac, source, destination, strconv.Itoa(n)})...)
+	return err
 }
 
 // running is a probe that has said it is at work.

@@ -23,7 +23,10 @@ const usage = `usage:
   probe dial ADDRESS          connect to a TCP address
   probe sniff INTERFACE       print "sniffing"; at the end of standard input
                               print a line for each pair of IPv4 addresses seen:
-                              SOURCE DESTINATION PACKETS`
+                              SOURCE DESTINATION PACKETS
+  probe forge INTERFACE MAC SOURCE DESTINATION N
+                              send N packets with these IPv4 addresses through
+                              the neighbour with this MAC address`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -50,6 +53,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 		return dial(ctx, args[1])
 	case len(args) == 2 && args[0] == "sniff":
 		return sniff(ctx, args[1], stdin, stdout)
+	case len(args) == 6 && args[0] == "forge":
+		return forge(args[1], args[2], args[3], args[4], args[5])
 	}
 	return errors.New(usage)
 }
