@@ -2,6 +2,7 @@ package k8s
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"os"
 	"slices"
 	"testing"
@@ -20,6 +22,7 @@ type tailnet struct {
 	api, key string
 	login    string // its URL, as the pods see it
 	ca       string // its certificate authority, PEM; empty if it is a public one
+	domain   string // what its devices' names end with
 	client   *http.Client
 }
 
@@ -27,7 +30,7 @@ func openTailnet(t *testing.T) tailnet {
 	t.Helper()
 	n := tailnet{
 		api: os.Getenv("K8S_HEADSCALE_API"), key: os.Getenv("K8S_HEADSCALE_API_KEY"),
-		login: os.Getenv("K8S_HEADSCALE_URL"),
+		login: os.Getenv("K8S_HEADSCALE_URL"), domain: cmp.Or(os.Getenv("K8S_HEADSCALE_DOMAIN"), "tailnet.lab"),
 	}
 	if n.api == "" || n.key == "" || n.login == "" {
 		t.Skip("K8S_HEADSCALE_URL, K8S_HEADSCALE_API and K8S_HEADSCALE_API_KEY are not set: run make k8s-test")
@@ -41,8 +44,12 @@ func openTailnet(t *testing.T) tailnet {
 		n.ca = string(pem)
 		roots := x509.NewCertPool()
 		roots.AppendCertsFromPEM(pem)
-		// The tests reach it by its address, its certificate is for its name.
-		transport.TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: "headscale"}
+		login, err := url.Parse(n.login)
+		if err != nil {
+			t.Fatalf("reading K8S_HEADSCALE_URL: %v", err)
+		}
+		// The tests may reach it by another name than that of its certificate.
+		transport.TLSClientConfig = &tls.Config{RootCAs: roots, ServerName: login.Hostname()}
 	}
 	n.client = &http.Client{Transport: transport, Timeout: 10 * time.Second}
 	return n

@@ -66,12 +66,15 @@ func TestWalkthrough(t *testing.T) {
 func (r *rig) secrets(t *testing.T) {
 	r.west.namespace(t, controlNamespace, "restricted")
 	r.west.secret(t, controlNamespace, r.tailnet.mint(t, false, "tag:control-plane"), r.tailnet.key)
-	r.west.apply(t, configMap(controlNamespace, "envoy-control-plane-settings", map[string]string{
+	settings := map[string]string{
 		"TS_ENVOY_CONTROL_URL":  r.tailnet.login,
 		"TS_ENVOY_API_URL":      r.tailnet.login,
 		"TS_NO_LOGS_NO_SUPPORT": "true",
-		"SSL_CERT_FILE":         "/etc/tailxds/ca.crt",
-	}))
+	}
+	if r.tailnet.ca != "" {
+		settings["SSL_CERT_FILE"] = "/etc/tailxds/ca.crt"
+	}
+	r.west.apply(t, configMap(controlNamespace, "envoy-control-plane-settings", settings))
 	r.west.apply(t, configMap(controlNamespace, "envoy-control-plane-files", map[string]string{"ca.crt": r.tailnet.ca}))
 	for c, tags := range map[cluster][]string{
 		r.west: {"tag:region-west", "tag:weight-1"},
@@ -111,12 +114,16 @@ func object(kind, namespace, name, field string, data map[string]string) string 
 }
 
 func (r *rig) chartArgs(c cluster, tags string) []string {
-	return []string{
+	args := []string{
 		release, chart, "--namespace", serversNamespace,
-		"--set", "controlPlaneHost=" + controlPlaneHost + ".tailnet.lab", "--set", "serverLocality=" + c.name,
+		"--set", "controlPlaneHost=" + controlPlaneHost + "." + r.tailnet.domain, "--set", "serverLocality=" + c.name,
 		"--set", "advertiseTags=--advertise-tags=" + tags,
-		"--set", "loginServer=" + r.tailnet.login, "--set", "loginServerCA=headscale-ca",
+		"--set", "loginServer=" + r.tailnet.login,
 	}
+	if r.tailnet.ca != "" {
+		args = append(args, "--set", "loginServerCA=headscale-ca")
+	}
+	return args
 }
 
 // dryRun lets the API server judge every object, and makes sure that it would
@@ -263,7 +270,7 @@ func (r *rig) upgrade(t *testing.T) {
 	before := r.west.servers(t)
 	r.west.underLoad(t, service, func() {
 		r.west.release(t, append([]string{
-			"upgrade", "--reuse-values", "--set", "extraControlPlaneHosts={" + controlPlaneHost + "-2.tailnet.lab}",
+			"upgrade", "--reuse-values", "--set", "extraControlPlaneHosts={" + controlPlaneHost + "-2." + r.tailnet.domain + "}",
 		}, r.chartArgs(r.west, "tag:weight-1")...)...)
 		r.west.rolledOut(t)
 	})
