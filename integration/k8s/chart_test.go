@@ -71,15 +71,18 @@ func TestChartNotes(t *testing.T) {
 	}{
 		"tags are asked for": {
 			nil,
-			[]string{"2 servers in east", "rollout status deployment/" + release, "http://" + release + ".default:10000"}, "advertiseTags",
+			[]string{"2 servers in east", "rollout status deployment/" + release, "http://" + release + ".default:10000"},
+			"advertiseTags",
 		},
 		"tags come with headscale's key": {
 			[]string{"--set", "loginServer=https://headscale.example"},
-			[]string{"advertiseTags is not sent", "--tags tag:weight-2,tag:region-east"}, "No advertiseTags",
+			[]string{"advertiseTags is not sent", "--tags tag:weight-2,tag:region-east"},
+			"No advertiseTags",
 		},
 		"no tags": {
 			[]string{"--set", "advertiseTags="},
-			[]string{"No advertiseTags"}, "is not sent",
+			[]string{"No advertiseTags"},
+			"is not sent",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
