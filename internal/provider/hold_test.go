@@ -232,8 +232,9 @@ func TestLinkBackBeginsTheHoldAnew(t *testing.T) {
 	watched(t, src, opts, func(w *Watcher) {
 		after(0)
 		next(w)
-		down.Store(true)
 		src.answer(off(fleet(4), 1, 2, 3, 4), nil)
+		after(30 * time.Second) // held while the link is up
+		down.Store(true)
 		after(time.Hour)
 		down.Store(false)
 		after(50 * time.Second)
