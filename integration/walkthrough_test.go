@@ -46,6 +46,7 @@ func TestWalkthrough(t *testing.T) {
 		{"one west server is unhealthy", oneServerIsUnhealthy},
 		{"any other Envoy does the same", anyEnvoyDoesTheSame},
 		{"a tag changes while requests flow", aTagChanges},
+		{"a drained server ends what it has", aDrainedServerEndsWhatItHas},
 		{"a grant's weight wins over the tag's", aGrantWins},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(ctx, t, w) }) {

@@ -53,6 +53,20 @@ func TestHandler(t *testing.T) {
 	}
 }
 
+func TestASlowRequestWaitsAsAsked(t *testing.T) {
+	server := httptest.NewServer(newHandler("h", "r", log.New(io.Discard, "", 0)))
+	defer server.Close()
+	began := time.Now()
+	if code, body := get(t, server.URL+"/?wait=50ms"); code != http.StatusOK || time.Since(began) < 50*time.Millisecond {
+		t.Errorf("answered %d %q after %v", code, body, time.Since(began))
+	}
+	for _, bad := range []string{"9s", "-1s", "soon"} {
+		if code, body := get(t, server.URL+"/?wait="+bad); code != http.StatusBadRequest || !strings.Contains(body, "such as 3s") {
+			t.Errorf("wait=%s: %d %q", bad, code, body)
+		}
+	}
+}
+
 func TestHandlerWithoutRegionKeepsItsShape(t *testing.T) {
 	srv := httptest.NewServer(newHandler("west-1", "", log.New(io.Discard, "", 0)))
 	defer srv.Close()

@@ -23,6 +23,16 @@ type Source struct {
 type Status struct {
 	Source Source            `json:"provider"`
 	Envoys []json.RawMessage `json:"envoys"` // one a connected Envoy
+	// Services are what is balanced.
+	Services []struct {
+		Idle []Idle `json:"idle"`
+	} `json:"services"`
+}
+
+// Idle is an endpoint that gets no new requests, and why.
+type Idle struct {
+	Name  string `json:"name"`
+	State string `json:"state"`
 }
 
 // Status asks the control plane, as an operator does.

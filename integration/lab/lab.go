@@ -56,9 +56,10 @@ func Looks() []engine.Look {
 }
 
 // Ask sends n requests to a URL, as `docker compose run client` does, and counts
-// who answered. Requests that fail are counted, not an error.
-func (l *Lab) Ask(ctx context.Context, url string, n int) (shares.Tally, error) {
-	flow, err := l.flow(ctx, url, strconv.Itoa(n))
+// who answered. Requests that fail are counted, not an error. Flags are the
+// client's own.
+func (l *Lab) Ask(ctx context.Context, url string, n int, flags ...string) (shares.Tally, error) {
+	flow, err := l.flow(ctx, append(flags, url, strconv.Itoa(n))...)
 	if err != nil {
 		return shares.Tally{}, err
 	}

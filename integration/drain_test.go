@@ -1,0 +1,71 @@
+package integration_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/tailxds/tailxds/integration/lab"
+	"github.com/tailxds/tailxds/integration/shares"
+)
+
+// aDrainedServerEndsWhatItHas gives a server weight 0 while it works on slow
+// requests: it gets no new ones, ends those it has, stays on the status page,
+// and the others' shares are what they would be without it.
+func aDrainedServerEndsWhatItHas(ctx context.Context, t *testing.T, w *walk) {
+	node, err := w.Node(ctx, "east-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := node.Addresses[slices.IndexFunc(node.Addresses, func(a string) bool { return strings.Contains(a, ".") })]
+	busy, err := w.Probe.Watch(ctx, w.Container("west-1"), "http://127.0.0.1:9901/clusters",
+		fmt.Sprintf(`(?m)^server::%s:8080::rq_active::[1-9]`, strings.ReplaceAll(address, ".", `\.`)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type result struct {
+		tally shares.Tally
+		err   error
+	}
+	slow := make(chan result, 1)
+	go func() {
+		// As many as the client sends at once, so that all are on their way.
+		tally, err := w.Ask(ctx, envoy("west-1")+"?wait=8s", 8, "--concurrency=8", "--timeout=20s")
+		slow <- result{tally, err}
+	}()
+	if _, err := busy(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.SetTags(ctx, node, "tag:region-east", "tag:weight-0"); err != nil {
+		t.Fatal(err)
+	}
+	rest := shares.Shares{"west-1": 1, "west-2": 1, "east-2": 2}
+	w.awaitWeights(ctx, t, rest, "west-1")
+	select {
+	case <-slow:
+		t.Fatal("the slow requests ended before Envoy knew of the drain, so this run tells nothing of them")
+	default:
+	}
+	inFlight := <-slow
+	if inFlight.err != nil {
+		t.Fatal(inFlight.err)
+	}
+	// Had they been cut off, Envoy would have tried them again elsewhere.
+	if got := inFlight.tally.By(shares.Host); got.Failed > 0 || got.Counts["east-1"] == 0 {
+		t.Errorf("requests in flight while east-1 was drained: %+v, want some answered by east-1 and none failed", got)
+	}
+	assertShares(ctx, t, w.Lab, envoy("west-1"), rest, shares.OneStepWrong(rest)...)
+	status, err := w.Status(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (lab.Idle{Name: "east-1", State: "drained"}); !slices.Contains(status.Services[0].Idle, want) {
+		t.Errorf("the status page does not show %+v: %+v", want, status.Services)
+	}
+	if err := w.SetTags(ctx, node, node.Tags...); err != nil {
+		t.Fatal(err)
+	}
+	w.awaitWeights(ctx, t, bothRegions, "west-1")
+}
