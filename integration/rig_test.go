@@ -218,6 +218,13 @@ func headscaleIsStopped(ctx context.Context, t *testing.T, r *rig) {
 	stop := r.flow(ctx, t)
 	r.signal(t, "headscale", docker.SIGTERM)
 	r.ends(ctx, t, "headscale")
+	await(ctx, t, func() error {
+		status, err := r.Status(ctx)
+		if err == nil && !status.Source.Stale {
+			err = fmt.Errorf("the control plane does not say that its list is old: %+v", status.Source)
+		}
+		return err
+	})
 	r.without(ctx, t)
 	r.restarts(ctx, t, "headscale")
 	r.again(ctx, t)
