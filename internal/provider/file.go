@@ -205,7 +205,14 @@ func position(text []byte, offset int64) string {
 	return fmt.Sprintf("%d:%d", line, column)
 }
 
-func parseYAML(text []byte, into *[]fileDevice) error {
+func parseYAML(text []byte, into *[]fileDevice) (err error) {
+	// The library panics on some broken documents, as fuzzing found. A typing
+	// error in a file must not end the control plane.
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("1:1: the YAML can't be read: %v", p)
+		}
+	}()
 	d := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
 	if err := d.Decode(into); errors.Is(err, io.EOF) {
 		return nil // comments and nothing else
