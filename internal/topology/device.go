@@ -44,10 +44,10 @@ type Device struct {
 // See https://tailscale.com/kb/1324/grants.
 const Capability = "tailxds.dev/cap/endpoint"
 
-// AttributePrefix begins the custom posture attributes that describe
-// endpoints: "custom:tailxds-weight".
+// attributePrefix begins the custom posture attributes that describe
+// endpoints, as problems show them. Tailscale's keys may hold no dash.
 // See https://tailscale.com/kb/1288/device-posture.
-const AttributePrefix = "custom:tailxds-"
+const attributePrefix = "custom:tailxds_"
 
 // Problem is something in the tailnet's metadata that was ignored, told so
 // that its owner can mend it. A problem never costs another device anything.

@@ -221,7 +221,7 @@ func (g grammar) parseAttributes(attributes map[string]string) (spec, []complain
 	var s spec
 	var bad []complaint
 	for _, key := range slices.Sorted(maps.Keys(attributes)) {
-		subject := AttributePrefix + key + "=" + attributes[key]
+		subject := attributePrefix + key + "=" + attributes[key]
 		row, ours := g[strings.ToLower(key)]
 		if !ours {
 			bad = append(bad, complaint{subject, "ignored: the attributes are port, priority, region, service, weight, zone"})
