@@ -111,8 +111,15 @@ func (p Policy) For(service string) ServicePolicy {
 
 // ParsePolicy reads a policy file, strictly: an unknown key, a bad value or
 // two services that claim the same host are errors that tell their line.
-func ParsePolicy(source []byte) (Policy, error) {
-	p := DefaultPolicy()
+func ParsePolicy(source []byte) (p Policy, err error) {
+	// The YAML library panics on some broken input, which must not cost a
+	// running control plane its life.
+	defer func() {
+		if r := recover(); r != nil {
+			p, err = Policy{}, fmt.Errorf("parse policy: this is no YAML that can be read (%v)", r)
+		}
+	}()
+	p = DefaultPolicy()
 	file, err := parser.ParseBytes(source, 0)
 	if err != nil {
 		return Policy{}, fmt.Errorf("parse policy: %s", yaml.FormatError(err, false, true))

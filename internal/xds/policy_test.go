@@ -37,21 +37,22 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 		text string
 		want []string
 	}{
-		"syntax":           {"services:\n  a: [\n", []string{"parse policy"}},
-		"unknown key":      {"services:\n  a:\n    timout: 3s\n", []string{"timout", "3"}},
-		"unknown top key":  {"service: {}\n", []string{"service", "1"}},
-		"duplicate key":    {"services:\n  a:\n    retries: 1\n    retries: 2\n", []string{"retries", "4"}},
-		"bad duration":     {"services:\n  a:\n    timeout: soon\n", []string{"soon", "3"}},
-		"out of range":     {"services:\n  a:\n    health_check:\n      path: /x\n      interval: 1ms\n", []string{"line 5", "health_check.interval", "from 100ms"}},
-		"negative":         {"services:\n  a:\n    retries: -1\n", []string{"3"}},
-		"bad enum":         {"defaults:\n  protocol: http3\n", []string{"line 2", "http1 or http2"}},
-		"bad host":         {"services:\n  a:\n    hosts: ['x y']\n", []string{"line 3", "plain domain names"}},
-		"host twice":       {"services:\n  a:\n    hosts: [x.io]\n  b:\n    hosts: [X.io]\n", []string{"line 5", "x.io", "service a"}},
-		"hosts for all":    {"defaults:\n  hosts: [x.io]\n", []string{"defaults", "one service"}},
-		"bad service name": {"services:\n  a_b: {}\n", []string{"a_b", "letters"}},
-		"case twice":       {"services:\n  a: {}\n  A: {}\n", []string{"twice"}},
-		"not a map":        {"- a\n", []string{"1"}},
-		"two documents":    {"services: {}\n---\nservices: {}\n", []string{"one YAML document"}},
+		"syntax":            {"services:\n  a: [\n", []string{"parse policy"}},
+		"unknown key":       {"services:\n  a:\n    timout: 3s\n", []string{"timout", "3"}},
+		"unknown top key":   {"service: {}\n", []string{"service", "1"}},
+		"duplicate key":     {"services:\n  a:\n    retries: 1\n    retries: 2\n", []string{"retries", "4"}},
+		"bad duration":      {"services:\n  a:\n    timeout: soon\n", []string{"soon", "3"}},
+		"out of range":      {"services:\n  a:\n    health_check:\n      path: /x\n      interval: 1ms\n", []string{"line 5", "health_check.interval", "from 100ms"}},
+		"negative":          {"services:\n  a:\n    retries: -1\n", []string{"3"}},
+		"bad enum":          {"defaults:\n  protocol: http3\n", []string{"line 2", "http1 or http2"}},
+		"bad host":          {"services:\n  a:\n    hosts: ['x y']\n", []string{"line 3", "plain domain names"}},
+		"host twice":        {"services:\n  a:\n    hosts: [x.io]\n  b:\n    hosts: [X.io]\n", []string{"line 5", "x.io", "service a"}},
+		"hosts for all":     {"defaults:\n  hosts: [x.io]\n", []string{"defaults", "one service"}},
+		"bad service name":  {"services:\n  a_b: {}\n", []string{"a_b", "letters"}},
+		"case twice":        {"services:\n  a: {}\n  A: {}\n", []string{"twice"}},
+		"not a map":         {"- a\n", []string{"1"}},
+		"breaks the parser": {"! 0000000000000000000000000000000000000", []string{"parse policy"}},
+		"two documents":     {"services: {}\n---\nservices: {}\n", []string{"one YAML document"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
