@@ -29,7 +29,7 @@ lab-test: ## the integration tests on a lab of their own
 k8s-test: ## the same on two Kubernetes clusters, from packages
 	@scripts/k8s-test
 
-bench: ## how fast a change gets to every Envoy, beside the bare minimum
+bench: ## ten thousand devices: list, build and publish, beside bare JSON decoding
 	@go test -run '^$$' -bench . -benchmem ./...
 
 images: ## make or pull the images that the lab needs

@@ -1,0 +1,59 @@
+package admin
+
+import (
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+// pages serves fixed answers.
+func pages(ready bool, accept error) http.Handler {
+	return Handler(Sources{
+		Ready:   func() (bool, string) { return ready, "the detail" },
+		Status:  func() any { return map[string]int{"devices": 3} },
+		Accept:  func() error { return accept },
+		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("tailxds_problems 0\n")) }),
+	})
+}
+
+func TestPages(t *testing.T) {
+	const here, elsewhere = "127.0.0.1:5", "100.64.0.9:5"
+	tests := map[string]struct {
+		method, path, from string
+		headers            map[string]string
+		ready              bool
+		accept             error
+		code               int
+		body               string
+	}{
+		"alive":                        {method: "GET", path: "/healthz", from: elsewhere, code: 200, body: "ok"},
+		"ready":                        {method: "GET", path: "/readyz", from: elsewhere, ready: true, code: 200, body: "the detail"},
+		"not ready":                    {method: "GET", path: "/readyz", from: elsewhere, code: 503, body: "the detail"},
+		"status":                       {method: "GET", path: "/status", from: elsewhere, code: 200, body: `"devices": 3`},
+		"metrics":                      {method: "GET", path: "/metrics", from: elsewhere, code: 200, body: "tailxds_problems 0"},
+		"accept from here":             {method: "POST", path: "/accept", from: here, code: 200, body: "is applied"},
+		"accept from here by IPv6":     {method: "POST", path: "/accept", from: "[::1]:5", code: 200, body: "is applied"},
+		"accept from elsewhere":        {method: "POST", path: "/accept", from: elsewhere, code: 403, body: "tailxds accept"},
+		"accept with nothing held":     {method: "POST", path: "/accept", from: here, accept: errors.New("nothing is held"), code: 409, body: "nothing is held"},
+		"accept is no GET":             {method: "GET", path: "/accept", from: here, code: 405},
+		"accept from somebody's page":  {method: "POST", path: "/accept", from: here, headers: map[string]string{"Sec-Fetch-Site": "cross-site"}, code: 403},
+		"accept from an older browser": {method: "POST", path: "/accept", from: here, headers: map[string]string{"Origin": "https://evil.example"}, code: 403},
+		"nothing else":                 {method: "GET", path: "/debug/pprof/", from: here, code: 404},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			request := httptest.NewRequest(test.method, test.path, nil)
+			request.RemoteAddr = test.from
+			for k, v := range test.headers {
+				request.Header.Set(k, v)
+			}
+			answer := httptest.NewRecorder()
+			pages(test.ready, test.accept).ServeHTTP(answer, request)
+			if answer.Code != test.code || !strings.Contains(answer.Body.String(), test.body) {
+				t.Errorf("got %d %q, want %d and %q", answer.Code, answer.Body, test.code, test.body)
+			}
+		})
+	}
+}
