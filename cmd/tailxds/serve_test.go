@@ -184,6 +184,22 @@ func TestServe(t *testing.T) {
 		c.write("policy.yaml", "defaults: {retries: 2}\n")
 		c.await("the mended policy", func() bool { return c.status().Policy.Error == "" })
 	})
+	t.Run("a key that expires takes its device out, without a new list", func(t *testing.T) {
+		soon := time.Now().Add(1500 * time.Millisecond)
+		text, err := json.Marshal([]topology.Device{
+			{ID: "1", Name: "a", Addresses: []string{"100.64.0.1"}, Tags: []string{"tag:weight-7"}, Online: true},
+			{ID: "2", Name: "b", Addresses: []string{"100.64.0.2"}, Tags: []string{"tag:weight-2"}, Online: true, Expires: &soon},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.write("devices.json", string(text))
+		c.awaitWeights("a=7 b=2")
+		c.awaitWeights("a=7")
+		if idle := c.status().Services[0].Idle; len(idle) != 1 || idle[0].State != topology.Expired {
+			t.Errorf("idle: %+v", idle)
+		}
+	})
 	t.Run("no secret shows", func(t *testing.T) {
 		_, status := c.do(http.MethodGet, "/status")
 		if all := status + c.log.String(); strings.Contains(all, "the-secret") {
