@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # Two cores and one engine: one thing after the other.
 .NOTPARALLEL:
 
-.PHONY: help lab lab-down lab-test images test lint unit bench k8s-test binaries
+.PHONY: help lab lab-down lab-test images test lint vuln unit bench k8s-test binaries
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,8 +17,11 @@ lab-down: ## remove the lab: containers, networks and volumes
 
 test: lint unit lab-test k8s-test ## everything that CI runs
 
-lint: ## golangci-lint, govulncheck and shellcheck
+lint: ## golangci-lint with the import rules, and shellcheck
 	@scripts/lint
+
+vuln: ## known vulnerabilities, from a database on the internet
+	@"$$(scripts/tool govulncheck)" ./...
 
 unit: ## unit tests, under the race detector and in random order
 	@go test -race -shuffle=on ./...
