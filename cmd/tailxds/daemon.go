@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"reflect"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -37,9 +36,7 @@ type daemon struct {
 	published  atomic.Pointer[snapshot]
 	publishErr atomic.Pointer[string]
 
-	mu       sync.Mutex
-	lastGood map[string]topology.ServiceEndpoints
-	logged   map[topology.Problem]bool
+	logged map[topology.Problem]bool // only the loop's
 }
 
 // snapshot is what was published last, and from what.
@@ -48,6 +45,8 @@ type snapshot struct {
 	devices  []topology.Device
 	topology topology.Topology
 	problems []topology.Problem
+	// lastGood is what the next topology falls back on, device by device.
+	lastGood map[string]topology.ServiceEndpoints
 }
 
 // policyFile is the policy in force and, if its file was edited badly since,
@@ -133,18 +132,15 @@ func (d *daemon) publish(devices []topology.Device) time.Time {
 		return t.Next
 	}
 	d.publishErr.Store(nil)
-	d.mu.Lock()
-	d.lastGood = t.ByDevice()
-	d.mu.Unlock()
-	d.published.Store(&snapshot{at: time.Now(), devices: devices, topology: t, problems: problems})
+	d.published.Store(&snapshot{at: time.Now(), devices: devices, topology: t, problems: problems, lastGood: t.ByDevice()})
 	return t.Next
 }
 
 func (d *daemon) rules() (topology.Rules, error) {
 	rules, err := d.o.rules(time.Now())
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	rules.LastGood = d.lastGood
+	if p := d.published.Load(); p != nil {
+		rules.LastGood = p.lastGood
+	}
 	return rules, err
 }
 
