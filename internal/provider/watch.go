@@ -28,8 +28,6 @@ type Options struct {
 	Spacing time.Duration
 	// Timeout bounds one list; 0 means one minute.
 	Timeout time.Duration
-	// Wake asks for a list at once. Sources that can be watched wake without it.
-	Wake <-chan struct{}
 	// StateFile is where the last good list is kept; empty means nowhere.
 	StateFile string
 	// Serving returns the IDs of the devices that a list makes endpoints,
@@ -179,7 +177,6 @@ func (w *Watcher) Run(ctx context.Context) error {
 	var watchers sync.WaitGroup
 	defer watchers.Wait()
 	watchers.Go(func() { watchAll(ctx, w.wake, w.src) })
-	watchers.Go(func() { w.forward(ctx) })
 
 	w.restore()
 	for {
@@ -196,20 +193,6 @@ func (w *Watcher) wake() {
 	select {
 	case w.woken <- struct{}{}:
 	default: // one is waiting already
-	}
-}
-
-func (w *Watcher) forward(ctx context.Context) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case _, ok := <-w.opts.Wake:
-			if !ok {
-				return
-			}
-			w.wake()
-		}
 	}
 }
 

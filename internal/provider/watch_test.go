@@ -39,6 +39,18 @@ func (s *script) List(ctx context.Context) ([]topology.Device, error) {
 	return devices, err
 }
 
+// Watch wakes whenever the test says so.
+func (s *script) Watch(ctx context.Context, wake func()) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.wake:
+			wake()
+		}
+	}
+}
+
 func clone(devices []topology.Device) []topology.Device {
 	return append([]topology.Device{}, devices...)
 }
@@ -80,7 +92,6 @@ func off(devices []topology.Device, numbers ...int) []topology.Device {
 func watched(t *testing.T, src *script, opts Options, test func(w *Watcher)) {
 	synctest.Test(t, func(t *testing.T) {
 		src.wake = make(chan struct{}, 100) // made in the bubble
-		opts.Wake = src.wake
 		run(t, src, opts, test)
 	})
 }
