@@ -69,14 +69,7 @@ func isNumber(s string) bool { return s != "" && s[0] != '0' && strings.Trim(s, 
 
 // add puts a device's endpoints into their services.
 func (b *builder) add(d Device) {
-	specs, bad := b.describe(d)
-	for _, c := range bad {
-		b.complain(d, c.subject, "%s", c.reason)
-	}
-	if len(specs) == 0 && len(bad) > 0 {
-		b.keepLastGood(d)
-		return
-	}
+	specs := b.describe(d)
 	if len(specs) == 0 {
 		return
 	}
@@ -105,52 +98,6 @@ func value[T any](p *T, otherwise T) T {
 		return otherwise
 	}
 	return *p
-}
-
-// describe is what a device says of itself: one spec a service. Attributes win
-// over grants, and grants over tags.
-func (b *builder) describe(d Device) ([]spec, []complaint) {
-	tags, bad := b.grammar.parseTags(d.Tags)
-	attributes, badAttributes := b.grammar.parseAttributes(d.Attributes)
-	bad = append(bad, badAttributes...)
-
-	var specs []spec
-	for _, raw := range d.Grants {
-		s, complaints, ok := b.grammar.parseGrant(raw)
-		bad = append(bad, complaints...)
-		if ok {
-			specs = append(specs, attributes.over(s).over(tags))
-		}
-	}
-	one := attributes.over(tags)
-	if len(specs) == 0 && (one.weight != nil || one.service != nil) {
-		specs = append(specs, one)
-	}
-	return specs, bad
-}
-
-// keepLastGood lets a device that only bad metadata would remove serve as it
-// did before: a slip of the pen must not cost a healthy endpoint.
-func (b *builder) keepLastGood(d Device) {
-	kept := b.rules.LastGood[d.ID]
-	if len(kept) == 0 {
-		return
-	}
-	address, ok := b.address(d)
-	if !ok {
-		return
-	}
-	state := b.presence(d)
-	for _, service := range slices.Sorted(maps.Keys(kept)) {
-		b.complain(d, service, "keeps the endpoint it had in this service until its tags or grants are mended")
-		for _, e := range kept[service] {
-			e.Address = netip.AddrPortFrom(address, e.Address.Port())
-			if e.State = state; e.Weight == 0 && state == Serving {
-				e.State = Drained
-			}
-			b.services[service] = append(b.services[service], e)
-		}
-	}
 }
 
 // address is the one of the device's own addresses that Envoys connect to.
@@ -184,29 +131,29 @@ func (b *builder) address(d Device) (netip.Addr, bool) {
 	return first, true
 }
 
-// presence judges a device by the clock, and notes when to look again.
+// presence judges a device by the clock, and notes when to look again. A key
+// that ends goes before a connection that is away: it is the more certain.
 func (b *builder) presence(d Device) State {
 	now := b.rules.Now
-	if !d.Online {
-		if d.OfflineSince == nil || !now.Before(d.OfflineSince.Add(b.rules.OfflineGrace)) {
-			return Offline
+	if d.Expires != nil {
+		drain := d.Expires.Add(-b.rules.DrainWindow)
+		switch {
+		case !now.Before(*d.Expires):
+			return Expired
+		case !now.Before(drain):
+			b.wake(*d.Expires)
+			return Expiring
 		}
-		b.wake(d.OfflineSince.Add(b.rules.OfflineGrace))
-	}
-	if d.Expires == nil {
-		return Serving
-	}
-	drain := d.Expires.Add(-b.rules.DrainWindow)
-	switch {
-	case !now.Before(*d.Expires):
-		return Expired
-	case !now.Before(drain):
-		b.wake(*d.Expires)
-		return Expiring
-	default:
 		b.wake(drain)
+	}
+	if d.Online {
 		return Serving
 	}
+	if d.OfflineSince == nil || !now.Before(d.OfflineSince.Add(b.rules.OfflineGrace)) {
+		return Offline
+	}
+	b.wake(d.OfflineSince.Add(b.rules.OfflineGrace))
+	return Serving
 }
 
 func (b *builder) wake(at time.Time) {
@@ -215,56 +162,29 @@ func (b *builder) wake(at time.Time) {
 	}
 }
 
-// place is where an endpoint stands within its service.
-type place struct {
-	priority     uint32
-	region, zone string
-}
-
-func (p place) compare(o place) int {
-	return cmp.Or(cmp.Compare(p.priority, o.priority), cmp.Compare(p.region, o.region), cmp.Compare(p.zone, o.zone))
-}
-
-// service groups the endpoints of one service by priority and locality.
+// service groups the endpoints of one service, but for those that cannot be
+// served beside the others.
 func (b *builder) service(name string, endpoints []Endpoint) Service {
-	s := Service{Name: name}
-	groups := make(map[place][]Endpoint)
 	sums := make(map[uint32]uint64)
-	for _, e := range b.distinct(name, endpoints) {
+	fits := func(e Endpoint) bool {
 		if e.State != Serving {
-			s.Idle = append(s.Idle, e)
-			continue
+			return true
 		}
 		// Envoy refuses a whole assignment whose weights overflow.
 		if sums[e.Priority]+uint64(e.Weight) > math.MaxUint32 {
 			b.complain(Device{ID: e.Device, Name: e.Name}, name, "endpoint ignored: the weights of priority %d add up to more than %d", e.Priority, uint32(math.MaxUint32))
-			continue
+			return false
 		}
 		sums[e.Priority] += uint64(e.Weight)
-		at := place{e.Priority, e.Region, e.Zone}
-		groups[at] = append(groups[at], e)
+		return true
 	}
-	s.Localities = localities(groups)
-	return s
-}
-
-// localities lists the groups in order, and closes the gaps between their
-// priorities: Envoy and gRPC refuse an assignment that skips one.
-func localities(groups map[place][]Endpoint) []Locality {
-	var all []Locality
-	var priority uint32
-	places := slices.SortedFunc(maps.Keys(groups), place.compare)
-	for i, at := range places {
-		if i > 0 && places[i-1].priority != at.priority {
-			priority++
+	var kept []Endpoint
+	for _, e := range b.distinct(name, endpoints) {
+		if fits(e) {
+			kept = append(kept, e)
 		}
-		l := Locality{Region: at.region, Zone: at.zone, Priority: priority, Endpoints: groups[at]}
-		for _, e := range l.Endpoints {
-			l.Weight += e.Weight
-		}
-		all = append(all, l)
 	}
-	return all
+	return NewService(name, kept)
 }
 
 // distinct drops endpoints whose address is taken: Envoy would count them

@@ -25,6 +25,19 @@ const (
 type spec struct {
 	weight, port, priority *uint32
 	service, region, zone  *string
+	// bad are the keys whose value can't be read. What was published last
+	// counts for them.
+	bad keys
+}
+
+// keys is a set of the grammar's keys.
+type keys map[string]bool
+
+func (k *keys) add(key string) {
+	if *k == nil {
+		*k = make(keys)
+	}
+	(*k)[key] = true
 }
 
 // field is one row of the grammar: how the value of a key is read into a spec.
@@ -132,6 +145,7 @@ func (g grammar) parseTags(tags []string) (spec, []complaint) {
 		}
 		lower, err := row.set(&s, value)
 		if err != nil {
+			s.bad.add(key)
 			bad = append(bad, complaint{tag, fmt.Sprintf("ignored: the value of tag:%s-… %v", key, err)})
 			continue
 		}
@@ -156,16 +170,19 @@ func cutPrefixFold(s, prefix string) (string, bool) {
 	return s[len(prefix):], true
 }
 
-// parseGrant reads one value of the endpoint capability. A grant with a bad
-// value is ignored whole; an unknown key is reported and passed over, so that
-// an older control plane can live with a newer policy.
-func (g grammar) parseGrant(raw json.RawMessage) (spec, []complaint, bool) {
+// parseGrant reads one value of the endpoint capability. An unknown key is
+// reported and passed over, so that an older control plane can live with a
+// newer policy.
+func (g grammar) parseGrant(raw json.RawMessage) (spec, []complaint) {
 	subject := compact(raw)
+	var s spec
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &object); err != nil || object == nil {
-		return spec{}, []complaint{{subject, "ignored: a grant must be a JSON object such as {\"service\":\"hello\",\"weight\":2}"}}, false
+		for key := range g {
+			s.bad.add(key)
+		}
+		return s, []complaint{{subject, "ignored: a grant must be a JSON object such as {\"service\":\"hello\",\"weight\":2}"}}
 	}
-	var s spec
 	var bad []complaint
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		row, ours := g[key]
@@ -178,10 +195,11 @@ func (g grammar) parseGrant(raw json.RawMessage) (spec, []complaint, bool) {
 			_, err = row.set(&s, value)
 		}
 		if err != nil {
-			return spec{}, append(bad, complaint{subject, fmt.Sprintf("grant ignored: %s %v", key, err)}), false
+			s.bad.add(key)
+			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %s %v", key, err)})
 		}
 	}
-	return s, bad, true
+	return s, bad
 }
 
 // scalar is a JSON number's text, or a JSON string's value.
@@ -228,14 +246,23 @@ func (g grammar) parseAttributes(attributes map[string]string) (spec, []complain
 			continue
 		}
 		if _, err := row.set(&s, attributes[key]); err != nil {
+			s.bad.add(strings.ToLower(key))
 			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %s %v", key, err)})
 		}
 	}
 	return s, bad
 }
 
-// over fills what s leaves open from below.
+// over fills what s leaves open from below. A key that is bad in s stays bad,
+// though the value below is filled in: it counts if nothing was published yet.
 func (s spec) over(below spec) spec {
+	bad := maps.Clone(s.bad)
+	for key := range below.bad {
+		if !s.says(key) {
+			bad.add(key)
+		}
+	}
+	s.bad = bad
 	fill(&s.weight, below.weight)
 	fill(&s.port, below.port)
 	fill(&s.priority, below.priority)
@@ -243,6 +270,24 @@ func (s spec) over(below spec) spec {
 	fill(&s.region, below.region)
 	fill(&s.zone, below.zone)
 	return s
+}
+
+// says tells whether s has a value of its own for a key.
+func (s spec) says(key string) bool {
+	switch key {
+	case keyWeight:
+		return s.weight != nil
+	case keyPort:
+		return s.port != nil
+	case keyPriority:
+		return s.priority != nil
+	case keyService:
+		return s.service != nil
+	case keyRegion:
+		return s.region != nil
+	default:
+		return s.zone != nil
+	}
 }
 
 func fill[T any](at **T, below *T) {

@@ -1,6 +1,8 @@
 package topology
 
 import (
+	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -24,6 +26,62 @@ type Service struct {
 	// not published: a listed endpoint of no use would pull down the weight of
 	// its whole locality (Envoy scales it by the share of eligible hosts).
 	Idle []Endpoint `json:"idle,omitempty"`
+}
+
+// NewService groups endpoints, each with an address of its own, by priority,
+// region and zone. Those that do not serve are idle.
+func NewService(name string, endpoints []Endpoint) Service {
+	s := Service{Name: name}
+	groups := make(map[place][]Endpoint)
+	for _, e := range endpoints {
+		if e.State != Serving {
+			s.Idle = append(s.Idle, e)
+			continue
+		}
+		at := place{e.Priority, e.Region, e.Zone}
+		groups[at] = append(groups[at], e)
+	}
+	s.Localities = localities(groups)
+	return s
+}
+
+// place is where an endpoint stands within its service.
+type place struct {
+	priority     uint32
+	region, zone string
+}
+
+func (p place) compare(o place) int {
+	return cmp.Or(cmp.Compare(p.priority, o.priority), cmp.Compare(p.region, o.region), cmp.Compare(p.zone, o.zone))
+}
+
+// localities lists the groups in order, and closes the gaps between their
+// priorities: Envoy and gRPC refuse an assignment that skips one.
+func localities(groups map[place][]Endpoint) []Locality {
+	var all []Locality
+	var priority uint32
+	places := slices.SortedFunc(maps.Keys(groups), place.compare)
+	for i, at := range places {
+		if i > 0 && places[i-1].priority != at.priority {
+			priority++
+		}
+		l := Locality{Region: at.region, Zone: at.zone, Priority: priority, Endpoints: groups[at]}
+		for _, e := range l.Endpoints {
+			l.Weight += e.Weight
+		}
+		all = append(all, l)
+	}
+	return all
+}
+
+// Serving are the endpoints that get new requests, in the order in which they
+// are published.
+func (s Service) Serving() []Endpoint {
+	var all []Endpoint
+	for _, l := range s.Localities {
+		all = append(all, l.Endpoints...)
+	}
+	return all
 }
 
 // SameServing tells whether Envoys see no difference between s and o.
@@ -86,9 +144,9 @@ type Rules struct {
 	OfflineGrace time.Duration
 	// DrainWindow is how long before its key expires a device is drained.
 	DrainWindow time.Duration
-	// LastGood are the endpoints that were published last, by device ID. A
-	// device that bad tags or grants alone would put out of every service
-	// keeps them until it is mended. It may be nil.
+	// LastGood are the endpoints that devices described last, by device ID.
+	// Where a value can't be read, the one here counts until it is mended. It
+	// may be nil.
 	LastGood map[string]ServiceEndpoints
 }
 
