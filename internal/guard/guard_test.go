@@ -1,0 +1,465 @@
+package guard
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+const (
+	grace   = 15 * time.Second
+	holdFor = time.Minute
+)
+
+// tester is what of a [testing.T] or a rapid.T is used.
+type tester interface {
+	Helper()
+	Errorf(format string, args ...any)
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// world is a tailnet, a clock and a guard that remembers.
+type world struct {
+	t        tester
+	m        Memory
+	now      time.Time
+	healthy  time.Time
+	unwell   string
+	provider string
+	stream   map[netip.Addr]bool
+	last     Verdict
+	built    topology.Topology
+}
+
+func newWorld(t tester) *world {
+	return &world{t: t, now: noon, healthy: noon, provider: "file", stream: make(map[netip.Addr]bool)}
+}
+
+// device is an online device with an address made of its number.
+func device(n int, tags ...string) topology.Device {
+	return topology.Device{ID: fmt.Sprint(n), Name: fmt.Sprintf("d%d", n), Addresses: []string{fmt.Sprintf("100.64.0.%d", n)}, Tags: tags, Online: true}
+}
+
+// fleet are n devices of the service s, with weight 1.
+func fleet(s string, n int) []topology.Device {
+	var all []topology.Device
+	for i := range n {
+		all = append(all, device(i+1, "tag:weight-1", "tag:service-"+s))
+	}
+	return all
+}
+
+// off takes devices offline, by number.
+func off(all []topology.Device, numbers ...int) []topology.Device {
+	all = slices.Clone(all)
+	for i := range all {
+		if slices.ContainsFunc(numbers, func(n int) bool { return all[i].ID == fmt.Sprint(n) }) {
+			all[i].Online = false
+		}
+	}
+	return all
+}
+
+// retag gives devices other tags, by number.
+func retag(all []topology.Device, tags []string, numbers ...int) []topology.Device {
+	all = slices.Clone(all)
+	for i := range all {
+		if slices.ContainsFunc(numbers, func(n int) bool { return all[i].ID == fmt.Sprint(n) }) {
+			all[i].Tags = tags
+		}
+	}
+	return all
+}
+
+func upTo(n int) []int {
+	var all []int
+	for i := range n {
+		all = append(all, i+1)
+	}
+	return all
+}
+
+// list lets some time pass and judges a list that is taken then.
+func (w *world) list(after time.Duration, devices []topology.Device) {
+	w.now = w.now.Add(after)
+	w.judge(List{Provider: w.provider, Devices: devices, At: w.now, HealthySince: w.healthy, Unwell: w.unwell})
+}
+
+// every gives the same list each five seconds, for a while.
+func (w *world) every(long time.Duration, devices []topology.Device) {
+	for range int(long / (5 * time.Second)) {
+		w.list(5*time.Second, devices)
+	}
+}
+
+func (w *world) judge(l List) {
+	m, stamped := w.m.Observe(l)
+	l.Devices = stamped
+	built, _ := topology.Build(stamped, topology.Rules{
+		DefaultService: "server", DefaultPort: 8080, Now: w.now, OfflineGrace: grace, DrainWindow: 10 * time.Minute, LastGood: m.LastGood(),
+	})
+	w.built = built
+	w.last = Judge(m, Case{Now: w.now, List: l, Built: built, Connected: w.stream, HoldFraction: 0.5, HoldFor: holdFor})
+	w.m = w.last.Memory
+}
+
+// restart forgets all but what is written down.
+func (w *world) restart() {
+	text, err := json.Marshal(w.m)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var m Memory
+	if err := json.Unmarshal(text, &m); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := m.Check(); err != nil {
+		w.t.Fatalf("what was written can't be read back: %v", err)
+	}
+	w.m = m
+}
+
+// published are the devices of a service that get requests, "1 2 3".
+func (w *world) published(service string) string {
+	for _, s := range w.last.Topology.Services {
+		if s.Name == service {
+			return strings.Join(devices(s.Serving()), " ")
+		}
+	}
+	return ""
+}
+
+func (w *world) want(service, published string) {
+	w.t.Helper()
+	if got := w.published(service); got != published {
+		w.t.Errorf("after %v, %s is served by [%s], want [%s]; held: %+v", w.now.Sub(noon), service, got, published, w.last.Held)
+	}
+}
+
+// reason is why something of a service is held; empty if nothing is.
+func (w *world) reason(service string) string {
+	for _, h := range w.last.Held {
+		if h.Service == service {
+			return h.Reason
+		}
+	}
+	return ""
+}
+
+func (w *world) wantReason(service, part string) {
+	w.t.Helper()
+	if got := w.reason(service); !strings.Contains(got, part) || (part == "" && got != "") {
+		w.t.Errorf("after %v, %s is held because of %q, want %q in it", w.now.Sub(noon), service, got, part)
+	}
+}
+
+func TestASmallLossActsAtOnceALargeOneStands(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, fleet("s", 4))
+	w.list(5*time.Second, fleet("s", 2))
+	w.want("s", "1 2") // half is not more than half
+	w.list(5*time.Second, fleet("s", 1))
+	w.want("s", "1 2")
+	w.wantReason("s", "s: 3 of 4 serving devices are missing at once; applied at 12:01:10 if that stands, or at once by `tailxds accept s`")
+	w.every(55*time.Second, fleet("s", 1))
+	w.want("s", "1 2")
+	w.list(5*time.Second, fleet("s", 1))
+	w.want("s", "1")
+	w.wantReason("s", "")
+}
+
+func TestWhatStandsIsForgiven(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, fleet("s", 10))
+	w.every(65*time.Second, fleet("s", 6))
+	w.list(5*time.Second, fleet("s", 4)) // 2 of the 6 that are left, not 6 of 10
+	w.want("s", "1 2 3 4")
+}
+
+func TestServicesDoNotWaitForEachOther(t *testing.T) {
+	all := append(fleet("big", 30), device(31, "tag:service-small"), device(32, "tag:service-small"), device(33, "tag:service-small"))
+	w := newWorld(t)
+	w.list(0, all)
+	newcomer := device(40, "tag:service-big")
+	w.list(5*time.Second, append(retag(slices.Clone(all[:31]), []string{"tag:service-big", "tag:weight-7"}, 1), newcomer))
+	w.want("small", "31 32 33")
+	if got := w.published("big"); !strings.Contains(got, " 40") {
+		t.Errorf("a newcomer waits for another service's loss: %s", got)
+	}
+	for _, s := range w.last.Topology.Services {
+		if s.Name == "big" && s.Localities[0].Endpoints[0].Weight != 7 {
+			t.Errorf("a new weight waits for another service's loss: %+v", s.Localities[0].Endpoints[0])
+		}
+	}
+}
+
+func TestFlappingNeverWearsItDown(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 10)
+	w.list(0, all)
+	w.every(30*time.Second, off(all, 1, 2, 3, 4, 5))
+	w.want("s", "10 6 7 8 9")
+	for range 40 {
+		for _, n := range []int{6, 5, 6, 7} {
+			w.every(20*time.Second, off(all, upTo(n)...))
+			w.want("s", "10 6 7 8 9")
+		}
+	}
+	w.every(2*time.Minute, off(all, upTo(7)...))
+	w.want("s", "10 8 9") // now it stood
+}
+
+func TestAFailingSourceStartsTheTimeAnew(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 4)
+	w.list(0, all)
+	w.every(40*time.Second, all[:1])
+	w.now = w.now.Add(90 * time.Second) // it fails
+	w.healthy = w.now.Add(5 * time.Second)
+	w.list(5*time.Second, all[:1])
+	w.want("s", "1 2 3 4")
+	w.every(55*time.Second, all[:1])
+	w.want("s", "1 2 3 4")
+	w.list(5*time.Second, all[:1])
+	w.want("s", "1")
+}
+
+func TestADeadLinkRemovesNobody(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 4)
+	w.list(0, all)
+	w.healthy, w.unwell = time.Time{}, "the link is down"
+	w.every(10*time.Minute, all[:3])
+	w.want("s", "1 2 3 4")
+	w.wantReason("s", "1 of 4 serving devices are missing while the link is down; judged again when that is mended")
+	w.list(time.Second, retag(all, []string{"tag:service-s", "tag:weight-0"}, 2))
+	w.want("s", "1 3 4") // a drain is the operator's word
+	w.healthy = w.now
+	w.list(time.Second, all[:3])
+	w.want("s", "1 2 3")
+}
+
+func TestNothingEmptiesAServiceButAPerson(t *testing.T) {
+	soon := noon.Add(5 * time.Minute)
+	expiring := fleet("s", 3)
+	for i := range expiring {
+		expiring[i].Expires = &soon
+	}
+	cases := map[string][]topology.Device{
+		"an empty list":       {},
+		"all offline":         off(fleet("s", 3), 1, 2, 3),
+		"all untagged":        retag(fleet("s", 3), nil, 1, 2, 3),
+		"all drained":         retag(fleet("s", 3), []string{"tag:service-s", "tag:weight-0"}, 1, 2, 3),
+		"all keys expire":     expiring,
+		"all moved elsewhere": retag(fleet("s", 3), []string{"tag:service-t"}, 1, 2, 3),
+	}
+	for name, devices := range cases {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.list(0, fleet("s", 3))
+			w.every(time.Hour, devices)
+			w.restart()
+			w.every(time.Hour, devices)
+			w.want("s", "1 2 3")
+			w.wantReason("s", "until another serves, or until `tailxds accept s`")
+			if len(w.last.Degraded) != 1 || w.last.Degraded[0].String() != "s: 0 of 3 serving" {
+				t.Errorf("degraded: %+v", w.last.Degraded)
+			}
+			// Another that serves lets go what left on purpose, and what stood.
+			w.list(5*time.Second, append(slices.Clone(devices), device(9, "tag:service-s")))
+			w.want("s", "9")
+
+			w.list(5*time.Second, fleet("s", 3))
+			w.every(2*time.Minute, fleet("s", 3))
+			w.every(time.Minute, devices)
+			m, names, err := w.m.Accept("s")
+			if err != nil || !slices.Equal(names, []string{"s"}) {
+				t.Fatalf("accept: %v %v", names, err)
+			}
+			w.m = m
+			w.list(5*time.Second, devices)
+			w.want("s", "")
+			if len(w.last.Held) != 0 {
+				t.Errorf("still held: %+v", w.last.Held)
+			}
+		})
+	}
+}
+
+func TestAPartOfADrainIsNotHeld(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 10)
+	w.list(0, all)
+	nine := retag(all, []string{"tag:service-s", "tag:weight-0"}, upTo(9)...)
+	w.list(time.Second, nine)
+	w.want("s", "10")
+	// Who was drained is not lost: one of one is alone, not one of ten.
+	w.list(time.Second, nine[:9])
+	w.want("s", "10")
+	w.wantReason("s", "the last 1 that serve are missing at once")
+}
+
+func TestADrainWaitsWhereTheOthersAreOnlyHeld(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 3)
+	w.list(0, all)
+	w.list(time.Second, retag(all[:1], []string{"tag:service-s", "tag:weight-0"}, 1))
+	w.want("s", "1 2 3")
+}
+
+func TestTheSecondWitness(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 4)
+	w.list(0, all)
+	for n := range 3 {
+		w.stream[netip.MustParseAddr(fmt.Sprintf("100.64.0.%d", n+1))] = true
+	}
+	w.every(5*time.Minute, append(off(all[1:2], 2), all[3])) // 1 and 3 are missing, 2 is offline
+	w.want("s", "1 2 3 4")
+	if len(w.last.Held) != 0 || len(w.last.Problems) != 3 {
+		t.Errorf("held %+v, problems %+v", w.last.Held, w.last.Problems)
+	}
+	for _, p := range w.last.Problems {
+		if !strings.Contains(p.Reason, "its own Envoy is connected") {
+			t.Errorf("problem %+v", p)
+		}
+	}
+	// What a device says of itself is believed.
+	w.list(time.Second, retag(all, nil, 2))
+	w.want("s", "1 3 4")
+	// A witness that leaves takes its word along.
+	clear(w.stream)
+	w.list(time.Second, retag(all, nil, 2)[1:])
+	w.want("s", "3 4")
+}
+
+func TestAFirstListThatSaysOfflineOfAll(t *testing.T) {
+	w := newWorld(t)
+	all := off(fleet("s", 3), 1, 2, 3)
+	w.list(0, all)
+	w.want("s", "1 2 3")
+	w.every(time.Hour, all)
+	w.want("s", "1 2 3")
+	// A newcomer to a list that is not the first is offline as it says.
+	w.list(time.Second, append(fleet("s", 3), off([]topology.Device{device(4, "tag:service-s")}, 4)...))
+	w.want("s", "1 2 3")
+}
+
+func TestTheGraceOfADeviceGoesOnOverARestart(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 4)
+	w.list(0, all)
+	w.list(time.Second, off(all, 1))
+	w.want("s", "1 2 3 4")
+	w.restart()
+	w.list(grace-time.Second, off(all, 1))
+	w.want("s", "1 2 3 4")
+	w.list(time.Second, off(all, 1))
+	w.want("s", "2 3 4")
+	w.list(time.Second, all)
+	w.list(time.Second, off(all, 1))
+	w.want("s", "1 2 3 4") // a new grace
+}
+
+func TestAHoldGoesOnOverARestart(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 4)
+	w.list(0, all)
+	w.every(45*time.Second, all[:1])
+	w.restart()
+	w.now = w.now.Add(time.Hour) // nobody looked: that proves nothing
+	w.healthy = w.now
+	w.list(0, all[:1])
+	w.want("s", "1 2 3 4")
+	w.every(15*time.Second, all[:1])
+	w.want("s", "1 2 3 4")
+	w.list(5*time.Second, all[:1])
+	w.want("s", "1")
+}
+
+func TestAnotherProviderKnowsThemByTheirAddresses(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, fleet("s", 4))
+	w.provider = "netmap"
+	other := fleet("s", 4)
+	for i := range other {
+		other[i].ID = fmt.Sprintf("%d", 4-i) // the same IDs, of others
+	}
+	other[0].Tags = []string{"tag:service-s", "tag:weight-one"}
+	w.list(time.Second, other)
+	w.want("s", "1 2 3 4")
+	if len(w.last.Held) != 0 {
+		t.Errorf("held: %+v", w.last.Held)
+	}
+	w.provider = "tailscale"
+	w.every(time.Hour, nil)
+	if got := len(strings.Fields(w.published("s"))); got != 4 {
+		t.Errorf("another tailnet's empty list left %d of 4", got)
+	}
+}
+
+func TestAcceptOnlyWhatIsHeld(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, append(fleet("s", 3), device(7, "tag:service-t")))
+	if _, _, err := w.m.Accept(""); !errors.Is(err, ErrNothingHeld) {
+		t.Errorf("accept of nothing: %v", err)
+	}
+	w.list(time.Second, fleet("s", 1))
+	if _, _, err := w.m.Accept("u"); !errors.Is(err, ErrNothingHeld) {
+		t.Errorf("accept of another service: %v", err)
+	}
+	m, names, err := w.m.Accept("")
+	if err != nil || !slices.Equal(names, []string{"s", "t"}) {
+		t.Fatalf("accept of all: %v %v", names, err)
+	}
+	// What is gone by then was accepted; what goes later was not.
+	w.m = m
+	w.list(time.Second, nil)
+	w.want("s", "1")
+	w.want("t", "")
+	w.list(time.Second, fleet("s", 3))
+	w.every(time.Hour, nil)
+	if got := w.published("s"); got != "1 2 3" {
+		t.Errorf("an old accept still works: [%s]", got)
+	}
+}
+
+func TestOnlyAListProvesTheLoss(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 4)
+	w.list(0, all)
+	w.list(time.Second, all[:1])
+	at := w.now
+	for range 100 { // judged for other reasons, by the same list
+		w.now = w.now.Add(time.Minute)
+		w.judge(List{Provider: "file", Devices: all[:1], At: at, HealthySince: w.healthy})
+	}
+	w.want("s", "1 2 3 4")
+}
+
+func TestMemoryOfNonsenseIsRefused(t *testing.T) {
+	for name, text := range map[string]string{
+		"no address":  `{"services":{"s":{"published":[{"device":"1","weight":1,"state":"serving"}]}}}`,
+		"no device":   `{"services":{"s":{"said":[{"address":"100.64.0.1:80","weight":1}]}}}`,
+		"a bad name":  `{"services":{"S S":{}}}`,
+		"not serving": `{"services":{"s":{"published":[{"device":"1","address":"100.64.0.1:80","weight":0,"state":"drained"}]}}}`,
+	} {
+		var m Memory
+		if err := json.Unmarshal([]byte(text), &m); err != nil {
+			t.Fatal(err)
+		}
+		if m.Check() == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}

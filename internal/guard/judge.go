@@ -1,0 +1,320 @@
+package guard
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// Case is what there is to judge.
+type Case struct {
+	// Now is the time.
+	Now time.Time
+	// List is the list that Built was made of.
+	List List
+	// Built is what the devices say, by [topology.Build].
+	Built topology.Topology
+	// Connected are the addresses of the devices whose own Envoy has a stream
+	// to the control plane: the second witness of who is there.
+	Connected map[netip.Addr]bool
+	// HoldFraction is the share of a service above which a loss is held, from 0
+	// to 1; HoldFor is how long such a loss must stand.
+	HoldFraction float64
+	HoldFor      time.Duration
+}
+
+// Verdict is what may be published, and what is held.
+type Verdict struct {
+	// Topology is what to publish. Its Next is when to judge again.
+	Topology topology.Topology
+	// Held is what is published against the list, by service.
+	Held []Held
+	// Degraded are the services that nobody serves.
+	Degraded []Degraded
+	// Problems are where the witnesses disagree.
+	Problems []topology.Problem
+	// ListAt is when a further list can let something through; zero is never.
+	ListAt time.Time
+	// Memory is what the next judgement needs.
+	Memory Memory
+}
+
+// Judge decides what of the newly built topology may be published. The rules,
+// a service at a time:
+//
+//   - A device whose own Envoy is connected is neither gone nor offline.
+//   - Additions and changes never wait.
+//   - A drain (weight 0, a key that ends) acts at once.
+//   - Another removal acts at once while no more than HoldFraction of the
+//     endpoints is lost; beyond that it is held until lists have confirmed the
+//     same loss for HoldFor. While the source or the link is not well, it waits.
+//   - Nothing empties a service but an [Memory.Accept] or another endpoint that
+//     serves.
+//   - What is held stays as it was published last.
+func Judge(m Memory, c Case) Verdict {
+	j := judge{c: c, listed: make(map[string]bool), v: Verdict{Memory: m}}
+	for _, d := range c.List.Devices {
+		j.listed[d.ID] = true
+	}
+	built := make(map[string]topology.Service)
+	for _, s := range c.Built.Services {
+		built[s.Name] = s
+	}
+	for name := range m.Services {
+		if _, ok := built[name]; !ok {
+			built[name] = topology.Service{Name: name}
+		}
+	}
+	j.v.Topology.Next = c.Built.Next
+	j.v.Memory.Services = make(map[string]Service)
+	for _, name := range slices.Sorted(maps.Keys(built)) {
+		s, remembered := j.service(built[name], m.Services[name])
+		if remembered.empty() && len(s.Localities)+len(s.Idle) == 0 && !slices.ContainsFunc(c.Built.Services, func(s topology.Service) bool { return s.Name == name }) {
+			continue // accepted, and forgotten
+		}
+		j.v.Topology.Services = append(j.v.Topology.Services, s)
+		if !remembered.empty() {
+			j.v.Memory.Services[name] = remembered
+		}
+	}
+	return j.v
+}
+
+func (s Service) empty() bool { return len(s.Published)+len(s.Said)+len(s.Gone) == 0 }
+
+type judge struct {
+	c      Case
+	listed map[string]bool // device IDs
+	v      Verdict
+}
+
+// service judges one service.
+func (j *judge) service(built topology.Service, was Service) (topology.Service, Service) {
+	b := j.hear(built, was)
+	accepted := make(map[string]bool)
+	if was.accepted {
+		for _, id := range was.Held {
+			accepted[id] = true
+		}
+		was.Gone = nil // forgiven
+	}
+	lost, left := b.split(was, accepted)
+	loss, of := j.count(b, was, accepted)
+	clock := j.clock(was.Loss, loss)
+	alone := len(b.serving) == 0
+	stood := clock.Stood >= j.c.HoldFor && j.healthy()
+	tooMuch := float64(len(loss)) > j.c.HoldFraction*float64(of)
+
+	var held, gone []topology.Endpoint
+	if alone || !j.healthy() || (tooMuch && !stood) {
+		held = lost
+	} else {
+		gone = lost
+	}
+	if alone {
+		held = append(held, left...)
+	}
+	held = b.without(held)
+
+	now := Service{Published: slices.Concat(b.serving, held), Loss: clock, Held: devices(held)}
+	now.Gone = j.stillGone(b, slices.Concat(was.Gone, gone), loss, stood && !alone)
+	if len(loss) == 0 || (stood && !alone) {
+		now.Loss = Loss{}
+	}
+	now.Said = said(built, was, now)
+	j.tell(built.Name, b, held, findings{len(loss), of, tooMuch, alone, clock})
+	return topology.NewService(built.Name, slices.Concat(now.Published, b.idleBeside(held))), now
+}
+
+// hearing is what both witnesses say of one service.
+type hearing struct {
+	serving []topology.Endpoint
+	idle    []topology.Endpoint
+	serves  map[string]bool           // device IDs
+	why     map[string]topology.State // of idle devices
+	taken   map[netip.AddrPort]bool   // by those that serve
+	gone    map[string]bool           // published, and not in the list
+}
+
+// hear takes what the list says, and believes a device's own Envoy where the
+// list says that the device is gone or offline.
+func (j *judge) hear(built topology.Service, was Service) hearing {
+	h := hearing{
+		serves: make(map[string]bool), why: make(map[string]topology.State),
+		taken: make(map[netip.AddrPort]bool), gone: make(map[string]bool),
+	}
+	serve := func(e topology.Endpoint) {
+		h.serving, h.serves[e.Device], h.taken[e.Address] = append(h.serving, e), true, true
+	}
+	for _, e := range built.Serving() {
+		serve(e)
+	}
+	for _, e := range built.Idle {
+		switch {
+		case e.State == topology.Offline && e.Weight > 0 && j.c.Connected[e.Address.Addr()] && !h.taken[e.Address]:
+			e.State = topology.Serving
+			serve(e)
+			j.disagree(e, "offline", "the list says that the device is offline, but its own Envoy is connected, so it serves on: does it reach the coordination server?")
+		default:
+			h.idle = append(h.idle, e)
+			h.why[e.Device] = e.State
+			if e.Weight == 0 {
+				h.why[e.Device] = topology.Drained // whatever else it is
+			}
+		}
+	}
+	vouched := make(map[string]bool)
+	for _, e := range was.Published {
+		switch {
+		case h.serves[e.Device] || j.listed[e.Device]:
+		case j.c.Connected[e.Address.Addr()] && !h.taken[e.Address]:
+			h.serving, h.taken[e.Address] = append(h.serving, e), true
+			vouched[e.Device] = true
+			j.disagree(e, "missing", "the list lacks the device, but its own Envoy is connected, so it serves on: is the list whole?")
+		default:
+			h.gone[e.Device] = true
+		}
+	}
+	maps.Copy(h.serves, vouched)
+	return h
+}
+
+func (j *judge) disagree(e topology.Endpoint, subject, reason string) {
+	p := topology.Problem{Device: e.Device, Name: e.Name, Subject: subject, Reason: reason}
+	if !slices.Contains(j.v.Problems, p) {
+		j.v.Problems = append(j.v.Problems, p)
+	}
+}
+
+// split gives the endpoints that were published and do not serve by what was
+// heard: those that are lost, and those that leave by a drain.
+func (h hearing) split(was Service, accepted map[string]bool) (lost, left []topology.Endpoint) {
+	for _, e := range was.Published {
+		switch {
+		case h.serves[e.Device] || accepted[e.Device]:
+		case h.drained(e.Device):
+			left = append(left, e)
+		default:
+			lost = append(lost, e)
+		}
+	}
+	return lost, left
+}
+
+// drained tells whether a device leaves on purpose, or by its key.
+func (h hearing) drained(id string) bool {
+	switch h.why[id] {
+	case topology.Drained, topology.Expiring, topology.Expired:
+		return true
+	default:
+		return false
+	}
+}
+
+// count gives the devices that served, of late too, and are lost, and how many
+// they are lost of.
+func (j *judge) count(h hearing, was Service, accepted map[string]bool) (lost []string, of int) {
+	seen := make(map[string]bool)
+	for _, e := range slices.Concat(was.Published, was.Gone) {
+		if seen[e.Device] || h.drained(e.Device) || accepted[e.Device] {
+			continue
+		}
+		seen[e.Device] = true
+		of++
+		if !h.serves[e.Device] {
+			lost = append(lost, e.Device)
+		}
+	}
+	slices.Sort(lost)
+	return lost, of
+}
+
+func (j *judge) healthy() bool { return !j.c.List.HealthySince.IsZero() }
+
+// clock measures for how long lists have confirmed just this loss.
+func (j *judge) clock(l Loss, devices []string) Loss {
+	at := j.c.List.At
+	if !slices.Equal(l.Devices, devices) {
+		l = Loss{Devices: devices, Since: j.c.Now}
+		if j.healthy() {
+			l.last = j.c.Now
+		}
+		return l
+	}
+	switch {
+	case !j.healthy():
+		l.Stood, l.last = 0, time.Time{}
+	case !at.After(l.last):
+	case l.last.IsZero():
+		l.last = at
+	case j.c.List.HealthySince.After(l.last):
+		l.Stood, l.last = 0, at // it was not well in between
+	default:
+		l.Stood += at.Sub(l.last)
+		l.last = at
+	}
+	return l
+}
+
+// stillGone are the endpoints that count as lost for a further loss: those that
+// went, did not come back, and whose loss has not stood its time.
+func (j *judge) stillGone(h hearing, all []topology.Endpoint, loss []string, stood bool) []topology.Endpoint {
+	var gone []topology.Endpoint
+	seen := make(map[string]bool)
+	for _, e := range all {
+		_, counts := slices.BinarySearch(loss, e.Device)
+		if !counts || stood || seen[e.Device] || h.serves[e.Device] {
+			continue
+		}
+		seen[e.Device] = true
+		gone = append(gone, e)
+	}
+	return gone
+}
+
+// without leaves out what can't stay, since another has the address now.
+func (h hearing) without(held []topology.Endpoint) []topology.Endpoint {
+	return slices.DeleteFunc(held, func(e topology.Endpoint) bool { return h.taken[e.Address] })
+}
+
+// idleBeside are the idle endpoints but of those that are held.
+func (h hearing) idleBeside(held []topology.Endpoint) []topology.Endpoint {
+	ids := devices(held)
+	return slices.DeleteFunc(slices.Clone(h.idle), func(e topology.Endpoint) bool {
+		_, stays := slices.BinarySearch(ids, e.Device)
+		return stays
+	})
+}
+
+// devices are the IDs of the endpoints' devices, sorted and once each.
+func devices(endpoints []topology.Endpoint) []string {
+	var ids []string
+	for _, e := range endpoints {
+		ids = append(ids, e.Device)
+	}
+	slices.Sort(ids)
+	return slices.Compact(ids)
+}
+
+// said is what devices said last of a service. Who is published, or went of
+// late, and says nothing now, is remembered.
+func said(built topology.Service, was, now Service) []topology.Endpoint {
+	all := slices.Concat(built.Serving(), built.Idle)
+	spoke := make(map[string]bool)
+	for _, e := range all {
+		spoke[e.Device] = true
+	}
+	counts := make(map[string]bool)
+	for _, e := range slices.Concat(now.Published, now.Gone) {
+		counts[e.Device] = true
+	}
+	for _, e := range was.Said {
+		if !spoke[e.Device] && counts[e.Device] {
+			all = append(all, e)
+		}
+	}
+	return all
+}

@@ -1,0 +1,264 @@
+package guard
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// machine drives the guard with whatever a tailnet, a source and people can do,
+// and holds each judgement to the rules. What it knows of the past it counts by
+// itself and naively.
+type machine struct {
+	*world
+	devices  []topology.Device
+	before   map[string][]topology.Endpoint // published, by service
+	gone     map[string]map[string]bool     // removed as lost and not forgiven, by service
+	history  map[string][]seen
+	accepted map[string][]string // IDs, by service; nil if nobody accepted
+}
+
+// seen is a loss that was judged.
+type seen struct {
+	lost      []string
+	at        time.Time // of the list; zero if none was taken
+	unhealthy bool
+	restarted bool
+}
+
+func TestWhateverHappensTheRulesHold(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		m := &machine{world: newWorld(t), before: map[string][]topology.Endpoint{}, gone: map[string]map[string]bool{}, history: map[string][]seen{}, accepted: map[string][]string{}}
+		m.devices = append(fleet("a", 5), device(6, "tag:service-b"), device(7, "tag:service-b", "tag:weight-2"))
+		m.step(t, time.Second)
+		t.Repeat(map[string]func(*rapid.T){
+			"time passes": func(t *rapid.T) {
+				long := rapid.SampledFrom([]time.Duration{time.Second, 5 * time.Second, 20 * time.Second, 70 * time.Second}).Draw(t, "for")
+				m.step(t, long)
+			},
+			"devices come and go": func(t *rapid.T) {
+				for i := range m.devices {
+					m.devices[i].Online = m.devices[i].Online != (rapid.IntRange(0, 3).Draw(t, "flip") == 0)
+				}
+				m.step(t, time.Second)
+			},
+			"tags change": func(t *rapid.T) {
+				tags := rapid.SampledFrom([][]string{
+					nil, {"tag:service-a"}, {"tag:service-b", "tag:weight-3"}, {"tag:service-a", "tag:weight-0"}, {"tag:service-a", "tag:weight-O"},
+					{"tag:service-a_", "tag:weight-2"}, {"tag:service-a", "tag:region-west", "tag:port-x"},
+				}).Draw(t, "tags")
+				i := rapid.IntRange(0, len(m.devices)-1).Draw(t, "device")
+				m.devices[i].Tags = tags
+				m.step(t, time.Second)
+			},
+			"keys run out": func(t *rapid.T) {
+				at := m.now.Add(rapid.SampledFrom([]time.Duration{5 * time.Minute, time.Minute, time.Hour}).Draw(t, "in"))
+				for i := range m.devices {
+					if rapid.Bool().Draw(t, "this") {
+						m.devices[i].Expires = &at
+					} else {
+						m.devices[i].Expires = nil
+					}
+				}
+				m.step(t, time.Second)
+			},
+			"a list is cut short": func(t *rapid.T) {
+				whole := m.devices
+				m.devices = whole[:rapid.IntRange(0, len(whole)).Draw(t, "length")]
+				m.step(t, time.Second)
+				m.devices = whole
+			},
+			"streams open and close": func(t *rapid.T) {
+				clear(m.stream)
+				for _, d := range m.devices {
+					if rapid.IntRange(0, 2).Draw(t, "stream") == 0 {
+						m.stream[netip.MustParseAddr(d.Addresses[0])] = true
+					}
+				}
+				m.step(t, time.Second)
+			},
+			"the source fails": func(t *rapid.T) {
+				m.healthy, m.unwell = time.Time{}, "it fails"
+				m.step(t, time.Second)
+			},
+			"the source is well again": func(*rapid.T) { m.healthy = m.now },
+			"a person accepts": func(t *rapid.T) {
+				service := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "service")
+				if next, names, err := m.m.Accept(service); err == nil {
+					m.m = next
+					for _, name := range names {
+						m.accepted[name] = next.Services[name].Held
+					}
+				}
+				m.step(t, time.Second)
+			},
+			"it restarts": func(t *rapid.T) {
+				m.restart()
+				for service := range m.history {
+					m.history[service] = append(m.history[service], seen{restarted: true})
+				}
+				m.step(t, time.Second)
+			},
+		})
+	})
+}
+
+// step judges the list of now and holds the verdict to the rules.
+func (m *machine) step(t *rapid.T, after time.Duration) {
+	m.list(after, slices.Clone(m.devices))
+	built := make(map[string]topology.Service)
+	for _, s := range m.built.Services {
+		built[s.Name] = s
+	}
+	published := make(map[string][]topology.Endpoint)
+	for _, s := range m.last.Topology.Services {
+		published[s.Name] = s.Serving()
+	}
+	for service, was := range m.before {
+		if _, there := published[service]; !there && len(was) > 0 && m.accepted[service] == nil {
+			t.Fatalf("service %s is gone", service)
+		} else if !there {
+			published[service] = nil
+		}
+	}
+	for _, service := range slices.Sorted(maps.Keys(published)) {
+		m.rules(t, service, built[service], published[service])
+	}
+	m.before = published
+	clear(m.accepted)
+}
+
+func (m *machine) rules(t *rapid.T, service string, built topology.Service, now []topology.Endpoint) {
+	was, accepted := m.before[service], m.accepted[service] != nil
+	serving, state := make(map[string]bool), make(map[string]topology.State)
+	for _, e := range built.Serving() {
+		serving[e.Device] = true
+		if !slices.Contains(now, e) {
+			t.Fatalf("an addition or change waits: %+v", e)
+		}
+	}
+	for _, e := range built.Idle {
+		state[e.Device] = e.State
+		if e.Weight == 0 {
+			state[e.Device] = topology.Drained
+		}
+		if e.State == topology.Offline && e.Weight > 0 && m.stream[e.Address.Addr()] {
+			serving[e.Device] = true
+			if !slices.Contains(devices(now), e.Device) {
+				t.Fatalf("its Envoy is connected, and it is offline: %+v", e)
+			}
+		}
+	}
+	listed := make(map[string]bool)
+	for _, d := range m.devices {
+		listed[d.ID] = true
+	}
+	for _, e := range was {
+		if !listed[e.Device] && m.stream[e.Address.Addr()] {
+			serving[e.Device] = true
+			if !slices.Contains(now, e) {
+				t.Fatalf("its Envoy is connected, and it is missing: %+v", e)
+			}
+		}
+	}
+	if len(was) > 0 && len(now) == 0 && !accepted {
+		t.Fatalf("service %s was emptied", service)
+	}
+	drains := func(id string) bool {
+		return state[id] == topology.Drained || state[id] == topology.Expiring || state[id] == topology.Expired
+	}
+	gone := m.gone[service]
+	if gone == nil || accepted {
+		gone = make(map[string]bool)
+	}
+	maps.DeleteFunc(gone, func(id string, _ bool) bool { return drains(id) })
+	var removed []string
+	for _, e := range was {
+		stays := slices.Contains(devices(now), e.Device)
+		switch {
+		case serving[e.Device]:
+		case stays && !slices.Contains(now, e):
+			t.Fatalf("what is held changed: %+v", e)
+		case drains(e.Device) && stays && len(serving) > 0:
+			t.Fatalf("a drain waits: %+v", e)
+		case !stays && !drains(e.Device) && !slices.Contains(m.accepted[service], e.Device):
+			removed = append(removed, e.Device)
+		}
+	}
+	m.proportion(t, service, was, gone, serving, drains, removed)
+}
+
+// proportion holds removals to the share that may go at once, or to the time
+// that their loss stood.
+func (m *machine) proportion(t *rapid.T, service string, was []topology.Endpoint, gone, serving map[string]bool, drains func(string) bool, removed []string) {
+	all := maps.Clone(gone)
+	for _, e := range was {
+		if !drains(e.Device) && !slices.Contains(m.accepted[service], e.Device) {
+			all[e.Device] = true
+		}
+	}
+	var lost []string
+	for id := range all {
+		if !serving[id] {
+			lost = append(lost, id)
+		}
+	}
+	slices.Sort(lost)
+	maps.DeleteFunc(gone, func(id string, _ bool) bool { return serving[id] })
+	m.history[service] = append(m.history[service], seen{lost: lost, at: m.now, unhealthy: m.healthy.IsZero()})
+	stood := m.stood(service)
+	if len(removed) > 0 {
+		if m.healthy.IsZero() {
+			t.Fatalf("%v of %s were removed while the source is not well", removed, service)
+		}
+		if 2*len(lost) > len(all) && !stood {
+			t.Fatalf("%v of %s were removed: %d of %d are lost, and that did not stand", removed, service, len(lost), len(all))
+		}
+	}
+	if !m.healthy.IsZero() && 2*len(lost) <= len(all) && len(serving) > 0 {
+		for _, e := range was {
+			if slices.Contains(lost, e.Device) && !slices.Contains(removed, e.Device) {
+				t.Fatalf("%s of %s waits, though only %d of %d are lost", e.Device, service, len(lost), len(all))
+			}
+		}
+	}
+	for _, id := range removed {
+		gone[id] = true
+	}
+	if stood && len(serving) > 0 {
+		clear(gone)
+	}
+	m.gone[service] = gone
+}
+
+// stood goes through all that was seen of a service, and tells whether lists
+// gave the loss of now for long enough.
+func (m *machine) stood(service string) bool {
+	var lost []string
+	var long time.Duration
+	var confirmed time.Time
+	for _, s := range m.history[service] {
+		switch {
+		case s.restarted:
+			confirmed = time.Time{} // the time that nobody looked does not count
+			continue
+		case s.unhealthy:
+			long, confirmed = 0, time.Time{}
+		case !slices.Equal(s.lost, lost):
+			long, confirmed = 0, s.at
+		default:
+			if !confirmed.IsZero() {
+				long += s.at.Sub(confirmed)
+			}
+			confirmed = s.at
+		}
+		lost = s.lost
+	}
+	return long >= holdFor
+}

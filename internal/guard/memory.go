@@ -1,0 +1,265 @@
+// Package guard judges what may be published. An Envoy keeps what it has while
+// its control plane is away, so the worst that a control plane can do is to
+// publish something wrong: a list that is cut short, a tag that is mistyped, a
+// region that the coordination server lost sight of.
+//
+// It is pure. What was published last, what [topology.Build] makes of the list
+// of now, who is connected and the time go in; what may be published, what is
+// held, and until when, come out. What it remembers is one value, [Memory].
+package guard
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// Memory is all that the guard remembers, from one judgement to the next and
+// over a restart. Its zero value has seen nothing. A Memory is never changed:
+// what changes it returns another.
+type Memory struct {
+	// Provider is the source whose device IDs these are. The devices of another
+	// are recognised by their addresses.
+	Provider string `json:"provider"`
+	// List is when the last list was taken; zero if there was none ever.
+	List time.Time `json:"list,omitzero"`
+	// Offline tells since when the devices are offline that once served.
+	Offline map[string]time.Time `json:"offline,omitempty"`
+	// Services are what was published, by name.
+	Services map[string]Service `json:"services,omitempty"`
+}
+
+// Service is what is remembered of one service.
+type Service struct {
+	// Published are the endpoints that serve by the last publication.
+	Published []topology.Endpoint `json:"published,omitempty"`
+	// Said are the endpoints that devices described last, idle ones too. They
+	// count where a value can't be read. See [topology.Rules].
+	Said []topology.Endpoint `json:"said,omitempty"`
+	// Gone are the endpoints that were removed, and whose loss has not stood
+	// its time yet: a further loss is counted together with it.
+	Gone []topology.Endpoint `json:"gone,omitempty"`
+	// Loss is the loss that the clock runs for.
+	Loss Loss `json:"loss,omitzero"`
+	// Held are the IDs of the devices that are published against the list.
+	Held []string `json:"held,omitempty"`
+
+	accepted bool // Held may go
+}
+
+// Loss is a set of endpoints that served and that the lists lack, and for how
+// long just these.
+type Loss struct {
+	// Devices are the IDs of the lost endpoints' devices, sorted.
+	Devices []string `json:"devices,omitempty"`
+	// Since is when this loss was first seen.
+	Since time.Time `json:"since,omitzero"`
+	// Stood is for how long lists have confirmed it without a break.
+	Stood time.Duration `json:"stood,omitempty"`
+
+	// last is when a list confirmed it last; zero after a restart, so that the
+	// time in which nobody looked does not count.
+	last time.Time
+}
+
+// List is what a source gave, and how well it is.
+type List struct {
+	// Provider is the source's name.
+	Provider string
+	// Devices are the list; nil with a zero At where there is none yet.
+	Devices []topology.Device
+	// At is when the list was taken; zero for one that is kept from before.
+	At time.Time
+	// HealthySince is since when the source answers and the control plane's own
+	// link to the coordination server is up, both without a break. It is zero
+	// while either is not so.
+	HealthySince time.Time
+	// Unwell says what is not well while HealthySince is zero.
+	Unwell string
+}
+
+// Observe notes a list: whose devices they are, and since when each of them is
+// offline, which it writes into a copy of the devices. A device that served,
+// and every device of the first list ever, counts as online until then: a
+// coordination server that has just started may say offline of all.
+func (m Memory) Observe(list List) (Memory, []topology.Device) {
+	if list.At.IsZero() {
+		return m, m.stamp(list.Devices, m.Offline)
+	}
+	first := m.List.IsZero()
+	m = m.adopt(list)
+	served := make(map[string]bool)
+	for _, s := range m.Services {
+		for _, e := range slices.Concat(s.Published, s.Said) {
+			served[e.Device] = true
+		}
+	}
+	offline := make(map[string]time.Time)
+	for _, d := range list.Devices {
+		since, known := m.Offline[d.ID]
+		switch {
+		case d.Online:
+		case known:
+			offline[d.ID] = since
+		case first || served[d.ID]:
+			offline[d.ID] = list.At
+		}
+	}
+	m.Offline, m.List = offline, list.At
+	return m, m.stamp(list.Devices, offline)
+}
+
+func (Memory) stamp(devices []topology.Device, offline map[string]time.Time) []topology.Device {
+	stamped := slices.Clone(devices)
+	for i := range stamped {
+		stamped[i].OfflineSince = nil
+		if since, ok := offline[stamped[i].ID]; ok && !stamped[i].Online {
+			stamped[i].OfflineSince = &since
+		}
+	}
+	return stamped
+}
+
+// adopt gives what is remembered the IDs of the list. A device keeps its ID
+// within one provider; where it does not, its address tells.
+func (m Memory) adopt(list List) Memory {
+	listed := make(map[string]bool, len(list.Devices))
+	owner := make(map[netip.Addr]string, len(list.Devices))
+	for _, d := range list.Devices {
+		listed[d.ID] = true
+		for _, text := range d.Addresses {
+			if a, err := netip.ParseAddr(text); err == nil {
+				owner[a.Unmap()] = d.ID
+			}
+		}
+	}
+	another := m.Provider != "" && m.Provider != list.Provider
+	renamed := make(map[string]string)
+	for _, s := range m.Services {
+		for _, e := range slices.Concat(s.Published, s.Said, s.Gone) {
+			id, known := owner[e.Address.Addr()]
+			switch {
+			case !another && listed[e.Device]:
+			case known && id != e.Device:
+				renamed[e.Device] = id
+			case !known && another && !strings.Contains(e.Device, "/"):
+				// Not to be taken for the one that has this ID here.
+				renamed[e.Device] = m.Provider + "/" + e.Device
+			}
+		}
+	}
+	m.Provider = list.Provider
+	if len(renamed) == 0 {
+		return m
+	}
+	m.Offline = rename(m.Offline, renamed)
+	services := make(map[string]Service, len(m.Services))
+	for name, s := range m.Services {
+		services[name] = s.rename(renamed)
+	}
+	m.Services = services
+	return m
+}
+
+func rename[T any](byID map[string]T, to map[string]string) map[string]T {
+	all := make(map[string]T, len(byID))
+	for id, v := range byID {
+		if other, ok := to[id]; ok {
+			id = other
+		}
+		all[id] = v
+	}
+	return all
+}
+
+func (s Service) rename(to map[string]string) Service {
+	endpoints := func(all []topology.Endpoint) []topology.Endpoint {
+		all = slices.Clone(all)
+		for i := range all {
+			if id, ok := to[all[i].Device]; ok {
+				all[i].Device = id
+			}
+		}
+		return all
+	}
+	ids := func(all []string) []string {
+		all = slices.Clone(all)
+		for i := range all {
+			if id, ok := to[all[i]]; ok {
+				all[i] = id
+			}
+		}
+		slices.Sort(all)
+		return all
+	}
+	s.Published, s.Said, s.Gone = endpoints(s.Published), endpoints(s.Said), endpoints(s.Gone)
+	s.Loss.Devices, s.Held = ids(s.Loss.Devices), ids(s.Held)
+	return s
+}
+
+// LastGood is what each device said last, for [topology.Rules].
+func (m Memory) LastGood() map[string]topology.ServiceEndpoints {
+	all := make(map[string]topology.ServiceEndpoints)
+	for name, s := range m.Services {
+		for _, e := range s.Said {
+			if all[e.Device] == nil {
+				all[e.Device] = make(topology.ServiceEndpoints)
+			}
+			all[e.Device][name] = append(all[e.Device][name], e)
+		}
+	}
+	return all
+}
+
+// ErrNothingHeld answers an Accept that has nothing to let through.
+var ErrNothingHeld = errors.New("nothing is held; there is nothing to accept")
+
+// Accept lets what is held of one service go at the next judgement, or of all
+// of them if service is empty. It returns the names of those services.
+func (m Memory) Accept(service string) (Memory, []string, error) {
+	var names []string
+	services := maps.Clone(m.Services)
+	for _, name := range slices.Sorted(maps.Keys(services)) {
+		s := services[name]
+		if len(s.Held) > 0 && (service == "" || service == name) {
+			s.accepted = true
+			services[name] = s
+			names = append(names, name)
+		}
+	}
+	switch {
+	case len(names) > 0:
+		m.Services = services
+		return m, names, nil
+	case service == "":
+		return m, nil, ErrNothingHeld
+	default:
+		return m, nil, fmt.Errorf("service %q: %w", service, ErrNothingHeld)
+	}
+}
+
+// Check tells whether a memory that was read back makes sense.
+func (m Memory) Check() error {
+	for name, s := range m.Services {
+		if err := topology.ValidName(name); err != nil {
+			return fmt.Errorf("the service name %q %w", name, err)
+		}
+		for _, e := range slices.Concat(s.Published, s.Said, s.Gone) {
+			if e.Device == "" || !e.Address.IsValid() || e.Address.Port() == 0 {
+				return fmt.Errorf("service %s has an endpoint without device or address", name)
+			}
+		}
+		for _, e := range s.Published {
+			if e.State != topology.Serving || e.Weight == 0 {
+				return fmt.Errorf("service %s: the published endpoint %s does not serve", name, e.Address)
+			}
+		}
+	}
+	return nil
+}
