@@ -4,18 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"net/http"
-	"reflect"
-	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
-	"github.com/tailxds/tailxds/internal/admin"
+	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
 )
@@ -31,12 +25,21 @@ type daemon struct {
 	watcher *provider.Watcher
 	server  *xds.Server
 	ready   chan struct{}
+	joining atomic.Pointer[string] // why that takes so long
+
+	streams chan struct{} // an Envoy came or went
+	accepts chan accept
 
 	policy     atomic.Pointer[policyFile]
 	published  atomic.Pointer[snapshot]
 	publishErr atomic.Pointer[string]
 
-	logged map[topology.Problem]bool // only the loop's
+	// The rest is only the loop's.
+	list   guard.List
+	memory guard.Memory
+	good   policyFile // the last that could be published
+	keeper keeper
+	logged log
 }
 
 // snapshot is what was published last, and from what.
@@ -45,27 +48,33 @@ type snapshot struct {
 	devices  []topology.Device
 	topology topology.Topology
 	problems []topology.Problem
-	// lastGood is what the next topology falls back on, device by device.
-	lastGood map[string]topology.ServiceEndpoints
+	held     []guard.Held
+	degraded []guard.Degraded
 }
 
-// policyFile is the policy in force and, if its file was edited badly since,
-// the error.
-type policyFile struct {
-	policy xds.Policy
-	err    string
+// accept is a person's word that what is held may go.
+type accept struct {
+	service string // empty means all
+	answer  chan error
 }
 
-func newDaemon(o options, log *slog.Logger) (*daemon, error) {
+func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 	if _, err := o.rules(time.Time{}); err != nil {
 		return nil, err
 	}
-	policy, err := readPolicy(o.Config)
-	if err != nil {
+	past := recall(kept, log)
+	d := &daemon{
+		o: o, log: log, ready: make(chan struct{}), logged: newLog(log),
+		streams: make(chan struct{}, 1), accepts: make(chan accept),
+		memory: *past.Memory, keeper: keeper{writer: store.NewWriter(kept, log)},
+	}
+	if err := d.firstPolicy(past.Policy); err != nil {
 		return nil, err
 	}
-	d := &daemon{o: o, log: log, ready: make(chan struct{}), logged: make(map[topology.Problem]bool)}
-	d.policy.Store(&policyFile{policy: policy})
+	if len(*past.Devices) > 0 {
+		d.list = guard.List{Provider: d.memory.Provider, Devices: *past.Devices, Unwell: "no list has come since the start"}
+		log.Info("serving what was published last until the source answers", "devices", len(*past.Devices), "from", d.memory.List)
+	}
 	return d, nil
 }
 
@@ -85,179 +94,148 @@ func (d *daemon) started() bool {
 	}
 }
 
-// loop publishes whenever the devices, the policy or the hour change what is
-// to be served.
+// loop builds, judges and publishes whenever the devices, the witnesses, a
+// person, the policy or the hour may change what is to be served.
 func (d *daemon) loop(ctx context.Context) error {
-	clock := time.NewTimer(0)
-	clock.Stop()
+	clock, look := newAlarm(), newAlarm()
 	edits := time.NewTicker(time.Second)
 	defer edits.Stop()
-	var devices []topology.Device
-	for have := false; ; {
+	if len(d.list.Devices) > 0 {
+		d.publish(clock, look)
+	}
+	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case devices = <-d.watcher.Updates():
-			have = true
+		case u := <-d.watcher.Updates():
+			d.list = guard.List{Provider: d.watcher.Status().Provider, Devices: u.Devices, At: u.At, HealthySince: u.HealthySince, Unwell: u.Unwell}
+			if u.At.IsZero() {
+				continue // nothing came yet; what was kept is served on
+			}
+			d.server.Recheck(ctx)
+		case a := <-d.accepts:
+			err := d.letThrough(a.service)
+			if err == nil {
+				d.publish(clock, look)
+			}
+			a.answer <- err
+			continue
+		case <-d.streams:
 		case <-edits.C:
 			if d.o.Config == "" || !d.reloadPolicy() {
 				continue
 			}
+		case <-look.C:
+			d.watcher.Wake()
+			continue
 		case <-clock.C:
 		}
-		if !have {
-			continue
-		}
-		clock.Stop()
-		if next := d.publish(devices); !next.IsZero() {
-			clock.Reset(max(time.Until(next), time.Millisecond))
+		if d.list.Provider != "" {
+			d.publish(clock, look)
 		}
 	}
 }
 
-// publish builds and serves the topology, and returns when time alone will
-// change it.
-func (d *daemon) publish(devices []topology.Device) time.Time {
-	rules, err := d.rules()
+// alarm is a timer that can be set anew.
+type alarm struct{ *time.Timer }
+
+func newAlarm() alarm {
+	a := alarm{time.NewTimer(0)}
+	a.Stop()
+	return a
+}
+
+// set rings at a time; never if it is zero.
+func (a alarm) set(at time.Time) {
+	a.Stop()
+	if !at.IsZero() {
+		a.Reset(max(time.Until(at), time.Millisecond))
+	}
+}
+
+// publish builds the topology, judges and serves it, and sets the alarms for
+// when time alone may change something.
+func (d *daemon) publish(clock, look alarm) {
+	now := time.Now()
+	memory, devices := d.memory.Observe(d.list)
+	d.memory = memory
+	rules, err := d.o.rules(now)
 	if err != nil {
 		d.log.Error("cannot build the topology", "error", err) // checked at the start
-		return time.Time{}
+		return
 	}
-	t, problems := topology.Build(devices, rules)
-	d.tell(problems)
-	if err := d.server.Set(t, d.policy.Load().policy); err != nil {
+	rules.LastGood = memory.LastGood()
+	built, problems := topology.Build(devices, rules)
+	verdict := guard.Judge(memory, guard.Case{
+		Now: now, List: d.list, Built: built, Connected: d.server.Connected(),
+		HoldFraction: d.o.HoldFraction, HoldFor: d.o.HoldFor,
+	})
+	problems = append(problems, verdict.Problems...)
+	d.logged.tell(problems, verdict)
+	clock.set(verdict.Topology.Next)
+	look.set(verdict.ListAt)
+	if err := d.serve(verdict.Topology); err != nil {
 		text := err.Error()
 		d.publishErr.Store(&text)
 		d.log.Error("cannot publish", "error", err)
-		return t.Next
+		return // what was published last is still what is
 	}
 	d.publishErr.Store(nil)
-	d.published.Store(&snapshot{at: time.Now(), devices: devices, topology: t, problems: problems, lastGood: t.ByDevice()})
-	return t.Next
-}
-
-func (d *daemon) rules() (topology.Rules, error) {
-	rules, err := d.o.rules(time.Now())
-	if p := d.published.Load(); p != nil {
-		rules.LastGood = p.lastGood
-	}
-	return rules, err
-}
-
-// tell logs each problem once, and once more when it is gone.
-func (d *daemon) tell(problems []topology.Problem) {
-	now := make(map[topology.Problem]bool, len(problems))
-	for _, p := range problems {
-		now[p] = true
-		if !d.logged[p] {
-			d.log.Warn("problem", "device", p.Device, "name", p.Name, "subject", p.Subject, "reason", p.Reason)
-		}
-	}
-	for p := range d.logged {
-		if !now[p] {
-			d.log.Info("problem solved", "device", p.Device, "name", p.Name, "subject", p.Subject)
-		}
-	}
-	d.logged = now
-}
-
-// reloadPolicy reads the policy file again and tells whether another policy
-// holds now. A bad edit leaves the last good policy in force.
-func (d *daemon) reloadPolicy() bool {
-	last := d.policy.Load()
-	next, err := readPolicy(d.o.Config)
-	switch {
-	case err != nil && err.Error() == last.err, err == nil && last.err == "" && reflect.DeepEqual(next, last.policy):
-		return false
-	case err != nil:
-		d.log.Error("the policy file is bad, the last good policy stays", "error", err)
-		d.policy.Store(&policyFile{policy: last.policy, err: err.Error()})
-		return false
-	default:
-		d.log.Info("policy reloaded", "file", d.o.Config)
-		d.policy.Store(&policyFile{policy: next})
-		return true
+	d.memory = verdict.Memory
+	d.published.Store(&snapshot{at: now, devices: devices, topology: verdict.Topology, problems: problems, held: verdict.Held, degraded: verdict.Degraded})
+	if err := d.keeper.keep(d.memory, devices, d.good.text, now); err != nil {
+		d.log.Warn("what was published can't be kept", "error", err)
 	}
 }
 
-func (d *daemon) adminHandler() http.Handler {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newMetrics(d))
-	return admin.Handler(admin.Sources{
-		Ready:   d.readiness,
-		Status:  func() any { return d.status() },
-		Accept:  d.accept,
-		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
-	})
+// serve publishes by the policy in force. One that can't be published is as bad
+// as one that can't be read: the last good one stays, and delays nothing.
+func (d *daemon) serve(t topology.Topology) error {
+	policy := *d.policy.Load()
+	err := d.server.Set(t, policy.policy)
+	if err == nil {
+		d.good = policy
+		return nil
+	}
+	if d.published.Load() == nil || policy.text == d.good.text {
+		return err
+	}
+	if d.server.Set(t, d.good.policy) != nil {
+		return err
+	}
+	d.keepPolicy(d.good, fmt.Errorf("%s: %w", d.o.Config, err))
+	return nil
 }
 
-func (d *daemon) accept() error {
+// letThrough lets what is held go at the next judgement.
+func (d *daemon) letThrough(service string) error {
+	memory, services, err := d.memory.Accept(service)
+	if err != nil {
+		return fmt.Errorf("accept: %w", err)
+	}
+	d.log.Warn("what was held is let through by an operator", "services", services)
+	d.memory = memory
+	return nil
+}
+
+// accept hands a person's word to the loop, and waits until it is heard.
+func (d *daemon) accept(ctx context.Context, service string) error {
 	if !d.started() {
-		return errNothingHeld
+		return guard.ErrNothingHeld
 	}
-	return d.watcher.Accept()
-}
-
-// readiness is true from the first publication on: what was good once is
-// served, however old it is, and the detail says how old.
-func (d *daemon) readiness() (bool, string) {
-	if !d.started() {
-		return false, "not ready: joining the tailnet"
-	}
-	p, s := d.published.Load(), d.watcher.Status()
-	switch {
-	case p == nil && s.Error != "":
-		return false, "not ready: no device list yet: " + s.Error
-	case p == nil:
-		return false, "not ready: waiting for the first device list"
-	case s.Held != nil:
-		return true, fmt.Sprintf("ready, but a new device list is held: %s", s.Held.Reason)
-	case s.Stale:
-		return true, fmt.Sprintf("ready, but the device list is %s old: %s", time.Since(s.LastGood).Round(time.Second), s.Error)
-	default:
-		return true, "ready"
+	a := accept{service, make(chan error, 1)}
+	select {
+	case d.accepts <- a:
+		return <-a.answer
+	case <-ctx.Done():
+		return fmt.Errorf("accept: %w", context.Cause(ctx))
 	}
 }
 
-// statusDocument is what /status prints.
-type statusDocument struct {
-	Version  string             `json:"version"`
-	Ready    bool               `json:"ready"`
-	Detail   string             `json:"detail"`
-	Provider *provider.Status   `json:"provider,omitempty"`
-	Policy   policyStatus       `json:"policy"`
-	At       *time.Time         `json:"publishedAt"`
-	Error    string             `json:"publishError,omitempty"`
-	Services []topology.Service `json:"services"`
-	Problems []topology.Problem `json:"problems"`
-	Envoys   []xds.Stream       `json:"envoys"`
-	Devices  []topology.Device  `json:"devices"`
-}
-
-type policyStatus struct {
-	File  string `json:"file,omitempty"`
-	Error string `json:"error,omitempty"`
-}
-
-func (d *daemon) status() statusDocument {
-	doc := statusDocument{
-		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().err},
-		Services: []topology.Service{}, Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{},
+// changed tells the loop that an Envoy came or went.
+func (d *daemon) changed() {
+	select {
+	case d.streams <- struct{}{}:
+	default: // it will look anyway
 	}
-	doc.Ready, doc.Detail = d.readiness()
-	if d.started() {
-		s := d.watcher.Status()
-		doc.Provider = &s
-		doc.Envoys = d.server.Streams()
-	}
-	if text := d.publishErr.Load(); text != nil {
-		doc.Error = *text
-	}
-	if p := d.published.Load(); p != nil {
-		doc.At = &p.at
-		doc.Services = slices.Concat(doc.Services, p.topology.Services)
-		doc.Problems = slices.Concat(doc.Problems, p.problems)
-		doc.Devices = slices.Concat(doc.Devices, p.devices)
-	}
-	return doc
 }

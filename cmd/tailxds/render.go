@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -56,7 +55,7 @@ func render(cmd *cobra.Command, o options) ([]byte, error) {
 		return nil, err
 	}
 	t, problems := topology.Build(devices, rules)
-	resources, err := xds.Render(t, policy, rules.DefaultService)
+	resources, err := xds.Render(t, policy.policy, rules.DefaultService)
 	if err != nil {
 		return nil, err
 	}
@@ -88,22 +87,6 @@ func (o options) rules(now time.Time) (topology.Rules, error) {
 	}, nil
 }
 
-// readPolicy reads the policy file; without one the defaults hold.
-func readPolicy(path string) (xds.Policy, error) {
-	if path == "" {
-		return xds.DefaultPolicy(), nil
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return xds.Policy{}, fmt.Errorf("read policy: %w", err)
-	}
-	policy, err := xds.ParsePolicy(text)
-	if err != nil {
-		return xds.Policy{}, fmt.Errorf("%s: %w", path, err)
-	}
-	return policy, nil
-}
-
 func checkCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "check FILE",
@@ -114,7 +97,7 @@ func checkCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, policies for %d services\n", args[0], len(policy.Services))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, policies for %d services\n", args[0], len(policy.policy.Services))
 			return err
 		},
 	}

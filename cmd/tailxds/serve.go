@@ -12,10 +12,11 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"tailscale.com/ipn"
 
 	"github.com/tailxds/tailxds/internal/admin"
 	"github.com/tailxds/tailxds/internal/provider"
-	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/xds"
 )
 
@@ -41,11 +42,19 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
-	d, err := newDaemon(o, log)
+	stateDir, err := o.stateDir()
 	if err != nil {
 		return err
 	}
-	stateDir, err := o.stateDir()
+	node, err := o.nodeStore()
+	if err != nil {
+		return err
+	}
+	var kept store.Store = store.File(filepath.Join(stateDir, "memory.json"))
+	if node != nil {
+		kept = store.Node{Store: node, Key: memoryKey}
+	}
+	d, err := newDaemon(o, kept, log)
 	if err != nil {
 		return err
 	}
@@ -56,7 +65,7 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return admin.Serve(ctx, adminListener, d.adminHandler()) })
-	g.Go(func() error { return d.run(ctx, g, stateDir) })
+	g.Go(func() error { return d.run(ctx, g, stateDir, node) })
 	log.Info("starting", "version", version(), "admin", adminListener.Addr().String(), "state", stateDir)
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err
@@ -66,10 +75,10 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 
 // run joins the tailnet, or listens locally, and starts what feeds and serves
 // the resources. It returns once all is started.
-func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string) error {
+func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, node ipn.StateStore) error {
 	config := d.o.providerConfig(d.log)
 	var listener net.Listener
-	server := xds.Config{DefaultService: d.o.DefaultService, AllowTags: d.o.Allow, Log: d.log}
+	server := xds.Config{DefaultService: d.o.DefaultService, AllowTags: d.o.Allow, OnChange: d.changed, Log: d.log}
 	if d.o.Listen != "" {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.o.Listen)
 		if err != nil {
@@ -77,7 +86,7 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string) er
 		}
 		listener = l
 	} else {
-		t, err := joinTailnet(ctx, d.o, stateDir, d.log)
+		t, err := joinTailnet(ctx, d.o, stateDir, node, d.log)
 		if err != nil {
 			return err
 		}
@@ -91,20 +100,22 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string) er
 		return err
 	}
 	watcher := provider.NewWatcher(src, provider.Options{
-		Provider:     name,
-		Interval:     d.o.PollInterval,
-		StateFile:    filepath.Join(stateDir, "devices.json"),
-		Serving:      d.present,
-		HoldFraction: d.o.HoldFraction,
-		HoldFor:      d.o.HoldFor,
-		Log:          d.log,
+		Provider: name,
+		Interval: d.o.PollInterval,
+		LastGood: d.memory.List,
+		Log:      d.log,
 	})
 	d.start(watcher, xds.NewServer(server))
 	d.log.Info("serving xDS", "address", listener.Addr().String(), "provider", name)
 
 	g.Go(func() error { return watcher.Run(ctx) })
 	g.Go(func() error { return d.server.Serve(ctx, listener) })
-	g.Go(func() error { return d.loop(ctx) })
+	writing, written := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error { return d.keeper.writer.Run(writing) })
+	g.Go(func() error {
+		defer written() // what the loop said last is kept, too
+		return d.loop(ctx)
+	})
 	return nil
 }
 
@@ -151,16 +162,3 @@ func newLogger(o options, to io.Writer) (*slog.Logger, error) {
 		return nil, fmt.Errorf("--log-format %q: choose text or json", o.LogFormat)
 	}
 }
-
-// present are the devices that a list would make endpoints, by which the watch
-// decides whether to hold it.
-func (d *daemon) present(devices []topology.Device) map[string]bool {
-	rules, err := d.rules()
-	if err != nil {
-		return nil
-	}
-	t, _ := topology.Build(devices, rules)
-	return t.Present()
-}
-
-var errNothingHeld = errors.New("no device list is held; nothing to accept")

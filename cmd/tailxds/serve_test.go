@@ -27,7 +27,7 @@ type control struct {
 	stop  func() error
 }
 
-func startControl(t *testing.T, dir string) *control {
+func startControl(t *testing.T, dir string, change ...func(*options)) *control {
 	t.Helper()
 	c := &control{t: t, dir: dir, log: &lockedBuffer{}}
 	o := options{
@@ -36,6 +36,9 @@ func startControl(t *testing.T, dir string) *control {
 		DefaultService: "server", DefaultPort: 8080, LogLevel: "info", LogFormat: "text",
 		PollInterval: 100 * time.Millisecond, HoldFraction: 0.5, HoldFor: time.Hour,
 		APIToken: "the-secret-token", AuthKey: "the-secret-key",
+	}
+	for _, f := range change {
+		f(&o)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -166,8 +169,8 @@ func TestServe(t *testing.T) {
 	})
 	t.Run("a list without most devices is held until accepted", func(t *testing.T) {
 		c.write("devices.json", devices("a=tag:weight-7"))
-		c.await("a held list", func() bool { return c.status().Provider.Held != nil })
-		if got := c.weights(); got != "a=9 b=5 c=3 d=4" {
+		c.await("a held list", func() bool { return len(c.status().Held) == 1 })
+		if got := c.weights(); got != "a=7 b=5 c=3 d=4" {
 			t.Errorf("while it is held: %s", got)
 		}
 		if code, body := c.do(http.MethodPost, "/accept"); code != http.StatusOK {

@@ -28,14 +28,10 @@ type tailnet struct {
 
 // joinTailnet brings the node up and listens for xDS on it. It waits for as
 // long as the coordination server takes, or until ctx ends.
-func joinTailnet(ctx context.Context, o options, stateDir string, log *slog.Logger) (*tailnet, error) {
+func joinTailnet(ctx context.Context, o options, stateDir string, store ipn.StateStore, log *slog.Logger) (*tailnet, error) {
 	authKey, err := o.AuthKey.Value()
 	if err != nil {
 		return nil, fmt.Errorf("auth key: %w", err)
-	}
-	store, err := o.nodeStore()
-	if err != nil {
-		return nil, err
 	}
 	if o.ControlURL != "" {
 		// Who runs a coordination server of their own sends no logs to Tailscale.

@@ -21,8 +21,8 @@ type Sources struct {
 	Ready func() (ready bool, detail string)
 	// Status is the document of /status.
 	Status func() any
-	// Accept lets a held device list through.
-	Accept func() error
+	// Accept lets through what is held of a service, or of all if it is empty.
+	Accept func(ctx context.Context, service string) error
 	// Metrics serves /metrics.
 	Metrics http.Handler
 }
@@ -33,7 +33,7 @@ type Sources struct {
 //	GET  /readyz   200 once resources are served, else 503; says how old they are
 //	GET  /status   everything known, as JSON
 //	GET  /metrics  Prometheus
-//	POST /accept   let a held device list through; loopback only
+//	POST /accept   let through what is held, of ?service= or all; loopback only
 func Handler(s Sources) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -58,7 +58,7 @@ func Handler(s Sources) http.Handler {
 			http.Error(w, "only from this machine: run `tailxds accept` beside the control plane", http.StatusForbidden)
 			return
 		}
-		if err := s.Accept(); err != nil {
+		if err := s.Accept(r.Context(), r.URL.Query().Get("service")); err != nil {
 			http.Error(w, err.Error(), http.StatusConflict)
 			return
 		}

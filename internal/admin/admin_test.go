@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/http/httptest"
@@ -11,9 +12,14 @@ import (
 // pages serves fixed answers.
 func pages(ready bool, accept error) http.Handler {
 	return Handler(Sources{
-		Ready:   func() (bool, string) { return ready, "the detail" },
-		Status:  func() any { return map[string]int{"devices": 3} },
-		Accept:  func() error { return accept },
+		Ready:  func() (bool, string) { return ready, "the detail" },
+		Status: func() any { return map[string]int{"devices": 3} },
+		Accept: func(_ context.Context, service string) error {
+			if service != "" && accept == nil {
+				return errors.New("asked for " + service)
+			}
+			return accept
+		},
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("tailxds_problems 0\n")) }),
 	})
 }
@@ -36,6 +42,7 @@ func TestPages(t *testing.T) {
 		"accept from here":             {method: "POST", path: "/accept", from: here, code: 200, body: "is applied"},
 		"accept from here by IPv6":     {method: "POST", path: "/accept", from: "[::1]:5", code: 200, body: "is applied"},
 		"accept from elsewhere":        {method: "POST", path: "/accept", from: elsewhere, code: 403, body: "tailxds accept"},
+		"accept for one service":       {method: "POST", path: "/accept?service=hello", from: here, code: 409, body: "asked for hello"},
 		"accept with nothing held":     {method: "POST", path: "/accept", from: here, accept: errors.New("nothing is held"), code: 409, body: "nothing is held"},
 		"accept is no GET":             {method: "GET", path: "/accept", from: here, code: 405},
 		"accept from somebody's page":  {method: "POST", path: "/accept", from: here, headers: map[string]string{"Sec-Fetch-Site": "cross-site"}, code: 403},

@@ -244,6 +244,26 @@ func (m Memory) Accept(service string) (Memory, []string, error) {
 	}
 }
 
+// Counting tells whether the clock of a loss runs.
+func (m Memory) Counting() bool {
+	for _, s := range m.Services {
+		if len(s.Loss.Devices) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// SameButForTime tells whether two memories differ in no more than when the
+// last list was taken and how long a loss stands.
+func (m Memory) SameButForTime(o Memory) bool {
+	return m.Provider == o.Provider && maps.EqualFunc(m.Offline, o.Offline, time.Time.Equal) &&
+		maps.EqualFunc(m.Services, o.Services, func(a, b Service) bool {
+			return slices.Equal(a.Published, b.Published) && slices.Equal(a.Said, b.Said) && slices.Equal(a.Gone, b.Gone) &&
+				slices.Equal(a.Held, b.Held) && slices.Equal(a.Loss.Devices, b.Loss.Devices)
+		})
+}
+
 // Check tells whether a memory that was read back makes sense.
 func (m Memory) Check() error {
 	for name, s := range m.Services {

@@ -141,9 +141,9 @@ func TestFileIsReadAgainWhenReplaced(t *testing.T) {
 	}
 	var lists atomic.Int32
 	counting := countingFile{src.(file), &lists}
-	bubble(t, counting, Options{Interval: time.Hour, HoldFraction: 1}, func(w *Watcher) {
+	bubble(t, counting, Options{Interval: time.Hour}, func(w *watcher) {
 		after(time.Second)
-		expectIDs(t, next(w), "a")
+		expectIDs(t, w.next(), "a")
 		steps := []struct {
 			name string
 			do   func()
@@ -161,7 +161,7 @@ func TestFileIsReadAgainWhenReplaced(t *testing.T) {
 		for _, s := range steps {
 			s.do()
 			after(3 * time.Second)
-			expectIDs(t, next(w), s.want)
+			expectIDs(t, w.next(), s.want)
 			if got := w.Status(); got.Stale != s.bad || s.bad && got.Error == "" {
 				t.Errorf("%s: status %+v", s.name, got)
 			}

@@ -134,15 +134,3 @@ func FuzzPacketFilter(f *testing.F) {
 		g.expect(parseAddresses([]string{address}))
 	})
 }
-
-func FuzzListOnDisk(f *testing.F) {
-	f.Add(`{"version":1,"provider":"netmap","devices":[{"id":"n1","expires":null,"grants":[{"weight":1}]}]}`)
-	f.Fuzz(func(_ *testing.T, text string) {
-		list, err := decodeStored([]byte(text))
-		if err == nil {
-			topology.Build(list.Devices, topology.Rules{DefaultService: "server", DefaultPort: 8080})
-			settled(list.Devices)
-			stamp(list.Devices, list.Devices, time.Unix(1e9, 0))
-		}
-	})
-}

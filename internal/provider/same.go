@@ -10,8 +10,8 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// same tells whether two lists say the same, in the same order.
-func same(a, b []topology.Device) bool { return slices.EqualFunc(a, b, sameDevice) }
+// Same tells whether two lists say the same, in the same order.
+func Same(a, b []topology.Device) bool { return slices.EqualFunc(a, b, sameDevice) }
 
 func sameDevice(a, b topology.Device) bool {
 	return a.ID == b.ID && a.Name == b.Name && a.Online == b.Online &&

@@ -8,11 +8,10 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -89,7 +88,7 @@ func off(devices []topology.Device, numbers ...int) []topology.Device {
 }
 
 // watched runs a watcher in a bubble of faked time.
-func watched(t *testing.T, src *script, opts Options, test func(w *Watcher)) {
+func watched(t *testing.T, src *script, opts Options, test func(w *watcher)) {
 	synctest.Test(t, func(t *testing.T) {
 		src.wake = make(chan struct{}, 100) // made in the bubble
 		run(t, src, opts, test)
@@ -97,15 +96,15 @@ func watched(t *testing.T, src *script, opts Options, test func(w *Watcher)) {
 }
 
 // bubble is watched for any other source.
-func bubble(t *testing.T, src Source, opts Options, test func(w *Watcher)) {
+func bubble(t *testing.T, src Source, opts Options, test func(w *watcher)) {
 	synctest.Test(t, func(t *testing.T) { run(t, src, opts, test) })
 }
 
-func run(t *testing.T, src Source, opts Options, test func(w *Watcher)) {
+func run(t *testing.T, src Source, opts Options, test func(w *watcher)) {
 	if opts.Log == nil {
 		opts.Log = quiet()
 	}
-	w := NewWatcher(src, opts)
+	w := &watcher{Watcher: NewWatcher(src, opts)}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- w.Run(ctx) }()
@@ -122,14 +121,30 @@ func after(d time.Duration) {
 	synctest.Wait()
 }
 
-// next is the list that was published, if one was.
-func next(w *Watcher) []topology.Device {
+// watcher is a [Watcher] whose lists a test takes.
+type watcher struct {
+	*Watcher
+	taken []topology.Device
+}
+
+// next is the list that came since the last call, if it is another one.
+func (w *watcher) next() []topology.Device {
 	select {
-	case devices := <-w.Updates():
-		return devices
+	case u := <-w.Updates():
+		if u.Unwell == "" && !Same(u.Devices, w.taken) {
+			w.taken = u.Devices
+			return u.Devices
+		}
 	default:
-		return nil
 	}
+	return nil
+}
+
+// health is what the last update says of the source.
+func (w *watcher) health() Update {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.latest
 }
 
 func expectIDs(t *testing.T, devices []topology.Device, want string) {
@@ -145,21 +160,21 @@ func expectIDs(t *testing.T, devices []topology.Device, want string) {
 
 func TestPollsAndPassesOnNewsOnly(t *testing.T) {
 	src := &script{devices: []topology.Device{{ID: "10", Online: true}, {ID: "9", Online: true}}}
-	watched(t, src, Options{Interval: 10 * time.Second}, func(w *Watcher) {
+	watched(t, src, Options{Interval: 10 * time.Second}, func(w *watcher) {
 		after(0)
-		expectIDs(t, next(w), "9 10")
+		expectIDs(t, w.next(), "9 10")
 		after(time.Minute)
 		if n := len(src.lists()); n < 6 || n > 8 {
 			t.Errorf("%d lists in a minute of 10 s polls", n)
 		}
 		src.answer([]topology.Device{{ID: "9", Online: true}, {ID: "10", Online: true}}, nil)
 		after(20 * time.Second)
-		if got := next(w); got != nil {
+		if got := w.next(); got != nil {
 			t.Errorf("another order is no news: %v", got)
 		}
 		src.answer([]topology.Device{{ID: "9", Online: true, Tags: []string{"tag:weight-2"}}, {ID: "10", Online: true}}, nil)
 		after(10 * time.Second)
-		if got := next(w); len(got) != 2 || len(got[0].Tags) != 1 {
+		if got := w.next(); len(got) != 2 || len(got[0].Tags) != 1 {
 			t.Errorf("news did not come: %v", got)
 		}
 		if s := w.Status(); s.Devices != 2 || s.Stale || s.Failures != 0 || time.Since(s.LastGood) > 10*time.Second {
@@ -170,14 +185,14 @@ func TestPollsAndPassesOnNewsOnly(t *testing.T) {
 
 func TestUpdatesLatestWins(t *testing.T) {
 	src := &script{devices: fleet(1)}
-	watched(t, src, Options{}, func(w *Watcher) {
+	watched(t, src, Options{}, func(w *watcher) {
 		for n := 2; n <= 5; n++ {
 			after(20 * time.Second) // nobody takes what comes
 			src.answer(fleet(n), nil)
 		}
 		after(20 * time.Second)
-		expectIDs(t, next(w), "1 2 3 4 5")
-		if got := next(w); got != nil {
+		expectIDs(t, w.next(), "1 2 3 4 5")
+		if got := w.next(); got != nil {
 			t.Errorf("an old list is left: %v", got)
 		}
 	})
@@ -185,7 +200,7 @@ func TestUpdatesLatestWins(t *testing.T) {
 
 func TestWakesAreSoonAndCoalesced(t *testing.T) {
 	src := &script{devices: fleet(2)}
-	watched(t, src, Options{Interval: time.Hour, Spacing: 200 * time.Millisecond}, func(*Watcher) {
+	watched(t, src, Options{Interval: time.Hour, Spacing: 200 * time.Millisecond}, func(*watcher) {
 		after(time.Minute)
 		src.lists()
 		woken := time.Now()
@@ -213,15 +228,15 @@ func TestErrorsKeepTheLastGoodAndBackOff(t *testing.T) {
 	var log bytes.Buffer
 	src := &script{devices: fleet(3)}
 	opts := Options{Interval: 15 * time.Second, Log: slog.New(slog.NewTextHandler(&log, nil))}
-	watched(t, src, opts, func(w *Watcher) {
+	watched(t, src, opts, func(w *watcher) {
 		after(0)
-		expectIDs(t, next(w), "1 2 3")
+		expectIDs(t, w.next(), "1 2 3")
 		good := w.Status().LastGood
 		src.answer(nil, errors.New("database is locked"))
 		src.lists()
 		after(10 * time.Minute)
 		asked := src.lists()
-		if got := next(w); got != nil {
+		if got := w.next(); got != nil {
 			t.Errorf("an error published %v", got)
 		}
 		s := w.Status()
@@ -243,7 +258,7 @@ func TestErrorsKeepTheLastGoodAndBackOff(t *testing.T) {
 		}
 		src.answer(fleet(4), nil)
 		after(30 * time.Second)
-		expectIDs(t, next(w), "1 2 3 4")
+		expectIDs(t, w.next(), "1 2 3 4")
 		if s := w.Status(); s.Stale || s.Failures != 0 || s.Error != "" {
 			t.Errorf("not recovered: %+v", s)
 		}
@@ -258,7 +273,7 @@ func TestErrorsKeepTheLastGoodAndBackOff(t *testing.T) {
 
 func TestRetryAfterIsHonouredEvenWhenWoken(t *testing.T) {
 	src := &script{err: fmt.Errorf("list: %w", &apiError{status: 429, text: "429", wait: 90 * time.Second})}
-	watched(t, src, Options{}, func(*Watcher) {
+	watched(t, src, Options{}, func(*watcher) {
 		for range 100 {
 			src.wake <- struct{}{}
 			after(800 * time.Millisecond)
@@ -276,7 +291,7 @@ func TestRetryAfterIsHonouredEvenWhenWoken(t *testing.T) {
 func TestDeniedIsLoudAndSlow(t *testing.T) {
 	var log bytes.Buffer
 	src := &script{err: fmt.Errorf("list: %w", &apiError{status: 403, text: "403: lacks the scope"})}
-	watched(t, src, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, func(w *Watcher) {
+	watched(t, src, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, func(w *watcher) {
 		after(10 * time.Minute)
 		quiet := len(src.lists())
 		if quiet < 10 || quiet > 13 {
@@ -301,19 +316,19 @@ func TestDeniedIsLoudAndSlow(t *testing.T) {
 
 func TestAFailureListensToWakes(t *testing.T) {
 	src := &script{err: errors.New("no netmap yet")}
-	watched(t, src, Options{Interval: time.Hour}, func(w *Watcher) {
+	watched(t, src, Options{Interval: time.Hour}, func(w *watcher) {
 		after(10 * time.Minute) // long pauses by now
 		src.lists()
 		src.answer(fleet(1), nil)
 		src.wake <- struct{}{}
 		after(time.Second)
-		expectIDs(t, next(w), "1")
+		expectIDs(t, w.next(), "1")
 	})
 }
 
 func TestAListThatHangsIsGivenUp(t *testing.T) {
 	src := &script{hang: true}
-	watched(t, src, Options{Timeout: 40 * time.Second}, func(w *Watcher) {
+	watched(t, src, Options{Timeout: 40 * time.Second}, func(w *watcher) {
 		after(41 * time.Second)
 		if s := w.Status(); s.Failures != 1 || !strings.Contains(s.Error, "deadline") {
 			t.Errorf("status %+v", s)
@@ -321,44 +336,57 @@ func TestAListThatHangsIsGivenUp(t *testing.T) {
 	})
 }
 
-func TestOfflineSince(t *testing.T) {
-	src := &script{devices: off(fleet(3), 3)}
-	watched(t, src, Options{Interval: 10 * time.Second, HoldFraction: 1}, func(w *Watcher) {
-		after(0)
-		if got := next(w); got[2].OfflineSince != nil {
-			t.Errorf("never seen online, but offline since %v", got[2].OfflineSince)
+func TestHealthHasNoBreak(t *testing.T) {
+	var down atomic.Bool
+	src := &script{devices: fleet(2)}
+	opts := Options{Interval: 10 * time.Second, LinkUp: func() bool { return !down.Load() }}
+	watched(t, src, opts, func(w *watcher) {
+		started := time.Now()
+		after(time.Minute)
+		if h := w.health(); !h.HealthySince.Equal(started) || h.Unwell != "" || time.Since(h.At) > 10*time.Second {
+			t.Errorf("well for a minute: %+v", h)
 		}
-		src.answer(off(fleet(3), 2, 3), nil)
+		at := w.health().At
+		src.answer(nil, errors.New("it broke"))
 		src.wake <- struct{}{}
 		after(time.Second)
-		got := next(w)
-		if got[1].OfflineSince == nil || time.Since(*got[1].OfflineSince) > time.Second || got[2].OfflineSince != nil {
-			t.Errorf("just gone offline: %+v", got)
-		}
-		since := *got[1].OfflineSince
-		src.answer(append(off(fleet(3), 2, 3), topology.Device{ID: "4"}), nil)
-		after(time.Minute)
-		got = next(w)
-		if got[1].OfflineSince == nil || !got[1].OfflineSince.Equal(since) {
-			t.Errorf("not carried over: %+v", got[1])
-		}
-		if got[3].OfflineSince != nil {
-			t.Errorf("came offline: %+v", got[3])
+		if h := w.health(); !h.HealthySince.IsZero() || h.Unwell != "the devices can't be listed" || !h.At.Equal(at) || len(h.Devices) != 2 {
+			t.Errorf("while it fails: %+v", h)
 		}
 		src.answer(fleet(3), nil)
-		after(time.Minute)
-		for _, d := range next(w) {
-			if d.OfflineSince != nil {
-				t.Errorf("online, but %+v", d)
-			}
+		after(20 * time.Second)
+		mended := w.health().HealthySince
+		if h := w.health(); !mended.After(at) || h.Unwell != "" || len(h.Devices) != 3 {
+			t.Errorf("mended: %+v", h)
+		}
+		down.Store(true)
+		after(20 * time.Second)
+		if h := w.health(); !h.HealthySince.IsZero() || h.Unwell != unwellLink || time.Since(h.At) > 10*time.Second {
+			t.Errorf("without a link: %+v", h)
+		}
+		down.Store(false)
+		after(20 * time.Second)
+		if h := w.health(); !h.HealthySince.After(mended) || h.Unwell != "" {
+			t.Errorf("with a link again: %+v", h)
 		}
 	})
 }
 
-func TestStampKeepsTheDevicesOtherwise(t *testing.T) {
-	devices := fleet(2)
-	stamp(devices, nil, time.Now())
-	if diff := cmp.Diff(fleet(2), devices); diff != "" {
-		t.Error(diff)
-	}
+func TestAKeptListIsStaleUntilTheSourceAnswers(t *testing.T) {
+	src := &script{err: errors.New("down")}
+	synctest.Test(t, func(t *testing.T) {
+		kept := time.Now().Add(-time.Hour)
+		src.wake = make(chan struct{}, 1)
+		run(t, src, Options{LastGood: kept}, func(w *watcher) {
+			after(time.Minute)
+			if s := w.Status(); !s.Stale || !s.LastGood.Equal(kept) {
+				t.Errorf("status %+v", s)
+			}
+			src.answer(fleet(1), nil)
+			after(time.Minute)
+			if s := w.Status(); s.Stale || s.LastGood.Equal(kept) {
+				t.Errorf("status %+v", s)
+			}
+		})
+	})
 }

@@ -30,6 +30,8 @@ type Config struct {
 	// AllowTags are tags whose bearers may connect though they are no device
 	// of the topology.
 	AllowTags []string
+	// OnChange is called when a stream opened or closed; it must not block.
+	OnChange func()
 	// Log gets connections, rejections and updates.
 	Log *slog.Logger
 }
@@ -57,6 +59,10 @@ func NewServer(config Config) *Server {
 	}
 	s.access = newAccess(config.Identify, config.AllowTags)
 	s.streams = newStreams(s.log)
+	s.streams.onChange = config.OnChange
+	if s.streams.onChange == nil {
+		s.streams.onChange = func() {}
+	}
 	// State-of-the-world versions are counters. The prefix keeps those of
 	// another process apart; delta versions are content hashes and need none.
 	s.prefix = fmt.Sprintf("%x-", time.Now().UnixNano())

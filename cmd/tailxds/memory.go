@@ -1,0 +1,136 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/store"
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// memoryVersion changes when an older document can no longer be read.
+const memoryVersion = 1
+
+// memoryKey is the document's name in the node's state store.
+const memoryKey = "tailxds-memory"
+
+// remembered is the document that outlives the process: what was published,
+// what it was made of, and by which policy.
+type remembered struct {
+	Version int           `json:"version"`
+	Memory  *guard.Memory `json:"memory"`
+	// Devices are those of the last list that are endpoints.
+	Devices *[]topology.Device `json:"devices"`
+	// Policy is the text of the last good policy file.
+	Policy string `json:"policy,omitempty"`
+}
+
+// recall reads what was remembered. What cannot be understood is set aside,
+// with a warning: it must never stop a start.
+func recall(s store.Store, log *slog.Logger) remembered {
+	nothing := remembered{Version: memoryVersion, Memory: &guard.Memory{}, Devices: &[]topology.Device{}}
+	document, err := s.Load()
+	if err != nil {
+		log.Warn("what was published last can't be read; starting without it", "store", s.String(), "error", err)
+		return nothing
+	}
+	if document == nil {
+		return nothing
+	}
+	kept, err := decodeRemembered(document)
+	if err != nil {
+		aside, asideErr := s.SetAside()
+		log.Warn("what was published last makes no sense; starting without it", "store", s.String(), "error", err, "aside", aside, "aside_error", asideErr)
+		return nothing
+	}
+	return kept
+}
+
+func decodeRemembered(document []byte) (remembered, error) {
+	var kept remembered
+	d := json.NewDecoder(bytes.NewReader(document))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&kept); err != nil {
+		return kept, fmt.Errorf("decode: %w", err)
+	}
+	switch {
+	case kept.Version != memoryVersion:
+		return kept, fmt.Errorf("it is of version %d, and this program reads %d", kept.Version, memoryVersion)
+	case d.More():
+		return kept, errors.New("something follows the document")
+	case kept.Memory == nil || kept.Devices == nil:
+		return kept, errors.New("it is cut short: memory or devices are missing")
+	}
+	if err := kept.Memory.Check(); err != nil {
+		return kept, fmt.Errorf("check: %w", err)
+	}
+	for _, d := range *kept.Devices {
+		if d.ID == "" {
+			return kept, errors.New("a device has no ID")
+		}
+	}
+	return kept, nil
+}
+
+// What is kept is no older than this where only times changed: a busy tailnet
+// must wear out neither a disk nor an API server. While the clock of a loss runs
+// it is kept sooner, so that a restart costs the clock little.
+const (
+	keepWithin     = time.Minute
+	keepLossWithin = 10 * time.Second
+)
+
+// keeper writes down what is to be remembered, when it changed.
+type keeper struct {
+	writer *store.Writer
+	last   remembered
+	at     time.Time
+}
+
+// keep remembers a memory, the devices that it is about, and a policy. Only
+// the loop calls it.
+func (k *keeper) keep(m guard.Memory, devices []topology.Device, policy string, now time.Time) error {
+	next := remembered{Version: memoryVersion, Memory: &m, Devices: new(about(m, devices)), Policy: policy}
+	within := keepWithin
+	if m.Counting() {
+		within = keepLossWithin
+	}
+	if now.Sub(k.at) < within && k.last.Memory != nil && sameButForTime(k.last, next) {
+		return nil
+	}
+	document, err := json.Marshal(next)
+	if err != nil {
+		return fmt.Errorf("write down what was published: %w", err)
+	}
+	k.writer.Save(document)
+	k.last, k.at = next, now
+	return nil
+}
+
+// about are the devices that a memory speaks of.
+func about(m guard.Memory, devices []topology.Device) []topology.Device {
+	named := make(map[string]bool)
+	for _, s := range m.Services {
+		for _, e := range slices.Concat(s.Published, s.Said, s.Gone) {
+			named[e.Device] = true
+		}
+	}
+	kept := []topology.Device{}
+	for _, d := range devices {
+		if named[d.ID] {
+			kept = append(kept, d)
+		}
+	}
+	return kept
+}
+
+func sameButForTime(a, b remembered) bool {
+	return a.Policy == b.Policy && a.Memory.SameButForTime(*b.Memory) && reflect.DeepEqual(a.Devices, b.Devices)
+}

@@ -1,0 +1,110 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tailxds/tailxds/internal/admin"
+	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/xds"
+)
+
+func (d *daemon) adminHandler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newMetrics(d))
+	return admin.Handler(admin.Sources{
+		Ready:   d.readiness,
+		Status:  func() any { return d.status() },
+		Accept:  d.accept,
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+	})
+}
+
+// readiness is true from the first publication on: what was good once is
+// served, however old it is, and the detail says how old.
+func (d *daemon) readiness() (bool, string) {
+	if !d.started() {
+		if why := d.joining.Load(); why != nil {
+			return false, "not ready: joining the tailnet: " + *why
+		}
+		return false, "not ready: joining the tailnet"
+	}
+	p, s := d.published.Load(), d.watcher.Status()
+	var but []string
+	switch {
+	case p == nil && s.Error != "":
+		return false, "not ready: no device list yet: " + s.Error
+	case p == nil:
+		return false, "not ready: waiting for the first device list"
+	case s.Stale && s.Error == "":
+		but = append(but, fmt.Sprintf("the device list is %s old, from before the start", time.Since(s.LastGood).Round(time.Second)))
+	case s.Stale:
+		but = append(but, fmt.Sprintf("the device list is %s old: %s", time.Since(s.LastGood).Round(time.Second), s.Error))
+	}
+	for _, h := range p.held {
+		but = append(but, "a new device list is held: "+h.Reason)
+	}
+	if len(but) > 0 {
+		return true, "ready, but " + strings.Join(but, "; ")
+	}
+	return true, "ready"
+}
+
+// statusDocument is what /status prints.
+type statusDocument struct {
+	Version string `json:"version"`
+	Ready   bool   `json:"ready"`
+	Detail  string `json:"detail"`
+	// Degraded are the services that nobody serves, "server: 0 of 7 serving".
+	Degraded []string           `json:"degraded"`
+	Held     []guard.Held       `json:"held"`
+	Provider *provider.Status   `json:"provider,omitempty"`
+	Policy   policyStatus       `json:"policy"`
+	At       *time.Time         `json:"publishedAt"`
+	Error    string             `json:"publishError,omitempty"`
+	Services []topology.Service `json:"services"`
+	Problems []topology.Problem `json:"problems"`
+	Envoys   []xds.Stream       `json:"envoys"`
+	Devices  []topology.Device  `json:"devices"`
+}
+
+type policyStatus struct {
+	File  string `json:"file,omitempty"`
+	Error string `json:"error,omitempty"`
+}
+
+func (d *daemon) status() statusDocument {
+	doc := statusDocument{
+		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().err}, Degraded: []string{}, Held: []guard.Held{},
+		Services: []topology.Service{}, Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{},
+	}
+	doc.Ready, doc.Detail = d.readiness()
+	if d.started() {
+		s := d.watcher.Status()
+		doc.Provider = &s
+		doc.Envoys = d.server.Streams()
+	}
+	if text := d.publishErr.Load(); text != nil {
+		doc.Error = *text
+	}
+	if p := d.published.Load(); p != nil {
+		doc.At = &p.at
+		doc.Held = slices.Concat(doc.Held, p.held)
+		for _, s := range p.degraded {
+			doc.Degraded = append(doc.Degraded, s.String())
+		}
+		doc.Services = slices.Concat(doc.Services, p.topology.Services)
+		doc.Problems = slices.Concat(doc.Problems, p.problems)
+		doc.Devices = slices.Concat(doc.Devices, p.devices)
+	}
+	return doc
+}

@@ -1,0 +1,145 @@
+package store
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"tailscale.com/ipn/store/mem"
+)
+
+func TestADocumentComesBackWhole(t *testing.T) {
+	for name, s := range map[string]Store{
+		"file": File(filepath.Join(t.TempDir(), "memory.json")),
+		"node": Node{Store: new(mem.Store), Key: "tailxds-memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if document, err := s.Load(); document != nil || err != nil {
+				t.Fatalf("before the first: %q, %v", document, err)
+			}
+			for _, document := range []string{"first", strings.Repeat("a longer one", 1000), "last"} {
+				if err := s.Save([]byte(document)); err != nil {
+					t.Fatal(err)
+				}
+				if got, err := s.Load(); string(got) != document || err != nil {
+					t.Errorf("got %.20q, %v, want %.20q", got, err, document)
+				}
+			}
+		})
+	}
+}
+
+func TestAFileIsForItsOwnerAndSetAside(t *testing.T) {
+	f := File(filepath.Join(t.TempDir(), "memory.json"))
+	if err := f.Save([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(string(f)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
+	}
+	aside, err := f.SetAside()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := os.ReadFile(aside); string(text) != "x" || err != nil {
+		t.Errorf("set aside: %q, %v", text, err)
+	}
+	if document, err := f.Load(); document != nil || err != nil {
+		t.Errorf("left: %q, %v", document, err)
+	}
+	if err := File(filepath.Join(t.TempDir(), "no", "such", "place")).Save(nil); err == nil {
+		t.Error("saved to nowhere")
+	}
+}
+
+func TestASecretHoldsSoMuch(t *testing.T) {
+	n := Node{Store: new(mem.Store), Key: "tailxds-memory"}
+	noise := make([]byte, limit+1)
+	_, _ = rand.Read(noise)
+	if err := n.Save(noise); err == nil || !strings.Contains(err.Error(), "give --state-dir a volume") {
+		t.Errorf("saved %d bytes: %v", len(noise), err)
+	}
+	if err := n.Save(bytes.Repeat([]byte("endpoint "), limit)); err != nil {
+		t.Errorf("what packs well: %v", err)
+	}
+	if err := n.Store.WriteState(n.Key, []byte("no gzip")); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := n.Load(); err == nil || !strings.Contains(err.Error(), "unpack") {
+		t.Errorf("loaded junk: %v", err)
+	}
+}
+
+// slow is a store that saves when the test lets it.
+type slow struct {
+	Store
+	let chan error
+
+	mu    sync.Mutex
+	saved []string
+}
+
+func (s *slow) Save(document []byte) error {
+	err := <-s.let
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.saved = append(s.saved, string(document))
+	return err
+}
+
+func (s *slow) String() string { return "slow" }
+
+func TestTheWriterSavesTheNewestAndWaitsForNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		s := &slow{let: make(chan error, 10)}
+		w := NewWriter(s, slog.New(slog.NewTextHandler(&log, nil)))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		w.Save([]byte("1"))
+		synctest.Wait() // 1 is under way
+		for _, document := range []string{"2", "3", "4"} {
+			w.Save([]byte(document))
+		}
+		s.let <- errors.New("disk full")
+		s.let <- errors.New("disk full")
+		synctest.Wait()
+		w.Save([]byte("5"))
+		s.let <- nil
+		synctest.Wait()
+		cancel()
+		s.let <- nil
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if got := strings.Join(s.saved, " "); got != "1 4 5" {
+			t.Errorf("saved %s", got)
+		}
+		if out := log.String(); strings.Count(out, "disk full") != 1 || strings.Count(out, "kept again") != 1 {
+			t.Errorf("the log:\n%s", out)
+		}
+	})
+}
+
+func TestTheWriterSavesWhatIsLeft(t *testing.T) {
+	f := File(filepath.Join(t.TempDir(), "memory.json"))
+	w := NewWriter(f, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	w.Save([]byte("last word"))
+	if err := w.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := f.Load(); string(got) != "last word" {
+		t.Errorf("got %q", got)
+	}
+}
