@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
+	"time"
 )
 
 // Docker runs one docker command and returns its trimmed standard output.
@@ -29,6 +30,15 @@ func Docker(ctx context.Context, args ...string) (string, error) {
 // Exec runs a command in a running container.
 func Exec(ctx context.Context, container string, command ...string) (string, error) {
 	return Docker(ctx, append([]string{"exec", container}, command...)...)
+}
+
+// Logs are what a container has written since a time, to either stream.
+func Logs(ctx context.Context, container string, since time.Time) (string, error) {
+	output, err := exec.CommandContext(ctx, "docker", "logs", "--since", since.Format(time.RFC3339Nano), container).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("docker logs %s: %w: %s", container, err, output)
+	}
+	return string(output), nil
 }
 
 // lines splits a command's output into its lines, none if it is empty.

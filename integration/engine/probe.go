@@ -80,7 +80,7 @@ func compile(ctx context.Context) ([]byte, error) {
 func (p *Probe) args(container string, command []string) []string {
 	return append([]string{
 		"run", "--rm", "--interactive", "--network", "container:" + container,
-		"--cap-drop", "ALL", "--cap-add", "NET_RAW",
+		"--cap-drop", "ALL", "--cap-add", "NET_RAW", "--cap-add", "NET_ADMIN",
 		"--label", Label + "=" + p.run.ID, p.image,
 	}, command...)
 }
@@ -135,6 +135,22 @@ func (p *Probe) Sniff(ctx context.Context, container, nic string) (func() (strin
 func (p *Probe) Forge(ctx context.Context, container, nic, mac, source, destination string, n int) error {
 	_, err := Docker(ctx, p.args(container, []string{"forge", nic, mac, source, destination, strconv.Itoa(n)})...)
 	return err
+}
+
+// Cut makes one IPv4 address unreachable from the container's network, and no
+// other, until the function it returns is called.
+func (p *Probe) Cut(ctx context.Context, container, address string) (mend func() error, err error) {
+	cut, err := p.start(ctx, container, "cut", "cut", address)
+	if err != nil {
+		return nil, err
+	}
+	return func() error {
+		if err := cut.stdin.Close(); err != nil {
+			return fmt.Errorf("ending the probe's input: %w", err)
+		}
+		_, err := cut.end()
+		return err
+	}, nil
 }
 
 // running is a probe that has said it is at work.

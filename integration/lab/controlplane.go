@@ -23,10 +23,19 @@ type Source struct {
 type Status struct {
 	Source Source            `json:"provider"`
 	Envoys []json.RawMessage `json:"envoys"` // one a connected Envoy
+	// Problems are what was ignored, or what witnesses disagree on.
+	Problems []Problem `json:"problems"`
 	// Services are what is balanced.
 	Services []struct {
 		Idle []Idle `json:"idle"`
 	} `json:"services"`
+}
+
+// Problem is one of the control plane's problems.
+type Problem struct {
+	Name    string `json:"name"`
+	Subject string `json:"subject"`
+	Reason  string `json:"reason"`
 }
 
 // Idle is an endpoint that gets no new requests, and why.

@@ -1,0 +1,156 @@
+package integration_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ory/dockertest/v3/docker"
+
+	"github.com/tailxds/tailxds/integration/engine"
+	"github.com/tailxds/tailxds/integration/shares"
+)
+
+// serverLosesItsCoordination cuts a server off from headscale alone: headscale
+// says that it is offline, and it serves as before. Its own Envoy, which is
+// connected to the control plane, is the witness.
+func serverLosesItsCoordination(ctx context.Context, t *testing.T, r *rig) {
+	stop := r.flow(ctx, t)
+	mend, err := r.Probe.Cut(ctx, r.Container("west-1"), r.parts["headscale"].GetIPInNetwork(r.network))
+	if err != nil {
+		t.Fatal(err)
+	}
+	await(ctx, t, func() error {
+		node, err := r.Node(ctx, "west-1")
+		if err == nil && node.Online {
+			err = errors.New("headscale still says that west-1 is online")
+		}
+		return err
+	})
+	await(ctx, t, func() error { return r.disagree(ctx, "west-1", true) })
+	r.without(ctx, t)
+	if err := r.disagree(ctx, "west-1", true); err != nil {
+		t.Error(err)
+	}
+	if err := mend(); err != nil {
+		t.Fatal(err)
+	}
+	await(ctx, t, func() error { return r.disagree(ctx, "west-1", false) })
+	assertNoneFailed(t, stop)
+}
+
+// disagree returns nil if the control plane says that the list and a device's
+// own Envoy disagree, or not.
+func (r *rig) disagree(ctx context.Context, device string, want bool) error {
+	status, err := r.Status(ctx)
+	if err != nil {
+		return err
+	}
+	found := false
+	for _, p := range status.Problems {
+		found = found || p.Name == device && p.Subject == "offline" && strings.Contains(p.Reason, "its own Envoy is connected")
+	}
+	if found != want {
+		return fmt.Errorf("the control plane's problems are %+v; one about %s and its Envoy: %t, not %t", status.Problems, device, found, want)
+	}
+	return nil
+}
+
+// restartWithoutCoordination restarts the control plane and a whole server while
+// headscale is away. Both join the tailnet from what they have on disk. On the
+// rig's one network they need no relay, which is headscale's, too.
+func restartWithoutCoordination(ctx context.Context, t *testing.T, r *rig) {
+	for _, server := range []string{"west-1", "east-1"} {
+		await(ctx, t, func() error { return r.reachesDirectly(ctx, server, "control-plane") })
+	}
+	r.signal(t, "headscale", docker.SIGTERM)
+	r.ends(ctx, t, "headscale")
+
+	r.signal(t, "control-plane", docker.SIGTERM)
+	r.ends(ctx, t, "control-plane")
+	server := []string{"west-1", "west-1-server", "west-1-envoy"}
+	for _, part := range []string{"west-1-envoy", "west-1-server", "west-1"} {
+		r.signal(t, part, docker.SIGTERM)
+		r.ends(ctx, t, part)
+	}
+	r.restarts(ctx, t, "control-plane")
+	for _, part := range server {
+		r.restarts(ctx, t, part)
+	}
+	r.servesBoth(ctx, t)
+	assertShares(ctx, t, r.Lab, r.url(), onePerRegion, shares.OneStepWrong(onePerRegion)...)
+	if status, err := r.Status(ctx); err != nil || !status.Source.Stale || len(status.Envoys) != 1 {
+		t.Errorf("the control plane should serve what it kept, to one Envoy: %+v, %d Envoys (%v)", status.Source, len(status.Envoys), err)
+	}
+
+	r.restarts(ctx, t, "headscale")
+	r.again(ctx, t)
+	assertShares(ctx, t, r.Lab, r.url(), onePerRegion, shares.OneStepWrong(onePerRegion)...)
+}
+
+// reachesDirectly returns nil once a device's packets for another go past the
+// relay.
+func (r *rig) reachesDirectly(ctx context.Context, from, to string) error {
+	output, err := engine.Exec(ctx, r.Container(from), "tailscale", "--socket=/var/run/tailscale/tailscaled.sock",
+		"ping", "--c=1", "--timeout=2s", "--until-direct=false", r.tailnetName(to))
+	if err == nil && strings.Contains(output, "via DERP") {
+		err = fmt.Errorf("%s reaches %s by the relay: %s", from, to, output)
+	}
+	return err
+}
+
+func (r *rig) tailnetName(service string) string {
+	if service == "control-plane" {
+		return "tsnet-dynamic-eds"
+	}
+	return service
+}
+
+// deviceLosesItsTags takes a device's tags away: its stream ends, it gets no new
+// one, and its Envoy keeps what it has.
+func deviceLosesItsTags(ctx context.Context, t *testing.T, r *rig) {
+	node, err := r.Node(ctx, "west-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	since := time.Now()
+	if err := r.SetTags(ctx, node, "tag:region-west"); err != nil {
+		t.Fatal(err)
+	}
+	await(ctx, t, func() error { return r.refuses(ctx, since) })
+	if status, err := r.Status(ctx); err != nil || len(status.Envoys) != 0 {
+		t.Errorf("%d Envoys are connected (%v)", len(status.Envoys), err)
+	}
+	// East has no Envoy here, and west is told nothing any more.
+	if err := r.Serves(ctx, "west-1", weights(onePerRegion)); err != nil {
+		t.Error(err)
+	}
+	assertShares(ctx, t, r.Lab, r.url(), onePerRegion, shares.OneStepWrong(onePerRegion)...)
+
+	if err := r.SetTags(ctx, node, node.Tags...); err != nil {
+		t.Fatal(err)
+	}
+	await(ctx, t, func() error {
+		status, err := r.Status(ctx)
+		if err == nil && len(status.Envoys) != 1 {
+			err = fmt.Errorf("%d Envoys are connected", len(status.Envoys))
+		}
+		return err
+	})
+	r.servesBoth(ctx, t)
+}
+
+// refuses returns nil once the control plane has ended a stream, and says why.
+func (r *rig) refuses(ctx context.Context, since time.Time) error {
+	log, err := engine.Logs(ctx, r.Container("control-plane"), since)
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(log, "is no endpoint of any service") {
+		return errors.New("the control plane has not refused a stream yet")
+	}
+	return nil
+}
