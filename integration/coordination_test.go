@@ -19,7 +19,7 @@ import (
 // connected to the control plane, is the witness.
 func serverLosesItsCoordination(ctx context.Context, t *testing.T, r *rig) {
 	stop := r.flow(ctx, t)
-	mend, err := r.Probe.Cut(ctx, r.Container("west-1"), r.parts["headscale"].GetIPInNetwork(r.network))
+	mend, err := r.Probe.Cut(ctx, r.Container("west-1"), r.address(ctx, t, "headscale"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,6 +40,16 @@ func serverLosesItsCoordination(ctx context.Context, t *testing.T, r *rig) {
 	}
 	await(ctx, t, func() error { return r.disagree(ctx, "west-1", false) })
 	assertNoneFailed(t, stop)
+}
+
+// address is where a part is on the rig's network now.
+func (r *rig) address(ctx context.Context, t *testing.T, service string) string {
+	t.Helper()
+	address, err := engine.Docker(ctx, "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", r.Container(service))
+	if err != nil || address == "" {
+		t.Fatalf("%s has no address: %v", service, err)
+	}
+	return address
 }
 
 // disagree returns nil if the control plane says that the list and a device's

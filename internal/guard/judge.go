@@ -59,25 +59,25 @@ func Judge(m Memory, c Case) Verdict {
 	for _, d := range c.List.Devices {
 		j.listed[d.ID] = true
 	}
-	built := make(map[string]topology.Service)
+	built, names := make(map[string]topology.Service), make(map[string]bool)
 	for _, s := range c.Built.Services {
-		built[s.Name] = s
+		built[s.Name], names[s.Name] = s, true
 	}
 	for name := range m.Services {
-		if _, ok := built[name]; !ok {
-			built[name] = topology.Service{Name: name}
-		}
+		names[name] = true
 	}
 	j.v.Topology.Next = c.Built.Next
 	j.v.Memory.Services = make(map[string]Service)
-	for _, name := range slices.Sorted(maps.Keys(built)) {
-		s, remembered := j.service(built[name], m.Services[name])
-		if remembered.empty() && len(s.Localities)+len(s.Idle) == 0 && !slices.ContainsFunc(c.Built.Services, func(s topology.Service) bool { return s.Name == name }) {
-			continue // accepted, and forgotten
-		}
-		j.v.Topology.Services = append(j.v.Topology.Services, s)
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		said, exists := built[name]
+		said.Name = name
+		s, remembered := j.service(said, m.Services[name])
 		if !remembered.empty() {
 			j.v.Memory.Services[name] = remembered
+		}
+		// Else its loss was accepted, and it is forgotten.
+		if exists || !remembered.empty() {
+			j.v.Topology.Services = append(j.v.Topology.Services, s)
 		}
 	}
 	return j.v

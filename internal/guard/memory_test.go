@@ -1,0 +1,207 @@
+package guard
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// A device that joined anew has another ID and its old address: it is the same.
+func TestADeviceThatJoinedAnewIsTheSame(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, fleet("s", 3))
+	again := fleet("s", 3)
+	for i := range again {
+		again[i].ID = fmt.Sprintf("n%d", i+1)
+		again[i].Addresses = []string{"fd7a:115c:a1e0::1", "::ffff:" + again[i].Addresses[0]}
+	}
+	again[2].Tags = []string{"tag:service-s_"}
+	again[1].Online = false
+	w.list(time.Second, again)
+	w.want("s", "n1 n2 n3")
+	if len(w.last.Held) != 0 {
+		t.Errorf("held: %+v", w.last.Held)
+	}
+	w.list(grace, again)
+	w.want("s", "n1 n3") // its grace began when it went, under its new ID
+}
+
+// Another provider's device 1 is not the one that was remembered as 1, also if
+// that one is known by its address no more.
+func TestAnotherProvidersIDsAreNotMistaken(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, fleet("s", 2))
+	w.provider = "netmap"
+	other := device(1, "tag:weight-x")
+	other.Addresses = []string{"100.64.9.9"}
+	for range 2 {
+		w.list(time.Second, []topology.Device{other})
+		w.want("s", "file/1 file/2")
+		w.wantReason("s", "the last 2 that serve are missing")
+	}
+	// And back: they are who they were.
+	w.provider = "file"
+	w.list(time.Second, fleet("s", 2))
+	w.want("s", "1 2")
+	w.wantReason("s", "")
+}
+
+func TestALossGoesOnUnderNewIDs(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, fleet("s", 5))
+	w.list(time.Second, off(fleet("s", 5), 1, 2)) // within the grace
+	w.list(grace, off(fleet("s", 5), 1, 2))
+	w.want("s", "3 4 5")
+	w.provider = "netmap"
+	renamed := fleet("s", 5)
+	for i := range renamed {
+		renamed[i].ID = fmt.Sprintf("n%d", i+1)
+		renamed[i].Online = i > 1
+	}
+	w.list(time.Second, renamed[:4])
+	w.want("s", "file/5 n3 n4") // 3 of 5, and not 1 of 3
+	w.wantReason("s", "s: 3 of 5 serving devices are missing")
+}
+
+func TestTheNextLookIsForTheFirstHoldThatEnds(t *testing.T) {
+	w := newWorld(t)
+	all := append(fleet("s", 3), device(11, "tag:service-t"), device(12, "tag:service-t"), device(13, "tag:service-t"))
+	w.list(0, all)
+	w.list(10*time.Second, append(all[:1:1], all[3:]...)) // s is held
+	w.list(10*time.Second, append(all[:1:1], all[3]))     // and t
+	if want := noon.Add(70 * time.Second); !w.last.ListAt.Equal(want) || !w.last.Held[0].Until.Equal(want) {
+		t.Errorf("look at %v, %s until %v, want %v", w.last.ListAt, w.last.Held[0].Service, w.last.Held[0].Until, want)
+	}
+	if want := noon.Add(80 * time.Second); !w.last.Held[1].Until.Equal(want) || !w.last.Held[1].Since.Equal(noon.Add(20*time.Second)) {
+		t.Errorf("t is held since %v until %v", w.last.Held[1].Since, w.last.Held[1].Until)
+	}
+	w.list(40*time.Second, append(all[:1:1], all[3])) // the clock counts from list to list
+	if want := noon.Add(70 * time.Second); !w.last.ListAt.Equal(want) {
+		t.Errorf("look at %v, want %v", w.last.ListAt, want)
+	}
+	w.list(10*time.Second, append(all[:1:1], all[3]))
+	w.want("s", "1")
+	w.want("t", "11 12 13")
+	if w.last.Topology.Next != w.built.Next {
+		t.Errorf("next %v, want %v", w.last.Topology.Next, w.built.Next)
+	}
+}
+
+func TestWhatIsHeldSaysWhatTheListSays(t *testing.T) {
+	soon, past := noon.Add(time.Minute), noon.Add(-time.Minute)
+	w := newWorld(t)
+	all := fleet("s", 6)
+	w.list(0, all)
+	now := off(all[:5], 1)
+	now[1].Tags = nil
+	now[2].Tags = []string{"tag:service-s", "tag:weight-0"}
+	now[3].Expires, now[4].Expires = &soon, &past
+	w.list(time.Second, off(all, 1))
+	w.list(grace, now)
+	var got []string
+	for _, e := range w.last.Held[0].Endpoints {
+		got = append(got, e.Name+" "+e.Address+" "+e.Listed)
+	}
+	slices.Sort(got)
+	want := "d1 100.64.0.1:8080 offline, d2 100.64.0.2:8080 withdrawn, d3 100.64.0.3:8080 drained, d4 100.64.0.4:8080 expiring, " +
+		"d5 100.64.0.5:8080 expired, d6 100.64.0.6:8080 missing"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("held:\n%s, want\n%s", strings.Join(got, ", "), want)
+	}
+	w.wantReason("s", "the last 6 that serve are missing or offline or withdrawn or drained or expiring or expired at once")
+	for _, s := range w.last.Topology.Services {
+		if s.Name == "s" && len(s.Idle) != 0 {
+			t.Errorf("idle and held at once: %+v", s.Idle)
+		}
+	}
+	if w.last.Degraded[0].Of != 6 {
+		t.Errorf("degraded %+v", w.last.Degraded)
+	}
+}
+
+// Who left for another service, or lost its address to another, is not
+// published twice.
+func TestAnAddressHasOneOwner(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, fleet("s", 2))
+	thief := device(1, "tag:service-s")
+	moved := device(2, "tag:service-s")
+	thief.Addresses, moved.Addresses = []string{"100.64.0.2"}, []string{"100.64.0.3"}
+	moved.Online = false
+	w.list(time.Second, []topology.Device{thief, moved})
+	w.list(grace, []topology.Device{thief, moved})
+	addresses := make(map[netip.AddrPort]bool)
+	for _, s := range w.last.Topology.Services {
+		for _, e := range s.Serving() {
+			if addresses[e.Address] {
+				t.Errorf("%s is published twice", e.Address)
+			}
+			addresses[e.Address] = true
+		}
+	}
+	w.stream[netip.MustParseAddr("100.64.0.2")] = true
+	w.list(time.Second, []topology.Device{thief})
+	w.want("s", "1")
+}
+
+func TestMemoryIsTheSameButForTime(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 3)
+	w.list(0, all)
+	before := w.m
+	if before.Counting() {
+		t.Error("a clock runs, and nothing is lost")
+	}
+	w.list(time.Second, all)
+	if !w.m.SameButForTime(before) {
+		t.Error("only time has passed")
+	}
+	w.list(time.Second, all[:1])
+	if w.m.SameButForTime(before) || !w.m.Counting() {
+		t.Error("a loss is no passing of time")
+	}
+	held := w.m
+	w.list(time.Second, all[:1])
+	if !w.m.SameButForTime(held) {
+		t.Error("only the clock ran on")
+	}
+	differs := map[string]func(){
+		"a provider": func() { w.provider = "netmap"; w.list(time.Second, all) },
+		"an offline": func() { w.list(time.Second, off(all, 1)) },
+		"a weight":   func() { w.list(time.Second, retag(all, []string{"tag:service-s", "tag:weight-9"}, 1)) },
+		"an address": func() {
+			other := slices.Clone(all)
+			other[0].Addresses = []string{"100.64.7.7"}
+			w.list(time.Second, other)
+		},
+		"a new service": func() { w.list(time.Second, append(all[:3:3], device(9, "tag:service-new"))) },
+		"a drain":       func() { w.list(time.Second, retag(all, []string{"tag:service-s", "tag:weight-0"}, 2)) },
+	}
+	for name, change := range differs {
+		w.provider = "file"
+		w.list(time.Second, all)
+		was := w.m
+		if change(); w.m.SameButForTime(was) {
+			t.Errorf("%s is no passing of time", name)
+		}
+	}
+}
+
+// Devices may be taken into a list that others hold: it must not change.
+func TestObserveChangesNoList(t *testing.T) {
+	all := off(fleet("s", 2), 1)
+	var m Memory
+	m, stamped := m.Observe(List{Provider: "file", Devices: all, At: noon})
+	if all[0].OfflineSince != nil || stamped[0].OfflineSince == nil || !stamped[0].OfflineSince.Equal(noon) || stamped[1].OfflineSince != nil {
+		t.Errorf("the list: %+v, stamped: %+v", all, stamped)
+	}
+	// What is kept from before is looked at by what was seen of it then.
+	if _, kept := m.Observe(List{Provider: "file", Devices: all}); !kept[0].OfflineSince.Equal(noon) {
+		t.Errorf("kept: %+v", kept)
+	}
+}
