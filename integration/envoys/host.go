@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"strconv"
 
@@ -155,9 +154,4 @@ func (h *Host) plug(n int) error {
 
 func network(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
-}
-
-// enter tells a person how to look around on the host while a test runs.
-func (h *Host) enter() string {
-	return fmt.Sprintf("nsenter --net=/proc/%d/fd/%d", os.Getpid(), int(h.ns))
 }

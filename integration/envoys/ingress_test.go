@@ -45,7 +45,7 @@ func closed(t *testing.T, from *envoys.Host, url string) error {
 
 func TestWhoMaySendRequests(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a, laptop := r.Server("a"), r.Host("laptop")
 	outside := r.HostAt("outside", netip.MustParseAddr("203.0.113.5"), netip.MustParseAddr("2001:db8::5"))
 	edge := r.HostAt("edge", netip.MustParseAddr("100.128.0.1"), netip.MustParseAddr("fd7a:115c:a1e1::1")) // just beyond
@@ -98,7 +98,7 @@ func TestWhoMaySendRequests(t *testing.T) {
 // A host whose kernel has no IPv6 loses that listener, and nothing else.
 func TestAHostWithoutIPv6ServesOnIPv4(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a, laptop := r.Server("a"), r.Host("laptop")
 	control := r.ControlPlane("", a.Device("tag:weight-1"))
 	entry := control.EnvoyWithoutIPv6("entry")
@@ -124,7 +124,7 @@ func TestAHostWithoutIPv6ServesOnIPv4(t *testing.T) {
 // The name of a service that nobody serves answers 503, and never as another.
 func TestAServiceThatNobodyServes(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
 	control := r.ControlPlane("services: {shop: {hosts: [shop.example.com]}}", a.Device("tag:weight-1"))
 	entry := control.Envoy("entry")

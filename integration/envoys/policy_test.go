@@ -16,7 +16,7 @@ const soon = 3 * time.Second
 // request, safe to repeat or not.
 func TestAPolicyEditActsAtOnceAndCostsNoRequest(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
 	control := r.ControlPlane("", a.Device("tag:weight-1"), b.Device("tag:weight-2"))
 	entry := control.Envoy("entry")
@@ -66,7 +66,7 @@ func TestAPolicyEditActsAtOnceAndCostsNoRequest(t *testing.T) {
 // An edit that is taken back while Envoy still follows it leaves what was.
 func TestAnEditThatIsTakenBack(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
 	control := r.ControlPlane("", a.Device("tag:weight-1"))
 	entry := control.Envoy("entry")
@@ -91,7 +91,7 @@ func TestAnEditThatIsTakenBack(t *testing.T) {
 // longer: the new cluster is taken once each of its servers was asked.
 func TestAPolicyEditActsWhileAServerIsAway(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a := r.Server("a")
 	gone := envoys.Device{ID: "gone", Name: "gone", Addresses: []string{"100.64.99.99"}, Tags: []string{"tag:weight-1"}, Online: true}
 	control := r.ControlPlane("", a.Device("tag:weight-1"), gone)
@@ -101,7 +101,7 @@ func TestAPolicyEditActsWhileAServerIsAway(t *testing.T) {
 	start := time.Now()
 	control.SetPolicy("defaults: {limits: {requests: 7777}}")
 	awaitLimit(r, entry, 7777)
-	if took := time.Since(start); took > soon {
+	if took := time.Since(start); took > 2*soon {
 		t.Errorf("the edit took %s", took)
 	}
 	load.More(r, 200)
@@ -114,7 +114,7 @@ func TestAPolicyEditActsWhileAServerIsAway(t *testing.T) {
 // that is served no more. It keeps what it has until it has the new one.
 func TestAPolicyEditWhileTheControlPlaneIsAway(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
 	control := r.ControlPlane("", a.Device("tag:weight-1"))
 	entry := control.Envoy("entry")

@@ -19,7 +19,7 @@ import (
 
 func TestHTTP2IsCheckedInHTTP2(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a := r.ServerSpeaking("a", func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })
 	entry := r.ControlPlane("defaults: {protocol: http2}", a.Device("tag:weight-1")).Envoy("entry")
 	entry.AwaitHealthy("server", 1)
@@ -46,7 +46,7 @@ func serveGRPC(t *testing.T, h *envoys.Host) *health.Server {
 // and calls go through.
 func TestGRPCIsCheckedByItsHealthService(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a, b := r.Host("a"), r.Host("b")
 	saysA, saysB := serveGRPC(t, a), serveGRPC(t, b)
 	saysA.SetServingStatus("acme.Shop", grpc_health_v1.HealthCheckResponse_SERVING)
@@ -77,7 +77,7 @@ func TestGRPCIsCheckedByItsHealthService(t *testing.T) {
 // and no reason to lose one.
 func TestOneFailureAmongThousandsEjectsNobody(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	var devices []envoys.Device
 	var servers []*envoys.Server
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
@@ -109,7 +109,7 @@ func TestOneFailureAmongThousandsEjectsNobody(t *testing.T) {
 // as the policy says, and then tried again.
 func TestAServerThatFailsItsRequestsIsEjected(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
 	b.Handle(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "broken", http.StatusInternalServerError) })
 	const ejection = 3 * time.Second
@@ -149,7 +149,7 @@ func TestAServerThatFailsItsRequestsIsEjected(t *testing.T) {
 // The limits are what the policy says, high by default, and they act.
 func TestLimits(t *testing.T) {
 	t.Parallel()
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a := r.Server("a")
 	release := make(chan struct{})
 	a.Handle(func(http.ResponseWriter, *http.Request) { <-release })

@@ -73,8 +73,11 @@ func (h *Host) Client() *http.Client {
 	}
 }
 
-// Get asks once. The header Host is that of the URL unless one is given.
-func Get(url, host string) func(context.Context) (*http.Request, error) {
+// Request makes a request anew each time.
+type Request func(context.Context) (*http.Request, error)
+
+// Get asks for a page. The header Host is that of the URL unless one is given.
+func Get(url, host string) Request {
 	return func(ctx context.Context) (*http.Request, error) {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err == nil && host != "" {
@@ -85,7 +88,7 @@ func Get(url, host string) func(context.Context) (*http.Request, error) {
 }
 
 // Post is one that is not safe to repeat.
-func Post(url, host string) func(context.Context) (*http.Request, error) {
+func Post(url, host string) Request {
 	return func(ctx context.Context) (*http.Request, error) {
 		r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader("once"))
 		if err == nil && host != "" {
@@ -105,14 +108,14 @@ func (h *Host) fetch(url string) (string, error) {
 }
 
 // Once sends one request on a connection of its own.
-func (h *Host) Once(make func(context.Context) (*http.Request, error)) (status int, body string, err error) {
+func (h *Host) Once(ask Request) (status int, body string, err error) {
 	client := h.Client()
 	defer client.CloseIdleConnections()
-	return send(h.rig.ctx, client, make)
+	return send(h.rig.ctx, client, ask)
 }
 
-func send(ctx context.Context, client *http.Client, make func(context.Context) (*http.Request, error)) (int, string, error) {
-	request, err := make(ctx)
+func send(ctx context.Context, client *http.Client, ask Request) (int, string, error) {
+	request, err := ask(ctx)
 	if err != nil {
 		return 0, "", err
 	}
@@ -136,18 +139,18 @@ type Load struct {
 }
 
 // Flow sends requests from the host without a pause, so many at a time.
-func (h *Host) Flow(workers int, make func(context.Context) (*http.Request, error)) *Load {
-	return h.load(1<<62, workers, make)
+func (h *Host) Flow(workers int, ask Request) *Load {
+	return h.load(1<<62, workers, ask)
 }
 
 // Ask sends n requests and waits for their answers.
-func (h *Host) Ask(n int, make func(context.Context) (*http.Request, error)) shares.Tally {
-	l := h.load(n, 8, make)
+func (h *Host) Ask(n int, ask Request) shares.Tally {
+	l := h.load(n, 8, ask)
 	l.done.Wait()
 	return l.Stop()
 }
 
-func (h *Host) load(n, workers int, make func(context.Context) (*http.Request, error)) *Load {
+func (h *Host) load(n, workers int, ask Request) *Load {
 	ctx, cancel := context.WithCancel(h.rig.ctx)
 	l := &Load{cancel: cancel, tally: shares.Tally{Counts: map[string]int{}}}
 	l.left.Store(int64(n))
@@ -156,7 +159,7 @@ func (h *Host) load(n, workers int, make func(context.Context) (*http.Request, e
 		l.done.Go(func() {
 			for ctx.Err() == nil && l.left.Add(-1) >= 0 {
 				// What is under way when the load is stopped may end.
-				status, body, err := send(h.rig.ctx, client, make)
+				status, body, err := send(context.WithoutCancel(ctx), client, ask)
 				l.count(status, body, err)
 			}
 		})

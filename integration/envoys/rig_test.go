@@ -10,31 +10,38 @@ import (
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
-var programs envoys.Programs
+// What every test runs, built once.
+var (
+	programs envoys.Programs
+	buildErr error
+)
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
 	if why := envoys.Unusable(); why != "" {
 		fmt.Fprintln(os.Stderr, "no test with real Envoys is run:", why)
-		return m.Run()
+		m.Run()
+		return
 	}
 	dir, err := os.MkdirTemp("", "tailxds-envoys")
-	if err == nil {
-		defer func() { _ = os.RemoveAll(dir) }()
-		programs, err = envoys.Build(context.Background(), dir)
+	if buildErr = err; err == nil {
+		programs, buildErr = envoys.Build(context.Background(), dir)
 	}
-	if err != nil {
+	m.Run()
+	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		return 1
 	}
-	return m.Run()
+}
+
+func newRig(t *testing.T) *envoys.Rig {
+	t.Helper()
+	if buildErr != nil {
+		t.Fatal(buildErr)
+	}
+	return envoys.New(t, programs)
 }
 
 func TestSharesFollowTheWeights(t *testing.T) {
-	r := envoys.New(t, programs)
+	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
 	control := r.ControlPlane("", a.Device("tag:weight-1"), b.Device("tag:weight-2"))
 	entry := control.Envoy("entry")
