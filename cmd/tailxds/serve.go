@@ -20,7 +20,7 @@ import (
 	"github.com/tailxds/tailxds/internal/xds"
 )
 
-func serveCommand(getenv func(string) string) *cobra.Command {
+func serveCommand(env environment) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -29,10 +29,21 @@ func serveCommand(getenv func(string) string) *cobra.Command {
 			"A flag wins over its environment variable. A value file:PATH is read from the file.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
+			log, err := newLogger(o, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			oneLog(log)
+			for _, s := range env.strays(cmd.Root()) {
+				log.Warn("an environment variable is no setting of tailxds and is ignored", "variable", s.name, "likely", s.likely)
+			}
 			return serve(cmd.Context(), o, cmd.ErrOrStderr())
 		},
 	}
-	serveFlags(newBinder(cmd, getenv), &o)
+	serveFlags(newBinder(cmd, env), &o)
 	return cmd
 }
 
@@ -145,20 +156,4 @@ func (o options) stateDir() (string, error) {
 		return "", fmt.Errorf("make the state directory: %w (give a writable one with --state-dir)", err)
 	}
 	return dir, nil
-}
-
-func newLogger(o options, to io.Writer) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: choose debug, info, warn or error", o.LogLevel)
-	}
-	handler := &slog.HandlerOptions{Level: level}
-	switch o.LogFormat {
-	case "text":
-		return slog.New(slog.NewTextHandler(to, handler)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(to, handler)), nil
-	default:
-		return nil, fmt.Errorf("--log-format %q: choose text or json", o.LogFormat)
-	}
 }

@@ -75,7 +75,7 @@ func slipsOf(word, key string, number bool) int {
 	if short && (strings.Trim(word, key) != "" || len(word) < len(key) && !number) {
 		return many // post-80, zoe-a
 	}
-	slips, most := distance(word, key), 1
+	slips, most := Slips(word, key), 1
 	if number && !short {
 		most = 2
 	}
@@ -92,7 +92,7 @@ func (g grammar) meant(unknown string) string {
 	unknown = strings.ToLower(unknown)
 	best, least := "", 3
 	for _, key := range slices.Sorted(maps.Keys(g)) {
-		if slips := distance(unknown, key); slips < least && slips <= len(key)/3 {
+		if slips := Slips(unknown, key); slips < least && slips <= len(key)/3 {
 			best, least = key, slips
 		}
 	}
@@ -102,11 +102,11 @@ func (g grammar) meant(unknown string) string {
 	return fmt.Sprintf("did you mean %q? ", best)
 }
 
-// distance counts the letters that must be added, left out, changed or
-// exchanged with their neighbour to make b of a. It stops counting at many
-// where the lengths alone tell that they differ by much.
+// Slips counts the slips of the pen between a and b: letters that were added,
+// left out, changed, or exchanged with their neighbour. Where the lengths alone
+// tell that it is more than two, it answers 9.
 // See https://en.wikipedia.org/wiki/Damerau–Levenshtein_distance.
-func distance(a, b string) int {
+func Slips(a, b string) int {
 	if d := len(a) - len(b); d > 2 || d < -2 {
 		return many
 	}

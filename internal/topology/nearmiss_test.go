@@ -81,7 +81,7 @@ func TestUnknownKeysNameTheLikelyOne(t *testing.T) {
 	}
 }
 
-func TestDistance(t *testing.T) {
+func TestSlips(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
@@ -97,7 +97,7 @@ func TestDistance(t *testing.T) {
 		{"", "ab", 2},
 		{"a", "zone", many},
 	} {
-		if got, back := distance(c.a, c.b), distance(c.b, c.a); got != c.want || back != c.want {
+		if got, back := Slips(c.a, c.b), Slips(c.b, c.a); got != c.want || back != c.want {
 			t.Errorf("%q and %q: %d and back %d, want %d", c.a, c.b, got, back, c.want)
 		}
 	}
