@@ -57,6 +57,9 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
+	if err := provider.Check(o.providerConfig(log), o.Listen == ""); err != nil {
+		return err
+	}
 	node, err := o.nodeStore()
 	if err != nil {
 		return err
