@@ -26,6 +26,10 @@ type options struct {
 	MaxResponseBytes                           int64
 	PreferIPv6                                 bool
 	Allow, AdvertiseTags, AdminHosts           []string
+
+	// JoinWarning is how often the log says why the tailnet is not joined; 0
+	// means half a minute. It has no flag.
+	JoinWarning time.Duration
 }
 
 // binder declares flags together with the environment variables that stand in

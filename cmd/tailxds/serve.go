@@ -60,7 +60,7 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	if err := provider.Check(o.providerConfig(log), o.Listen == ""); err != nil {
 		return err
 	}
-	node, err := o.nodeStore()
+	node, err := o.nodeStore(nodeLog(log))
 	if err != nil {
 		return err
 	}
@@ -92,6 +92,7 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, node ipn.StateStore) error {
 	config := d.o.providerConfig(d.log)
 	var listener net.Listener
+	leave := func() {}
 	server := xds.Config{DefaultService: d.o.DefaultService, AllowTags: d.o.Allow, OnChange: d.changed, Log: d.log}
 	if d.o.Listen != "" {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.o.Listen)
@@ -100,17 +101,17 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, no
 		}
 		listener = l
 	} else {
-		t, err := joinTailnet(ctx, d.o, stateDir, node, d.log)
+		t, err := joinTailnet(ctx, d.o, stateDir, node, d.log, func(reason string) { d.joining.Store(&reason) })
 		if err != nil {
 			return err
 		}
-		context.AfterFunc(ctx, t.close)
-		listener, config.Local = t.listener, t.local
+		leave, listener, config.Local = t.close, t.listener, t.local
 		server.Identify = t.identify
 	}
 
 	src, name, err := provider.Open(config)
 	if err != nil {
+		leave()
 		return err
 	}
 	watcher := provider.NewWatcher(src, provider.Options{
@@ -123,7 +124,10 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, no
 	d.log.Info("serving xDS", "address", listener.Addr().String(), "provider", name)
 
 	g.Go(func() error { return watcher.Run(ctx) })
-	g.Go(func() error { return d.server.Serve(ctx, listener) })
+	g.Go(func() error {
+		defer leave() // no sooner, or the listener's end would be an error
+		return d.server.Serve(ctx, listener)
+	})
 	writing, written := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return d.keeper.writer.Run(writing) })
 	g.Go(func() error {
