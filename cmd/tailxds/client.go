@@ -21,7 +21,7 @@ import (
 const defaultAdmin = "127.0.0.1:9090"
 
 // adminCommand makes a command that talks to a running control plane.
-func adminCommand(getenv func(string) string, use, short string, run func(context.Context, io.Writer, adminClient) error) *cobra.Command {
+func adminCommand(env environment, use, short string, run func(context.Context, io.Writer, adminClient) error) *cobra.Command {
 	var address string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
@@ -29,7 +29,7 @@ func adminCommand(getenv func(string) string, use, short string, run func(contex
 			return run(cmd.Context(), cmd.OutOrStdout(), adminClient{address: address})
 		},
 	}
-	newBinder(cmd, getenv).str(&address, "admin", defaultAdmin, "address of the control plane's admin pages", "TS_ENVOY_ADMIN")
+	newBinder(cmd, env).str(&address, "admin", defaultAdmin, "address of the control plane's admin pages")
 	return cmd
 }
 
@@ -65,8 +65,8 @@ func (c adminClient) do(ctx context.Context, method, path string) ([]byte, error
 	return body, nil
 }
 
-func healthcheckCommand(getenv func(string) string) *cobra.Command {
-	return adminCommand(getenv, "healthcheck", "Exit 0 if the control plane here serves resources", func(ctx context.Context, out io.Writer, c adminClient) error {
+func healthcheckCommand(env environment) *cobra.Command {
+	return adminCommand(env, "healthcheck", "Exit 0 if the control plane here serves resources", func(ctx context.Context, out io.Writer, c adminClient) error {
 		body, err := c.do(ctx, http.MethodGet, "/readyz")
 		if err != nil {
 			return err
@@ -76,8 +76,8 @@ func healthcheckCommand(getenv func(string) string) *cobra.Command {
 	})
 }
 
-func acceptCommand(getenv func(string) string) *cobra.Command {
-	return adminCommand(getenv, "accept", "Let a held device list through at once", func(ctx context.Context, out io.Writer, c adminClient) error {
+func acceptCommand(env environment) *cobra.Command {
+	return adminCommand(env, "accept", "Let a held device list through at once", func(ctx context.Context, out io.Writer, c adminClient) error {
 		body, err := c.do(ctx, http.MethodPost, "/accept")
 		if err != nil {
 			return err
@@ -87,9 +87,9 @@ func acceptCommand(getenv func(string) string) *cobra.Command {
 	})
 }
 
-func statusCommand(getenv func(string) string) *cobra.Command {
+func statusCommand(env environment) *cobra.Command {
 	var raw bool
-	cmd := adminCommand(getenv, "status", "Show services, endpoints, Envoys and problems", func(ctx context.Context, out io.Writer, c adminClient) error {
+	cmd := adminCommand(env, "status", "Show services, endpoints, Envoys and problems", func(ctx context.Context, out io.Writer, c adminClient) error {
 		body, err := c.do(ctx, http.MethodGet, "/status")
 		if err != nil {
 			return err

@@ -20,6 +20,9 @@ const (
 	keyPriority = "priority"
 )
 
+// keyNames are the keys as problems list them.
+const keyNames = "port, priority, region, service, weight, zone"
+
 // spec is what one device says of one service. Pointers, because what was not
 // said is filled in from the next source.
 type spec struct {
@@ -133,14 +136,14 @@ func (g grammar) parseTags(tags []string) (spec, []complaint) {
 	first := make(map[string]string)
 	// Sorted, so that the same tags in another order mean the same.
 	for _, tag := range slices.Sorted(slices.Values(tags)) {
-		rest, ok := cutPrefixFold(tag, "tag:")
-		if !ok {
-			continue
-		}
-		key, value, ok := strings.Cut(rest, "-")
+		rest, prefixed := cutPrefixFold(tag, "tag:")
+		key, value, cut := strings.Cut(rest, "-")
 		key = strings.ToLower(key)
-		row, ours := g[key]
-		if !ok || !ours {
+		row, known := g[key]
+		if !prefixed || !cut || !known {
+			if likely := g.likelyTag(tag); likely != "" {
+				bad = append(bad, complaint{tag, fmt.Sprintf("passed over: did you mean %s?", likely)})
+			}
 			continue
 		}
 		lower, err := row.set(&s, value)
@@ -165,7 +168,7 @@ func (g grammar) parseTags(tags []string) (spec, []complaint) {
 
 func cutPrefixFold(s, prefix string) (string, bool) {
 	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
-		return "", false
+		return s, false
 	}
 	return s[len(prefix):], true
 }
@@ -187,7 +190,7 @@ func (g grammar) parseGrant(raw json.RawMessage) (spec, []complaint) {
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		row, ours := g[key]
 		if !ours {
-			bad = append(bad, complaint{subject, fmt.Sprintf("unknown key %q passed over: the keys are port, priority, region, service, weight, zone", key)})
+			bad = append(bad, complaint{subject, fmt.Sprintf("unknown key %q passed over: %sthe keys are %s", key, g.meant(key), keyNames)})
 			continue
 		}
 		value, err := scalar(object[key], row.number)
@@ -242,7 +245,7 @@ func (g grammar) parseAttributes(attributes map[string]string) (spec, []complain
 		subject := attributePrefix + key + "=" + attributes[key]
 		row, ours := g[strings.ToLower(key)]
 		if !ours {
-			bad = append(bad, complaint{subject, "ignored: the attributes are port, priority, region, service, weight, zone"})
+			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %sthe attributes are %s", g.meant(key), keyNames)})
 			continue
 		}
 		if _, err := row.set(&s, attributes[key]); err != nil {
