@@ -23,6 +23,10 @@ func serverLosesItsCoordination(ctx context.Context, t *testing.T, r *rig) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	// headscale would wait for its open connection for minutes.
+	r.signal(t, "headscale", docker.SIGTERM)
+	r.ends(ctx, t, "headscale")
+	r.restarts(ctx, t, "headscale")
 	await(ctx, t, func() error {
 		node, err := r.Node(ctx, "west-1")
 		if err == nil && node.Online {

@@ -12,12 +12,12 @@ import (
 // to be: tag:weight-2 for tag:weigth-2, tag:weight_2 or weight-2. It is empty
 // for all others. Tailnets are full of tags of other purposes, so a slip is
 // only seen where the rest looks like one of ours: a number where a number
-// belongs, the key's own first letter, and no other word.
-func (g grammar) likelyTag(tag string) string {
+// belongs, the key's own first letter, and no other word. Its key is returned, too.
+func (g grammar) likelyTag(tag string) (key, likely string) {
 	rest, prefixed := cutPrefixFold(tag, "tag:")
 	word, joint, value := splitTag(strings.ToLower(rest))
 	if word == "" || value == "" {
-		return ""
+		return "", ""
 	}
 	best, least := "", 3
 	for _, key := range slices.Sorted(maps.Keys(g)) {
@@ -28,9 +28,9 @@ func (g grammar) likelyTag(tag string) string {
 		}
 	}
 	if best == "" {
-		return ""
+		return "", ""
 	}
-	return "tag:" + best + "-" + value
+	return best, "tag:" + best + "-" + value
 }
 
 // splitTag cuts a tag behind its first letters: weight_2 is "weight", "_", "2".
@@ -85,9 +85,8 @@ func slipsOf(word, key string, number bool) int {
 	return slips
 }
 
-// meant names the key that was probably meant by an unknown one, where only our
-// keys belong, in a grant or an attribute: `did you mean "weight"? `. It is empty
-// if none is near.
+// meant is the key that was probably meant by an unknown one, where only our
+// keys belong, in a grant or an attribute. It is empty if none is near.
 func (g grammar) meant(unknown string) string {
 	unknown = strings.ToLower(unknown)
 	best, least := "", 3
@@ -96,10 +95,24 @@ func (g grammar) meant(unknown string) string {
 			best, least = key, slips
 		}
 	}
-	if best == "" {
+	return best
+}
+
+// didYouMean asks for a key, if there is one to ask for.
+func didYouMean(key string) string {
+	if key == "" {
 		return ""
 	}
-	return fmt.Sprintf("did you mean %q? ", best)
+	return fmt.Sprintf("did you mean %q? ", key)
+}
+
+// missed notes the keys that were nearly said and not said otherwise.
+func (s *spec) missed(nearly keys) {
+	for key := range nearly {
+		if !s.says(key) {
+			s.near.add(key)
+		}
+	}
 }
 
 // Slips counts the slips of the pen between a and b: letters that were added,

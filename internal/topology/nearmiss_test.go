@@ -21,7 +21,7 @@ func TestNearMissesNameTheLikelyTag(t *testing.T) {
 		// nothing before it
 		"weight-2": "tag:weight-2", "service-hello": "tag:service-hello", "weigth_2": "tag:weight-2",
 	} {
-		if got := fields().likelyTag(tag); got != want {
+		if _, got := fields().likelyTag(tag); got != want {
 			t.Errorf("%s: got %q, want %s", tag, got, want)
 		}
 	}
@@ -41,13 +41,13 @@ func TestTagsOfOtherPurposesRaiseNoAlarm(t *testing.T) {
 		if _, problems := Build([]Device{device(1, tag)}, rules()); tag != "tag:weight-watchers-app" && len(problems) > 0 {
 			t.Errorf("%s: %s", tag, problems[0].Reason)
 		}
-		if got := fields().likelyTag(tag); got != "" {
+		if _, got := fields().likelyTag(tag); got != "" {
 			t.Errorf("%s: taken for %s", tag, got)
 		}
 	}
 }
 
-func TestNearMissIsAProblemAndNothingElse(t *testing.T) {
+func TestANewcomersNearMissIsAProblemAndNothingElse(t *testing.T) {
 	got, problems := Build([]Device{device(1, "tag:weigth-2", "tag:region-east"), device(2, "tag:weight-1", "tag:regoin-east")}, rules())
 	if want := "server p0 / =1: 100.64.0.2:8080*1\n"; lines(got) != want {
 		t.Errorf("got %q, want %q", lines(got), want)
@@ -63,7 +63,7 @@ func TestUnknownKeysNameTheLikelyOne(t *testing.T) {
 		"wieght": "weight", "Weight": "weight", "weights": "weight", "srvice": "service", "prot": "port", "ports": "port", "zones": "zone",
 		"priorty": "priority", "Region": "region", "name": "", "host": "", "": "", "comment": "", "x": "",
 	} {
-		got := fields().meant(key)
+		got := didYouMean(fields().meant(key))
 		if want != "" {
 			want = `did you mean "` + want + `"? `
 		}
@@ -110,12 +110,13 @@ func FuzzNearMiss(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, tag string) {
-		likely := fields().likelyTag(tag)
+		_, likely := fields().likelyTag(tag)
 		if likely == "" {
 			return
 		}
 		key, _, _ := strings.Cut(strings.TrimPrefix(likely, "tag:"), "-")
-		if _, ours := fields()[key]; !ours || fields().likelyTag(likely) != "" {
+		_, again := fields().likelyTag(likely)
+		if _, ours := fields()[key]; !ours || again != "" {
 			t.Errorf("%q: %q is no tag of ours", tag, likely)
 		}
 		without, _ := Build([]Device{device(1, "tag:weight-3")}, rules())
