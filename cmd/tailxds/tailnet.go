@@ -123,7 +123,9 @@ func (o options) nodeStore(logf logger.Logf) (ipn.StateStore, error) {
 // identify asks the tailnet who has an address.
 func (t *tailnet) identify(ctx context.Context, from netip.AddrPort) (xds.Identity, error) {
 	who, err := t.local.WhoIs(ctx, from.String())
-	if err != nil {
+	if errors.Is(err, local.ErrPeerNotFound) {
+		return xds.Identity{}, xds.ErrUnknownPeer
+	} else if err != nil {
 		return xds.Identity{}, fmt.Errorf("WhoIs: %w", err)
 	}
 	identity := xds.Identity{Name: strings.TrimSuffix(who.Node.Name, "."), Tags: who.Node.Tags}

@@ -30,7 +30,7 @@ type Config struct {
 	// AllowTags are tags whose bearers may connect though they are no device
 	// of the topology.
 	AllowTags []string
-	// OnChange is called when a stream opened or closed; it must not block.
+	// OnChange is called when [Server.Connected] has changed; it must not block.
 	OnChange func()
 	// Log gets connections, rejections and updates.
 	Log *slog.Logger
@@ -43,6 +43,7 @@ type Server struct {
 	caches  map[string]*cache.LinearCache // by type URL
 	access  *access
 	streams *streams
+	guests  *guests
 	prefix  string // of state-of-the-world versions
 
 	mu        sync.Mutex
@@ -59,10 +60,7 @@ func NewServer(config Config) *Server {
 	}
 	s.access = newAccess(config.Identify, config.AllowTags)
 	s.streams = newStreams(s.log)
-	s.streams.onChange = config.OnChange
-	if s.streams.onChange == nil {
-		s.streams.onChange = func() {}
-	}
+	s.guests = newGuests(config.OnChange)
 	// State-of-the-world versions are counters. The prefix keeps those of
 	// another process apart; delta versions are content hashes and need none.
 	s.prefix = fmt.Sprintf("%x-", time.Now().UnixNano())
@@ -90,10 +88,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
 		grpc.StreamInterceptor(s.admit),
+		grpc.UnaryInterceptor(s.admitUnary),
 	)
 	discovery.RegisterAggregatedDiscoveryServiceServer(server, serverv3.NewServer(ctx, mux, s.streams.callbacks()))
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		s.watchGuests(ctx)
+	}()
+	defer func() { cancel(); <-watched }()
 	if err := server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve xDS on %s: %w", l.Addr(), err)
 	}
@@ -109,7 +114,9 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 	if err != nil {
 		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
 	}
-	s.access.allow(t.Addresses())
+	if s.access.allow(t.Addresses()) {
+		s.guests.again()
+	}
 	changes, err := s.publish(next)
 	if err != nil {
 		return err

@@ -52,8 +52,7 @@ type streamKey struct {
 
 // streams keeps account of the connected Envoys.
 type streams struct {
-	log      *slog.Logger
-	onChange func()
+	log *slog.Logger
 
 	mu     sync.Mutex
 	open   map[streamKey]*Stream
@@ -92,7 +91,6 @@ func (s *streams) opened(ctx context.Context, key streamKey) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.open[key] = &Stream{Device: who.Name, Address: who.address, Delta: key.delta, Since: time.Now(), Types: make(map[string]TypeState)}
-	s.onChange()
 	s.log.Info("stream opened", "device", who.Name, "peer", who.address.String())
 	return nil
 }
@@ -103,7 +101,6 @@ func (s *streams) closed(key streamKey) {
 	if stream, ok := s.open[key]; ok {
 		s.log.Info("stream closed", "device", stream.Device, "node", stream.Node)
 		delete(s.open, key)
-		s.onChange()
 	}
 }
 
