@@ -10,7 +10,7 @@ func TestNearMissesNameTheLikelyTag(t *testing.T) {
 		// slips of the pen
 		"tag:weigth-2": "tag:weight-2", "tag:wieght-2": "tag:weight-2", "tag:weght-0": "tag:weight-0", "tag:ewight-2": "tag:weight-2",
 		"tag:weights-2": "tag:weight-2", "tag:Weigth-2": "tag:weight-2", "tag:weigth-5000": "tag:weight-5000", "tag:wegth-3": "tag:weight-3",
-		"tag:serivce-hello": "tag:service-hello", "tag:sevice-hello": "tag:service-hello", "tag:servicce-a-b": "tag:service-a-b",
+		"tag:serivce-hello": "tag:service-hello", "tag:srevice-hello": "tag:service-hello", "tag:servicce-a-b": "tag:service-a-b",
 		"tag:regoin-west": "tag:region-west", "tag:regio-us-east": "tag:region-us-east", "tag:zoen-a": "tag:zone-a", "tag:zonne-a": "tag:zone-a",
 		"tag:prot-8080": "tag:port-8080", "tag:prt-8080": "tag:port-8080", "tag:pirority-1": "tag:priority-1", "tag:priorty-1": "tag:priority-1",
 		// the mark between
