@@ -123,8 +123,8 @@ func (r *rig) tailnetName(service string) string {
 	return service
 }
 
-// deviceLosesItsTags takes a device's tags away: its stream ends, it gets no new
-// one, and its Envoy keeps what it has.
+// deviceLosesItsTags takes away the tags that make a device an endpoint: its
+// stream ends, it gets no new one, and its Envoy keeps what it has.
 func deviceLosesItsTags(ctx context.Context, t *testing.T, r *rig) {
 	node, err := r.Node(ctx, "west-1")
 	if err != nil {
@@ -138,11 +138,11 @@ func deviceLosesItsTags(ctx context.Context, t *testing.T, r *rig) {
 	if status, err := r.Status(ctx); err != nil || len(status.Envoys) != 0 {
 		t.Errorf("%d Envoys are connected (%v)", len(status.Envoys), err)
 	}
-	// East has no Envoy here, and west is told nothing any more.
-	if err := r.Serves(ctx, "west-1", weights(onePerRegion)); err != nil {
+	// The last that its Envoy heard is that it serves no longer, and it keeps that.
+	if err := r.Serves(ctx, "west-1", map[string]int{"east-1": 2}); err != nil {
 		t.Error(err)
 	}
-	assertShares(ctx, t, r.Lab, r.url(), onePerRegion, shares.OneStepWrong(onePerRegion)...)
+	assertShares(ctx, t, r.Lab, r.url(), shares.Shares{"east-1": 1})
 
 	if err := r.SetTags(ctx, node, node.Tags...); err != nil {
 		t.Fatal(err)
