@@ -5,11 +5,13 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 
 	"google.golang.org/protobuf/proto"
 
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -23,65 +25,111 @@ type resources struct {
 
 // serviceInput is all that the resources of one service depend on.
 type serviceInput struct {
-	service topology.Service
-	policy  ServicePolicy
+	service     topology.Service
+	policy      ServicePolicy
+	assignments []string // see [assignmentNames]
 }
 
-// build makes every resource of t and validates it. Resources of services that
-// did not change since the last build are taken over as they are.
+// build makes every resource of t, and of the services that the policy names
+// and nobody serves, and validates it. Resources of services that did not
+// change since the last build are taken over as they are.
 func build(t topology.Topology, p Policy, defaultService string, last *resources) (*resources, error) {
 	next := &resources{services: make(map[string]serviceInput), byType: make(map[string]resourceSet)}
 	rows := resourceTypes()
 	for _, row := range rows {
 		next.byType[row.URL] = make(resourceSet)
 	}
+	t = withPolicyServices(t, p)
 	for _, s := range t.Services {
-		input := serviceInput{service: s, policy: p.For(s.Name)}
-		next.services[s.Name] = input
-		same := last != nil && input.equal(last.services[s.Name])
-		for _, row := range rows {
-			if row.perService == nil {
-				continue
-			}
-			if same {
-				next.byType[row.URL][s.Name] = last.byType[row.URL][s.Name]
-				continue
-			}
-			r, err := row.perService(s, input.policy)
-			if err := next.add(row, r, err); err != nil {
-				return nil, fmt.Errorf("service %s: %w", s.Name, err)
-			}
+		if err := next.addService(s, p.For(s.Name), last); err != nil {
+			return nil, fmt.Errorf("service %s: %w", s.Name, err)
 		}
 	}
 	for _, row := range rows {
-		if row.whole == nil {
-			continue
-		}
-		r, err := row.whole(t, p, defaultService)
-		if err := next.add(row, r, err); err != nil {
-			return nil, err
+		if row.whole != nil {
+			made, err := row.whole(t, p, defaultService)
+			if err := next.add(row, made, err); err != nil {
+				return nil, err
+			}
 		}
 		next.keepEqual(last, row.URL)
 	}
 	return next, nil
 }
 
-// equal tells whether the same resources come of both.
-func (i serviceInput) equal(o serviceInput) bool {
-	return i.service.SameServing(o.service) && reflect.DeepEqual(i.policy, o.policy)
+// withPolicyServices adds the services that only the policy knows, without
+// endpoints: their names answer 503 and never reach the default service.
+func withPolicyServices(t topology.Topology, p Policy) topology.Topology {
+	known := make(map[string]bool, len(t.Services))
+	for _, s := range t.Services {
+		known[s.Name] = true
+	}
+	all := slices.Clone(t.Services)
+	for name := range p.Services {
+		if !known[name] {
+			all = append(all, topology.Service{Name: name})
+		}
+	}
+	slices.SortFunc(all, func(a, b topology.Service) int { return strings.Compare(a.Name, b.Name) })
+	t.Services = all
+	return t
 }
 
-// add validates r by Envoy's own rules and stores it.
-func (n *resources) add(row resourceType, r proto.Message, err error) error {
+// addService makes what belongs to one service alone, or takes it from last.
+func (n *resources) addService(s topology.Service, p ServicePolicy, last *resources) error {
+	in := serviceInput{service: s, policy: p}
+	var before serviceInput
+	if last != nil {
+		before = last.services[s.Name]
+	}
+	samePolicy := before.assignments != nil && reflect.DeepEqual(p, before.policy)
+	if samePolicy {
+		in.assignments = before.assignments
+	} else {
+		var err error
+		if in.assignments, err = assignmentNames(s.Name, p, before.assignments); err != nil {
+			return err
+		}
+	}
+	n.services[s.Name] = in
+	for _, row := range resourceTypes() {
+		if row.perService == nil {
+			continue
+		}
+		if samePolicy && s.SameServing(before.service) {
+			row.takeOver(in, last.byType[row.URL], n.byType[row.URL])
+			continue
+		}
+		made, err := row.perService(in)
+		if err := n.add(row, made, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// takeOver copies what a service had of this type.
+func (row resourceType) takeOver(in serviceInput, from, to resourceSet) {
+	for _, name := range append([]string{in.service.Name}, in.assignments...) {
+		if r, ok := from[name]; ok {
+			to[name] = r
+		}
+	}
+}
+
+// add validates what was made by Envoy's own rules and stores it.
+func (n *resources) add(row resourceType, made []proto.Message, err error) error {
 	if err != nil {
 		return fmt.Errorf("build %s: %w", row.Name, err)
 	}
-	if v, ok := r.(interface{ ValidateAll() error }); ok {
-		if err := v.ValidateAll(); err != nil {
-			return fmt.Errorf("validate %s: %w", row.Name, err)
+	for _, r := range made {
+		if v, ok := r.(interface{ ValidateAll() error }); ok {
+			if err := v.ValidateAll(); err != nil {
+				return fmt.Errorf("validate %s: %w", row.Name, err)
+			}
 		}
+		n.byType[row.URL][cache.GetResourceName(r)] = r
 	}
-	n.byType[row.URL][cache.GetResourceName(r)] = r
 	return nil
 }
 
@@ -130,7 +178,8 @@ type Resource struct {
 	Message proto.Message
 }
 
-// Render is what a [Server] would publish, by type and name.
+// Render is what a [Server] would publish, by type and name. Assignments, which
+// it publishes under several names, are rendered under their service's.
 func Render(t topology.Topology, p Policy, defaultService string) ([]Resource, error) {
 	built, err := build(t, p, defaultService, nil)
 	if err != nil {
@@ -140,6 +189,9 @@ func Render(t topology.Topology, p Policy, defaultService string) ([]Resource, e
 	for _, row := range resourceTypes() {
 		set := built.byType[row.URL]
 		for _, name := range slices.Sorted(maps.Keys(set)) {
+			if row.URL == resource.EndpointType && strings.Contains(name, "/") {
+				continue
+			}
 			all = append(all, Resource{Type: row.Name, Name: name, Message: set[name]})
 		}
 	}

@@ -7,22 +7,11 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
-	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	previoushosts "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"github.com/tailxds/tailxds/internal/topology"
-)
-
-const (
-	// Ingress is the name of the listener and of its route configuration.
-	Ingress = "ingress"
-	// IngressPort is where every Envoy takes requests.
-	IngressPort = 10000
 )
 
 // Requests that are safe to repeat are retried also after a server may have
@@ -35,7 +24,7 @@ const (
 
 // buildRoutes gives every service a virtual host under its name. The default
 // service takes what no other claims.
-func buildRoutes(t topology.Topology, p Policy, defaultService string) (proto.Message, error) {
+func buildRoutes(t topology.Topology, p Policy, defaultService string) ([]proto.Message, error) {
 	config := &route.RouteConfiguration{
 		Name: Ingress,
 		// hello:10000 is the same host as hello.
@@ -59,7 +48,22 @@ func buildRoutes(t topology.Topology, p Policy, defaultService string) (proto.Me
 		}
 		config.VirtualHosts = append(config.VirtualHosts, &route.VirtualHost{Name: s.Name, Domains: domains, Routes: routes})
 	}
-	return config, nil
+	return []proto.Message{config}, checkDomains(config)
+}
+
+// checkDomains holds the routes to the one rule of Envoy's that its validation
+// code does not know: no domain stands twice.
+func checkDomains(config *route.RouteConfiguration) error {
+	owner := make(map[string]string)
+	for _, v := range config.GetVirtualHosts() {
+		for _, domain := range v.GetDomains() {
+			if first, taken := owner[domain]; taken {
+				return fmt.Errorf("the domain %s belongs to both %s and %s", domain, first, v.GetName())
+			}
+			owner[domain] = v.GetName()
+		}
+	}
+	return nil
 }
 
 // claimedHosts leaves out a configured host that is the name of a service:
@@ -110,40 +114,5 @@ func buildServiceRoutes(service string, p ServicePolicy) ([]*route.Route, error)
 	return []*route.Route{
 		{Name: service + "-safe", Match: safe, Action: to(retrySafe)},
 		{Name: service, Match: &route.RouteMatch{PathSpecifier: prefix}, Action: to(retryAnything)},
-	}, nil
-}
-
-// buildListener is the same for every topology: it takes requests on
-// [IngressPort] and asks the routes where they go.
-func buildListener(topology.Topology, Policy, string) (proto.Message, error) {
-	routing, err := anypb.New(&router.Router{})
-	if err != nil {
-		return nil, fmt.Errorf("pack router: %w", err)
-	}
-	manager, err := anypb.New(&hcm.HttpConnectionManager{
-		StatPrefix: Ingress,
-		RouteSpecifier: &hcm.HttpConnectionManager_Rds{Rds: &hcm.Rds{
-			RouteConfigName: Ingress, ConfigSource: fromADS(),
-		}},
-		HttpFilters: []*hcm.HttpFilter{{
-			Name:       "envoy.filters.http.router",
-			ConfigType: &hcm.HttpFilter_TypedConfig{TypedConfig: routing},
-		}},
-		// The client is who the tailnet says: its address goes into
-		// x-forwarded-for, and Envoy's own headers are not taken from it.
-		UseRemoteAddress: wrapperspb.Bool(true),
-		UpgradeConfigs:   []*hcm.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("pack connection manager: %w", err)
-	}
-	return &listener.Listener{
-		Name:    Ingress,
-		Address: socketAddress("0.0.0.0", IngressPort),
-		FilterChains: []*listener.FilterChain{{Filters: []*listener.Filter{{
-			Name:       "envoy.filters.network.http_connection_manager",
-			ConfigType: &listener.Filter_TypedConfig{TypedConfig: manager},
-		}}}},
-		TrafficDirection: core.TrafficDirection_INBOUND,
 	}, nil
 }

@@ -2,26 +2,48 @@ package xds
 
 import (
 	"fmt"
-	"maps"
-	"slices"
-	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
-	"github.com/goccy/go-yaml/parser"
 	"google.golang.org/protobuf/types/known/durationpb"
-
-	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Policy says how each service is balanced: the document of --config.
+// Policy says how each service is balanced, and where Envoys take requests:
+// the document of --config.
 type Policy struct {
 	// Defaults hold for every service that Services does not name.
 	Defaults ServicePolicy
 	// Services are complete: what the file leaves out is taken from Defaults.
+	// Each has a virtual host and a cluster, also while nobody serves it.
 	Services map[string]ServicePolicy
+	// Ingress is the same for all services.
+	Ingress IngressPolicy
 }
+
+// IngressPolicy says where Envoys take requests, and from whom.
+type IngressPolicy struct {
+	// Port on which every Envoy listens, on all addresses of its host.
+	Port uint16 `yaml:"port"`
+	// Allow are the sources that are let in: [FromTailnet], [FromLoopback],
+	// and further addresses and networks. Others' connections are closed.
+	Allow []string `yaml:"allow"`
+}
+
+// The sources that [IngressPolicy.Allow] knows by name.
+const (
+	// FromTailnet is every address that Tailscale gives to devices:
+	// https://tailscale.com/kb/1015/100.x-addresses.
+	FromTailnet = "tailnet"
+	// FromLoopback is what shares Envoy's network namespace.
+	FromLoopback = "loopback"
+)
+
+// What servers can speak.
+const (
+	HTTP1 = "http1"
+	HTTP2 = "http2"
+	GRPC  = "grpc"
+)
 
 // ServicePolicy says how Envoy treats one service.
 type ServicePolicy struct {
@@ -29,7 +51,8 @@ type ServicePolicy struct {
 	// service is reached. See
 	// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/route/v3/route_components.proto#config-route-v3-virtualhost
 	Hosts []string `yaml:"hosts"`
-	// Protocol that the servers speak: "http1" or "http2" (h2c, for gRPC).
+	// Protocol that the servers speak, and are checked in: [HTTP1], [HTTP2]
+	// without TLS (h2c), or [GRPC], which is the same with gRPC's health check.
 	Protocol string `yaml:"protocol"`
 	// LoadBalancing is "round_robin", whose shares are exact, "least_request"
 	// or "random".
@@ -42,6 +65,8 @@ type ServicePolicy struct {
 	// requests that cannot have been acted on, or that are safe to repeat
 	// (GET, HEAD, OPTIONS), are retried.
 	Retries uint32 `yaml:"retries"`
+	// Limits bound what one Envoy sends to all servers of the service together.
+	Limits Limits `yaml:"limits"`
 	// HealthCheck is the active check of every endpoint by every Envoy.
 	HealthCheck HealthCheck `yaml:"health_check"`
 	// OutlierDetection ejects servers that fail real requests.
@@ -51,20 +76,38 @@ type ServicePolicy struct {
 	OverprovisioningFactor uint32 `yaml:"overprovisioning_factor"`
 }
 
-// HealthCheck is an HTTP check; 200 is healthy, and 503 unhealthy at once.
+// Limits are Envoy's circuit breakers: beyond them it answers 503 at once.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/circuit_breaking
+type Limits struct {
+	// Connections to all servers of the service.
+	Connections uint32 `yaml:"connections"`
+	// Pending requests wait for a connection.
+	Pending uint32 `yaml:"pending"`
+	// Requests in flight.
+	Requests uint32 `yaml:"requests"`
+}
+
+// HealthCheck is an HTTP check, for which 200 is healthy; or, where the
+// protocol is gRPC, a call of its health service.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/health_checking
 type HealthCheck struct {
-	Path               string   `yaml:"path"`
+	// Path that is asked for, over HTTP.
+	Path string `yaml:"path"`
+	// Service that grpc.health.v1.Health is asked for; empty is the whole server.
+	// https://github.com/grpc/grpc/blob/master/doc/health-checking.md
+	Service            string   `yaml:"service"`
 	Interval           Duration `yaml:"interval"`
 	Timeout            Duration `yaml:"timeout"`
 	UnhealthyThreshold uint32   `yaml:"unhealthy_threshold"`
 	HealthyThreshold   uint32   `yaml:"healthy_threshold"`
 }
 
-// OutlierDetection is passive health checking.
+// OutlierDetection is passive health checking. Nothing else ejects.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/outlier
 type OutlierDetection struct {
-	Consecutive5xx     uint32   `yaml:"consecutive_5xx"`
+	// Consecutive5xx answers eject, and so do as many connections that fail.
+	Consecutive5xx uint32 `yaml:"consecutive_5xx"`
+	// BaseEjectionTime is how long, times how often it happened lately.
 	BaseEjectionTime   Duration `yaml:"base_ejection_time"`
 	MaxEjectionPercent uint32   `yaml:"max_ejection_percent"`
 }
@@ -85,20 +128,27 @@ func (d *Duration) UnmarshalYAML(node ast.Node) error {
 // proto is d as Envoy takes it.
 func (d Duration) proto() *durationpb.Duration { return durationpb.New(time.Duration(d)) }
 
+// unbounded is more than one Envoy can do: it is there to be lowered.
+const unbounded = 100_000
+
 // DefaultPolicy is what holds without a --config file.
 func DefaultPolicy() Policy {
-	return Policy{Defaults: ServicePolicy{
-		Protocol:       "http1",
-		LoadBalancing:  "round_robin",
-		Timeout:        Duration(15 * time.Second), // Envoy's own default
-		ConnectTimeout: Duration(2 * time.Second),  // a relay on another continent must fit
-		Retries:        3,
-		HealthCheck: HealthCheck{
-			Path: "/healthz", Interval: Duration(time.Second), Timeout: Duration(time.Second), UnhealthyThreshold: 2, HealthyThreshold: 1,
+	return Policy{
+		Defaults: ServicePolicy{
+			Protocol:       HTTP1,
+			LoadBalancing:  "round_robin",
+			Timeout:        Duration(15 * time.Second), // Envoy's own default
+			ConnectTimeout: Duration(2 * time.Second),  // a relay on another continent must fit
+			Retries:        3,
+			Limits:         Limits{Connections: unbounded, Pending: unbounded, Requests: unbounded},
+			HealthCheck: HealthCheck{
+				Path: "/healthz", Interval: Duration(time.Second), Timeout: Duration(time.Second), UnhealthyThreshold: 2, HealthyThreshold: 1,
+			},
+			OutlierDetection:       OutlierDetection{Consecutive5xx: 5, BaseEjectionTime: Duration(5 * time.Second), MaxEjectionPercent: 50},
+			OverprovisioningFactor: 140,
 		},
-		OutlierDetection:       OutlierDetection{Consecutive5xx: 5, BaseEjectionTime: Duration(5 * time.Second), MaxEjectionPercent: 50},
-		OverprovisioningFactor: 140,
-	}}
+		Ingress: IngressPolicy{Port: IngressPort, Allow: []string{FromTailnet, FromLoopback}},
+	}
 }
 
 // For is the policy of a service.
@@ -107,165 +157,4 @@ func (p Policy) For(service string) ServicePolicy {
 		return s
 	}
 	return p.Defaults
-}
-
-// ParsePolicy reads a policy file, strictly: an unknown key, a bad value or
-// two services that claim the same host are errors that tell their line.
-func ParsePolicy(source []byte) (p Policy, err error) {
-	// The YAML library panics on some broken input, which must not cost a
-	// running control plane its life.
-	defer func() {
-		if r := recover(); r != nil {
-			p, err = Policy{}, fmt.Errorf("parse policy: this is no YAML that can be read (%v)", r)
-		}
-	}()
-	p = DefaultPolicy()
-	file, err := parser.ParseBytes(source, 0)
-	if err != nil {
-		return Policy{}, fmt.Errorf("parse policy: %s", yaml.FormatError(err, false, true))
-	}
-	var document struct {
-		Defaults ast.Node            `yaml:"defaults"`
-		Services map[string]ast.Node `yaml:"services"`
-	}
-	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
-		return p, nil
-	}
-	if len(file.Docs) > 1 {
-		return Policy{}, fmt.Errorf("parse policy: one YAML document is wanted, not %d", len(file.Docs))
-	}
-	if err := decode(file.Docs[0].Body, &document); err != nil {
-		return Policy{}, err
-	}
-	if document.Defaults != nil {
-		if p.Defaults, err = parseService(document.Defaults, p.Defaults); err != nil {
-			return Policy{}, fmt.Errorf("defaults: %w", err)
-		}
-		if len(p.Defaults.Hosts) > 0 {
-			return Policy{}, fmt.Errorf("line %d: defaults: hosts belong to one service, not to all", line(document.Defaults))
-		}
-	}
-	p.Services = make(map[string]ServicePolicy, len(document.Services))
-	for _, name := range slices.Sorted(maps.Keys(document.Services)) {
-		node := document.Services[name]
-		lower := strings.ToLower(name)
-		if err := topology.ValidName(lower); err != nil {
-			return Policy{}, fmt.Errorf("line %d: the service name %q %w", line(node), name, err)
-		}
-		if _, twice := p.Services[lower]; twice {
-			return Policy{}, fmt.Errorf("line %d: the service %q stands there twice; names differ in more than case", line(node), name)
-		}
-		if p.Services[lower], err = parseService(node, p.Defaults); err != nil {
-			return Policy{}, fmt.Errorf("service %s: %w", name, err)
-		}
-	}
-	if err := p.distinctHosts(document.Services); err != nil {
-		return Policy{}, err
-	}
-	return p, nil
-}
-
-func decode(node ast.Node, into any) error {
-	if err := yaml.NodeToValue(node, into, yaml.Strict()); err != nil {
-		return fmt.Errorf("parse policy: %s", yaml.FormatError(err, false, true))
-	}
-	return nil
-}
-
-func line(node ast.Node) int {
-	if node == nil {
-		return 0
-	}
-	return node.GetToken().Position.Line
-}
-
-// parseService reads one service's policy over its defaults.
-func parseService(node ast.Node, defaults ServicePolicy) (ServicePolicy, error) {
-	if node == nil || node.Type() == ast.NullType {
-		return defaults, nil
-	}
-	s := defaults
-	s.Hosts = nil
-	if err := decode(node, &s); err != nil {
-		return ServicePolicy{}, err
-	}
-	for i, host := range s.Hosts {
-		s.Hosts[i] = strings.ToLower(host)
-	}
-	for _, c := range s.checks() {
-		if !c.ok {
-			return ServicePolicy{}, fmt.Errorf("line %d: %s %s", lineOf(node, c.path), c.path, c.want)
-		}
-	}
-	return s, nil
-}
-
-type check struct {
-	path string
-	ok   bool
-	want string
-}
-
-// checks hold each value to what Envoy takes, and to what makes sense.
-func (s ServicePolicy) checks() []check {
-	within := func(d Duration, low, high time.Duration) bool {
-		return time.Duration(d) >= low && time.Duration(d) <= high
-	}
-	h, o := s.HealthCheck, s.OutlierDetection
-	return []check{
-		{"hosts", validHosts(s.Hosts), "must be plain domain names without port, such as app.example.com or *.example.com"},
-		{"protocol", s.Protocol == "http1" || s.Protocol == "http2", "must be http1 or http2"},
-		{"load_balancing", slices.Contains([]string{"round_robin", "least_request", "random"}, s.LoadBalancing), "must be round_robin, least_request or random"},
-		{"timeout", within(s.Timeout, 0, 24*time.Hour), "must be from 0 (none) to 24h"},
-		{"connect_timeout", within(s.ConnectTimeout, 10*time.Millisecond, time.Minute), "must be from 10ms to 1m"},
-		{"retries", s.Retries <= 10, "must be from 0 to 10"},
-		{"health_check.path", strings.HasPrefix(h.Path, "/") && !strings.ContainsAny(h.Path, " \r\n\x00"), "must begin with / and hold no spaces"},
-		{"health_check.interval", within(h.Interval, 100*time.Millisecond, time.Hour), "must be from 100ms to 1h"},
-		{"health_check.timeout", within(h.Timeout, 10*time.Millisecond, time.Minute), "must be from 10ms to 1m"},
-		{"health_check.unhealthy_threshold", h.UnhealthyThreshold >= 1 && h.UnhealthyThreshold <= 100, "must be from 1 to 100"},
-		{"health_check.healthy_threshold", h.HealthyThreshold >= 1 && h.HealthyThreshold <= 100, "must be from 1 to 100"},
-		{"outlier_detection.consecutive_5xx", o.Consecutive5xx >= 1 && o.Consecutive5xx <= 10000, "must be from 1 to 10000"},
-		{"outlier_detection.base_ejection_time", within(o.BaseEjectionTime, 100*time.Millisecond, time.Hour), "must be from 100ms to 1h"},
-		{"outlier_detection.max_ejection_percent", o.MaxEjectionPercent <= 100, "must be from 0 to 100"},
-		{"overprovisioning_factor", s.OverprovisioningFactor >= 100 && s.OverprovisioningFactor <= 10000, "must be from 100 to 10000 percent"},
-	}
-}
-
-func validHosts(hosts []string) bool {
-	for _, h := range hosts {
-		name := strings.TrimPrefix(h, "*.")
-		if name == "" || strings.ContainsAny(name, "*:/ \t\r\n") {
-			return false
-		}
-	}
-	return true
-}
-
-// lineOf is the line of a dotted path below node, or of node itself where the
-// path is not written out.
-func lineOf(node ast.Node, path string) int {
-	p, err := yaml.PathString("$." + path)
-	if err != nil {
-		return line(node)
-	}
-	found, err := p.FilterNode(node)
-	if err != nil || found == nil {
-		return line(node)
-	}
-	return line(found)
-}
-
-// distinctHosts guards the one rule that spans services: Envoy refuses a route
-// configuration in which a domain stands twice.
-func (p Policy) distinctHosts(nodes map[string]ast.Node) error {
-	owner := make(map[string]string)
-	for _, name := range slices.Sorted(maps.Keys(nodes)) {
-		for _, host := range p.Services[strings.ToLower(name)].Hosts {
-			if first, taken := owner[host]; taken {
-				return fmt.Errorf("line %d: service %s: the host %s belongs to service %s already", lineOf(nodes[name], "hosts"), name, host, first)
-			}
-			owner[host] = name
-		}
-	}
-	return nil
 }

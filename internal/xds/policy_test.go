@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/tailxds/tailxds/internal/topology"
 )
 
 func TestParsePolicyTakesDefaultsForWhatIsLeftOut(t *testing.T) {
@@ -44,8 +47,26 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 		"bad duration":      {"services:\n  a:\n    timeout: soon\n", []string{"soon", "3"}},
 		"out of range":      {"services:\n  a:\n    health_check:\n      path: /x\n      interval: 1ms\n", []string{"line 5", "health_check.interval", "from 100ms"}},
 		"negative":          {"services:\n  a:\n    retries: -1\n", []string{"3"}},
-		"bad enum":          {"defaults:\n  protocol: http3\n", []string{"line 2", "http1 or http2"}},
-		"bad host":          {"services:\n  a:\n    hosts: ['x y']\n", []string{"line 3", "plain domain names"}},
+		"bad enum":          {"defaults:\n  protocol: http3\n", []string{"line 2", "http1, http2 or grpc"}},
+		"bad host":          {"services:\n  a:\n    hosts: [x.io, 'x.*']\n", []string{"line 3", "plain domain names"}},
+		"host not ASCII":    {"services:\n  a:\n    hosts: [bücher.example]\n", []string{"line 3", "plain domain names"}},
+		"host, empty label": {"services:\n  a:\n    hosts: [x..io]\n", []string{"line 3", "plain domain names"}},
+		"host of a service": {"services:\n  a:\n    hosts:\n    - x.io\n    - B\n  b:\n", []string{"line 5", "host b", "service b"}},
+		"host twice in one": {"services:\n  a:\n    hosts: [x.io, X.io]\n", []string{"line 3", "x.io"}},
+		"header character":  {"services:\n  a:\n    health_check:\n      path: \"/a\\nb\"\n", []string{"line 4", "visible ASCII"}},
+		"not UTF-8":         {"services:\n  a:\n    hosts: [x\xff.io]\n", []string{"line 3", "no UTF-8"}},
+		"grpc with path":    {"services:\n  a:\n    protocol: grpc\n    health_check: {path: /x}\n", []string{"line 4", "health_check.service"}},
+		"service over http": {"services:\n  a:\n    health_check:\n      service: x\n", []string{"line 4", "grpc only"}},
+		"no requests":       {"services:\n  a:\n    limits:\n      requests: 0\n", []string{"line 4", "limits.requests", "from 1"}},
+		"limit too large":   {"services:\n  a:\n    limits:\n      pending: 4294967296\n", []string{"4"}},
+		"unknown limit":     {"defaults:\n  limits:\n    conections: 5\n", []string{"conections", "3"}},
+		"ingress: key":      {"ingress:\n  ports: 1\n", []string{"ports", "2"}},
+		"ingress: port":     {"ingress:\n  port: 65536\n", []string{"line 2", "from 1 to 65535"}},
+		"ingress: nobody":   {"ingress:\n  port: 1\n  allow: []\n", []string{"line 3", "who is let in"}},
+		"ingress: word":     {"ingress:\n  allow:\n  - tailnet\n  - intranet\n", []string{"line 4", "intranet", "10.0.0.0/8"}},
+		"ingress: host":     {"ingress:\n  allow: [10.1.0.0/8]\n", []string{"line 2", "did you mean 10.0.0.0/8"}},
+		"ingress: mapped":   {"ingress:\n  allow: ['::ffff:10.0.0.0/104']\n", []string{"line 2", "must be"}},
+		"bad host, spaces":  {"services:\n  a:\n    hosts: ['x y']\n", []string{"line 3", "plain domain names"}},
 		"host twice":        {"services:\n  a:\n    hosts: [x.io]\n  b:\n    hosts: [X.io]\n", []string{"line 5", "x.io", "service a"}},
 		"hosts for all":     {"defaults:\n  hosts: [x.io]\n", []string{"defaults", "one service"}},
 		"bad service name":  {"services:\n  a_b: {}\n", []string{"a_b", "letters"}},
@@ -69,9 +90,16 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 	}
 }
 
+// Whatever is taken makes resources that Envoy takes, with every topology: a
+// policy that parses must not stand in the way of a later change.
 func FuzzParsePolicy(f *testing.F) {
 	f.Add("defaults:\n  timeout: 30s\nservices:\n  api:\n    hosts: [a.b]\n")
 	f.Add("services: {a: null, b: {health_check: {path: /x}}}")
+	f.Add("services: {a: {hosts: [server, '*.x', x, a]}, web: {protocol: grpc, health_check: {service: a.B}}}")
+	f.Add("ingress: {port: 1, allow: [tailnet, tailnet, 10.0.0.0/8, 10.1.0.0/16, 0.0.0.0/0, '::1', fd00::/8]}")
+	f.Add("defaults: {limits: {requests: 1}}\nservices: {a: {hosts: [xn--bcher-kva.example]}}")
+	small := topologyOf(map[string][]string{"d1": {"tag:weight-1"}})
+	large := topologyOf(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b"}, "d3": {"tag:service-x"}, "d4": {"tag:service-web"}, "d5": {"tag:service-c"}})
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := ParsePolicy([]byte(text))
 		if err != nil {
@@ -80,11 +108,16 @@ func FuzzParsePolicy(f *testing.F) {
 			}
 			return
 		}
-		// Whatever is taken must make resources that Envoy takes.
-		for _, s := range append([]ServicePolicy{p.Defaults}, p.For("api")) {
-			for _, c := range s.checks() {
-				if !c.ok {
-					t.Errorf("took %s: %s", c.path, c.want)
+		var last *resources
+		for _, top := range []topology.Topology{{}, small, large} {
+			if last, err = build(top, p, "server", last); err != nil {
+				t.Fatalf("%v", err)
+			}
+			for url, set := range last.byType {
+				for name, r := range set {
+					if _, err := proto.Marshal(r); err != nil {
+						t.Fatalf("%s %s: %v", typeName(url), name, err)
+					}
 				}
 			}
 		}
@@ -110,7 +143,10 @@ func TestDocumentedPolicyIsTheDefault(t *testing.T) {
 	if diff := cmp.Diff(DefaultPolicy().Defaults, p.Defaults); diff != "" {
 		t.Errorf("the documented defaults are not those that hold (-code +page):\n%s", diff)
 	}
-	for _, key := range yamlKeys(reflect.TypeFor[ServicePolicy]()) {
+	if diff := cmp.Diff(DefaultPolicy().Ingress, p.Ingress); diff != "" {
+		t.Errorf("the documented ingress is not the one that holds (-code +page):\n%s", diff)
+	}
+	for _, key := range append(yamlKeys(reflect.TypeFor[ServicePolicy]()), yamlKeys(reflect.TypeFor[IngressPolicy]())...) {
 		if !strings.Contains(text, key+":") {
 			t.Errorf("docs/operations.md does not show %s", key)
 		}

@@ -1,0 +1,215 @@
+package xds
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+func mustBuild(t *testing.T, top topology.Topology, p Policy, last *resources) *resources {
+	t.Helper()
+	next, err := build(top, p, "server", last)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return next
+}
+
+func mustParse(t *testing.T, text string) Policy {
+	t.Helper()
+	p, err := ParsePolicy([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// asked is the name under which the cluster of a service asks for its endpoints.
+func (n *resources) asked(service string) string {
+	return n.byType[cds][service].(*cluster.Cluster).GetEdsClusterConfig().GetServiceName()
+}
+
+// served are the weights of the assignment of a name; nil if there is none.
+func (n *resources) served(name string) map[string]uint32 {
+	cla, ok := n.byType[eds][name].(*endpoint.ClusterLoadAssignment)
+	if !ok {
+		return nil
+	}
+	got := make(map[string]uint32)
+	for _, l := range cla.GetEndpoints() {
+		for _, e := range l.GetLbEndpoints() {
+			got[e.GetEndpoint().GetHostname()] = e.GetLoadBalancingWeight().GetValue()
+		}
+	}
+	return got
+}
+
+// An Envoy asks anew only for a name that it has not: so a changed cluster has
+// another, and one that did not change keeps its own.
+func TestAChangedClusterAsksForItsEndpointsAnew(t *testing.T) {
+	first := mustBuild(t, oneService(), DefaultPolicy(), nil)
+	name := first.asked("server")
+	if name == "server" || first.served(name) == nil || !maps.Equal(first.served(name), first.served("server")) {
+		t.Fatalf("the cluster asks for %q, and there is %v", name, slices.Sorted(maps.Keys(first.byType[eds])))
+	}
+	if twin := mustBuild(t, oneService(), DefaultPolicy(), nil); twin.asked("server") != name {
+		t.Errorf("another control plane says %q, want %q", twin.asked("server"), name)
+	}
+
+	moved := mustBuild(t, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}), DefaultPolicy(), first)
+	if moved.asked("server") != name || moved.served(name)["d1"] != 7 {
+		t.Errorf("endpoints alone changed, and the cluster asks for %q, which has %v", moved.asked("server"), moved.served(name))
+	}
+	if changed := moved.changedSince(first, cds); len(changed) != 0 {
+		t.Errorf("endpoints alone changed, and so did the clusters %v", changed)
+	}
+
+	// The route alone has the timeout.
+	routed := mustBuild(t, oneService(), mustParse(t, "defaults: {timeout: 1s}"), first)
+	if routed.asked("server") != name {
+		t.Errorf("the route alone changed, and the cluster asks for %q", routed.asked("server"))
+	}
+
+	edited := mustBuild(t, oneService(), mustParse(t, "defaults: {connect_timeout: 1s}"), first)
+	if edited.asked("server") == name || edited.served(edited.asked("server")) == nil {
+		t.Errorf("the cluster changed, and asks for %q", edited.asked("server"))
+	}
+}
+
+// Envoys that have not taken the newest cluster, or refuse it, still follow
+// the endpoints; those of clusters long gone do not pile up.
+func TestEarlierAssignmentsAreServedOn(t *testing.T) {
+	last := mustBuild(t, oneService(), DefaultPolicy(), nil)
+	asked := []string{last.asked("server")}
+	for _, timeout := range []string{"1s", "3s", "4s"} {
+		last = mustBuild(t, oneService(), mustParse(t, "defaults: {connect_timeout: "+timeout+"}"), last)
+		asked = append(asked, last.asked("server"))
+	}
+	last = mustBuild(t, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}), mustParse(t, "defaults: {connect_timeout: 4s}"), last)
+	for i, name := range asked {
+		if got, want := last.served(name)["d1"] == 7, i > 0; got != want {
+			t.Errorf("%s, asked for %d edits ago: served %t, want %t", name, len(asked)-1-i, got, want)
+		}
+	}
+	if gone := mustBuild(t, topology.Topology{}, DefaultPolicy(), last); len(gone.byType[eds]) != 0 {
+		t.Errorf("without the service there is still %v", slices.Sorted(maps.Keys(gone.byType[eds])))
+	}
+}
+
+// The name of a service never reaches the default service, whoever serves it.
+func TestAServiceOfThePolicyAlwaysHasItsHost(t *testing.T) {
+	all := mustBuild(t, oneService(), mustParse(t, "services: {shop: {hosts: [shop.example.com]}}"), nil)
+	got := make(map[string]string)
+	for _, v := range all.byType[rds][Ingress].(*route.RouteConfiguration).GetVirtualHosts() {
+		for _, d := range v.GetDomains() {
+			got[d] = v.GetName()
+		}
+	}
+	want := map[string]string{"*": "server", "shop": "shop", "shop.*": "shop", "shop.example.com": "shop"}
+	if !maps.Equal(got, want) {
+		t.Errorf("hosts: %v, want %v", got, want)
+	}
+	if endpoints := all.served(all.asked("shop")); endpoints == nil || len(endpoints) != 0 {
+		t.Errorf("endpoints: %v, want none, and that said", endpoints)
+	}
+}
+
+func TestANameThatIsNoUTF8IsPublishedWithoutWhatIsNot(t *testing.T) {
+	top := oneService()
+	top.Services[0].Localities[0].Endpoints[0].Name = "d\xff1"
+	all := mustBuild(t, top, DefaultPolicy(), nil)
+	if _, err := proto.Marshal(all.byType[eds]["server"]); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALetterOfAPolicyIsNotEnoughToLetEverybodyIn(t *testing.T) {
+	for _, allow := range [][]string{nil, {""}, {"everybody"}} {
+		p := DefaultPolicy()
+		p.Ingress.Allow = allow
+		if _, err := build(oneService(), p, "server", nil); err == nil {
+			t.Errorf("built with allow %q", allow)
+		}
+	}
+}
+
+// drawPolicy is a policy file of values near the edges, some of them beyond.
+func drawPolicy(t *rapid.T) string {
+	name := rapid.SampledFrom([]string{"a", "b", "c", "server", "web", "A", "a-b", "a_b"})
+	host := rapid.SampledFrom([]string{"a", "b", "server", "web", "a.io", "*.io", "*.a.io", "b.io", "a.*", "*", "A.io", "-.io", "é.io", "127.0.0.1"})
+	duration := rapid.SampledFrom([]string{"0", "1ns", "10ms", "100ms", "1s", "1m", "1h", "24h", "99999h", "-1s"})
+	number := rapid.SampledFrom([]string{"0", "1", "2", "10", "100", "140", "10000", "4294967295", "4294967296", "-1"})
+	fields := map[string]*rapid.Generator[string]{
+		"hosts":                   rapid.Map(rapid.SliceOfN(host, 0, 3), func(h []string) string { return "['" + strings.Join(h, "', '") + "']" }),
+		"protocol":                rapid.SampledFrom([]string{HTTP1, HTTP2, GRPC, "tcp"}),
+		"load_balancing":          rapid.SampledFrom([]string{"round_robin", "least_request", "random"}),
+		"timeout":                 duration,
+		"connect_timeout":         duration,
+		"retries":                 number,
+		"overprovisioning_factor": number,
+		"limits":                  rapid.Map(number, func(n string) string { return "{connections: " + n + "}" }),
+		"health_check":            rapid.Map(duration, func(d string) string { return "{interval: " + d + "}" }),
+		"outlier_detection":       rapid.Map(duration, func(d string) string { return "{base_ejection_time: " + d + "}" }),
+	}
+	keys := slices.Sorted(maps.Keys(fields))
+	service := func() string {
+		var all []string
+		for _, key := range rapid.SliceOfNDistinct(rapid.SampledFrom(keys), 0, 3, rapid.ID[string]).Draw(t, "keys") {
+			all = append(all, key+": "+fields[key].Draw(t, key))
+		}
+		return "{" + strings.Join(all, ", ") + "}"
+	}
+	text := "services:\n"
+	for _, n := range rapid.SliceOfNDistinct(name, 1, 4, rapid.ID[string]).Draw(t, "services") {
+		text += "  " + n + ": " + service() + "\n"
+	}
+	if rapid.Bool().Draw(t, "ingress") {
+		source := rapid.SampledFrom([]string{"tailnet", "loopback", "10.0.0.0/8", "0.0.0.0/0", "'::/0'", "10.0.0.1", "10.0.0.1/8", "all"})
+		text += "ingress: {allow: [" + strings.Join(rapid.SliceOfN(source, 0, 3).Draw(t, "allow"), ", ") + "]}\n"
+	}
+	return text
+}
+
+// What parses can be built, after whatever was there before: a policy must not
+// stand in the way of later changes.
+func TestWhateverParsesCanBeBuilt(t *testing.T) {
+	tag := rapid.SampledFrom([]string{"tag:weight-1", "tag:weight-0", "tag:service-a", "tag:service-b", "tag:service-web", "tag:service-c", "tag:region-x"})
+	taken := 0
+	rapid.Check(t, func(t *rapid.T) {
+		var last *resources
+		for range 4 {
+			p, err := ParsePolicy([]byte(drawPolicy(t)))
+			if err != nil {
+				continue
+			}
+			taken++
+			devices := make(map[string][]string)
+			for _, id := range []string{"d1", "d2", "d3"} {
+				devices[id] = rapid.SliceOfN(tag, 0, 3).Draw(t, id)
+			}
+			next, err := build(topologyOf(devices), p, "server", last)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for service := range next.byType[cds] {
+				if next.served(next.asked(service)) == nil {
+					t.Fatalf("%s asks for endpoints that are not there: %s", service, next.asked(service))
+				}
+			}
+			last = next
+		}
+	})
+	if taken == 0 {
+		t.Error("none of the policies was taken")
+	}
+}

@@ -1,0 +1,199 @@
+package xds
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	upstreamhttp "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+)
+
+// buildClusters is the service's cluster, which asks for its assignment under
+// the second of the service's names: see [assignmentNames].
+func buildClusters(in serviceInput) ([]proto.Message, error) {
+	c, err := buildCluster(in.service.Name, in.policy)
+	if err != nil {
+		return nil, err
+	}
+	c.EdsClusterConfig.ServiceName = in.assignments[1]
+	return []proto.Message{c}, nil
+}
+
+// earlierAssignments is how many names of a service's past assignments are
+// still served.
+const earlierAssignments = 2
+
+// assignmentNames are the names under which a service's assignment is
+// published. The first is the service's own, for clusters that are not ours.
+// The second is the one that our cluster asks for: it changes with the cluster,
+// because an Envoy whose changed cluster asks for an assignment that it has
+// already waits for 15 s. The others are those of clusters that were published
+// before, for Envoys that have not taken the new one, or refuse it. See
+// docs/adr/008-a-changed-cluster-asks-anew.md.
+func assignmentNames(service string, p ServicePolicy, last []string) ([]string, error) {
+	c, err := buildCluster(service, p)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(c)
+	if err != nil {
+		return nil, fmt.Errorf("pack the cluster: %w", err)
+	}
+	sum := sha256.Sum256(raw)
+	current := service + "/" + hex.EncodeToString(sum[:6])
+	names := []string{service, current}
+	if len(last) > 1 {
+		earlier := slices.DeleteFunc(slices.Clone(last[1:]), func(name string) bool { return name == current })
+		names = append(names, earlier[:min(len(earlier), earlierAssignments)]...)
+	}
+	return names, nil
+}
+
+// buildCluster is how Envoy balances, checks and protects a service.
+func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
+	protocol, err := upstreamProtocol(p.Protocol)
+	if err != nil {
+		return nil, err
+	}
+	return &cluster.Cluster{
+		Name:                 service,
+		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
+		EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: fromADS()},
+		ConnectTimeout:       p.ConnectTimeout.proto(),
+		LbPolicy:             lbPolicy(p.LoadBalancing),
+		CommonLbConfig: &cluster.Cluster_CommonLbConfig{
+			// Without this, Envoy ignores the localities' weights.
+			LocalityConfigSpecifier: &cluster.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{
+				LocalityWeightedLbConfig: &cluster.Cluster_CommonLbConfig_LocalityWeightedLbConfig{},
+			},
+			// Envoy sends to unhealthy hosts too once fewer than this share is
+			// healthy. 1 %: only when none is left, so that one healthy host of
+			// four still keeps requests from failing on the other three.
+			HealthyPanicThreshold: &typev3.Percent{Value: 1},
+			// A host that has not been checked yet is neither used nor counted,
+			// so a newcomer does not pull down its locality's weight.
+			IgnoreNewHostsUntilFirstHc: true,
+		},
+		// What is removed from the assignment is gone at once, also while it
+		// still passes its checks.
+		IgnoreHealthOnHostRemoval: true,
+		HealthChecks:              []*core.HealthCheck{healthCheck(p.Protocol, p.HealthCheck)},
+		OutlierDetection:          outlierDetection(p.OutlierDetection),
+		CircuitBreakers:           circuitBreakers(p.Limits),
+		UpstreamConnectionOptions: &cluster.UpstreamConnectionOptions{
+			TcpKeepalive: &core.TcpKeepalive{
+				KeepaliveProbes: wrapperspb.UInt32(3), KeepaliveTime: wrapperspb.UInt32(10), KeepaliveInterval: wrapperspb.UInt32(5),
+			},
+		},
+		TypedExtensionProtocolOptions: protocol,
+	}, nil
+}
+
+func lbPolicy(name string) cluster.Cluster_LbPolicy {
+	switch name {
+	case "least_request":
+		return cluster.Cluster_LEAST_REQUEST
+	case "random":
+		return cluster.Cluster_RANDOM
+	default:
+		return cluster.Cluster_ROUND_ROBIN
+	}
+}
+
+// healthCheck checks in the protocol that the servers speak.
+func healthCheck(protocol string, h HealthCheck) *core.HealthCheck {
+	interval := h.Interval.proto()
+	check := &core.HealthCheck{
+		Timeout:            h.Timeout.proto(),
+		Interval:           interval,
+		UnhealthyThreshold: wrapperspb.UInt32(h.UnhealthyThreshold),
+		HealthyThreshold:   wrapperspb.UInt32(h.HealthyThreshold),
+		// Envoy checks a cluster without traffic every 60 s only, unless told.
+		NoTrafficInterval: interval,
+		// Spread, so that many Envoys do not check a server in step.
+		IntervalJitterPercent: 10,
+	}
+	overHTTP := &core.HealthCheck_HttpHealthCheck{Path: h.Path}
+	switch protocol {
+	case GRPC:
+		check.HealthChecker = &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: h.Service}}
+		return check
+	case HTTP2:
+		// The check does not follow what the cluster speaks.
+		overHTTP.CodecClientType = typev3.CodecClientType_HTTP2
+	}
+	check.HealthChecker = &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: overHTTP}
+	return check
+}
+
+// sweep is how often Envoy looks whose ejection is over.
+const sweep = time.Second
+
+// outlierDetection ejects by what the policy names, and by nothing else. Each
+// way to eject that Envoy knows is said, because some are on unless told:
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/cluster/v3/outlier_detection.proto
+func outlierDetection(o OutlierDetection) *cluster.OutlierDetection {
+	always, never := wrapperspb.UInt32(100), wrapperspb.UInt32(0)
+	return &cluster.OutlierDetection{
+		Interval:           durationpb.New(min(sweep, time.Duration(o.BaseEjectionTime))),
+		BaseEjectionTime:   o.BaseEjectionTime.proto(),
+		MaxEjectionPercent: wrapperspb.UInt32(o.MaxEjectionPercent),
+		// Answers of 5xx, and connections that fail or break, each by its own count.
+		Consecutive_5Xx:                        wrapperspb.UInt32(o.Consecutive5xx),
+		EnforcingConsecutive_5Xx:               always,
+		SplitExternalLocalOriginErrors:         true,
+		ConsecutiveLocalOriginFailure:          wrapperspb.UInt32(o.Consecutive5xx),
+		EnforcingConsecutiveLocalOriginFailure: always,
+		// By comparison with others, one failure among thousands is an outlier.
+		EnforcingSuccessRate:                  never,
+		EnforcingLocalOriginSuccessRate:       never,
+		EnforcingFailurePercentage:            never,
+		EnforcingFailurePercentageLocalOrigin: never,
+		EnforcingConsecutiveGatewayFailure:    never,
+		// A server that answers its checks and fails its requests stays ejected;
+		// otherwise the next check would end it.
+		SuccessfulActiveHealthCheckUnejectHost: wrapperspb.Bool(false),
+	}
+}
+
+// circuitBreakers raise Envoy's limits of 1,024, and replace its limit of three
+// concurrent retries, which a server that dies under load overruns at once, by
+// a budget.
+func circuitBreakers(l Limits) *cluster.CircuitBreakers {
+	return &cluster.CircuitBreakers{Thresholds: []*cluster.CircuitBreakers_Thresholds{{
+		MaxConnections:     wrapperspb.UInt32(l.Connections),
+		MaxPendingRequests: wrapperspb.UInt32(l.Pending),
+		MaxRequests:        wrapperspb.UInt32(l.Requests),
+		RetryBudget: &cluster.CircuitBreakers_Thresholds_RetryBudget{
+			BudgetPercent:       &typev3.Percent{Value: 25},
+			MinRetryConcurrency: wrapperspb.UInt32(100),
+		},
+	}}}
+}
+
+// upstreamProtocol is what Envoy speaks to the servers.
+func upstreamProtocol(protocol string) (map[string]*anypb.Any, error) {
+	options := &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig{
+		ProtocolConfig: &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &core.Http1ProtocolOptions{}},
+	}
+	if protocol == HTTP2 || protocol == GRPC {
+		options.ProtocolConfig = &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: &core.Http2ProtocolOptions{}}
+	}
+	packed, err := anypb.New(&upstreamhttp.HttpProtocolOptions{
+		UpstreamProtocolOptions: &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: options},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pack upstream protocol options: %w", err)
+	}
+	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed}, nil
+}

@@ -1,0 +1,136 @@
+package xds
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
+	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
+	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+const (
+	// Ingress is the name of the listener on IPv4, and of its routes.
+	Ingress = "ingress"
+	// IngressIPv6 is the listener on IPv6. It is one of its own, so that a host
+	// that has no IPv6 refuses this one alone.
+	IngressIPv6 = "ingress-ipv6"
+	// IngressPort is where Envoys take requests, unless the policy says otherwise.
+	IngressPort = 10000
+)
+
+// buildListeners take requests on all addresses of the host, from the sources
+// that the policy lets in, and ask the routes where they go.
+func buildListeners(_ topology.Topology, p Policy, _ string) ([]proto.Message, error) {
+	v4, v6, err := p.Ingress.ranges()
+	if err != nil {
+		return nil, err
+	}
+	manager, err := connectionManager()
+	if err != nil {
+		return nil, err
+	}
+	var all []proto.Message
+	add := func(name, address string, allow []*core.CidrRange) {
+		if len(allow) == 0 {
+			return // nobody could come in; and a chain without ranges lets all in
+		}
+		all = append(all, &listener.Listener{
+			Name:    name,
+			Address: socketAddress(address, p.Ingress.Port),
+			// A connection that matches no chain is closed at once.
+			FilterChains: []*listener.FilterChain{{
+				FilterChainMatch: &listener.FilterChainMatch{DirectSourcePrefixRanges: allow},
+				Filters: []*listener.Filter{{
+					Name:       "envoy.filters.network.http_connection_manager",
+					ConfigType: &listener.Filter_TypedConfig{TypedConfig: manager},
+				}},
+			}},
+			TrafficDirection: core.TrafficDirection_INBOUND,
+		})
+	}
+	add(Ingress, "0.0.0.0", v4)
+	add(IngressIPv6, "::", v6)
+	return all, nil
+}
+
+func connectionManager() (*anypb.Any, error) {
+	routing, err := anypb.New(&router.Router{})
+	if err != nil {
+		return nil, fmt.Errorf("pack router: %w", err)
+	}
+	manager, err := anypb.New(&hcm.HttpConnectionManager{
+		StatPrefix: Ingress,
+		RouteSpecifier: &hcm.HttpConnectionManager_Rds{Rds: &hcm.Rds{
+			RouteConfigName: Ingress, ConfigSource: fromADS(),
+		}},
+		HttpFilters: []*hcm.HttpFilter{{
+			Name:       "envoy.filters.http.router",
+			ConfigType: &hcm.HttpFilter_TypedConfig{TypedConfig: routing},
+		}},
+		// The client is who the tailnet says: its address goes into
+		// x-forwarded-for, and Envoy's own headers are not taken from it.
+		UseRemoteAddress: wrapperspb.Bool(true),
+		UpgradeConfigs:   []*hcm.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("pack connection manager: %w", err)
+	}
+	return manager, nil
+}
+
+// ranges are the sources that are let in, by family, each once.
+func (i IngressPolicy) ranges() (v4, v6 []*core.CidrRange, err error) {
+	seen := make(map[netip.Prefix]bool)
+	for _, source := range i.Allow {
+		prefixes, err := sourceRanges(source)
+		if err != nil {
+			return nil, nil, err
+		}
+		for _, p := range prefixes {
+			if seen[p] {
+				continue
+			}
+			seen[p] = true
+			r := &core.CidrRange{AddressPrefix: p.Addr().String(), PrefixLen: wrapperspb.UInt32(uint32(p.Bits()))}
+			if p.Addr().Is4() {
+				v4 = append(v4, r)
+			} else {
+				v6 = append(v6, r)
+			}
+		}
+	}
+	if len(seen) == 0 {
+		return nil, nil, errors.New("the ingress policy lets nobody in")
+	}
+	return v4, v6, nil
+}
+
+// sourceRanges are the networks that one word of [IngressPolicy.Allow] stands for.
+func sourceRanges(source string) ([]netip.Prefix, error) {
+	switch source {
+	case FromTailnet:
+		return []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fd7a:115c:a1e0::/48")}, nil
+	case FromLoopback:
+		return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}, nil
+	}
+	if a, err := netip.ParseAddr(source); err == nil && a.Zone() == "" && !a.Is4In6() {
+		return []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}, nil
+	}
+	p, err := netip.ParsePrefix(source)
+	if err != nil || p.Addr().Is4In6() {
+		return nil, fmt.Errorf("%q must be %s, %s, or a network such as 10.0.0.0/8", source, FromTailnet, FromLoopback)
+	}
+	if p != p.Masked() {
+		return nil, fmt.Errorf("%q is no network; did you mean %s?", source, p.Masked())
+	}
+	return []netip.Prefix{p}, nil
+}

@@ -1,0 +1,268 @@
+package xds
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// ParsePolicy reads a policy file, strictly: an unknown key, a bad value or
+// two services that claim the same host are errors that tell their line. What
+// it takes can be built with every topology, and Envoy takes it.
+func ParsePolicy(source []byte) (p Policy, err error) {
+	// The YAML library panics on some broken input, which must not cost a
+	// running control plane its life.
+	defer func() {
+		if r := recover(); r != nil {
+			p, err = Policy{}, fmt.Errorf("parse policy: this is no YAML that can be read (%v)", r)
+		}
+	}()
+	if !utf8.Valid(source) {
+		return Policy{}, fmt.Errorf("parse policy: line %d is no UTF-8 text", 1+strings.Count(string(source[:invalidAt(source)]), "\n"))
+	}
+	file, err := parser.ParseBytes(source, 0)
+	if err != nil {
+		return Policy{}, fmt.Errorf("parse policy: %s", yaml.FormatError(err, false, true))
+	}
+	if len(file.Docs) == 0 || file.Docs[0].Body == nil {
+		return DefaultPolicy(), nil
+	}
+	if len(file.Docs) > 1 {
+		return Policy{}, fmt.Errorf("parse policy: one YAML document is wanted, not %d", len(file.Docs))
+	}
+	if p, err = parseDocument(file.Docs[0].Body); err != nil {
+		return Policy{}, err
+	}
+	// The rules above should leave nothing that can't be built. Where they do,
+	// it must be refused here, and not at the next change of a device.
+	sample := topology.Topology{Services: []topology.Service{{Name: "server"}}}
+	if _, err := build(sample, p, "server", nil); err != nil {
+		return Policy{}, fmt.Errorf("parse policy: Envoy would refuse it: %w", err)
+	}
+	return p, nil
+}
+
+// invalidAt is where the first byte stands that is no UTF-8.
+func invalidAt(text []byte) int {
+	for i := 0; i < len(text); {
+		r, size := utf8.DecodeRune(text[i:])
+		if r == utf8.RuneError && size <= 1 {
+			return i
+		}
+		i += size
+	}
+	return len(text)
+}
+
+func parseDocument(body ast.Node) (Policy, error) {
+	var document struct {
+		Defaults ast.Node            `yaml:"defaults"`
+		Services map[string]ast.Node `yaml:"services"`
+		Ingress  ast.Node            `yaml:"ingress"`
+	}
+	if err := decode(body, &document); err != nil {
+		return Policy{}, err
+	}
+	p := DefaultPolicy()
+	var err error
+	if p.Ingress, err = parseIngress(document.Ingress, p.Ingress); err != nil {
+		return Policy{}, fmt.Errorf("ingress: %w", err)
+	}
+	if document.Defaults != nil {
+		if p.Defaults, err = parseService(document.Defaults, p.Defaults); err != nil {
+			return Policy{}, fmt.Errorf("defaults: %w", err)
+		}
+		if len(p.Defaults.Hosts) > 0 {
+			return Policy{}, fmt.Errorf("line %d: defaults: hosts belong to one service, not to all", lineOf(document.Defaults, "hosts"))
+		}
+	}
+	p.Services = make(map[string]ServicePolicy, len(document.Services))
+	for _, name := range slices.Sorted(maps.Keys(document.Services)) {
+		node := document.Services[name]
+		lower := strings.ToLower(name)
+		if err := topology.ValidName(lower); err != nil {
+			return Policy{}, fmt.Errorf("line %d: the service name %q %w", line(node), name, err)
+		}
+		if _, twice := p.Services[lower]; twice {
+			return Policy{}, fmt.Errorf("line %d: the service %q stands there twice; names differ in more than case", line(node), name)
+		}
+		if p.Services[lower], err = parseService(node, p.Defaults); err != nil {
+			return Policy{}, fmt.Errorf("service %s: %w", name, err)
+		}
+	}
+	return p, p.distinctHosts(document.Services)
+}
+
+func decode(node ast.Node, into any) error {
+	if err := yaml.NodeToValue(node, into, yaml.Strict()); err != nil {
+		return fmt.Errorf("parse policy: %s", yaml.FormatError(err, false, true))
+	}
+	return nil
+}
+
+func line(node ast.Node) int {
+	if node == nil {
+		return 0
+	}
+	return node.GetToken().Position.Line
+}
+
+// parseIngress reads who is let in, and where. A list replaces the default one.
+func parseIngress(node ast.Node, defaults IngressPolicy) (IngressPolicy, error) {
+	if node == nil || node.Type() == ast.NullType {
+		return defaults, nil
+	}
+	// As wide as the file's numbers, so that one that is too large is named.
+	i := struct {
+		Port  int64    `yaml:"port"`
+		Allow []string `yaml:"allow"`
+	}{int64(defaults.Port), defaults.Allow}
+	if err := decode(node, &i); err != nil {
+		return IngressPolicy{}, err
+	}
+	if i.Port < 1 || i.Port > math.MaxUint16 {
+		return IngressPolicy{}, fmt.Errorf("line %d: port must be from 1 to 65535", lineOf(node, "port"))
+	}
+	if len(i.Allow) == 0 {
+		return IngressPolicy{}, fmt.Errorf("line %d: allow must name who is let in, such as %s or 10.0.0.0/8", lineOf(node, "allow"), FromTailnet)
+	}
+	for n, source := range i.Allow {
+		if _, err := sourceRanges(source); err != nil {
+			return IngressPolicy{}, fmt.Errorf("line %d: allow: %w", lineOf(node, fmt.Sprintf("allow[%d]", n)), err)
+		}
+	}
+	return IngressPolicy{Port: uint16(i.Port), Allow: i.Allow}, nil
+}
+
+// parseService reads one service's policy over its defaults.
+func parseService(node ast.Node, defaults ServicePolicy) (ServicePolicy, error) {
+	if node == nil || node.Type() == ast.NullType {
+		return defaults, nil
+	}
+	s := defaults
+	s.Hosts = nil
+	if err := decode(node, &s); err != nil {
+		return ServicePolicy{}, err
+	}
+	for i, host := range s.Hosts {
+		s.Hosts[i] = strings.ToLower(host)
+	}
+	for _, c := range s.checks() {
+		if !c.ok {
+			return ServicePolicy{}, fmt.Errorf("line %d: %s %s", lineOf(node, c.path), c.path, c.want)
+		}
+	}
+	if s.Protocol == GRPC && written(node, "health_check.path") {
+		return ServicePolicy{}, fmt.Errorf("line %d: health_check.path has no meaning with grpc, which is checked by its health service: see health_check.service", lineOf(node, "health_check.path"))
+	}
+	if s.Protocol != GRPC && written(node, "health_check.service") {
+		return ServicePolicy{}, fmt.Errorf("line %d: health_check.service goes with protocol: grpc only", lineOf(node, "health_check.service"))
+	}
+	return s, nil
+}
+
+type check struct {
+	path string
+	ok   bool
+	want string
+}
+
+// checks hold each value to what Envoy takes, and to what makes sense.
+func (s ServicePolicy) checks() []check {
+	within := func(d Duration, low, high time.Duration) bool {
+		return time.Duration(d) >= low && time.Duration(d) <= high
+	}
+	h, o, l := s.HealthCheck, s.OutlierDetection, s.Limits
+	const limit = "must be from 1 to 4294967295"
+	return []check{
+		{"hosts", !slices.ContainsFunc(s.Hosts, badHost), "must be plain domain names without port, such as app.example.com or *.example.com"},
+		{"protocol", slices.Contains([]string{HTTP1, HTTP2, GRPC}, s.Protocol), "must be http1, http2 or grpc"},
+		{"load_balancing", slices.Contains([]string{"round_robin", "least_request", "random"}, s.LoadBalancing), "must be round_robin, least_request or random"},
+		{"timeout", within(s.Timeout, 0, 24*time.Hour), "must be from 0 (none) to 24h"},
+		{"connect_timeout", within(s.ConnectTimeout, 10*time.Millisecond, time.Minute), "must be from 10ms to 1m"},
+		{"retries", s.Retries <= 10, "must be from 0 to 10"},
+		{"limits.connections", l.Connections >= 1, limit},
+		{"limits.pending", l.Pending >= 1, limit},
+		{"limits.requests", l.Requests >= 1, limit},
+		{"health_check.path", strings.HasPrefix(h.Path, "/") && visible(h.Path), "must begin with / and hold visible ASCII only: encode what else is wanted as %XX"},
+		{"health_check.service", len(h.Service) <= 255 && visible(h.Service), "must be the name of a gRPC service, such as acme.Shop"},
+		{"health_check.interval", within(h.Interval, 100*time.Millisecond, time.Hour), "must be from 100ms to 1h"},
+		{"health_check.timeout", within(h.Timeout, 10*time.Millisecond, time.Minute), "must be from 10ms to 1m"},
+		{"health_check.unhealthy_threshold", h.UnhealthyThreshold >= 1 && h.UnhealthyThreshold <= 100, "must be from 1 to 100"},
+		{"health_check.healthy_threshold", h.HealthyThreshold >= 1 && h.HealthyThreshold <= 100, "must be from 1 to 100"},
+		{"outlier_detection.consecutive_5xx", o.Consecutive5xx >= 1 && o.Consecutive5xx <= 10000, "must be from 1 to 10000"},
+		{"outlier_detection.base_ejection_time", within(o.BaseEjectionTime, 100*time.Millisecond, time.Hour), "must be from 100ms to 1h"},
+		{"outlier_detection.max_ejection_percent", o.MaxEjectionPercent <= 100, "must be from 0 to 100"},
+		{"overprovisioning_factor", s.OverprovisioningFactor >= 100 && s.OverprovisioningFactor <= 10000, "must be from 100 to 10000 percent"},
+	}
+}
+
+// visible tells whether s is ASCII without spaces and control characters.
+func visible(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+// badHost tells whether h, in lower case, is no domain name (RFC 1123, with the
+// underscores that some have), with or without *. in front.
+func badHost(h string) bool {
+	name := strings.TrimPrefix(h, "*.")
+	return len(h) > 253 || slices.ContainsFunc(strings.Split(name, "."), func(label string) bool {
+		return label == "" || len(label) > 63 || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-_") != ""
+	})
+}
+
+// written tells whether a dotted path below node stands in the file.
+func written(node ast.Node, path string) bool { return find(node, path) != nil }
+
+// lineOf is the line of a dotted path below node, or of node itself where the
+// path is not written out.
+func lineOf(node ast.Node, path string) int {
+	if found := find(node, path); found != nil {
+		return line(found)
+	}
+	return line(node)
+}
+
+func find(node ast.Node, path string) ast.Node {
+	p, err := yaml.PathString("$." + path)
+	if err != nil {
+		return nil
+	}
+	found, err := p.FilterNode(node)
+	if err != nil {
+		return nil
+	}
+	return found
+}
+
+// distinctHosts guards the one rule that spans services: each domain belongs
+// to one of them.
+func (p Policy) distinctHosts(nodes map[string]ast.Node) error {
+	owner := make(map[string]string)
+	for name := range nodes {
+		owner[strings.ToLower(name)] = name
+	}
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		for i, host := range p.Services[strings.ToLower(name)].Hosts {
+			if host == strings.ToLower(name) {
+				continue // it has that one anyway
+			}
+			if first, taken := owner[host]; taken {
+				return fmt.Errorf("line %d: service %s: the host %s belongs to service %s already",
+					lineOf(nodes[name], fmt.Sprintf("hosts[%d]", i)), name, host, first)
+			}
+			owner[host] = name
+		}
+	}
+	return nil
+}
