@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
@@ -123,7 +124,7 @@ func (s *Server) identify(ctx context.Context) (peerInfo, error) {
 	}
 	who, err := s.access.check(ctx, from)
 	if err != nil {
-		s.log.Warn("stream refused", "peer", from.String(), "device", who.Name, "reason", status.Convert(err).Message())
+		s.refused.tell(time.Now(), from, who.Name, status.Convert(err).Message())
 		s.streams.count("", "refused")
 		return peerInfo{}, err
 	}
