@@ -10,6 +10,16 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # shellcheck disable=SC2034  # those that source this use it
 cache=${TAILXDS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/tailxds}
 
+# kept NAME VERSION HASH: the directory for what is built once.
+# shellcheck disable=SC2154  # arch is set by those that build
+kept() { echo "$cache/$1-$2-$arch-$3"; }
+
+# keep DIR: what was built beside it is whole now. Another run may have been first.
+keep() { [[ -d $1 ]] || mv "$1.new.$$" "$1"; }
+
+# image_of OWNER: the image as the compose files name it, the one place where versions stand.
+image_of() { sed -n "s|^ *image: \($1/[^ ]*\).*|\1|p" "$root/compose.yaml" "$root/lab/server.yaml" | head -1; }
+
 say() { printf '%s\n' "$*" >&2; }
 
 # die says in one line what is missing and how to mend it.

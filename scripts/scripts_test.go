@@ -30,7 +30,7 @@ func machine(t *testing.T, programs map[string]string) string {
 		}
 	}
 	if _, given := programs["uname"]; !given {
-		writeNew(t, filepath.Join(dir, "uname"), "#!/usr/bin/env bash\necho Linux\n")
+		writeNew(t, filepath.Join(dir, "uname"), "#!/usr/bin/env bash\n[[ $* == -m ]] && echo x86_64 || echo Linux\n")
 	}
 	for name, script := range programs {
 		writeNew(t, filepath.Join(dir, name), "#!/usr/bin/env bash\n"+script+"\n")

@@ -1,0 +1,113 @@
+package envoys
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	xdsPort   = "18000"
+	adminPort = "9901" // Envoy's, as its bootstrap has it
+	statusURL = "http://127.0.0.1:9090"
+	// placeholder is the control plane's name in the lab's bootstrap.
+	placeholder = "tsnet-dynamic-eds.tailnet.lab"
+)
+
+// Device is one of the list that the control plane reads from a file.
+type Device struct {
+	ID        string   `json:"id"`
+	Name      string   `json:"name"`
+	Addresses []string `json:"addresses"`
+	Tags      []string `json:"tags"`
+	Online    bool     `json:"online"`
+}
+
+// Device is the host as the tailnet would list it.
+func (h *Host) Device(tags ...string) Device {
+	return Device{ID: h.V4.String(), Name: h.Name, Addresses: []string{h.V4.String(), h.V6.String()}, Tags: tags, Online: true}
+}
+
+// ControlPlane is tailxds on a host of its own.
+type ControlPlane struct {
+	*Host
+	devices, policy string // files
+}
+
+// ControlPlane starts a control plane with a policy file's text and a list of
+// devices, and waits until it serves them.
+func (r *Rig) ControlPlane(policy string, devices ...Device) *ControlPlane {
+	r.t.Helper()
+	dir := filepath.Join(r.dir, fmt.Sprintf("control-plane-%d", r.number()))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		r.t.Fatal(err)
+	}
+	c := &ControlPlane{Host: r.Host("control-plane"), devices: filepath.Join(dir, "devices.json"), policy: filepath.Join(dir, "policy.yaml")}
+	c.SetDevices(devices...)
+	c.SetPolicy(policy)
+	_, err := c.start(false, "control-plane", r.programs.ControlPlane, "serve", "--listen", ":"+xdsPort, "--provider", "file",
+		"--devices", c.devices, "--config", c.policy, "--state-dir", filepath.Join(dir, "state"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.Await("the control plane serves", func() error {
+		_, err := c.fetch(statusURL + "/readyz")
+		return err
+	})
+	return c
+}
+
+// SetPolicy writes the policy file anew, as an editor does that replaces it.
+func (c *ControlPlane) SetPolicy(text string) { c.write(c.policy, []byte(text)) }
+
+// SetDevices writes the list of devices anew.
+func (c *ControlPlane) SetDevices(devices ...Device) {
+	text, err := json.Marshal(append([]Device{}, devices...))
+	if err != nil {
+		c.rig.t.Fatal(err)
+	}
+	c.write(c.devices, text)
+}
+
+func (c *ControlPlane) write(path string, text []byte) {
+	c.rig.t.Helper()
+	err := os.WriteFile(path+".new", text, 0o600)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		c.rig.t.Fatal(err)
+	}
+}
+
+// Status is /status, into a value that names what the test wants to know.
+func (c *ControlPlane) Status(into any) error {
+	text, err := c.fetch(statusURL + "/status")
+	if err != nil {
+		return err
+	}
+	return json.Unmarshal([]byte(text), into)
+}
+
+// Rejected is what Envoys said of what they refuse, as /status shows it.
+func (c *ControlPlane) Rejected() string {
+	var status struct {
+		Envoys []struct {
+			Types map[string]struct{ Rejected string }
+		}
+	}
+	if err := c.Status(&status); err != nil {
+		return err.Error()
+	}
+	var all []string
+	for _, e := range status.Envoys {
+		for _, of := range e.Types {
+			if of.Rejected != "" {
+				all = append(all, of.Rejected)
+			}
+		}
+	}
+	return strings.Join(all, "\n")
+}

@@ -1,0 +1,122 @@
+package envoys
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// Envoy is a real one.
+type Envoy struct {
+	*Host
+}
+
+// Envoy starts an Envoy on a host of its own, by the lab's bootstrap, and waits
+// until it takes requests.
+func (c *ControlPlane) Envoy(name string) *Envoy {
+	c.rig.t.Helper()
+	return c.EnvoyOn(c.rig.Host(name))
+}
+
+// EnvoyOn starts an Envoy on a host.
+func (c *ControlPlane) EnvoyOn(h *Host) *Envoy {
+	c.rig.t.Helper()
+	return c.envoy(h, false)
+}
+
+// EnvoyWithoutIPv6 starts an Envoy on a host of its own whose kernel, it is made
+// to believe, has no IPv6.
+func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {
+	c.rig.t.Helper()
+	return c.envoy(c.rig.Host(name), true)
+}
+
+func (c *ControlPlane) envoy(h *Host, withoutIPv6 bool) *Envoy {
+	r := c.rig
+	r.t.Helper()
+	config := filepath.Join(r.dir, fmt.Sprintf("%s-%d.yaml", h.Name, r.number()))
+	if err := os.WriteFile(config, []byte(strings.ReplaceAll(r.programs.Bootstrap, placeholder, c.V4.String())), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	_, err := h.start(withoutIPv6, h.Name, r.programs.Envoy, "--config-path", config, "--disable-hot-restart", "--concurrency", "1",
+		"--log-level", "warn", "--service-cluster", "server", "--service-node", h.Name)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	e := &Envoy{h}
+	r.Await(h.Name+" takes requests", func() error {
+		return e.holds(map[string]int{"listener_manager.total_listeners_warming": 0, "listener_manager.workers_started": 1}, "listener_manager.total_listeners_active")
+	})
+	return e
+}
+
+// AwaitHealthy waits until Envoy finds so many endpoints of a service healthy,
+// and knows of no others.
+func (e *Envoy) AwaitHealthy(service string, n int) {
+	e.rig.t.Helper()
+	e.AwaitStats(map[string]int{"cluster." + service + ".membership_healthy": n, "cluster." + service + ".membership_total": n})
+}
+
+// AwaitStats waits until statistics have just these values.
+func (e *Envoy) AwaitStats(want map[string]int) {
+	e.rig.t.Helper()
+	e.rig.Await(fmt.Sprintf("%s shows %v", e.Name, want), func() error { return e.holds(want) })
+}
+
+// AwaitSome waits until a counter has counted.
+func (e *Envoy) AwaitSome(name string) {
+	e.rig.t.Helper()
+	e.rig.Await(fmt.Sprintf("%s counts %s", e.Name, name), func() error { return e.holds(nil, name) })
+}
+
+// Stat is one statistic; 0 if Envoy does not have it.
+func (e *Envoy) Stat(name string) int {
+	e.rig.t.Helper()
+	stats, err := e.Stats()
+	if err != nil {
+		e.rig.t.Fatal(err)
+	}
+	return stats[name]
+}
+
+// holds returns nil if statistics have just these values, and others any but 0.
+func (e *Envoy) holds(want map[string]int, some ...string) error {
+	stats, err := e.Stats()
+	if err != nil {
+		return err
+	}
+	for name, value := range want {
+		if got, ok := stats[name]; !ok || got != value {
+			return fmt.Errorf("%s is %d (there: %t), want %d", name, got, ok, value)
+		}
+	}
+	for _, name := range some {
+		if stats[name] == 0 {
+			return fmt.Errorf("%s is 0", name)
+		}
+	}
+	return nil
+}
+
+// Stats are Envoy's counters and gauges.
+func (e *Envoy) Stats() (map[string]int, error) {
+	text, err := e.Admin("/stats?type=All")
+	if err != nil {
+		return nil, err
+	}
+	stats := make(map[string]int)
+	for line := range strings.Lines(text) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		var n int
+		if _, err := fmt.Sscan(value, &n); err == nil { // histograms are no numbers
+			stats[name] = n
+		}
+	}
+	return stats, nil
+}
+
+// Admin is a page of Envoy's own.
+func (e *Envoy) Admin(path string) (string, error) {
+	return e.fetch("http://127.0.0.1:" + adminPort + path)
+}

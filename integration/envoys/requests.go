@@ -1,0 +1,207 @@
+package envoys
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tailxds/tailxds/integration/shares"
+)
+
+// ServerPort is where servers listen unless their tags say otherwise.
+const ServerPort = 8080
+
+// Server is a host with a web server that says its name.
+type Server struct {
+	*Host
+	// Served counts requests that are no health checks.
+	Served  atomic.Int64
+	handler atomic.Pointer[http.Handler]
+}
+
+// Server starts a server that speaks HTTP/1.
+func (r *Rig) Server(name string) *Server {
+	r.t.Helper()
+	return r.ServerSpeaking(name, func(p *http.Protocols) { p.SetHTTP1(true) })
+}
+
+// ServerSpeaking starts a server that speaks only what is set.
+func (r *Rig) ServerSpeaking(name string, speak func(*http.Protocols)) *Server {
+	r.t.Helper()
+	s := &Server{Host: r.Host(name)}
+	s.Handle(func(w http.ResponseWriter, _ *http.Request) { s.Hello(w) })
+	l, err := s.Listen(fmt.Sprintf(":%d", ServerPort))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	server := &http.Server{Handler: s, Protocols: new(http.Protocols), ReadHeaderTimeout: patience}
+	speak(server.Protocols)
+	go func() { _ = server.Serve(l) }() // until it is closed
+	r.t.Cleanup(func() { _ = server.Close() })
+	return s
+}
+
+// Handle has other answers given from now on, to all but health checks.
+func (s *Server) Handle(f http.HandlerFunc) {
+	var h http.Handler = f
+	s.handler.Store(&h)
+}
+
+// Hello answers as the lab's servers do.
+func (s *Server) Hello(w io.Writer) { fmt.Fprintf(w, "Hello from %s! in nowhere", s.Name) }
+
+// ServeHTTP implements [http.Handler].
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.URL.Path == "/healthz" {
+		return
+	}
+	s.Served.Add(1)
+	(*s.handler.Load()).ServeHTTP(w, r)
+}
+
+// Client sends requests from the host.
+func (h *Host) Client() *http.Client {
+	return &http.Client{
+		Transport: &http.Transport{DialContext: h.Dial, MaxIdleConnsPerHost: 100},
+		Timeout:   patience,
+	}
+}
+
+// Get asks once. The header Host is that of the URL unless one is given.
+func Get(url, host string) func(context.Context) (*http.Request, error) {
+	return func(ctx context.Context) (*http.Request, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err == nil && host != "" {
+			r.Host = host
+		}
+		return r, err
+	}
+}
+
+// Post is one that is not safe to repeat.
+func Post(url, host string) func(context.Context) (*http.Request, error) {
+	return func(ctx context.Context) (*http.Request, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader("once"))
+		if err == nil && host != "" {
+			r.Host = host
+		}
+		return r, err
+	}
+}
+
+// fetch is the body of a page, or an error if its status is none of success.
+func (h *Host) fetch(url string) (string, error) {
+	status, body, err := h.Once(Get(url, ""))
+	if err == nil && status >= 300 {
+		err = fmt.Errorf("%s: status %d: %s", url, status, body)
+	}
+	return body, err
+}
+
+// Once sends one request on a connection of its own.
+func (h *Host) Once(make func(context.Context) (*http.Request, error)) (status int, body string, err error) {
+	client := h.Client()
+	defer client.CloseIdleConnections()
+	return send(h.rig.ctx, client, make)
+}
+
+func send(ctx context.Context, client *http.Client, make func(context.Context) (*http.Request, error)) (int, string, error) {
+	request, err := make(ctx)
+	if err != nil {
+		return 0, "", err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return 0, "", err
+	}
+	defer func() { _ = response.Body.Close() }()
+	body, err := io.ReadAll(response.Body)
+	return response.StatusCode, string(body), err
+}
+
+// Load is requests that flow until they are stopped.
+type Load struct {
+	cancel context.CancelFunc
+	done   sync.WaitGroup
+	left   atomic.Int64
+
+	mu    sync.Mutex
+	tally shares.Tally
+}
+
+// Flow sends requests from the host without a pause, so many at a time.
+func (h *Host) Flow(workers int, make func(context.Context) (*http.Request, error)) *Load {
+	return h.load(1<<62, workers, make)
+}
+
+// Ask sends n requests and waits for their answers.
+func (h *Host) Ask(n int, make func(context.Context) (*http.Request, error)) shares.Tally {
+	l := h.load(n, 8, make)
+	l.done.Wait()
+	return l.Stop()
+}
+
+func (h *Host) load(n, workers int, make func(context.Context) (*http.Request, error)) *Load {
+	ctx, cancel := context.WithCancel(h.rig.ctx)
+	l := &Load{cancel: cancel, tally: shares.Tally{Counts: map[string]int{}}}
+	l.left.Store(int64(n))
+	client := h.Client()
+	for range workers {
+		l.done.Go(func() {
+			for ctx.Err() == nil && l.left.Add(-1) >= 0 {
+				// What is under way when the load is stopped may end.
+				status, body, err := send(h.rig.ctx, client, make)
+				l.count(status, body, err)
+			}
+		})
+	}
+	return l
+}
+
+func (l *Load) count(status int, body string, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err == nil && status == http.StatusOK:
+		l.tally.Counts[body]++
+		return
+	case err == nil:
+		err = fmt.Errorf("status %d: %s", status, body)
+	}
+	l.tally.Failed++
+	if l.tally.Failed <= 5 {
+		l.tally.Reasons += fmt.Sprintf("%s %v\n", time.Now().Format(time.TimeOnly), err)
+	}
+}
+
+// Stop ends the load and tells what came of it.
+func (l *Load) Stop() shares.Tally {
+	l.cancel()
+	l.done.Wait()
+	return l.tally
+}
+
+// Answered is how many requests were answered well so far.
+func (l *Load) Answered() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.tally.Answered()
+}
+
+// More waits for so many further answers.
+func (l *Load) More(r *Rig, n int) {
+	r.t.Helper()
+	want := l.Answered() + n
+	r.Await(fmt.Sprintf("%d more answers", n), func() error {
+		if l.Answered() < want {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+}
