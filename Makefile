@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # Two cores and one engine: one thing after the other.
 .NOTPARALLEL:
 
-.PHONY: help lab lab-down lab-test images test lint vuln unit bench k8s-test binaries
+.PHONY: help lab lab-down lab-test envoy-test images test lint vuln unit bench k8s-test binaries
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ lab: ## bring up two regions joined by a tailnet, and say what to try
 lab-down: ## remove the lab: containers, networks and volumes
 	@scripts/lab down
 
-test: lint unit lab-test k8s-test ## everything that CI runs
+test: lint unit envoy-test lab-test k8s-test ## everything that CI runs
 
 lint: ## golangci-lint with the import rules, and shellcheck
 	@scripts/lint
@@ -25,6 +25,9 @@ vuln: ## known vulnerabilities, from a database on the internet
 
 unit: ## unit tests, under the race detector and in random order
 	@go test -race -shuffle=on ./...
+
+envoy-test: ## real Envoys beside the control plane in network namespaces: needs root, and no Docker
+	@go -C integration test -count=1 ./envoys
 
 lab-test: ## the integration tests on a lab of their own
 	@scripts/lab-test

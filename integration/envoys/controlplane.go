@@ -34,6 +34,8 @@ func (h *Host) Device(tags ...string) Device {
 type ControlPlane struct {
 	*Host
 	devices, policy string // files
+	process         *process
+	args            []string
 }
 
 // ControlPlane starts a control plane with a policy file's text and a list of
@@ -45,18 +47,35 @@ func (r *Rig) ControlPlane(policy string, devices ...Device) *ControlPlane {
 		r.t.Fatal(err)
 	}
 	c := &ControlPlane{Host: r.Host("control-plane"), devices: filepath.Join(dir, "devices.json"), policy: filepath.Join(dir, "policy.yaml")}
+	c.args = []string{
+		"serve", "--listen", ":" + xdsPort, "--provider", "file",
+		"--devices", c.devices, "--config", c.policy, "--state-dir", filepath.Join(dir, "state"),
+	}
 	c.SetDevices(devices...)
 	c.SetPolicy(policy)
-	_, err := c.start(false, "control-plane", r.programs.ControlPlane, "serve", "--listen", ":"+xdsPort, "--provider", "file",
-		"--devices", c.devices, "--config", c.policy, "--state-dir", filepath.Join(dir, "state"))
-	if err != nil {
-		r.t.Fatal(err)
+	c.Start()
+	return c
+}
+
+// Stop kills the control plane.
+func (c *ControlPlane) Stop() {
+	c.rig.t.Helper()
+	if err := c.process.stop(); err != nil {
+		c.rig.t.Fatal(err)
 	}
-	r.Await("the control plane serves", func() error {
+}
+
+// Start starts a control plane that was stopped, with what it kept.
+func (c *ControlPlane) Start() {
+	c.rig.t.Helper()
+	var err error
+	if c.process, err = c.start(false, "control-plane", c.rig.programs.ControlPlane, c.args...); err != nil {
+		c.rig.t.Fatal(err)
+	}
+	c.rig.Await("the control plane serves", func() error {
 		_, err := c.fetch(statusURL + "/readyz")
 		return err
 	})
-	return c
 }
 
 // SetPolicy writes the policy file anew, as an editor does that replaces it.

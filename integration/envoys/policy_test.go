@@ -36,13 +36,7 @@ func TestAPolicyEditActsAtOnceAndCostsNoRequest(t *testing.T) {
 		requests := 50000 + i
 		start := time.Now()
 		control.SetPolicy(fmt.Sprintf(edit, requests))
-		r.Await("the edit acts", func() error {
-			page, err := entry.Admin("/clusters")
-			if err == nil && !strings.Contains(page, fmt.Sprintf("server::default_priority::max_requests::%d\n", requests)) {
-				err = fmt.Errorf("not yet")
-			}
-			return err
-		})
+		awaitLimit(r, entry, requests)
 		took := time.Since(start)
 		t.Logf("edit %d acted after %s", i, took.Round(time.Millisecond))
 		if took > soon {
@@ -80,21 +74,73 @@ func TestAnEditThatIsTakenBack(t *testing.T) {
 	load := r.Host("laptop").Flow(4, envoys.Get(entry.URL(10000), ""))
 	for _, text := range []string{"defaults: {limits: {requests: 7777}}", "", "defaults: {limits: {requests: 7777}}", ""} {
 		control.SetPolicy(text)
-		want := "max_requests::100000\n"
-		if text != "" {
-			want = "max_requests::7777\n"
+		if text == "" {
+			awaitLimit(r, entry, 100000)
+		} else {
+			awaitLimit(r, entry, 7777)
 		}
-		r.Await("the edit acts", func() error {
-			page, err := entry.Admin("/clusters")
-			if err == nil && !strings.Contains(page, want) {
-				err = fmt.Errorf("not yet")
-			}
-			return err
-		})
 	}
 	control.SetDevices(a.Device("tag:weight-1"), b.Device("tag:weight-1"))
 	entry.AwaitHealthy("server", 2)
 	if tally := load.Stop(); tally.Failed > 0 {
 		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
 	}
+}
+
+// A server that is away keeps an edit waiting for one health check, and no
+// longer: the new cluster is taken once each of its servers was asked.
+func TestAPolicyEditActsWhileAServerIsAway(t *testing.T) {
+	t.Parallel()
+	r := envoys.New(t, programs)
+	a := r.Server("a")
+	gone := envoys.Device{ID: "gone", Name: "gone", Addresses: []string{"100.64.99.99"}, Tags: []string{"tag:weight-1"}, Online: true}
+	control := r.ControlPlane("", a.Device("tag:weight-1"), gone)
+	entry := control.Envoy("entry")
+	entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 1, "cluster.server.membership_total": 2})
+	load := r.Host("laptop").Flow(4, envoys.Post(entry.URL(10000), ""))
+	start := time.Now()
+	control.SetPolicy("defaults: {limits: {requests: 7777}}")
+	awaitLimit(r, entry, 7777)
+	if took := time.Since(start); took > soon {
+		t.Errorf("the edit took %s", took)
+	}
+	load.More(r, 200)
+	if tally := load.Stop(); tally.Failed > 0 {
+		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
+	}
+}
+
+// An Envoy whose control plane comes back with another policy asks for a name
+// that is served no more. It keeps what it has until it has the new one.
+func TestAPolicyEditWhileTheControlPlaneIsAway(t *testing.T) {
+	t.Parallel()
+	r := envoys.New(t, programs)
+	a, b := r.Server("a"), r.Server("b")
+	control := r.ControlPlane("", a.Device("tag:weight-1"))
+	entry := control.Envoy("entry")
+	entry.AwaitHealthy("server", 1)
+	load := r.Host("laptop").Flow(4, envoys.Post(entry.URL(10000), ""))
+	control.Stop()
+	entry.AwaitStats(map[string]int{"control_plane.connected_state": 0})
+	control.SetPolicy("defaults: {limits: {requests: 7777}}")
+	control.SetDevices(a.Device("tag:weight-1"), b.Device("tag:weight-1"))
+	load.More(r, 200)
+	control.Start()
+	awaitLimit(r, entry, 7777)
+	entry.AwaitHealthy("server", 2)
+	load.More(r, 200)
+	if tally := load.Stop(); tally.Failed > 0 {
+		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
+	}
+}
+
+// awaitLimit waits until Envoy's cluster has so many requests for its limit.
+func awaitLimit(r *envoys.Rig, e *envoys.Envoy, requests int) {
+	r.Await("the edit acts", func() error {
+		page, err := e.Admin("/clusters")
+		if err == nil && !strings.Contains(page, fmt.Sprintf("server::default_priority::max_requests::%d\n", requests)) {
+			err = fmt.Errorf("the limit is not %d yet", requests)
+		}
+		return err
+	})
 }

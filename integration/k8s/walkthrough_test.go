@@ -70,12 +70,17 @@ func (r *rig) secrets(t *testing.T) {
 		"TS_ENVOY_CONTROL_URL":  r.tailnet.login,
 		"TS_ENVOY_API_URL":      r.tailnet.login,
 		"TS_NO_LOGS_NO_SUPPORT": "true",
+		"TS_ENVOY_CONFIG":       "/etc/tailxds/policy.yaml",
 	}
 	if r.tailnet.ca != "" {
 		settings["SSL_CERT_FILE"] = "/etc/tailxds/ca.crt"
 	}
 	r.west.apply(t, configMap(controlNamespace, "envoy-control-plane-settings", settings))
-	r.west.apply(t, configMap(controlNamespace, "envoy-control-plane-files", map[string]string{"ca.crt": r.tailnet.ca}))
+	r.west.apply(t, configMap(controlNamespace, "envoy-control-plane-files", map[string]string{
+		"ca.crt": r.tailnet.ca,
+		// As docs/kubernetes.md has it: requests come from pods of the cluster too.
+		"policy.yaml": "ingress: {allow: [tailnet, loopback, 10.0.0.0/8]}",
+	}))
 	for c, tags := range map[cluster][]string{
 		r.west: {"tag:region-west", "tag:weight-1"},
 		r.east: {"tag:region-east", "tag:weight-2"},
