@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -32,7 +34,7 @@ type rig struct {
 func startRig(t *testing.T) (context.Context, *rig) {
 	t.Helper()
 	ctx, l := begin(t, "rig")
-	headscaleConfig(t)
+	relayApart(t, headscaleConfig(t))
 	project := loadProject(ctx, t, l.Project)
 	l.From, l.Client = "west-1", project.Services["client"].Image
 	pool, err := dockertest.NewPool("")
@@ -53,6 +55,50 @@ func startRig(t *testing.T) (context.Context, *rig) {
 		}
 	}
 	return ctx, r
+}
+
+// relayPort is where the rig's relay listens.
+const relayPort = 8443
+
+// relayApart makes headscale name a relay that is not its own, as hosted
+// Tailscale has it: what is away with the coordination server is the rig's to
+// choose.
+func relayApart(t *testing.T, config string) {
+	t.Helper()
+	path := filepath.Join(config, "config.yaml")
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := string(text)
+	for from, to := range map[string]string{
+		"    enabled: true\n    region_id: 999": "    enabled: false\n    region_id: 999",
+		"  paths: []":                           "  paths: [/etc/headscale/relay.yaml]",
+	} {
+		if strings.Count(changed, from) != 1 {
+			t.Fatalf("%s has not one %q", path, from)
+		}
+		changed = strings.Replace(changed, from, to, 1)
+	}
+	relay := fmt.Sprintf("regions:\n  901:\n    regionid: 901\n    regioncode: rig\n    regionname: rig\n    nodes:\n"+
+		"      - {name: relay, regionid: 901, hostname: relay, derpport: %d, stunport: -1, insecurefortests: true}\n", relayPort)
+	err = errors.Join(os.WriteFile(path, []byte(changed), 0o644), os.WriteFile(filepath.Join(config, "relay.yaml"), []byte(relay), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// relays starts the relay.
+func (r *rig) relays(t *testing.T) {
+	t.Helper()
+	part, err := r.pool.RunWithOptions(&dockertest.RunOptions{
+		Name: r.Container("relay"), Repository: r.Probe.Image(), Tag: "latest", Cmd: engine.Relay(relayPort), Labels: r.Run.Labels(),
+	}, func(host *docker.HostConfig) { host.NetworkMode = r.network.Network.Name })
+	if err != nil {
+		t.Fatalf("starting the relay: %v", err)
+	}
+	r.parts["relay"] = part
+	r.callBy(t, part, "relay")
 }
 
 func (r *rig) volume(name string) string { return r.Project + "_" + name }

@@ -66,6 +66,7 @@ func TestFaults(t *testing.T) {
 
 func rigComesUp(ctx context.Context, t *testing.T, r *rig) {
 	r.finishes(ctx, t, "prepare")
+	r.relays(t)
 	r.starts(ctx, t, "headscale", nil)
 	r.finishes(ctx, t, "keys")
 	r.starts(ctx, t, "control-plane", impatient("netmap"))

@@ -2,34 +2,32 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
-	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
-
-	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // defaultAdmin is on loopback: the pages have no authentication.
 const defaultAdmin = "127.0.0.1:9090"
 
 // adminCommand makes a command that talks to a running control plane.
-func adminCommand(getenv func(string) string, use, short string, run func(context.Context, io.Writer, adminClient) error) *cobra.Command {
+func adminCommand(env environment, use, short string, run func(*cobra.Command, []string, adminClient) error) *cobra.Command {
 	var address string
 	cmd := &cobra.Command{
 		Use: use, Short: short, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return run(cmd.Context(), cmd.OutOrStdout(), adminClient{address: address})
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return run(cmd, args, adminClient{address: address})
 		},
 	}
-	newBinder(cmd, getenv).str(&address, "admin", defaultAdmin, "address of the control plane's admin pages", "TS_ENVOY_ADMIN")
+	newBinder(cmd, env).str(&address, "admin", defaultAdmin, "address of the control plane's admin pages")
 	return cmd
 }
 
@@ -60,107 +58,52 @@ func (c adminClient) do(ctx context.Context, method, path string) ([]byte, error
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
 	if response.StatusCode != http.StatusOK {
-		return nil, errors.New(strings.TrimSpace(string(body)))
+		return nil, errors.New(printable(strings.TrimSpace(string(body))))
 	}
 	return body, nil
 }
 
-func healthcheckCommand(getenv func(string) string) *cobra.Command {
-	return adminCommand(getenv, "healthcheck", "Exit 0 if the control plane here serves resources", func(ctx context.Context, out io.Writer, c adminClient) error {
-		body, err := c.do(ctx, http.MethodGet, "/readyz")
-		if err != nil {
-			return err
-		}
-		_, err = out.Write(body)
+// tell prints a page of one line.
+func (c adminClient) tell(cmd *cobra.Command, method, path string) error {
+	body, err := c.do(cmd.Context(), method, path)
+	if err != nil {
 		return err
-	})
+	}
+	_, err = fmt.Fprintln(cmd.OutOrStdout(), printable(strings.TrimSpace(string(body))))
+	return err
 }
 
-func acceptCommand(getenv func(string) string) *cobra.Command {
-	return adminCommand(getenv, "accept", "Let a held device list through at once", func(ctx context.Context, out io.Writer, c adminClient) error {
-		body, err := c.do(ctx, http.MethodPost, "/accept")
-		if err != nil {
-			return err
-		}
-		_, err = out.Write(body)
-		return err
-	})
+func healthcheckCommand(env environment) *cobra.Command {
+	return adminCommand(env, "healthcheck", "Exit 0 if the control plane here serves resources",
+		func(cmd *cobra.Command, _ []string, c adminClient) error {
+			return c.tell(cmd, http.MethodGet, "/readyz")
+		})
 }
 
-func statusCommand(getenv func(string) string) *cobra.Command {
-	var raw bool
-	cmd := adminCommand(getenv, "status", "Show services, endpoints, Envoys and problems", func(ctx context.Context, out io.Writer, c adminClient) error {
-		body, err := c.do(ctx, http.MethodGet, "/status")
-		if err != nil {
-			return err
-		}
-		if raw {
-			_, err = out.Write(body)
-			return err
-		}
-		var doc statusDocument
-		if err := json.Unmarshal(body, &doc); err != nil {
-			return fmt.Errorf("read /status: %w", err)
-		}
-		return printStatus(out, doc)
-	})
-	cmd.Flags().BoolVar(&raw, "json", false, "print the whole document as JSON")
+func acceptCommand(env environment) *cobra.Command {
+	cmd := adminCommand(env, "accept [SERVICE]", "Let what is held through at once, of one service or of all",
+		func(cmd *cobra.Command, args []string, c adminClient) error {
+			path := "/accept"
+			if len(args) > 0 {
+				path += "?" + url.Values{"service": args}.Encode()
+			}
+			return c.tell(cmd, http.MethodPost, path)
+		})
+	cmd.Args = cobra.MaximumNArgs(1)
 	return cmd
 }
 
-// printStatus writes a status for people.
-func printStatus(out io.Writer, doc statusDocument) error {
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, doc.Detail)
-	if doc.Error != "" {
-		fmt.Fprintln(w, "publish error:", doc.Error)
-	}
-	if doc.Policy.Error != "" {
-		fmt.Fprintln(w, "policy error:", doc.Policy.Error)
-	}
-	fmt.Fprintln(w, "\nSERVICE\tPRIORITY\tREGION\tZONE\tDEVICE\tID\tADDRESS\tWEIGHT\tSTATE")
-	for _, s := range doc.Services {
-		for _, l := range s.Localities {
-			for _, e := range l.Endpoints {
-				printEndpoint(w, s.Name, l.Priority, e)
-			}
+// printable is text from elsewhere as a terminal may show it: on one line, and
+// without the characters that move its cursor or turn its letters around.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case unicode.IsPrint(r):
+			return r
+		case unicode.IsSpace(r):
+			return ' '
+		default:
+			return unicode.ReplacementChar
 		}
-		for _, e := range s.Idle {
-			printEndpoint(w, s.Name, e.Priority, e)
-		}
-	}
-	fmt.Fprintln(w, "\nENVOY\tNODE\tADDRESS\tSINCE\tSTATE")
-	for _, e := range doc.Envoys {
-		state := "in sync"
-		for name, t := range e.Types {
-			switch {
-			case t.Rejected != "":
-				state = "rejected " + name + ": " + t.Rejected
-			case t.Pending && state == "in sync":
-				state = "updating"
-			}
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", e.Device, e.Node, e.Address.Addr(), time.Since(e.Since).Round(time.Second), state)
-	}
-	if len(doc.Problems) > 0 {
-		fmt.Fprintln(w, "\nPROBLEM ON\tSUBJECT\tREASON")
-		for _, p := range doc.Problems {
-			fmt.Fprintf(w, "%s\t%s\t%s\n", p.Name, p.Subject, p.Reason)
-		}
-	}
-	if err := w.Flush(); err != nil {
-		return fmt.Errorf("print status: %w", err)
-	}
-	return nil
-}
-
-func printEndpoint(w io.Writer, service string, priority uint32, e topology.Endpoint) {
-	fmt.Fprintf(w, "%s\t%d\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", service, priority, dash(e.Region), dash(e.Zone), e.Name, e.Device, e.Address, e.Weight, e.State)
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
+	}, s)
 }

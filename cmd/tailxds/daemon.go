@@ -112,7 +112,7 @@ func (d *daemon) loop(ctx context.Context) error {
 			if u.At.IsZero() {
 				continue // nothing came yet; what was kept is served on
 			}
-			d.server.Recheck(ctx)
+			d.server.Recheck()
 		case a := <-d.accepts:
 			err := d.letThrough(a.service)
 			if err == nil {

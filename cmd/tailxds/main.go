@@ -20,14 +20,14 @@ func main() {
 	defer stop()
 	// A second signal ends the process at once.
 	context.AfterFunc(ctx, stop)
-	if err := rootCommand(os.Getenv).ExecuteContext(ctx); err != nil {
+	if err := rootCommand(os.Environ()).ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "tailxds:", err)
 		os.Exit(1)
 	}
 }
 
-// rootCommand holds all commands. getenv stands for the environment.
-func rootCommand(getenv func(string) string) *cobra.Command {
+// rootCommand holds all commands.
+func rootCommand(env environment) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "tailxds",
 		Short:         "Serve the devices of a tailnet to Envoys as one weighted, self-healing pool",
@@ -35,13 +35,14 @@ func rootCommand(getenv func(string) string) *cobra.Command {
 		SilenceErrors: true,
 		Version:       version(),
 	}
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
-		serveCommand(getenv),
-		renderCommand(getenv),
+		serveCommand(env),
+		renderCommand(env),
 		checkCommand(),
-		statusCommand(getenv),
-		acceptCommand(getenv),
-		healthcheckCommand(getenv),
+		statusCommand(env),
+		acceptCommand(env),
+		healthcheckCommand(env),
 		drainCommand(),
 	)
 	return root

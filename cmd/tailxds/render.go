@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -14,13 +15,19 @@ import (
 	"github.com/tailxds/tailxds/internal/xds"
 )
 
-func renderCommand(getenv func(string) string) *cobra.Command {
+func renderCommand(env environment) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use:   "render --devices FILE [--config FILE]",
 		Short: "Print the xDS resources that a device file makes, as JSON",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, s := range env.strays(cmd.Root()) {
+				fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", s)
+			}
+			if err := o.checkTopology(); err != nil {
+				return err
+			}
 			out, err := render(cmd, o)
 			if err != nil {
 				return err
@@ -29,7 +36,7 @@ func renderCommand(getenv func(string) string) *cobra.Command {
 			return err
 		},
 	}
-	topologyFlags(newBinder(cmd, getenv), &o)
+	topologyFlags(newBinder(cmd, env), &o)
 	return cmd
 }
 
@@ -37,6 +44,9 @@ func renderCommand(getenv func(string) string) *cobra.Command {
 func render(cmd *cobra.Command, o options) ([]byte, error) {
 	if o.Devices == "" {
 		return nil, errors.New("render needs --devices FILE (or - for standard input)")
+	}
+	if o.Devices == "-" {
+		o.Devices = os.Stdin.Name()
 	}
 	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: o.Devices})
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tailxds": func() {
-		if err := rootCommand(os.Getenv).ExecuteContext(context.Background()); err != nil {
+		if err := rootCommand(os.Environ()).ExecuteContext(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, "tailxds:", err)
 			os.Exit(1) //nolint:forbidigo // this stands for main
 		}

@@ -20,7 +20,7 @@ import (
 	"github.com/tailxds/tailxds/internal/xds"
 )
 
-func serveCommand(getenv func(string) string) *cobra.Command {
+func serveCommand(env environment) *cobra.Command {
 	var o options
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -29,10 +29,21 @@ func serveCommand(getenv func(string) string) *cobra.Command {
 			"A flag wins over its environment variable. A value file:PATH is read from the file.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := o.check(); err != nil {
+				return err
+			}
+			log, err := newLogger(o, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			oneLog(log)
+			for _, s := range env.strays(cmd.Root()) {
+				log.Warn("an environment variable is no setting of tailxds and is ignored", "variable", s.name, "likely", s.likely)
+			}
 			return serve(cmd.Context(), o, cmd.ErrOrStderr())
 		},
 	}
-	serveFlags(newBinder(cmd, getenv), &o)
+	serveFlags(newBinder(cmd, env), &o)
 	return cmd
 }
 
@@ -46,7 +57,10 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
-	node, err := o.nodeStore()
+	if err := provider.Check(o.providerConfig(log), o.Listen == ""); err != nil {
+		return err
+	}
+	node, err := o.nodeStore(nodeLog(log))
 	if err != nil {
 		return err
 	}
@@ -78,6 +92,7 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, node ipn.StateStore) error {
 	config := d.o.providerConfig(d.log)
 	var listener net.Listener
+	leave := func() {}
 	server := xds.Config{DefaultService: d.o.DefaultService, AllowTags: d.o.Allow, OnChange: d.changed, Log: d.log}
 	if d.o.Listen != "" {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.o.Listen)
@@ -86,17 +101,17 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, no
 		}
 		listener = l
 	} else {
-		t, err := joinTailnet(ctx, d.o, stateDir, node, d.log)
+		t, err := joinTailnet(ctx, d.o, stateDir, node, d.log, func(reason string) { d.joining.Store(&reason) })
 		if err != nil {
 			return err
 		}
-		context.AfterFunc(ctx, t.close)
-		listener, config.Local = t.listener, t.local
+		leave, listener, config.Local = t.close, t.listener, t.local
 		server.Identify = t.identify
 	}
 
 	src, name, err := provider.Open(config)
 	if err != nil {
+		leave()
 		return err
 	}
 	watcher := provider.NewWatcher(src, provider.Options{
@@ -109,7 +124,10 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, no
 	d.log.Info("serving xDS", "address", listener.Addr().String(), "provider", name)
 
 	g.Go(func() error { return watcher.Run(ctx) })
-	g.Go(func() error { return d.server.Serve(ctx, listener) })
+	g.Go(func() error {
+		defer leave() // no sooner, or the listener's end would be an error
+		return d.server.Serve(ctx, listener)
+	})
 	writing, written := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return d.keeper.writer.Run(writing) })
 	g.Go(func() error {
@@ -145,20 +163,4 @@ func (o options) stateDir() (string, error) {
 		return "", fmt.Errorf("make the state directory: %w (give a writable one with --state-dir)", err)
 	}
 	return dir, nil
-}
-
-func newLogger(o options, to io.Writer) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level %q: choose debug, info, warn or error", o.LogLevel)
-	}
-	handler := &slog.HandlerOptions{Level: level}
-	switch o.LogFormat {
-	case "text":
-		return slog.New(slog.NewTextHandler(to, handler)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(to, handler)), nil
-	default:
-		return nil, fmt.Errorf("--log-format %q: choose text or json", o.LogFormat)
-	}
 }

@@ -25,6 +25,7 @@ func (d *daemon) adminHandler() http.Handler {
 		Ready:   d.readiness,
 		Status:  func() any { return d.status() },
 		Accept:  d.accept,
+		Hosts:   d.o.AdminHosts,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-
 	"time"
 
 	"google.golang.org/grpc"

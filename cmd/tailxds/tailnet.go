@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,12 +10,15 @@ import (
 	"net/netip"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"tailscale.com/client/local"
 	"tailscale.com/envknob"
 	"tailscale.com/ipn"
+	"tailscale.com/ipn/ipnstate"
 	"tailscale.com/ipn/store/kubestore"
 	"tailscale.com/tsnet"
+	"tailscale.com/types/logger"
 
 	"github.com/tailxds/tailxds/internal/xds"
 )
@@ -27,8 +31,11 @@ type tailnet struct {
 }
 
 // joinTailnet brings the node up and listens for xDS on it. It waits for as
-// long as the coordination server takes, or until ctx ends.
-func joinTailnet(ctx context.Context, o options, stateDir string, store ipn.StateStore, log *slog.Logger) (*tailnet, error) {
+// long as the coordination server takes, or until ctx ends, and tells progress
+// what it waits for.
+func joinTailnet(
+	ctx context.Context, o options, stateDir string, store ipn.StateStore, log *slog.Logger, progress func(reason string),
+) (*tailnet, error) {
 	authKey, err := o.AuthKey.Value()
 	if err != nil {
 		return nil, fmt.Errorf("auth key: %w", err)
@@ -37,6 +44,9 @@ func joinTailnet(ctx context.Context, o options, stateDir string, store ipn.Stat
 		// Who runs a coordination server of their own sends no logs to Tailscale.
 		envknob.SetNoLogsNoSupport()
 	}
+	j := &joining{server: cmp.Or(o.ControlURL, ipn.DefaultControlURL), secret: authKey, log: log, every: cmp.Or(o.JoinWarning, warnJoining)}
+	progress(j.waiting())
+	says := nodeLog(log)
 	s := &tsnet.Server{
 		Dir:           filepath.Join(stateDir, "tsnet"),
 		Store:         store,
@@ -45,30 +55,57 @@ func joinTailnet(ctx context.Context, o options, stateDir string, store ipn.Stat
 		ControlURL:    o.ControlURL,
 		AdvertiseTags: o.AdvertiseTags,
 		Logf: func(format string, args ...any) {
-			log.Debug("tsnet", "says", strings.TrimSpace(fmt.Sprintf(format, args...)))
+			j.hear(fmt.Sprintf(format, args...))
+			says(format, args...)
 		},
-		UserLogf: func(format string, args ...any) {
-			log.Info("tsnet", "says", strings.TrimSpace(fmt.Sprintf(format, args...)))
-		},
+		UserLogf: says, // what of it concerns people, j tells
 	}
+	lc, err := s.LocalClient() // starts the node and waits for nobody
+	if err != nil {
+		return nil, fmt.Errorf("start the tailnet node: %w", err) // it has closed what it had
+	}
+	explained, stop := context.WithCancel(ctx)
+	var explaining sync.WaitGroup
+	explaining.Go(func() { j.explain(explained, lc, progress) })
 	status, err := s.Up(ctx)
+	stop()
+	explaining.Wait()
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("join the tailnet: %w (give an auth key with TS_ENVOY_AUTHKEY, or --listen to do without a tailnet)", err), s.Close())
-	}
-	lc, err := s.LocalClient()
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("reach the tailnet node: %w", err), s.Close())
 	}
 	listener, err := s.Listen("tcp", fmt.Sprintf(":%d", o.Port))
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen for xDS on the tailnet: %w", err), s.Close())
 	}
-	log.Info("joined the tailnet", "name", strings.TrimSuffix(status.Self.DNSName, "."), "addresses", status.TailscaleIPs, "tags", status.Self.Tags)
+	log.Info("joined the tailnet", "name", strings.TrimSuffix(status.Self.DNSName, "."), "addresses", texts(status.TailscaleIPs), "tags", tags(status.Self))
 	return &tailnet{server: s, local: lc, listener: listener}, nil
 }
 
+// nodeLog takes what the node and its parts say. It is much, and for debugging.
+func nodeLog(log *slog.Logger) logger.Logf {
+	return func(format string, args ...any) {
+		log.Debug("tsnet", "says", strings.TrimSpace(fmt.Sprintf(format, args...)))
+	}
+}
+
+// texts are addresses as people write them, in every format of the log.
+func texts(addresses []netip.Addr) []string {
+	all := []string{}
+	for _, a := range addresses {
+		all = append(all, a.String())
+	}
+	return all
+}
+
+func tags(p *ipnstate.PeerStatus) []string {
+	if p.Tags == nil {
+		return []string{}
+	}
+	return p.Tags.AsSlice()
+}
+
 // nodeStore is where the node key lives; nil is the state directory.
-func (o options) nodeStore() (ipn.StateStore, error) {
+func (o options) nodeStore(logf logger.Logf) (ipn.StateStore, error) {
 	if o.StateStore == "" {
 		return nil, nil
 	}
@@ -76,7 +113,7 @@ func (o options) nodeStore() (ipn.StateStore, error) {
 	if !ok || name == "" {
 		return nil, fmt.Errorf("--state-store %q: only kube:SECRET is known", o.StateStore)
 	}
-	store, err := kubestore.New(func(string, ...any) {}, name)
+	store, err := kubestore.New(logf, name)
 	if err != nil {
 		return nil, fmt.Errorf("open the node's state in the Kubernetes secret %s: %w", name, err)
 	}
@@ -86,7 +123,9 @@ func (o options) nodeStore() (ipn.StateStore, error) {
 // identify asks the tailnet who has an address.
 func (t *tailnet) identify(ctx context.Context, from netip.AddrPort) (xds.Identity, error) {
 	who, err := t.local.WhoIs(ctx, from.String())
-	if err != nil {
+	if errors.Is(err, local.ErrPeerNotFound) {
+		return xds.Identity{}, xds.ErrUnknownPeer
+	} else if err != nil {
 		return xds.Identity{}, fmt.Errorf("WhoIs: %w", err)
 	}
 	identity := xds.Identity{Name: strings.TrimSuffix(who.Node.Name, "."), Tags: who.Node.Tags}

@@ -153,6 +153,12 @@ func (p *Probe) Cut(ctx context.Context, container, address string) (mend func()
 	}, nil
 }
 
+// Image is the probe's image.
+func (p *Probe) Image() string { return p.image }
+
+// Relay is the probe's command that serves DERP on a port.
+func Relay(port int) []string { return []string{"relay", fmt.Sprintf(":%d", port)} }
+
 // running is a probe that has said it is at work.
 type running struct {
 	command *exec.Cmd

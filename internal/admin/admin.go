@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 )
 
@@ -25,6 +26,9 @@ type Sources struct {
 	Accept func(ctx context.Context, service string) error
 	// Metrics serves /metrics.
 	Metrics http.Handler
+	// Hosts are names under which the pages answer, besides localhost and IP
+	// addresses. It may be nil.
+	Hosts []string
 }
 
 // Handler routes the pages:
@@ -65,7 +69,33 @@ func Handler(s Sources) http.Handler {
 		_, _ = fmt.Fprintln(w, "accepted: the held device list is applied")
 	})
 	// A page open in somebody's browser must not be able to post here.
-	return http.NewCrossOriginProtection().Handler(mux)
+	return knownHost(s.Hosts, http.NewCrossOriginProtection().Handler(mux))
+}
+
+// knownHost answers only for hosts that nobody else can claim: a page of
+// another site could point its own name at this address, and read what is said
+// here (DNS rebinding). A literal address is nobody's name.
+func knownHost(names []string, next http.Handler) http.Handler {
+	known := map[string]bool{"localhost": true}
+	for _, name := range names {
+		known[hostName(name)] = true
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := hostName(r.Host)
+		if _, err := netip.ParseAddr(host); err != nil && !known[host] {
+			http.Error(w, "these pages do not answer under this name: ask by an IP address or localhost, or give the name with --admin-host", http.StatusMisdirectedRequest)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// hostName is a host without port, brackets and a last dot, in lower case.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }
 
 func fromLoopback(r *http.Request) bool {

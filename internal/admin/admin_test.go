@@ -20,6 +20,7 @@ func pages(ready bool, accept error) http.Handler {
 			}
 			return accept
 		},
+		Hosts:   []string{"Pool.example.com."},
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("tailxds_problems 0\n")) }),
 	})
 }
@@ -52,7 +53,7 @@ func TestPages(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			request := httptest.NewRequest(test.method, test.path, nil)
-			request.RemoteAddr = test.from
+			request.RemoteAddr, request.Host = test.from, "127.0.0.1:9090"
 			for k, v := range test.headers {
 				request.Header.Set(k, v)
 			}
@@ -62,5 +63,23 @@ func TestPages(t *testing.T) {
 				t.Errorf("got %d %q, want %d and %q", answer.Code, answer.Body, test.code, test.body)
 			}
 		})
+	}
+}
+
+// A page of another site that points its name at this address reads nothing.
+func TestOnlyNamesThatNobodyElseCanClaim(t *testing.T) {
+	for host, want := range map[string]int{
+		"127.0.0.1:9090": 200, "127.0.0.1": 200, "[::1]:9090": 200, "[fd7a:115c:a1e0::1]": 200, "10.1.2.3:80": 200,
+		"localhost": 200, "LOCALHOST:9090": 200, "localhost.:9090": 200, "pool.example.com": 200, "POOL.example.com.:9090": 200,
+		"evil.example": 421, "evil.example:9090": 421, "localhost.evil.example": 421, "127.0.0.1.evil.example:9090": 421,
+		"example.com": 421, "": 421, "2130706433": 421, "127.1": 421, "[::1": 200, "fe80::1%eth0": 200,
+	} {
+		request := httptest.NewRequest("GET", "/status", nil)
+		request.RemoteAddr, request.Host = "127.0.0.1:5", host
+		answer := httptest.NewRecorder()
+		pages(true, nil).ServeHTTP(answer, request)
+		if answer.Code != want || (want == 421) != strings.Contains(answer.Body.String(), "--admin-host") {
+			t.Errorf("%q: %d %s", host, answer.Code, answer.Body)
+		}
 	}
 }

@@ -50,8 +50,13 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 			},
 			"tags change": func(t *rapid.T) {
 				tags := rapid.SampledFrom([][]string{
-					nil, {"tag:service-a"}, {"tag:service-b", "tag:weight-3"}, {"tag:service-a", "tag:weight-0"}, {"tag:service-a", "tag:weight-O"},
-					{"tag:service-a_", "tag:weight-2"}, {"tag:service-a", "tag:region-west", "tag:port-x"},
+					nil,
+					{"tag:service-a"},
+					{"tag:service-b", "tag:weight-3"},
+					{"tag:service-a", "tag:weight-0"},
+					{"tag:service-a", "tag:weight-O"},
+					{"tag:service-a_", "tag:weight-2"},
+					{"tag:service-a", "tag:region-west", "tag:port-x"},
 				}).Draw(t, "tags")
 				i := rapid.IntRange(0, len(m.devices)-1).Draw(t, "device")
 				m.devices[i].Tags = tags

@@ -4,11 +4,13 @@ import (
 	"encoding/json"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/tailscale/hujson"
+	"tailscale.com/tailcfg"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -64,6 +66,45 @@ func TestDocumentedGrants(t *testing.T) {
 		name, ok := attributeName("custom:tailxds_" + key)
 		if !ok || name != key || !strings.Contains(string(text), "`custom:tailxds_"+key+"`") {
 			t.Errorf("attribute %s: %q %v", key, name, ok)
+		}
+	}
+}
+
+// Every policy that people are told to use lets nodes restart while the
+// coordination server is away, and is valid.
+func TestDocumentedPoliciesCacheTheNetmap(t *testing.T) {
+	block := regexp.MustCompile("(?s)```jsonc?\n(.*?)```")
+	for file, policies := range map[string]int{"../../docs/grants.md": 2, "../../docs/kubernetes.md": 1, "../../lab/headscale/policy.hujson": 1} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		blocks := [][]string{{"", string(text)}}
+		if strings.HasSuffix(file, ".md") {
+			blocks = block.FindAllStringSubmatch(string(text), -1)
+		}
+		for _, b := range blocks {
+			plain, err := hujson.Standardize([]byte(b[1]))
+			if err != nil {
+				t.Fatalf("%s: %v in\n%s", file, err, b[1])
+			}
+			var policy struct {
+				TagOwners map[string][]string
+				NodeAttrs []struct{ Target, Attr []string }
+			}
+			if err := json.Unmarshal(plain, &policy); err != nil {
+				t.Fatalf("%s: %v in\n%s", file, err, b[1])
+			}
+			if policy.TagOwners == nil {
+				continue // a snippet
+			}
+			policies--
+			if a := policy.NodeAttrs; len(a) != 1 || !slices.Equal(a[0].Target, []string{"*"}) || !slices.Equal(a[0].Attr, []string{string(tailcfg.NodeAttrCacheNetworkMaps)}) {
+				t.Errorf("%s: nodeAttrs %+v in\n%s", file, a, b[1])
+			}
+		}
+		if policies != 0 {
+			t.Errorf("%s: %d policies fewer than thought", file, policies)
 		}
 	}
 }

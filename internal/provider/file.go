@@ -36,13 +36,35 @@ func openFile(cfg Config) (Source, error) {
 	return file{cfg.Devices, cfg.MaxBytes}, nil
 }
 
-// List reads the file.
-func (f file) List(context.Context) ([]topology.Device, error) {
-	devices, err := ReadDevices(f.path, f.max)
-	if err != nil {
-		return nil, fmt.Errorf("read devices: %w", err)
+// settle is how long a file that may be half of itself must stay as it is
+// before it is believed.
+const settle = 2 * time.Second
+
+// List reads the file. While it is being written it may be bad, or worse, a
+// good and shorter list; so what can't be told from a half of itself counts
+// once the file was left alone for a moment.
+func (f file) List(ctx context.Context) ([]topology.Device, error) {
+	for {
+		seen := f.look()
+		devices, whole, err := readDevices(f.path, f.max)
+		if err != nil {
+			err = fmt.Errorf("read devices: %w", err)
+		}
+		if seen == nil && err != nil {
+			return nil, err // it is away
+		}
+		old := seen != nil && time.Since(seen.ModTime()) >= settle
+		if (whole || old) && sameFile(seen, f.look()) {
+			return devices, err
+		}
+		sleep(ctx, settle)
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("read devices: %s is being written: %w (write another file and rename it)", f.path, ctx.Err())
+		}
+		if sameFile(seen, f.look()) {
+			return devices, err
+		}
 	}
-	return devices, nil
 }
 
 // Watch calls wake each time the file was replaced, until ctx is done.
@@ -82,23 +104,46 @@ func sameFile(a, b os.FileInfo) bool {
 // [topology.Device], where "online" left out means true. It reads at most max
 // bytes; 0 means 64 MiB. Errors tell line and column.
 func ReadDevices(path string, max int64) ([]topology.Device, error) {
+	devices, _, err := readDevices(path, max)
+	return devices, err
+}
+
+// readDevices tells too whether the list is certainly whole.
+func readDevices(path string, max int64) (devices []topology.Device, whole bool, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err // says "open PATH: …" already
+		return nil, false, err // says "open PATH: …" already
 	}
 	defer func() { _ = f.Close() }()
 	body := &limited{r: f, max: cmp.Or(max, defaultMaxBytes), left: cmp.Or(max, defaultMaxBytes)}
 	text, err := io.ReadAll(body)
 	if err != nil && body.over {
-		return nil, fmt.Errorf("%s is larger than %d bytes", path, body.max)
+		return nil, false, fmt.Errorf("%s is larger than %d bytes", path, body.max)
 	} else if err != nil {
-		return nil, fmt.Errorf("read %s: %w", path, err)
+		return nil, false, fmt.Errorf("read %s: %w", path, err)
 	}
-	devices, err := ParseDevices(text, strings.EqualFold(filepath.Ext(path), ".json"))
+	devices, err = ParseDevices(text, strings.EqualFold(filepath.Ext(path), ".json"))
 	if err != nil {
-		return nil, fmt.Errorf("%s:%w", path, err)
+		return nil, false, fmt.Errorf("%s:%w", path, err)
 	}
-	return devices, nil
+	return devices, endsForCertain(text), nil
+}
+
+// endsForCertain tells whether a list that could be read has an end that a half
+// of it would lack: JSON's and YAML's bracket, or YAML's mark for the end of a
+// document, "...". A YAML list of dashes is a good list wherever it is cut.
+func endsForCertain(text []byte) bool {
+	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+	if bytes.Equal(bytes.TrimSpace(lines[len(lines)-1]), []byte("...")) {
+		return true
+	}
+	for _, line := range lines {
+		line = bytes.TrimSpace(line)
+		if len(line) > 0 && line[0] != '#' && !bytes.Equal(line, []byte("---")) {
+			return line[0] == '['
+		}
+	}
+	return false
 }
 
 // fileDevice is a device as people write it.

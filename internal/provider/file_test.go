@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -160,7 +161,7 @@ func TestFileIsReadAgainWhenReplaced(t *testing.T) {
 		}
 		for _, s := range steps {
 			s.do()
-			after(3 * time.Second)
+			after(filePoll + settle + time.Second)
 			expectIDs(t, w.next(), s.want)
 			if got := w.Status(); got.Stale != s.bad || s.bad && got.Error == "" {
 				t.Errorf("%s: status %+v", s.name, got)
@@ -170,6 +171,96 @@ func TestFileIsReadAgainWhenReplaced(t *testing.T) {
 		after(30 * time.Minute)
 		if n := lists.Load() - before; n > 1 {
 			t.Errorf("read %d times in half an hour without a change", n)
+		}
+	})
+}
+
+// A YAML list of dashes is a good list wherever it is cut, so nothing of it may
+// be believed while it is being written, by whatever pieces.
+func TestFileIsNotBelievedHalfWritten(t *testing.T) {
+	const whole = "- {id: a}\n- {id: b}\n- {id: c}\n"
+	path := filepath.Join(t.TempDir(), "devices.yaml")
+	// The kernel's clock is not the bubble's.
+	put := func(text string) {
+		write(t, path, text)
+		if err := os.Chtimes(path, time.Now(), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(whole)
+	bubble(t, file{path: path}, Options{Interval: time.Hour}, func(w *watcher) {
+		after(settle)
+		expectIDs(t, w.next(), "a b c")
+		for cut := range len(whole) {
+			put(whole[:cut])
+			after(settle - time.Millisecond)
+			if got := w.next(); got != nil {
+				t.Errorf("cut to %q: %+v is believed", whole[:cut], got)
+			}
+			put(whole + "- {id: d}\n")
+			after(filePoll + settle + time.Millisecond)
+			expectIDs(t, w.next(), "a b c d")
+			put(whole)
+			after(filePoll + settle + time.Millisecond)
+			expectIDs(t, w.next(), "a b c")
+		}
+		if s := w.Status(); s.Error != "" {
+			t.Errorf("a file that is being written was called bad: %s", s.Error)
+		}
+		put(whole[:10])
+		after(filePoll + settle + time.Millisecond)
+		expectIDs(t, w.next(), "a") // it was meant
+	})
+}
+
+// What has an end that a half would lack, and what is old, is believed at once.
+func TestFileIsBelievedAtOnce(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		text string
+		age  time.Duration
+		once bool
+	}{
+		"a.json":      {"[{\"id\": \"a\"}]\n", 0, true},
+		"flow.yaml":   {"# all of them\n---\n[{id: a},\n {id: b}] # so far\n", 0, true},
+		"marked.yaml": {"- id: a\n- id: b\n...\n", 0, true},
+		"old.yaml":    {"- id: a\n", time.Minute, true},
+		"new.yaml":    {"- id: a\n", settle / 2, false},
+		"future.yaml": {"- id: a\n", -time.Hour, false},
+		"bad.yaml":    {"- id: [\n", 0, false},
+		"worse.yaml":  {"- id: [\n", time.Minute, true},
+	} {
+		path := filepath.Join(t.TempDir(), name)
+		write(t, path, c.text)
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(time.Until(now)) // bubbles begin in the year 2000
+			if err := os.Chtimes(path, now, now.Add(-c.age)); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			devices, err := file{path: path}.List(t.Context())
+			if took := time.Since(start); (took == 0) != c.once || (err != nil) != strings.Contains(c.text, "[\n") {
+				t.Errorf("%s: %v, %v after %s", name, devices, err, took)
+			}
+		})
+	}
+}
+
+// A file that never comes to rest is an error in the end, and never a list.
+func TestFileThatNeverRests(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "devices.yaml")
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		go func() {
+			for i := 0; ctx.Err() == nil; i++ {
+				write(t, path, strings.Repeat("- id: a\n", i%9+1))
+				sleep(ctx, settle/2)
+			}
+		}()
+		synctest.Wait()
+		if devices, err := (file{path: path}).List(ctx); err == nil || !strings.Contains(err.Error(), "is being written") {
+			t.Errorf("got %v, %v", devices, err)
 		}
 	})
 }

@@ -63,7 +63,39 @@ const defaultMaxBytes = 64 << 20
 // errNeedsTailnet is for what only a control plane on a tailnet can do.
 var errNeedsTailnet = errors.New("needs a tailnet to read devices from: give an auth key, or choose --provider file, headscale or tailscale")
 
-// Open opens the source that cfg names and returns its name, "headscale".
+// Check tells what is wrong with cfg, before a tailnet is joined for it: an
+// unknown source, a URL or credential that is missing, a secret whose file can't
+// be read. onTailnet says that Local will be given to [Open].
+func Check(cfg Config, onTailnet bool) error {
+	if onTailnet && cfg.Local == nil {
+		cfg.Local = &local.Client{} // sources only keep it when they are opened
+	}
+	_, name, err := Open(cfg)
+	if err != nil {
+		return err
+	}
+	for _, s := range secrets(cfg, name) {
+		if _, err := s.Value(); err != nil {
+			return fmt.Errorf("provider %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// secrets are those that a source uses.
+func secrets(cfg Config, name string) []Secret {
+	switch {
+	case name == Tailscale && cfg.ClientID.Given():
+		return []Secret{cfg.ClientID, cfg.ClientSecret}
+	case name == Tailscale || name == Headscale:
+		return []Secret{cfg.APIToken}
+	default:
+		return nil
+	}
+}
+
+// Open opens the source that cfg names and returns its name, "headscale". It
+// asks nobody yet.
 //
 // Auto chooses: Devices given, the file; an API token and a URL that is not
 // Tailscale's, headscale; any other token or an OAuth client, Tailscale;

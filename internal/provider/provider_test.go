@@ -1,6 +1,9 @@
 package provider
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -53,6 +56,9 @@ func TestOpenSaysWhatIsMissing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, _, err := Open(c.cfg)
+			if before := Check(c.cfg, false); fmt.Sprint(before) != fmt.Sprint(err) {
+				t.Errorf("the check before says otherwise: %v", before)
+			}
 			if err == nil || !strings.Contains(err.Error(), c.says) {
 				t.Errorf("got %v, want it to say %q", err, c.says)
 			}
@@ -81,6 +87,34 @@ func TestOpenNames(t *testing.T) {
 		}
 		if _, watches := src.(watching); watches != c.watches {
 			t.Errorf("%s: watches %v, want %v", name, watches, c.watches)
+		}
+	}
+}
+
+// What can be known to be wrong is told before a tailnet is joined.
+func TestCheckNeedsNoTailnet(t *testing.T) {
+	there := filepath.Join(t.TempDir(), "there")
+	if err := os.WriteFile(there, []byte("text\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	away := Secret("file:" + there + ".away")
+	for _, c := range []struct {
+		name, says string
+		cfg        Config
+	}{
+		{"the netmap", "", Config{}},
+		{"a file that is not there yet", "", Config{Devices: "d.yaml"}},
+		{"a secret in a file", "", Config{APIToken: Secret("file:" + there)}},
+		{"a secret whose file is away", "there.away: no such file", Config{APIToken: away}},
+		{"the same for headscale", "provider headscale: read secret", Config{APIToken: away, ControlURL: "https://hs"}},
+		{"half an OAuth client in a file that is away", "there.away", Config{ClientID: "i", ClientSecret: away}},
+		{"a secret that is not used", "", Config{Provider: FromNet, APIToken: away}},
+		{"a token beside an OAuth client is not used", "", Config{ClientID: "i", ClientSecret: "s", APIToken: away}},
+		{"an unknown provider", "choose auto, netmap", Config{Provider: "consul"}},
+	} {
+		err := Check(c.cfg, true)
+		if (c.says == "") != (err == nil) || err != nil && !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: got %v, want %q", c.name, err, c.says)
 		}
 	}
 }

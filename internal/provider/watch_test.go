@@ -78,15 +78,6 @@ func fleet(n int) []topology.Device {
 	return all
 }
 
-// off turns the devices with these numbers offline.
-func off(devices []topology.Device, numbers ...int) []topology.Device {
-	devices = clone(devices)
-	for _, n := range numbers {
-		devices[n-1].Online = false
-	}
-	return devices
-}
-
 // watched runs a watcher in a bubble of faked time.
 func watched(t *testing.T, src *script, opts Options, test func(w *watcher)) {
 	synctest.Test(t, func(t *testing.T) {

@@ -55,17 +55,23 @@ func (b *builder) unique(devices []Device) []Device {
 	return kept
 }
 
-// CompareIDs orders device IDs: numbers by value, others by text.
+// CompareIDs orders device IDs: none, then numbers by value, then texts.
 func CompareIDs(a, b string) int {
-	if isNumber(a) && isNumber(b) {
-		if byLength := cmp.Compare(len(a), len(b)); byLength != 0 {
-			return byLength
-		}
+	numberA, numberB := isNumber(a), isNumber(b)
+	switch {
+	case numberA && numberB:
+		valueA, valueB := strings.TrimLeft(a, "0"), strings.TrimLeft(b, "0")
+		return cmp.Or(cmp.Compare(len(valueA), len(valueB)), strings.Compare(valueA, valueB), strings.Compare(a, b))
+	case numberA:
+		return -1
+	case numberB:
+		return 1
+	default:
+		return strings.Compare(a, b)
 	}
-	return strings.Compare(a, b)
 }
 
-func isNumber(s string) bool { return s != "" && s[0] != '0' && strings.Trim(s, "0123456789") == "" }
+func isNumber(s string) bool { return strings.Trim(s, "0123456789") == "" }
 
 // add puts a device's endpoints into their services.
 func (b *builder) add(d Device) {

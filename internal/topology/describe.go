@@ -27,11 +27,11 @@ func (b *builder) describe(d Device) []spec {
 	case len(d.Grants) > 0:
 		// A device that is granted anything is what its grants say: a bad one
 		// must not move it to the service that its tags name.
-		return b.mend(d, specs, past, true)
+		return b.mend(d, specs, past, func(s spec) bool { return len(s.bad) == 0 })
 	case one.weight != nil || one.service != nil:
-		return b.mend(d, []spec{one}, past, false)
-	case one.bad[keyWeight] || one.bad[keyService]:
-		return b.mend(d, []spec{one}, past, true)
+		return b.mend(d, []spec{one}, past, func(spec) bool { return true })
+	case one.bad[keyWeight] || one.bad[keyService] || one.near[keyWeight] || one.near[keyService]:
+		return b.mend(d, []spec{one}, past, func(spec) bool { return false })
 	default:
 		return nil
 	}
@@ -39,22 +39,23 @@ func (b *builder) describe(d Device) []spec {
 
 // mend gives the specs of a device what they lack because it can't be read:
 // what the device said last. Nobody is lost, moved or woken up by a slip of the
-// pen. A spec that is bad and has no past is left out where needsPast says so,
-// and always where its service is bad: the default service is another one.
-func (b *builder) mend(d Device, specs []spec, past ServiceEndpoints, needsPast bool) []spec {
+// pen. A spec without a past is left out unless it may be new, and always where
+// its service is bad: the default service is another one.
+func (b *builder) mend(d Device, specs []spec, past ServiceEndpoints, mayBeNew func(spec) bool) []spec {
 	var mended, nameless []spec
 	claimed := make(map[string]bool)
 	for _, s := range specs {
-		if s.bad[keyService] {
+		if s.bad[keyService] || (s.near[keyService] && len(past) > 0) {
 			nameless = append(nameless, s)
 			continue
 		}
 		service := value(s.service, b.rules.DefaultService)
 		claimed[service] = true
 		last, known := before(past[service], s)
-		if known && len(s.bad) > 0 {
+		switch {
+		case known && len(s.bad)+len(s.near) > 0:
 			s = b.keep(d, service, s, last)
-		} else if len(s.bad) > 0 && needsPast {
+		case !known && !mayBeNew(s):
 			continue
 		}
 		mended = append(mended, s)
@@ -108,7 +109,7 @@ func before(past []Endpoint, s spec) (Endpoint, bool) {
 func (b *builder) keep(d Device, service string, s spec, last Endpoint) spec {
 	b.complain(d, service, "keeps in this service what can't be read as it was last, until its metadata is mended")
 	port := uint32(last.Address.Port())
-	for key := range s.bad {
+	for key := range s.open(s.bad, s.near) {
 		switch key {
 		case keyWeight:
 			s.weight = &last.Weight

@@ -88,6 +88,30 @@ func TestBuildKeepsWhatCannotBeRead(t *testing.T) {
 			now:    Device{ID: "1", Addresses: []string{"100.64.0.1"}, Tags: []string{"tag:weight-x"}, Attributes: map[string]string{"weight": "5"}, Online: true},
 			want:   "server p0 / =5: 100.64.0.1:8080*5\n", problems: []string{"tag:weight-…"},
 		},
+		"a slip in the key is as good as one in the value": {
+			before: device(1, "tag:weight-4", "tag:region-west"), now: device(1, "tag:weigth-4", "tag:region-east"),
+			want:     "server p0 east/ =4: 100.64.0.1:8080*4\n",
+			problems: []string{"did you mean tag:weight-4?", kept},
+		},
+		"nor does it move or wake up anybody": {
+			before: device(1, "tag:service-hello", "tag:weight-0"), now: device(1, "tag:serivce-hello", "tag:wieght-0"),
+			want:     "hello idle drained 100.64.0.1:8080*0\n",
+			problems: []string{"did you mean tag:service-hello?", "did you mean tag:weight-0?", kept},
+		},
+		"a near miss beside what was meant changes nothing": {
+			before: device(1, "tag:weight-4"), now: device(1, "tag:weigth-4", "tag:weight-5"),
+			want: "server p0 / =5: 100.64.0.1:8080*5\n", problems: []string{"did you mean tag:weight-4?"},
+		},
+		"a grant's key with a slip": {
+			before: granted(`{"service":"a","weight":4}`), now: granted(`{"service":"a","wieght":4}`),
+			want: "a p0 / =4: 100.64.0.1:8080*4\n", problems: []string{`did you mean "weight"?`, kept},
+		},
+		"a slip does not make up for a service that was taken away": {
+			before: device(1, "tag:service-hello", "tag:weight-2"), now: device(1, "tag:weigth-2"), problems: []string{"did you mean tag:weight-2?"},
+		},
+		"a grant of a port alone is an endpoint": {
+			before: device(2), now: granted(`{"port":80}`), want: "server p0 / =1: 100.64.0.1:80*1\n",
+		},
 		"tags that were taken away are believed": {
 			before: device(1, "tag:weight-2", "tag:region-west"), now: device(1, "tag:region-west"),
 		},

@@ -20,20 +20,26 @@ const (
 	keyPriority = "priority"
 )
 
+// keyNames are the keys as problems list them.
+const keyNames = "port, priority, region, service, weight, zone"
+
 // spec is what one device says of one service. Pointers, because what was not
 // said is filled in from the next source.
 type spec struct {
 	weight, port, priority *uint32
 	service, region, zone  *string
-	// bad are the keys whose value can't be read. What was published last
-	// counts for them.
-	bad keys
+	// bad are the keys whose value can't be read, and near those that a slip of
+	// the pen has kept from being said. What was said last counts for them.
+	bad, near keys
 }
 
 // keys is a set of the grammar's keys.
 type keys map[string]bool
 
 func (k *keys) add(key string) {
+	if key == "" {
+		return
+	}
 	if *k == nil {
 		*k = make(keys)
 	}
@@ -130,17 +136,19 @@ type complaint struct{ subject, reason string }
 func (g grammar) parseTags(tags []string) (spec, []complaint) {
 	var s spec
 	var bad []complaint
+	var near keys
 	first := make(map[string]string)
 	// Sorted, so that the same tags in another order mean the same.
 	for _, tag := range slices.Sorted(slices.Values(tags)) {
-		rest, ok := cutPrefixFold(tag, "tag:")
-		if !ok {
-			continue
-		}
-		key, value, ok := strings.Cut(rest, "-")
+		rest, prefixed := cutPrefixFold(tag, "tag:")
+		key, value, cut := strings.Cut(rest, "-")
 		key = strings.ToLower(key)
-		row, ours := g[key]
-		if !ok || !ours {
+		row, known := g[key]
+		if !prefixed || !cut || !known {
+			if nearly, likely := g.likelyTag(tag); likely != "" {
+				near.add(nearly)
+				bad = append(bad, complaint{tag, fmt.Sprintf("passed over: did you mean %s?", likely)})
+			}
 			continue
 		}
 		lower, err := row.set(&s, value)
@@ -160,12 +168,13 @@ func (g grammar) parseTags(tags []string) (spec, []complaint) {
 		}
 		first[key] = tag
 	}
+	s.missed(near)
 	return s, bad
 }
 
 func cutPrefixFold(s, prefix string) (string, bool) {
 	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
-		return "", false
+		return s, false
 	}
 	return s[len(prefix):], true
 }
@@ -184,10 +193,13 @@ func (g grammar) parseGrant(raw json.RawMessage) (spec, []complaint) {
 		return s, []complaint{{subject, "ignored: a grant must be a JSON object such as {\"service\":\"hello\",\"weight\":2}"}}
 	}
 	var bad []complaint
+	var near keys
 	for _, key := range slices.Sorted(maps.Keys(object)) {
 		row, ours := g[key]
 		if !ours {
-			bad = append(bad, complaint{subject, fmt.Sprintf("unknown key %q passed over: the keys are port, priority, region, service, weight, zone", key)})
+			nearly := g.meant(key)
+			near.add(nearly)
+			bad = append(bad, complaint{subject, fmt.Sprintf("unknown key %q passed over: %sthe keys are %s", key, didYouMean(nearly), keyNames)})
 			continue
 		}
 		value, err := scalar(object[key], row.number)
@@ -199,6 +211,7 @@ func (g grammar) parseGrant(raw json.RawMessage) (spec, []complaint) {
 			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %s %v", key, err)})
 		}
 	}
+	s.missed(near)
 	return s, bad
 }
 
@@ -238,11 +251,14 @@ func compact(raw json.RawMessage) string {
 func (g grammar) parseAttributes(attributes map[string]string) (spec, []complaint) {
 	var s spec
 	var bad []complaint
+	var near keys
 	for _, key := range slices.Sorted(maps.Keys(attributes)) {
 		subject := attributePrefix + key + "=" + attributes[key]
 		row, ours := g[strings.ToLower(key)]
 		if !ours {
-			bad = append(bad, complaint{subject, "ignored: the attributes are port, priority, region, service, weight, zone"})
+			nearly := g.meant(key)
+			near.add(nearly)
+			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %sthe attributes are %s", didYouMean(nearly), keyNames)})
 			continue
 		}
 		if _, err := row.set(&s, attributes[key]); err != nil {
@@ -250,19 +266,14 @@ func (g grammar) parseAttributes(attributes map[string]string) (spec, []complain
 			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %s %v", key, err)})
 		}
 	}
+	s.missed(near)
 	return s, bad
 }
 
 // over fills what s leaves open from below. A key that is bad in s stays bad,
 // though the value below is filled in: it counts if nothing was published yet.
 func (s spec) over(below spec) spec {
-	bad := maps.Clone(s.bad)
-	for key := range below.bad {
-		if !s.says(key) {
-			bad.add(key)
-		}
-	}
-	s.bad = bad
+	s.bad, s.near = s.open(s.bad, below.bad), s.open(s.near, below.near)
 	fill(&s.weight, below.weight)
 	fill(&s.port, below.port)
 	fill(&s.priority, below.priority)
@@ -270,6 +281,17 @@ func (s spec) over(below spec) spec {
 	fill(&s.region, below.region)
 	fill(&s.zone, below.zone)
 	return s
+}
+
+// open are the keys of s, and those of below that s does not say.
+func (s spec) open(of, below keys) keys {
+	all := maps.Clone(of)
+	for key := range below {
+		if !s.says(key) {
+			all.add(key)
+		}
+	}
+	return all
 }
 
 // says tells whether s has a value of its own for a key.

@@ -2,13 +2,15 @@ package xds
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
@@ -24,8 +26,11 @@ type Identity struct {
 	Tags []string
 }
 
-// IdentifyFunc tells whose address on the tailnet it is (WhoIs). Its error
-// means that the tailnet does not know the address or cannot tell.
+// ErrUnknownPeer is what an [IdentifyFunc] wraps if the tailnet knows for certain
+// that nobody has the address. Any other error means that it cannot tell now.
+var ErrUnknownPeer = errors.New("no device of the tailnet has this address")
+
+// IdentifyFunc tells whose address on the tailnet it is (WhoIs).
 type IdentifyFunc func(context.Context, netip.AddrPort) (Identity, error)
 
 // access decides who may open a stream: a device of the topology, or one that
@@ -43,11 +48,28 @@ func newAccess(identify IdentifyFunc, tags []string) *access {
 	return &access{identify: identify, tags: tags}
 }
 
-// allow sets the addresses of the topology's devices.
-func (a *access) allow(addresses map[netip.Addr]bool) {
+// allow sets the addresses of the topology's devices, and tells whether they are
+// others than before.
+func (a *access) allow(addresses map[netip.Addr]bool) (changed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	changed = !maps.Equal(a.addresses, addresses)
 	a.addresses = addresses
+	return changed
+}
+
+// unknownPeer is the refusal of a peer that the tailnet does not know.
+type unknownPeer struct{ *status.Status }
+
+// Error implements error.
+func (u unknownPeer) Error() string { return u.Err().Error() }
+
+// GRPCStatus is what the peer is told.
+func (u unknownPeer) GRPCStatus() *status.Status { return u.Status }
+
+func isUnknown(err error) bool {
+	var u unknownPeer
+	return errors.As(err, &u)
 }
 
 // open lets streams in, once there is something to serve.
@@ -67,11 +89,13 @@ func (a *access) check(ctx context.Context, from netip.AddrPort) (Identity, erro
 		return Identity{}, status.Error(codes.Unavailable, "no device list yet: the control plane has just started and waits for its provider")
 	}
 	if a.identify == nil {
-		return Identity{Name: from.Addr().String()}, nil
+		return Identity{Name: from.Addr().String(), Addresses: []netip.Addr{from.Addr()}}, nil
 	}
 	who, err := a.identify(ctx, from)
-	if err != nil {
-		return Identity{}, status.Errorf(codes.PermissionDenied, "the tailnet cannot tell who %s is: %v", from.Addr(), err)
+	if errors.Is(err, ErrUnknownPeer) {
+		return Identity{}, unknownPeer{status.Newf(codes.PermissionDenied, "the tailnet does not know who %s is: %v", from.Addr(), err)}
+	} else if err != nil {
+		return Identity{}, status.Errorf(codes.Unavailable, "the tailnet cannot tell who %s is: %v", from.Addr(), err)
 	}
 	if slices.ContainsFunc(who.Addresses, func(ip netip.Addr) bool { return addresses[ip] }) ||
 		slices.ContainsFunc(who.Tags, func(tag string) bool { return slices.Contains(a.tags, tag) }) {
@@ -92,28 +116,19 @@ func orNone(tags []string) string {
 // identityKey is where admit leaves the peer's identity in a stream's context.
 type identityKey struct{}
 
-// admitted is a stream whose peer is known.
-type admitted struct {
-	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // this is how gRPC hands a value to a stream's handler
-}
-
-func (a admitted) Context() context.Context { return a.ctx }
-
-// admit is a gRPC interceptor: no stream gets further without an identity.
-func (s *Server) admit(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
-	from, err := peerAddress(stream.Context())
+// identify tells who the peer of a call is, or why it may not connect.
+func (s *Server) identify(ctx context.Context) (peerInfo, error) {
+	from, err := peerAddress(ctx)
 	if err != nil {
-		return status.Error(codes.PermissionDenied, err.Error())
+		return peerInfo{}, status.Error(codes.PermissionDenied, err.Error())
 	}
-	who, err := s.access.check(stream.Context(), from)
+	who, err := s.access.check(ctx, from)
 	if err != nil {
-		s.log.Warn("stream refused", "peer", from.String(), "device", who.Name, "reason", status.Convert(err).Message())
+		s.refused.tell(time.Now(), from, who.Name, status.Convert(err).Message())
 		s.streams.count("", "refused")
-		return err
+		return peerInfo{}, err
 	}
-	ctx := context.WithValue(stream.Context(), identityKey{}, peerInfo{Identity: who, address: from})
-	return handler(srv, admitted{ServerStream: stream, ctx: ctx})
+	return peerInfo{Identity: who, address: from}, nil
 }
 
 // peerInfo is a peer's identity with the address it came from.

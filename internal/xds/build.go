@@ -208,14 +208,18 @@ func TypeNames() []string {
 	return names
 }
 
-// typeName is the short name of a type URL, or the URL itself.
+// unknownType is the short name of all types that are not served.
+const unknownType = "unknown"
+
+// typeName is the short name of a type URL. It is a metric's label, so what a
+// peer makes up gets no name of its own.
 func typeName(url string) string {
 	for _, row := range resourceTypes() {
 		if row.URL == url {
 			return row.Name
 		}
 	}
-	return url
+	return unknownType
 }
 
 // resourceSet are resources of one type, by name.

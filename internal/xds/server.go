@@ -11,10 +11,10 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/protobuf/proto"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 
 	"github.com/tailxds/tailxds/internal/topology"
@@ -30,7 +30,7 @@ type Config struct {
 	// AllowTags are tags whose bearers may connect though they are no device
 	// of the topology.
 	AllowTags []string
-	// OnChange is called when a stream opened or closed; it must not block.
+	// OnChange is called when [Server.Connected] has changed; it must not block.
 	OnChange func()
 	// Log gets connections, rejections and updates.
 	Log *slog.Logger
@@ -43,6 +43,8 @@ type Server struct {
 	caches  map[string]*cache.LinearCache // by type URL
 	access  *access
 	streams *streams
+	guests  *guests
+	refused *refusals
 	prefix  string // of state-of-the-world versions
 
 	mu        sync.Mutex
@@ -59,10 +61,8 @@ func NewServer(config Config) *Server {
 	}
 	s.access = newAccess(config.Identify, config.AllowTags)
 	s.streams = newStreams(s.log)
-	s.streams.onChange = config.OnChange
-	if s.streams.onChange == nil {
-		s.streams.onChange = func() {}
-	}
+	s.refused = newRefusals(s.log)
+	s.guests = newGuests(config.OnChange)
 	// State-of-the-world versions are counters. The prefix keeps those of
 	// another process apart; delta versions are content hashes and need none.
 	s.prefix = fmt.Sprintf("%x-", time.Now().UnixNano())
@@ -76,24 +76,31 @@ func NewServer(config Config) *Server {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	mux := &cache.MuxCache{
-		Classify:      func(r *cache.Request) string { return r.GetTypeUrl() },
-		ClassifyDelta: func(r *cache.DeltaRequest) string { return r.GetTypeUrl() },
-		Caches:        make(map[string]cache.Cache),
-	}
+	mux := make(byType)
 	for url, c := range s.caches {
-		mux.Caches[url] = quiet{LinearCache: c, prefix: s.prefix}
+		mux[url] = quiet{LinearCache: c, prefix: s.prefix}
 	}
 	server := grpc.NewServer(
 		// Envoys that vanish without a word are noticed within 40 s, and those
 		// that probe us more often than gRPC allows by default are let.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
+		// An Envoy needs one; the rest is for those that come again before the
+		// old connection is known to be dead.
+		grpc.MaxConcurrentStreams(100),
+		grpc.MaxHeaderListSize(64<<10),
 		grpc.StreamInterceptor(s.admit),
+		grpc.UnaryInterceptor(s.admitUnary),
 	)
-	discovery.RegisterAggregatedDiscoveryServiceServer(server, serverv3.NewServer(ctx, mux, s.streams.callbacks()))
+	discovery.RegisterAggregatedDiscoveryServiceServer(server, serverv3.NewServer(ctx, mux, s.streams.callbacks(), sotw.WithOrderedADS()))
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
+	watched := make(chan struct{})
+	go func() {
+		defer close(watched)
+		s.watchGuests(ctx)
+	}()
+	defer func() { cancel(); <-watched }()
 	if err := server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve xDS on %s: %w", l.Addr(), err)
 	}
@@ -109,7 +116,9 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 	if err != nil {
 		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
 	}
-	s.access.allow(t.Addresses())
+	if s.access.allow(t.Addresses()) {
+		s.guests.again()
+	}
 	changes, err := s.publish(next)
 	if err != nil {
 		return err
@@ -155,22 +164,3 @@ func (s *Server) Streams() []Stream { return s.streams.list() }
 
 // Counts are what happened since the server started, by type and result.
 func (s *Server) Counts() []Count { return s.streams.counted() }
-
-// quiet answers a rejected state-of-the-world response only once there is
-// something new. [cache.LinearCache] answers a request without a version at
-// once, and the rejection of a first response has none: the same resource
-// would be sent and rejected as fast as the network goes.
-type quiet struct {
-	*cache.LinearCache
-	prefix string
-}
-
-// CreateWatch implements [cache.Cache].
-func (q quiet) CreateWatch(r *cache.Request, sub cache.Subscription, to chan cache.Response) (func(), error) {
-	if r.GetErrorDetail() != nil && len(sub.ReturnedResources()) > 0 {
-		// A version of ours makes the cache compare, and wait if all is known.
-		r = proto.CloneOf(r)
-		r.VersionInfo = q.prefix
-	}
-	return q.LinearCache.CreateWatch(r, sub, to)
-}

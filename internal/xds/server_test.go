@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -112,8 +113,11 @@ func TestWhoMayConnect(t *testing.T) {
 		"a device without tags":     {who("100.64.0.9"), codes.PermissionDenied, "tags none"},
 		"a device that is allowed":  {who("100.64.0.9", "tag:other", "tag:gateway"), codes.OK, ""},
 		"nobody the tailnet knows": {func(context.Context, netip.AddrPort) (Identity, error) {
-			return Identity{}, errors.New("peer not found")
-		}, codes.PermissionDenied, "cannot tell who 127.0.0.1 is: peer not found"},
+			return Identity{}, fmt.Errorf("WhoIs: %w", ErrUnknownPeer)
+		}, codes.PermissionDenied, "does not know who 127.0.0.1 is: WhoIs: no device of the tailnet has this address"},
+		"a tailnet that can't tell": {func(context.Context, netip.AddrPort) (Identity, error) {
+			return Identity{}, errors.New("it is starting")
+		}, codes.Unavailable, "cannot tell who 127.0.0.1 is: it is starting"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

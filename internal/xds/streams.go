@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -27,6 +29,8 @@ type Stream struct {
 	Since   time.Time      `json:"since"`
 	// Types are what it was sent and said of it, by the type's short name.
 	Types map[string]TypeState `json:"types"`
+
+	unknown map[string]bool // type URLs that were asked for and are not served
 }
 
 // TypeState is how far an Envoy is with one type of resources.
@@ -38,7 +42,8 @@ type TypeState struct {
 }
 
 // Count is how often something happened. Result is "sent", "ack" or "nack" of
-// a type, or "refused" for a stream.
+// a type, "asked" of one that is not served, or "refused" or "revoked" for a
+// stream.
 type Count struct {
 	Type, Result string
 	N            uint64
@@ -52,8 +57,7 @@ type streamKey struct {
 
 // streams keeps account of the connected Envoys.
 type streams struct {
-	log      *slog.Logger
-	onChange func()
+	log *slog.Logger
 
 	mu     sync.Mutex
 	open   map[streamKey]*Stream
@@ -71,12 +75,16 @@ func (s *streams) callbacks() serverv3.Callbacks {
 		StreamClosedFunc:      func(id int64, _ *core.Node) { s.closed(streamKey{false, id}) },
 		DeltaStreamClosedFunc: func(id int64, _ *core.Node) { s.closed(streamKey{true, id}) },
 		StreamRequestFunc: func(id int64, r *discovery.DiscoveryRequest) error {
-			s.answered(streamKey{false, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
-			return nil
+			if err := bounded(r.GetTypeUrl(), r.GetResourceNames()); err != nil {
+				return err
+			}
+			return s.answered(streamKey{false, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 		},
 		StreamDeltaRequestFunc: func(id int64, r *discovery.DeltaDiscoveryRequest) error {
-			s.answered(streamKey{true, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
-			return nil
+			if err := bounded(r.GetTypeUrl(), r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe()); err != nil {
+				return err
+			}
+			return s.answered(streamKey{true, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 		},
 		StreamResponseFunc: func(_ context.Context, id int64, r *discovery.DiscoveryRequest, _ *discovery.DiscoveryResponse) {
 			s.sent(streamKey{false, id}, r.GetTypeUrl())
@@ -89,21 +97,21 @@ func (s *streams) callbacks() serverv3.Callbacks {
 
 func (s *streams) opened(ctx context.Context, key streamKey) error {
 	who, _ := ctx.Value(identityKey{}).(peerInfo)
+	device := clean(who.Name)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.open[key] = &Stream{Device: who.Name, Address: who.address, Delta: key.delta, Since: time.Now(), Types: make(map[string]TypeState)}
-	s.onChange()
-	s.log.Info("stream opened", "device", who.Name, "peer", who.address.String())
+	s.open[key] = &Stream{Device: device, Address: who.address, Delta: key.delta, Since: time.Now(), Types: make(map[string]TypeState)}
+	s.mu.Unlock()
+	s.log.Info("stream opened", "device", device, "peer", who.address.String())
 	return nil
 }
 
 func (s *streams) closed(key streamKey) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	if stream, ok := s.open[key]; ok {
+	stream, ok := s.open[key]
+	delete(s.open, key)
+	s.mu.Unlock()
+	if ok {
 		s.log.Info("stream closed", "device", stream.Device, "node", stream.Node)
-		delete(s.open, key)
-		s.onChange()
 	}
 }
 
@@ -120,29 +128,60 @@ func (s *streams) sent(key streamKey, url string) {
 }
 
 // answered notes an ACK or a NACK. A request without a nonce answers nothing.
-func (s *streams) answered(key streamKey, node *core.Node, url, nonce string, rejected *status.Status) {
+// Its error ends the stream.
+func (s *streams) answered(key streamKey, node *core.Node, url, nonce string, rejected *status.Status) error {
+	name := typeName(url)
+	told, err := s.note(key, node, url, name, nonce, rejected)
+	if told == nil {
+		return err
+	}
+	// Out of the lock: nobody waits for a slow log.
+	if name == unknownType {
+		s.log.Warn("an Envoy asks for a type that is not served", "device", told.Device, "node", told.Node, "type", clean(url))
+	}
+	if rejected != nil && nonce != "" {
+		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", told.Device, "node", told.Node, "type", name, "reason", clean(rejected.GetMessage()))
+	}
+	return err
+}
+
+// note keeps account of a request, and returns the stream if there is something
+// to tell of it.
+func (s *streams) note(key streamKey, node *core.Node, url, name, nonce string, rejected *status.Status) (tell *Stream, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stream, ok := s.open[key]
 	if !ok {
-		return
+		return nil, nil
 	}
 	if id := node.GetId(); id != "" {
-		stream.Node = id
+		stream.Node = clean(id)
 	}
-	if nonce == "" {
-		return
+	if name == unknownType && !stream.unknown[url] {
+		if len(stream.unknown) >= mostUnknownTypes {
+			return nil, grpcstatus.Errorf(codes.InvalidArgument, "more than %d types are asked for that are not served", mostUnknownTypes)
+		}
+		if stream.unknown == nil {
+			stream.unknown = make(map[string]bool)
+		}
+		stream.unknown[url] = true
+		s.counts[Count{Type: name, Result: "asked"}]++
+		copied := *stream
+		return &copied, nil
 	}
-	name := typeName(url)
-	state := TypeState{}
-	result := "ack"
+	if nonce == "" || name == unknownType {
+		return nil, nil
+	}
+	state, result := TypeState{}, "ack"
 	if rejected != nil {
 		result = "nack"
-		state.Rejected = rejected.GetMessage()
-		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", stream.Device, "node", stream.Node, "type", name, "reason", rejected.GetMessage())
+		state.Rejected = clean(rejected.GetMessage())
+		copied := *stream
+		tell = &copied
 	}
 	stream.Types[name] = state
 	s.counts[Count{Type: name, Result: result}]++
+	return tell, nil
 }
 
 func (s *streams) count(typ, result string) {
@@ -157,6 +196,7 @@ func (s *streams) list() []Stream {
 	all := make([]Stream, 0, len(s.open))
 	for _, stream := range s.open {
 		copied := *stream
+		copied.unknown = nil
 		copied.Types = maps.Clone(stream.Types)
 		all = append(all, copied)
 	}

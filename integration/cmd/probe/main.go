@@ -27,6 +27,7 @@ const usage = `usage:
   probe forge INTERFACE MAC SOURCE DESTINATION N
                               send N packets with these IPv4 addresses through
                               the neighbour with this MAC address
+  probe relay ADDRESS         serve DERP on this TCP address, over TLS
   probe cut ADDRESS           send nothing to this IP address; print "cut"; at the
                               end of standard input let it through again`
 
@@ -57,6 +58,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 		return sniff(ctx, args[1], stdin, stdout)
 	case len(args) == 6 && args[0] == "forge":
 		return forge(args[1], args[2], args[3], args[4], args[5])
+	case len(args) == 2 && args[0] == "relay":
+		return relay(ctx, args[1])
 	case len(args) == 2 && args[0] == "cut":
 		return cut(args[1], stdin, stdout)
 	}

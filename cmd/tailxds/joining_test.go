@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"tailscale.com/tstest/integration"
+	"tailscale.com/tstest/integration/testcontrol"
+	"tailscale.com/types/logger"
+)
+
+// joiner makes the options those of a control plane that joins the tailnet at url.
+func joiner(dir, url string) func(*options) {
+	return func(o *options) {
+		*o = defaults()
+		o.Admin, o.StateDir, o.ControlURL, o.JoinWarning = "127.0.0.1:0", filepath.Join(dir, "state"), url, 300*time.Millisecond
+	}
+}
+
+// coordination is a coordination server in this process.
+func coordination(t *testing.T, change func(*testcontrol.Server)) *testcontrol.Server {
+	t.Helper()
+	s := &testcontrol.Server{DERPMap: integration.RunDERPAndSTUN(t, logger.Discard, "127.0.0.1"), Logf: logger.Discard}
+	change(s)
+	s.HTTPTestServer = httptest.NewServer(s)
+	t.Cleanup(s.HTTPTestServer.CloseClientConnections)
+	return s
+}
+
+// awaitReason waits for a reason on /readyz, in /status and in a warning.
+func (c *control) awaitReason(pattern string) string {
+	c.t.Helper()
+	var found string
+	c.await("readyz to say "+pattern, func() bool {
+		code, detail := c.do(http.MethodGet, "/readyz")
+		found = regexp.MustCompile("not ready: joining the tailnet: " + pattern).FindString(detail)
+		return code == http.StatusServiceUnavailable && found != ""
+	})
+	if s := c.status(); s.Ready || !strings.HasPrefix(s.Detail, found) {
+		c.t.Errorf("/status says %q", s.Detail)
+	}
+	warning := regexp.MustCompile(`level=WARN msg="not on the tailnet yet" reason=.*` + pattern)
+	before := len(warning.FindAllString(c.log.String(), -1))
+	c.await("two more warnings", func() bool { return len(warning.FindAllString(c.log.String(), -1)) >= before+2 })
+	return found
+}
+
+func (c *control) awaitJoined() {
+	c.t.Helper()
+	c.await("the tailnet to be joined", func() bool { return strings.Contains(c.log.String(), "joined the tailnet") })
+}
+
+// A coordination server that can't be reached is told as that, with the node's
+// own reason, for as long as it lasts.
+func TestJoiningTellsADeadCoordinationServer(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = l.Close()
+	dir := t.TempDir()
+	c := startControl(t, dir, joiner(dir, "http://"+l.Addr().String()))
+	c.awaitReason("cannot reach the coordination server http://" + l.Addr().String() + ": .*connection refused")
+	if err := c.stop(); err != nil {
+		t.Errorf("told to stop while joining: %v", err)
+	}
+}
+
+// Where no auth key was given, the login URL is told, and login lets it go on.
+func TestJoiningTellsTheLoginURL(t *testing.T) {
+	s := coordination(t, func(s *testcontrol.Server) { s.RequireAuth = true })
+	dir := t.TempDir()
+	c := startControl(t, dir, joiner(dir, s.HTTPTestServer.URL))
+	url := regexp.MustCompile(`http://\S+/auth/\w+`).FindString(c.awaitReason("waiting for login: open " + s.HTTPTestServer.URL + `/auth/\w+, or give an auth key`))
+	if !s.CompleteAuth(url) {
+		t.Fatalf("nobody waits for %s", url)
+	}
+	c.awaitJoined()
+	if line := regexp.MustCompile(".*joined the tailnet.*").FindString(c.log.String()); !regexp.MustCompile(`addresses="\[100\.64\.0\.1 fd7a:[0-9a-f:]+\]" tags=\[\]$`).MatchString(line) {
+		t.Errorf("the log says %s", line)
+	}
+	if n := len(regexp.MustCompile("level=INFO msg=tsnet").FindAllString(c.log.String(), -1)); n > 0 {
+		t.Errorf("the node's own lines flood the log: %s", c.log.String())
+	}
+
+	t.Run("and after a restart, that the server is gone", func(t *testing.T) {
+		if err := c.stop(); err != nil {
+			t.Fatal(err)
+		}
+		s.HTTPTestServer.CloseClientConnections()
+		s.HTTPTestServer.Listener.Close()
+		c := startControl(t, dir, joiner(dir, s.HTTPTestServer.URL))
+		c.awaitReason("cannot reach the coordination server " + s.HTTPTestServer.URL + ": .*connection refused")
+	})
+}
+
+func TestJoiningTellsThatAnAdminMustApprove(t *testing.T) {
+	s := coordination(t, func(s *testcontrol.Server) { s.RequireMachineAuth = true })
+	dir := t.TempDir()
+	c := startControl(t, dir, joiner(dir, s.HTTPTestServer.URL))
+	c.awaitReason("waiting for an admin to approve the device on the tailnet")
+}
+
+// A key that the coordination server refuses ends the program, and the error
+// does not show it.
+func TestJoiningWithARefusedKey(t *testing.T) {
+	s := coordination(t, func(s *testcontrol.Server) { s.RequireAuthKey = "the-right-key" })
+	var o options
+	joiner(t.TempDir(), s.HTTPTestServer.URL)(&o)
+	o.AuthKey = "the-wrong-key"
+	log := &lockedBuffer{}
+	err := serve(t.Context(), o, log)
+	if err == nil || !strings.Contains(err.Error(), "join the tailnet: ") || !strings.Contains(err.Error(), "invalid authkey") {
+		t.Errorf("got %v", err)
+	}
+	if all := log.String() + err.Error(); strings.Contains(all, "the-wrong-key") {
+		t.Errorf("the key shows: %s", all)
+	}
+}
+
+// In JSON too, addresses and tags are lists of texts.
+func TestJoinedInJSON(t *testing.T) {
+	s := coordination(t, func(s *testcontrol.Server) { s.TagOwners = map[string][]string{"tag:control-plane": {}} })
+	var o options
+	joiner(t.TempDir(), s.HTTPTestServer.URL)(&o)
+	o.AdvertiseTags, o.LogFormat = []string{"tag:control-plane"}, "json"
+	log := &lockedBuffer{}
+	done := make(chan error)
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { done <- serve(ctx, o, log) }()
+	(&control{t: t, log: log}).awaitJoined()
+	cancel()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	var line struct{ Addresses, Tags []string }
+	if err := json.Unmarshal([]byte(regexp.MustCompile(".*joined the tailnet.*").FindString(log.String())), &line); err != nil {
+		t.Fatal(err)
+	}
+	if len(line.Addresses) != 2 || line.Addresses[0] != "100.64.0.1" || !strings.HasPrefix(line.Addresses[1], "fd7a:") || strings.Join(line.Tags, " ") != "tag:control-plane" {
+		t.Errorf("%+v", line)
+	}
+}

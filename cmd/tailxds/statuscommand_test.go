@@ -1,0 +1,182 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/goccy/go-yaml"
+)
+
+// away is a control plane with a service that nobody serves, and with texts
+// from elsewhere that would clear a terminal, turn its letters around or make
+// lines of their own.
+const away = `{
+  "version": "v1", "ready": true, "detail": "ready, but \u001b[2Jheld", "degraded": ["server: 0 of 2 serving"],
+  "held": [{"service": "server", "endpoints": [{"device": "7", "name": "west-7", "address": "100.64.0.7:8080", "listed": "missing"}]}],
+  "policy": {}, "publishedAt": null, "devices": [],
+  "services": [{"name": "server", "localities": [{"region": "west", "priority": 0, "weight": 2, "endpoints": [
+    {"device": "7", "name": "west-7", "address": "100.64.0.7:8080", "weight": 2, "region": "west", "priority": 0, "state": "serving"}]}],
+    "idle": [{"device": "8", "name": "we\tst\n8", "address": "100.64.0.8:8080", "weight": 1, "priority": 0, "state": "offline"}]}],
+  "problems": [{"device": "8", "name": "west-8", "subject": "tag:weight-\u202e2", "reason": "bad\u009b2J"}],
+  "envoys": [{"device": "west-7", "node": "n\u0007", "address": "100.64.0.7:5", "since": "2026-01-01T00:00:00Z",
+    "types": {"route": {"pending": false, "rejected": "no \u001b]0;title"}, "cluster": {"pending": true}}}]
+}`
+
+// asked runs a command against a control plane that answers thus, and returns
+// what it printed and which pages it asked for.
+func asked(t *testing.T, answer http.HandlerFunc, args ...string) (out string, paths []string, err error) {
+	t.Helper()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		paths = append(paths, r.Method+" "+r.URL.String())
+		answer(w, r)
+	}))
+	defer s.Close()
+	var b bytes.Buffer
+	root := rootCommand(nil)
+	root.SetOut(&b)
+	root.SetArgs(append(args, "--admin", strings.TrimPrefix(s.URL, "http://")))
+	err = root.ExecuteContext(t.Context())
+	return b.String(), paths, err
+}
+
+func says(text string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
+}
+
+func TestStatusAsATable(t *testing.T) {
+	out, _, err := asked(t, says(away), "status")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(out, "\n")
+	if lines[0] != "DEGRADED server: 0 of 2 serving" || lines[1] != "ready, but \ufffd[2Jheld" || lines[2] != "" {
+		t.Errorf("it begins with %q", lines[:3])
+	}
+	for _, want := range []string{
+		"server   0         west    -     west-7   7   100.64.0.7:8080  2       serving\n",
+		"server   0         -       -     we st 8  8   100.64.0.8:8080  1       offline\n",
+		"HELD IN  DEVICE  ADDRESS          LISTED AS\nserver   west-7  100.64.0.7:8080  missing\n",
+		"rejected route: no \ufffd]0;title\n",
+		"west-8      tag:weight-\ufffd2  bad\ufffd2J\n",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it lacks %q:\n%s", want, out)
+		}
+	}
+	harmless(t, out)
+}
+
+// harmless fails if a terminal might obey the text.
+func harmless(t *testing.T, out string) {
+	t.Helper()
+	if strings.ContainsAny(out, "\x1b\x07\u009b\u202e\t") {
+		t.Errorf("a terminal might obey %q", out)
+	}
+}
+
+func TestStatusAsADocument(t *testing.T) {
+	var want map[string]any
+	if err := json.Unmarshal([]byte(away), &want); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"--json"}, {"-o", "json"}, {"--output=yaml"}} {
+		out, _, err := asked(t, says(away), append([]string{"status"}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		harmless(t, out)
+		got := map[string]any{}
+		if args[len(args)-1] == "--output=yaml" {
+			if err := yaml.Unmarshal([]byte(out), &got); err != nil || !strings.HasPrefix(out, "version: v1\nready: true\n") {
+				t.Errorf("%v of\n%s", err, out)
+			}
+		} else if err := json.Unmarshal([]byte(out), &got); err != nil || got["detail"] != want["detail"] {
+			t.Errorf("%v: %v, detail %q", args, err, got["detail"])
+		}
+		if len(got) != len(want) || got["degraded"].([]any)[0] != "server: 0 of 2 serving" {
+			t.Errorf("%v: got %v", args, got)
+		}
+	}
+	if _, _, err := asked(t, says(away), "status", "-o", "xml"); err == nil || !strings.Contains(err.Error(), `--output is "xml": it must be table, json or yaml`) {
+		t.Errorf("an unknown format: %v", err)
+	}
+}
+
+func TestStatusExitCode(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"ready": true, "detail": "ready", "degraded": []}`:                                         "",
+		`{"ready": false, "detail": "not ready: joining the tailnet", "degraded": []}`:               "not ready: joining the tailnet",
+		`{"ready": true, "detail": "ready", "degraded": ["a: 0 of 1 serving", "b: 0 of 2 serving"]}`: "degraded: a: 0 of 1 serving; b: 0 of 2 serving",
+	} {
+		out, _, err := asked(t, says(body), "status", "--exit-code", "-o", "json")
+		if (err == nil) != (want == "") || err != nil && err.Error() != want {
+			t.Errorf("%s: got %v", body, err)
+		}
+		if out != body {
+			t.Errorf("it is not shown: %q", out)
+		}
+		if _, _, err := asked(t, says(body), "status"); err != nil {
+			t.Errorf("without --exit-code: %v", err)
+		}
+	}
+}
+
+// Watching shows each look, also one that fails, and ends with what was last.
+func TestStatusWatch(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	looks := 0
+	var out bytes.Buffer
+	look := func(_ context.Context, to io.Writer) (statusDocument, error) {
+		looks++
+		switch looks {
+		case 1:
+			_, _ = io.WriteString(to, "first\n")
+			return statusDocument{Ready: true}, nil
+		case 2:
+			return statusDocument{}, errors.New("control plane \x1b away")
+		case 3:
+			_, _ = io.WriteString(to, "third\n")
+			return statusDocument{Ready: true, Degraded: []string{"server"}}, nil
+		default:
+			cancel()
+			return statusDocument{}, ctx.Err()
+		}
+	}
+	last, err := watchStatus(ctx, &out, time.Millisecond, look)
+	if err != nil || len(last.Degraded) != 1 {
+		t.Errorf("it ends with %+v, %v", last, err)
+	}
+	if got := out.String(); got != "first\n\ncontrol plane \ufffd away\n\nthird\n\n" {
+		t.Errorf("it shows %q", got)
+	}
+}
+
+func TestAcceptNamesTheService(t *testing.T) {
+	for want, args := range map[string][]string{
+		"POST /accept":                    {"accept"},
+		"POST /accept?service=hello":      {"accept", "hello"},
+		"POST /accept?service=a%26b%3D+c": {"accept", "a&b= c"},
+	} {
+		out, paths, err := asked(t, says("accepted\x1b[2J\n"), args...)
+		if err != nil || len(paths) != 1 || paths[0] != want || out != "accepted\ufffd[2J\n" {
+			t.Errorf("%v: asked for %q, printed %q, %v", args, paths, out, err)
+		}
+	}
+	refuse := func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "nothing is held\x07", http.StatusConflict)
+	}
+	if _, _, err := asked(t, refuse, "accept"); err == nil || err.Error() != "nothing is held\ufffd" {
+		t.Errorf("refused: %v", err)
+	}
+	if _, paths, err := asked(t, refuse, "accept", "a", "b"); err == nil || len(paths) > 0 {
+		t.Errorf("two services: %v", err)
+	}
+}

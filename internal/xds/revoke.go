@@ -1,0 +1,238 @@
+package xds
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Who may open a stream may not keep it for ever: the tailnet's filter lets open
+// connections live on when a device loses its tags. So every open stream is
+// judged again when the topology or the netmap changes.
+const (
+	// recheckSpacing is the shortest time between two looks at all streams.
+	recheckSpacing = time.Second
+	// unknownFor is how long the tailnet must not know a peer before its stream
+	// ends: a netmap that is being replaced may lack it for a moment.
+	unknownFor = 5 * time.Second
+	// whoIsAtOnce bounds the questions to the tailnet that are under way.
+	whoIsAtOnce = 8
+	// endWithin is how long a handler may take to notice that its stream is over.
+	endWithin = 2 * time.Second
+)
+
+// guest is an open stream whose peer was admitted.
+type guest struct {
+	peerInfo
+	ads     bool // it fetches configuration
+	end     context.CancelCauseFunc
+	unknown time.Time // since when the tailnet does not know the peer
+}
+
+// guests are the open streams of all services.
+type guests struct {
+	changed func() // an ADS stream came or went
+	recheck chan struct{}
+
+	mu   sync.Mutex
+	open map[*guest]bool
+}
+
+func newGuests(changed func()) *guests {
+	if changed == nil {
+		changed = func() {}
+	}
+	return &guests{changed: changed, recheck: make(chan struct{}, 1), open: make(map[*guest]bool)}
+}
+
+func (g *guests) enter(who *guest) {
+	g.mu.Lock()
+	g.open[who] = true
+	g.mu.Unlock()
+	if who.ads {
+		g.changed()
+	}
+}
+
+// leave forgets a stream; it may have been forgotten before.
+func (g *guests) leave(who *guest) {
+	g.mu.Lock()
+	there := g.open[who]
+	delete(g.open, who)
+	g.mu.Unlock()
+	if there && who.ads {
+		g.changed()
+	}
+}
+
+func (g *guests) all() []*guest {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return slices.Collect(maps.Keys(g.open))
+}
+
+// connected are the addresses of the devices that fetch configuration now.
+func (g *guests) connected() map[netip.Addr]bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	addresses := make(map[netip.Addr]bool)
+	for who := range g.open {
+		if !who.ads {
+			continue
+		}
+		addresses[who.address.Addr()] = true
+		for _, a := range who.Addresses {
+			addresses[a] = true
+		}
+	}
+	return addresses
+}
+
+// again asks for a look at all streams. It never blocks.
+func (g *guests) again() {
+	select {
+	case g.recheck <- struct{}{}:
+	default: // one is due already
+	}
+}
+
+// Connected are the addresses of all devices that have a stream open on which
+// they fetch configuration: they are there, whatever anybody else says.
+func (s *Server) Connected() map[netip.Addr]bool { return s.guests.connected() }
+
+// Recheck has every open stream judged again, soon and in the background: the
+// netmap may have changed. See [Config.Identify].
+func (s *Server) Recheck() { s.guests.again() }
+
+// watchGuests judges the open streams again whenever that is asked for, until
+// ctx ends.
+func (s *Server) watchGuests(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.guests.recheck:
+		}
+		s.judgeGuests(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(recheckSpacing):
+		}
+	}
+}
+
+func (s *Server) judgeGuests(ctx context.Context) {
+	var group errgroup.Group
+	group.SetLimit(whoIsAtOnce)
+	for _, who := range s.guests.all() {
+		group.Go(func() error {
+			s.judgeGuest(ctx, who)
+			return nil
+		})
+	}
+	_ = group.Wait() // nothing fails
+}
+
+// judgeGuest ends a stream whose peer may be here no longer. Only a definite
+// answer ends it: a tailnet that can't tell is no reason.
+func (s *Server) judgeGuest(ctx context.Context, who *guest) {
+	_, err := s.access.check(ctx, who.address)
+	if status.Code(err) != codes.PermissionDenied {
+		who.unknown = time.Time{}
+		return
+	}
+	if isUnknown(err) {
+		now := time.Now()
+		if who.unknown.IsZero() {
+			who.unknown = now
+			time.AfterFunc(unknownFor, s.guests.again)
+		}
+		if now.Sub(who.unknown) < unknownFor {
+			return
+		}
+	}
+	s.guests.leave(who)
+	s.log.Warn("stream ended: its peer may connect no longer", "device", who.Name, "peer", who.address.String(), "reason", status.Convert(err).Message())
+	s.streams.count("", "revoked")
+	who.end(err)
+}
+
+// admit is a gRPC interceptor: no stream gets further without an identity, and
+// none goes on when its peer is revoked.
+func (s *Server) admit(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	who, err := s.identify(stream.Context())
+	if err != nil {
+		return err
+	}
+	ctx, end := context.WithCancelCause(context.WithValue(stream.Context(), identityKey{}, who))
+	defer end(nil)
+	g := &guest{peerInfo: who, ads: strings.HasPrefix(info.FullMethod, "/envoy.service.discovery.v3."), end: end}
+	s.guests.enter(g)
+	defer s.guests.leave(g)
+
+	done := make(chan error, 1)
+	go func() { done <- handler(srv, admitted{ServerStream: stream, ctx: ctx}) }()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		// The handler sees it when it reads or writes next. One that is stuck
+		// in a write ends with the stream.
+		select {
+		case err = <-done:
+		case <-time.After(endWithin):
+		}
+	}
+	if revoked := context.Cause(ctx); status.Code(revoked) == codes.PermissionDenied {
+		return revoked
+	}
+	return err
+}
+
+// admitUnary is admit for calls that are no streams.
+func (s *Server) admitUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	who, err := s.identify(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return handler(context.WithValue(ctx, identityKey{}, who), request)
+}
+
+// admitted is a stream whose peer is known, and that ends when it is revoked.
+type admitted struct {
+	grpc.ServerStream
+	ctx context.Context //nolint:containedctx // this is how gRPC hands a value to a stream's handler
+}
+
+// Context carries the identity, and ends when the peer is revoked.
+func (a admitted) Context() context.Context { return a.ctx }
+
+// RecvMsg also ends when the peer is revoked. The read that goes on then ends
+// with the stream; nobody looks at m any more.
+func (a admitted) RecvMsg(m any) error {
+	received := make(chan error, 1)
+	go func() { received <- a.ServerStream.RecvMsg(m) }()
+	select {
+	case err := <-received:
+		return err
+	case <-a.ctx.Done():
+		return context.Cause(a.ctx)
+	}
+}
+
+// SendMsg sends nothing any more to a peer that is revoked.
+func (a admitted) SendMsg(m any) error {
+	if a.ctx.Err() != nil {
+		return context.Cause(a.ctx)
+	}
+	return a.ServerStream.SendMsg(m)
+}

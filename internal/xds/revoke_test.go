@@ -1,0 +1,241 @@
+package xds
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/netip"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+)
+
+// registry is a tailnet on which the test says who has 127.0.0.1.
+type registry struct {
+	mu  sync.Mutex
+	who Identity
+	err error
+}
+
+func (r *registry) is(who Identity, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.who, r.err = who, err
+}
+
+func (r *registry) identify(context.Context, netip.AddrPort) (Identity, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.who, r.err
+}
+
+func device1(tags ...string) Identity {
+	return Identity{Name: "d1", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.1")}, Tags: tags}
+}
+
+// admission is a server on a tailnet, and what it was told of.
+type admission struct {
+	*Server
+	tailnet *registry
+	changes chan struct{}
+}
+
+func newAdmission(t *testing.T, who Identity) (*admission, discovery.AggregatedDiscoveryServiceClient) {
+	t.Helper()
+	a := &admission{tailnet: &registry{who: who}, changes: make(chan struct{}, 1000)}
+	a.Server = NewServer(Config{
+		DefaultService: "server", Identify: a.tailnet.identify, AllowTags: []string{"tag:gateway"},
+		OnChange: func() { a.changes <- struct{}{} },
+	})
+	set(t, a.Server, oneService())
+	return a, start(t, a.Server)
+}
+
+// isConnected waits until the address is connected, or not.
+func (a *admission) isConnected(t *testing.T, address string, want bool) {
+	t.Helper()
+	for a.Connected()[netip.MustParseAddr(address)] != want {
+		select {
+		case <-a.changes:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("connected: %v; want %s there: %t", a.Connected(), address, want)
+		}
+	}
+}
+
+// ended receives the end of a stream.
+func ended(t *testing.T, stream deltaStream, part string) {
+	t.Helper()
+	_, err := stream.Recv()
+	if status.Code(err) != codes.PermissionDenied || !strings.Contains(status.Convert(err).Message(), part) {
+		t.Errorf("the stream ended with %v, want PermissionDenied and %q", err, part)
+	}
+}
+
+func TestAStreamEndsWhenItsDeviceLeavesTheTopology(t *testing.T) {
+	a, c := newAdmission(t, device1())
+	stream := openDelta(t, c)
+	stream.ask(eds, nil, "server")
+	stream.want(eds, "")
+	a.isConnected(t, "100.64.0.1", true)
+	if !a.Connected()[netip.MustParseAddr("127.0.0.1")] {
+		t.Errorf("where the stream comes from is not connected: %v", a.Connected())
+	}
+	set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
+	stream.want(eds, "") // it was published before
+	ended(t, stream, "device d1 (127.0.0.1, tags none) is no endpoint of any service")
+	a.isConnected(t, "100.64.0.1", false)
+	// A new stream is told the same.
+	again := openDelta(t, c)
+	ended(t, again, "device d1 (127.0.0.1, tags none) is no endpoint of any service")
+	if !slices.Contains(a.Counts(), Count{Result: "revoked", N: 1}) || !slices.Contains(a.Counts(), Count{Result: "refused", N: 1}) {
+		t.Errorf("counts: %+v", a.Counts())
+	}
+}
+
+func TestAStreamEndsWhenItsDeviceLosesAnAllowedTag(t *testing.T) {
+	other := Identity{Name: "gate", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.9")}, Tags: []string{"tag:gateway"}}
+	a, c := newAdmission(t, other)
+	stream := openDelta(t, c)
+	stream.ask(cds, nil, "*")
+	stream.want(cds, "")
+	other.Tags = []string{"tag:retired"}
+	a.tailnet.is(other, nil)
+	a.Recheck()
+	ended(t, stream, "tags tag:retired")
+}
+
+func TestOnlyADefiniteAnswerEndsAStream(t *testing.T) {
+	a, c := newAdmission(t, device1())
+	stream := openDelta(t, c)
+	stream.ask(eds, nil, "server")
+	stream.want(eds, "")
+	a.tailnet.is(Identity{}, errors.New("the daemon does not answer"))
+	for range 3 {
+		a.judgeGuests(t.Context())
+	}
+	a.tailnet.is(Identity{}, ErrUnknownPeer)
+	a.judgeGuests(t.Context()) // a netmap may lack a peer for a moment
+	a.tailnet.is(device1(), nil)
+	a.judgeGuests(t.Context())
+	stream.settle()
+	a.isConnected(t, "100.64.0.1", true)
+
+	a.tailnet.is(Identity{}, ErrUnknownPeer)
+	a.Recheck()
+	ended(t, stream, "does not know who 127.0.0.1 is")
+	a.isConnected(t, "100.64.0.1", false)
+}
+
+func TestAnotherDeviceWithTheAddressIsAnother(t *testing.T) {
+	a, c := newAdmission(t, device1())
+	stream := openDelta(t, c)
+	stream.ask(eds, nil, "server")
+	stream.want(eds, "")
+	a.tailnet.is(Identity{Name: "laptop", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.77")}}, nil)
+	a.Recheck()
+	ended(t, stream, "device laptop")
+}
+
+func TestAStateOfTheWorldStreamEndsToo(t *testing.T) {
+	a, c := newAdmission(t, device1())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	stream, err := c.StreamAggregatedResources(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := stream.Send(&discovery.DiscoveryRequest{Node: &core.Node{Id: "node"}, TypeUrl: cds}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); err != nil {
+		t.Fatal(err)
+	}
+	set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.PermissionDenied {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+// A stream on which nobody ever says a word ends as well.
+func TestASilentStreamEnds(t *testing.T) {
+	a, c := newAdmission(t, device1())
+	stream := openDelta(t, c)
+	a.isConnected(t, "100.64.0.1", true)
+	set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
+	ended(t, stream, "is no endpoint of any service")
+}
+
+func TestConnectedCountsEachStream(t *testing.T) {
+	a, c := newAdmission(t, device1())
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 20 {
+		if _, err := c.DeltaAggregatedResources(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	last := openDelta(t, c)
+	last.settle()
+	a.isConnected(t, "100.64.0.1", true)
+	cancel()
+	for len(a.guests.all()) > 1 {
+		<-a.changes
+	}
+	a.isConnected(t, "100.64.0.1", true)
+	last.ask(cds, nil, "*")
+	last.want(cds, "")
+	if err := last.CloseSend(); err != nil {
+		t.Fatal(err)
+	}
+	a.isConnected(t, "100.64.0.1", false)
+}
+
+// Without a tailnet, a peer is who its address says.
+func TestConnectedWithoutATailnet(t *testing.T) {
+	s := NewServer(Config{DefaultService: "server"})
+	set(t, s, oneService())
+	stream := openDelta(t, start(t, s))
+	stream.settle()
+	if got := slices.Collect(maps.Keys(s.Connected())); len(got) != 1 || got[0] != netip.MustParseAddr("127.0.0.1") {
+		t.Errorf("connected: %v", got)
+	}
+	s.judgeGuests(t.Context())
+	stream.ask(cds, nil, "*")
+	stream.want(cds, "")
+}
+
+func TestNothingIsLeftOfEndedStreams(t *testing.T) {
+	before := runtime.NumGoroutine()
+	t.Run("many streams", func(t *testing.T) {
+		a, c := newAdmission(t, device1())
+		for range 50 {
+			stream := openDelta(t, c)
+			stream.ask(cds, nil, "*")
+			stream.want(cds, "")
+		}
+		set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
+		for len(a.guests.all()) > 0 {
+			<-a.changes
+		}
+	})
+	deadline := time.Now().Add(20 * time.Second)
+	for runtime.NumGoroutine() > before+2 {
+		if time.Now().After(deadline) {
+			stacks := make([]byte, 1<<20)
+			t.Fatalf("%d goroutines, %d before:\n%s", runtime.NumGoroutine(), before, stacks[:runtime.Stack(stacks, true)])
+		}
+		runtime.Gosched()
+	}
+}
