@@ -94,11 +94,15 @@ func (d *daemon) started() bool {
 	}
 }
 
+// editsEvery is how often the policy file is looked at: an edit acts within a
+// second, with time for Envoys to take it.
+const editsEvery = 250 * time.Millisecond
+
 // loop builds, judges and publishes whenever the devices, the witnesses, a
 // person, the policy or the hour may change what is to be served.
 func (d *daemon) loop(ctx context.Context) error {
 	clock, look := newAlarm(), newAlarm()
-	edits := time.NewTicker(time.Second)
+	edits := time.NewTicker(editsEvery)
 	defer edits.Stop()
 	if len(d.list.Devices) > 0 {
 		d.publish(clock, look)

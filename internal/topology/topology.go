@@ -186,6 +186,25 @@ func (t Topology) Addresses() map[netip.Addr]bool {
 	return addresses
 }
 
+// Regions are the regions of all devices in the topology that have one, idle
+// ones too, by address.
+func (t Topology) Regions() map[netip.Addr]string {
+	regions := make(map[netip.Addr]string)
+	for _, e := range t.endpoints {
+		if a := e.Address.Addr(); e.Region != "" && regions[a] == "" {
+			regions[a] = e.Region
+		}
+	}
+	return regions
+}
+
+// RegionOf is the region that tags name, of a device that serves nothing; empty
+// if none does.
+func RegionOf(tags []string) string {
+	s, _ := fields().parseTags(tags)
+	return value(s.region, "")
+}
+
 // endpoints yields every endpoint, idle ones too, with its service's name.
 func (t Topology) endpoints(yield func(string, Endpoint) bool) {
 	for _, s := range t.Services {

@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
+
+	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // Identity is who the tailnet says a peer is.
@@ -42,20 +44,37 @@ type access struct {
 	mu        sync.Mutex
 	ready     bool
 	addresses map[netip.Addr]bool
+	regions   map[netip.Addr]string
 }
 
 func newAccess(identify IdentifyFunc, tags []string) *access {
 	return &access{identify: identify, tags: tags}
 }
 
-// allow sets the addresses of the topology's devices, and tells whether they are
-// others than before.
-func (a *access) allow(addresses map[netip.Addr]bool) (changed bool) {
+// allow sets the addresses of the topology's devices, and their regions, and
+// tells whether they are others than before.
+func (a *access) allow(addresses map[netip.Addr]bool, regions map[netip.Addr]string) (changed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	changed = !maps.Equal(a.addresses, addresses)
-	a.addresses = addresses
+	changed = !maps.Equal(a.addresses, addresses) || !maps.Equal(a.regions, regions)
+	a.addresses, a.regions = addresses, regions
 	return changed
+}
+
+// region is where the tailnet knows a peer to be: the region of its endpoints,
+// or else of its tags. Without a tailnet nobody knows.
+func (a *access) region(who Identity) (region string, known bool) {
+	if a.identify == nil {
+		return "", false
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, address := range who.Addresses {
+		if region := a.regions[address]; region != "" {
+			return region, true
+		}
+	}
+	return topology.RegionOf(who.Tags), true
 }
 
 // unknownPeer is the refusal of a peer that the tailnet does not know.
@@ -128,13 +147,17 @@ func (s *Server) identify(ctx context.Context) (peerInfo, error) {
 		s.streams.count("", "refused")
 		return peerInfo{}, err
 	}
-	return peerInfo{Identity: who, address: from}, nil
+	peer := peerInfo{Identity: who, address: from}
+	peer.region, peer.known = s.access.region(who)
+	return peer, nil
 }
 
 // peerInfo is a peer's identity with the address it came from.
 type peerInfo struct {
 	Identity
 	address netip.AddrPort
+	region  string
+	known   bool // whether the tailnet says so
 }
 
 func peerAddress(ctx context.Context) (netip.AddrPort, error) {

@@ -21,6 +21,9 @@ import (
 type resources struct {
 	services map[string]serviceInput
 	byType   map[string]resourceSet // by type URL, then by resource name
+	// views are the assignments as each region's callers get them, for those
+	// regions that were asked for.
+	views map[string]resourceSet
 }
 
 // serviceInput is all that the resources of one service depend on.
@@ -34,7 +37,7 @@ type serviceInput struct {
 // and nobody serves, and validates it. Resources of services that did not
 // change since the last build are taken over as they are.
 func build(t topology.Topology, p Policy, defaultService string, last *resources) (*resources, error) {
-	next := &resources{services: make(map[string]serviceInput), byType: make(map[string]resourceSet)}
+	next := &resources{services: make(map[string]serviceInput), byType: make(map[string]resourceSet), views: make(map[string]resourceSet)}
 	rows := resourceTypes()
 	for _, row := range rows {
 		next.byType[row.URL] = make(resourceSet)
@@ -146,11 +149,11 @@ func (n *resources) keepEqual(last *resources, url string) {
 	}
 }
 
-// changedSince are the resources that last lacks or has otherwise.
-func (n *resources) changedSince(last *resources, url string) resourceSet {
+// changedSince are the resources of next that last lacks or has otherwise.
+func changedSince(last, next resourceSet) resourceSet {
 	changed := make(resourceSet)
-	for name, r := range n.byType[url] {
-		if last == nil || last.byType[url][name] != r {
+	for name, r := range next {
+		if last[name] != r {
 			changed[name] = r
 		}
 	}
@@ -158,13 +161,10 @@ func (n *resources) changedSince(last *resources, url string) resourceSet {
 }
 
 // removedSince are the names of the resources that only last has.
-func (n *resources) removedSince(last *resources, url string) []string {
-	if last == nil {
-		return nil
-	}
+func removedSince(last, next resourceSet) []string {
 	var removed []string
-	for name := range last.byType[url] {
-		if _, ok := n.byType[url][name]; !ok {
+	for name := range last {
+		if _, ok := next[name]; !ok {
 			removed = append(removed, name)
 		}
 	}

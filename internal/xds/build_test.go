@@ -70,7 +70,7 @@ func TestAChangedClusterAsksForItsEndpointsAnew(t *testing.T) {
 	if moved.asked("server") != name || moved.served(name)["d1"] != 7 {
 		t.Errorf("endpoints alone changed, and the cluster asks for %q, which has %v", moved.asked("server"), moved.served(name))
 	}
-	if changed := moved.changedSince(first, cds); len(changed) != 0 {
+	if changed := changedSince(first.byType[cds], moved.byType[cds]); len(changed) != 0 {
 		t.Errorf("endpoints alone changed, and so did the clusters %v", changed)
 	}
 

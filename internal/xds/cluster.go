@@ -65,17 +65,13 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &cluster.Cluster{
+	c := &cluster.Cluster{
 		Name:                 service,
 		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
 		EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: fromADS()},
 		ConnectTimeout:       p.ConnectTimeout.proto(),
 		LbPolicy:             lbPolicy(p.LoadBalancing),
 		CommonLbConfig: &cluster.Cluster_CommonLbConfig{
-			// Without this, Envoy ignores the localities' weights.
-			LocalityConfigSpecifier: &cluster.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{
-				LocalityWeightedLbConfig: &cluster.Cluster_CommonLbConfig_LocalityWeightedLbConfig{},
-			},
 			// Envoy sends to unhealthy hosts too once fewer than this share is
 			// healthy. 1 %: only when none is left, so that one healthy host of
 			// four still keeps requests from failing on the other three.
@@ -96,7 +92,8 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 			},
 		},
 		TypedExtensionProtocolOptions: protocol,
-	}, nil
+	}
+	return c, regions(c, p)
 }
 
 func lbPolicy(name string) cluster.Cluster_LbPolicy {

@@ -15,7 +15,10 @@ import (
 // gets no answer, as the protocol wants it: go-control-plane's own mux would end
 // the whole stream, and with it all types that are served.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
-type byType map[string]cache.Cache
+type byType map[string]watchable
+
+// watchable is what of a [cache.Cache] is used.
+type watchable interface{ cache.ConfigWatcher }
 
 // CreateWatch implements [cache.Cache].
 func (b byType) CreateWatch(r *cache.Request, sub cache.Subscription, to chan cache.Response) (func(), error) {

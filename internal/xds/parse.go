@@ -13,6 +13,7 @@ import (
 	"github.com/goccy/go-yaml/ast"
 	"github.com/goccy/go-yaml/parser"
 
+	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -157,10 +158,19 @@ func parseService(node ast.Node, defaults ServicePolicy) (ServicePolicy, error) 
 	for i, host := range s.Hosts {
 		s.Hosts[i] = strings.ToLower(host)
 	}
+	if s.Locality != balance.Local {
+		s.Failover = nil // of the defaults
+	}
 	for _, c := range s.checks() {
 		if !c.ok {
 			return ServicePolicy{}, fmt.Errorf("line %d: %s %s", lineOf(node, c.path), c.path, c.want)
 		}
+	}
+	if s.Locality != balance.Local && len(s.Failover) > 0 && written(node, "failover") {
+		return ServicePolicy{}, fmt.Errorf("line %d: failover goes with locality: local only: the other modes send to all regions", lineOf(node, "failover"))
+	}
+	if s.Locality == balance.Exact && s.LoadBalancing == "least_request" {
+		return ServicePolicy{}, fmt.Errorf("line %d: locality: exact needs load_balancing: round_robin or random: least_request gives no exact shares", lineOf(node, "locality"))
 	}
 	if s.Protocol == GRPC && written(node, "health_check.path") {
 		return ServicePolicy{}, fmt.Errorf("line %d: health_check.path has no meaning with grpc, which is checked by its health service: see health_check.service", lineOf(node, "health_check.path"))
@@ -188,6 +198,9 @@ func (s ServicePolicy) checks() []check {
 		{"hosts", !slices.ContainsFunc(s.Hosts, badHost), "must be plain domain names without port, such as app.example.com or *.example.com"},
 		{"protocol", slices.Contains([]string{HTTP1, HTTP2, GRPC}, s.Protocol), "must be http1, http2 or grpc"},
 		{"load_balancing", slices.Contains([]string{"round_robin", "least_request", "random"}, s.LoadBalancing), "must be round_robin, least_request or random"},
+		{"locality", slices.Contains([]balance.Mode{balance.Weighted, balance.Exact, balance.Nearest, balance.Local}, s.Locality), "must be weighted, exact, nearest or local"},
+		{"failover", !slices.ContainsFunc(s.Failover, func(r string) bool { return topology.ValidName(r) != nil }), "must be names of regions, such as [central, east]"},
+		{"failover", len(slices.Compact(slices.Sorted(slices.Values(s.Failover)))) == len(s.Failover), "must name each region once"},
 		{"timeout", within(s.Timeout, 0, 24*time.Hour), "must be from 0 (none) to 24h"},
 		{"connect_timeout", within(s.ConnectTimeout, 10*time.Millisecond, time.Minute), "must be from 10ms to 1m"},
 		{"retries", s.Retries <= 10, "must be from 0 to 10"},

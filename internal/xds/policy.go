@@ -6,6 +6,8 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 	"google.golang.org/protobuf/types/known/durationpb"
+
+	"github.com/tailxds/tailxds/internal/balance"
 )
 
 // Policy says how each service is balanced, and where Envoys take requests:
@@ -57,6 +59,12 @@ type ServicePolicy struct {
 	// LoadBalancing is "round_robin", whose shares are exact, "least_request"
 	// or "random".
 	LoadBalancing string `yaml:"load_balancing"`
+	// Locality is how regions are treated: weighted, exact, nearest or local. See
+	// docs/balancing.md.
+	Locality balance.Mode `yaml:"locality"`
+	// Failover orders the other regions for [balance.Local]; those that it does
+	// not name come last, all at once.
+	Failover []string `yaml:"failover"`
 	// Timeout bounds a whole request, retries included; 0 is no bound.
 	Timeout Duration `yaml:"timeout"`
 	// ConnectTimeout bounds a new connection to a server.
@@ -137,6 +145,7 @@ func DefaultPolicy() Policy {
 		Defaults: ServicePolicy{
 			Protocol:       HTTP1,
 			LoadBalancing:  "round_robin",
+			Locality:       balance.Weighted,
 			Timeout:        Duration(15 * time.Second), // Envoy's own default
 			ConnectTimeout: Duration(2 * time.Second),  // a relay on another continent must fit
 			Retries:        3,

@@ -15,6 +15,7 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
+	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -44,15 +45,22 @@ func resourceTypes() []resourceType {
 	}
 }
 
-// buildEndpoints are the service's assignment, once under each of its names.
-// Its locality weights are the sums of their endpoints', so that a weight means
-// the same in every region.
-func buildEndpoints(in serviceInput) ([]proto.Message, error) {
+// buildEndpoints are the service's assignment for callers of no region.
+func buildEndpoints(in serviceInput) ([]proto.Message, error) { return endpointsFor(in, "") }
+
+// endpointsFor are the service's assignment as the callers of a region get it,
+// once under each of its names. Its locality weights are the sums of their
+// endpoints', so that a weight means the same in every region.
+func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 	policy := &endpoint.ClusterLoadAssignment_Policy{
 		OverprovisioningFactor: wrapperspb.UInt32(in.policy.OverprovisioningFactor),
 	}
+	if in.policy.Locality == balance.Local {
+		policy.OverprovisioningFactor = wrapperspb.UInt32(localFactor)
+		policy.WeightedPriorityHealth = true
+	}
 	var localities []*endpoint.LocalityLbEndpoints
-	for _, l := range in.service.Localities {
+	for _, l := range seenFrom(in.service, in.policy, region).Localities {
 		locality := &endpoint.LocalityLbEndpoints{
 			Locality:            &core.Locality{Region: l.Region, Zone: l.Zone},
 			Priority:            l.Priority,

@@ -146,7 +146,16 @@ func (s *Server) judgeGuests(ctx context.Context) {
 // judgeGuest ends a stream whose peer may be here no longer. Only a definite
 // answer ends it: a tailnet that can't tell is no reason.
 func (s *Server) judgeGuest(ctx context.Context, who *guest) {
-	_, err := s.access.check(ctx, who.address)
+	now, err := s.access.check(ctx, who.address)
+	if err == nil {
+		if region, known := s.access.region(now); known && region != who.region {
+			err = status.Errorf(codes.Unavailable, "the device's region is %q now and was %q: connect again", region, who.region)
+			s.guests.leave(who)
+			s.log.Info("stream ended: its device has another region", "device", who.Name, "region", region, "was", who.region)
+			who.end(err)
+			return
+		}
+	}
 	if status.Code(err) != codes.PermissionDenied {
 		who.unknown = time.Time{}
 		return
@@ -192,8 +201,8 @@ func (s *Server) admit(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 		case <-time.After(endWithin):
 		}
 	}
-	if revoked := context.Cause(ctx); status.Code(revoked) == codes.PermissionDenied {
-		return revoked
+	if _, ended := status.FromError(context.Cause(ctx)); ended && context.Cause(ctx) != nil {
+		return context.Cause(ctx)
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 
@@ -40,7 +42,7 @@ type Config struct {
 type Server struct {
 	config  Config
 	log     *slog.Logger
-	caches  map[string]*cache.LinearCache // by type URL
+	caches  map[string]*cache.LinearCache // by type URL, but for assignments
 	access  *access
 	streams *streams
 	guests  *guests
@@ -48,7 +50,8 @@ type Server struct {
 	prefix  string // of state-of-the-world versions
 
 	mu        sync.Mutex
-	published *resources // nil before the first Set
+	views     map[string]*cache.LinearCache // of assignments, by the caller's region
+	published *resources                    // nil before the first Set
 }
 
 // NewServer makes a server without resources. It refuses streams until the
@@ -67,7 +70,12 @@ func NewServer(config Config) *Server {
 	// another process apart; delta versions are content hashes and need none.
 	s.prefix = fmt.Sprintf("%x-", time.Now().UnixNano())
 	for _, row := range resourceTypes() {
-		s.caches[row.URL] = cache.NewLinearCache(row.URL, cache.WithVersionPrefix(s.prefix))
+		c := cache.NewLinearCache(row.URL, cache.WithVersionPrefix(s.prefix))
+		if row.URL == resource.EndpointType {
+			s.views = map[string]*cache.LinearCache{"": c}
+		} else {
+			s.caches[row.URL] = c
+		}
 	}
 	return s
 }
@@ -76,7 +84,7 @@ func NewServer(config Config) *Server {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	mux := make(byType)
+	mux := byType{resource.EndpointType: seen{s}}
 	for url, c := range s.caches {
 		mux[url] = quiet{LinearCache: c, prefix: s.prefix}
 	}
@@ -116,7 +124,7 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 	if err != nil {
 		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
 	}
-	if s.access.allow(t.Addresses()) {
+	if s.access.allow(t.Addresses(), t.Regions()) {
 		s.guests.again()
 	}
 	changes, err := s.publish(next)
@@ -131,29 +139,62 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 	return nil
 }
 
+// change is what is to be put into one cache.
+type change struct {
+	name       string // of the type
+	cache      *cache.LinearCache
+	last, next resourceSet
+}
+
+// changes are one for each cache, in the order in which additions reach an Envoy.
+func (s *Server) changes(next *resources) ([]change, error) {
+	last := s.published
+	if last == nil {
+		last = &resources{}
+	}
+	var all []change
+	for _, row := range resourceTypes() {
+		if row.URL != resource.EndpointType {
+			all = append(all, change{row.Name, s.caches[row.URL], last.byType[row.URL], next.byType[row.URL]})
+			continue
+		}
+		for region, c := range s.views {
+			was := last.byType[row.URL]
+			if region != "" {
+				was = last.views[region]
+			}
+			now, err := next.assignments(region, last)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, change{row.Name, c, was, now})
+		}
+	}
+	return all, nil
+}
+
 // publish puts the difference into the caches: first what is new or changed,
 // then removals in reverse, so that no Envoy is told of a route to a cluster
 // that it does not have.
 func (s *Server) publish(next *resources) (changes int, err error) {
-	rows := resourceTypes()
-	for _, row := range rows {
-		changed := next.changedSince(s.published, row.URL)
-		if len(changed) == 0 {
-			continue
-		}
-		changes += len(changed)
-		if err := s.caches[row.URL].UpdateResources(changed, nil); err != nil {
-			return changes, fmt.Errorf("publish %s: %w", row.Name, err)
+	all, err := s.changes(next)
+	if err != nil {
+		return 0, err
+	}
+	for _, c := range all {
+		if changed := changedSince(c.last, c.next); len(changed) > 0 {
+			changes += len(changed)
+			if err := c.cache.UpdateResources(changed, nil); err != nil {
+				return changes, fmt.Errorf("publish %s: %w", c.name, err)
+			}
 		}
 	}
-	for i := len(rows) - 1; i >= 0; i-- {
-		removed := next.removedSince(s.published, rows[i].URL)
-		if len(removed) == 0 {
-			continue
-		}
-		changes += len(removed)
-		if err := s.caches[rows[i].URL].UpdateResources(nil, removed); err != nil {
-			return changes, fmt.Errorf("withdraw %s: %w", rows[i].Name, err)
+	for _, c := range slices.Backward(all) {
+		if removed := removedSince(c.last, c.next); len(removed) > 0 {
+			changes += len(removed)
+			if err := c.cache.UpdateResources(nil, removed); err != nil {
+				return changes, fmt.Errorf("withdraw %s: %w", c.name, err)
+			}
 		}
 	}
 	return changes, nil

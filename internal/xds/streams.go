@@ -25,12 +25,17 @@ type Stream struct {
 	Device  string         `json:"device"`
 	Address netip.AddrPort `json:"address"`
 	Node    string         `json:"node"`
-	Delta   bool           `json:"delta"`
-	Since   time.Time      `json:"since"`
+	// Region is where the tailnet knows the device to be; without a tailnet, where
+	// the node says it is. Claims is what the node says if that is another.
+	Region string    `json:"region,omitempty"`
+	Claims string    `json:"claims,omitempty"`
+	Delta  bool      `json:"delta"`
+	Since  time.Time `json:"since"`
 	// Types are what it was sent and said of it, by the type's short name.
 	Types map[string]TypeState `json:"types"`
 
 	unknown map[string]bool // type URLs that were asked for and are not served
+	known   bool            // whether the tailnet says where it is
 }
 
 // TypeState is how far an Envoy is with one type of resources.
@@ -78,13 +83,17 @@ func (s *streams) callbacks() serverv3.Callbacks {
 			if err := bounded(r.GetTypeUrl(), r.GetResourceNames()); err != nil {
 				return err
 			}
-			return s.answered(streamKey{false, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+			err := s.answered(streamKey{false, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+			r.Node = placed(r.GetNode(), s.regionOf(streamKey{false, id}))
+			return err
 		},
 		StreamDeltaRequestFunc: func(id int64, r *discovery.DeltaDiscoveryRequest) error {
 			if err := bounded(r.GetTypeUrl(), r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe()); err != nil {
 				return err
 			}
-			return s.answered(streamKey{true, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+			err := s.answered(streamKey{true, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+			r.Node = placed(r.GetNode(), s.regionOf(streamKey{true, id}))
+			return err
 		},
 		StreamResponseFunc: func(_ context.Context, id int64, r *discovery.DiscoveryRequest, _ *discovery.DiscoveryResponse) {
 			s.sent(streamKey{false, id}, r.GetTypeUrl())
@@ -99,7 +108,7 @@ func (s *streams) opened(ctx context.Context, key streamKey) error {
 	who, _ := ctx.Value(identityKey{}).(peerInfo)
 	device := clean(who.Name)
 	s.mu.Lock()
-	s.open[key] = &Stream{Device: device, Address: who.address, Delta: key.delta, Since: time.Now(), Types: make(map[string]TypeState)}
+	s.open[key] = &Stream{Device: device, Address: who.address, Region: who.region, known: who.known, Delta: key.delta, Since: time.Now(), Types: make(map[string]TypeState)}
 	s.mu.Unlock()
 	s.log.Info("stream opened", "device", device, "peer", who.address.String())
 	return nil
@@ -157,6 +166,9 @@ func (s *streams) note(key streamKey, node *core.Node, url, name, nonce string, 
 	if id := node.GetId(); id != "" {
 		stream.Node = clean(id)
 	}
+	if node != nil {
+		stream.claim(clean(node.GetLocality().GetRegion()))
+	}
 	if name == unknownType && !stream.unknown[url] {
 		if len(stream.unknown) >= mostUnknownTypes {
 			return nil, grpcstatus.Errorf(codes.InvalidArgument, "more than %d types are asked for that are not served", mostUnknownTypes)
@@ -182,6 +194,28 @@ func (s *streams) note(key streamKey, node *core.Node, url, name, nonce string, 
 	stream.Types[name] = state
 	s.counts[Count{Type: name, Result: result}]++
 	return tell, nil
+}
+
+// claim notes the region that the node says it is in. Where the tailnet does not
+// know better, that is its region; but a stream stays in its first.
+func (s *Stream) claim(region string) {
+	if !s.known {
+		s.Region, s.known = region, true
+	}
+	s.Claims = ""
+	if region != s.Region {
+		s.Claims = region
+	}
+}
+
+// regionOf is where a stream's peer is.
+func (s *streams) regionOf(key streamKey) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if stream, ok := s.open[key]; ok {
+		return stream.Region
+	}
+	return ""
 }
 
 func (s *streams) count(typ, result string) {

@@ -1,0 +1,107 @@
+package xds
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+
+	"google.golang.org/protobuf/proto"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/tailxds/tailxds/internal/balance"
+)
+
+// mostViews is how many regions have a view of their own. Callers of further
+// ones see what callers of no region see.
+const mostViews = 100
+
+// assignments are all assignments as callers of a region get them. Those that
+// look the same from everywhere are the same messages in every view.
+func (n *resources) assignments(region string, last *resources) (resourceSet, error) {
+	if region == "" {
+		return n.byType[resource.EndpointType], nil
+	}
+	if set, ok := n.views[region]; ok {
+		return set, nil
+	}
+	set := maps.Clone(n.byType[resource.EndpointType])
+	for _, name := range slices.Sorted(maps.Keys(n.services)) {
+		in := n.services[name]
+		if in.policy.Locality != balance.Local {
+			continue
+		}
+		if last != nil && last.views[region] != nil && last.byType[resource.EndpointType][name] == set[name] {
+			for _, assignment := range in.assignments {
+				set[assignment] = last.views[region][assignment]
+			}
+			continue
+		}
+		made, err := endpointsFor(in, region)
+		if err != nil {
+			return nil, fmt.Errorf("service %s as seen from region %s: %w", name, region, err)
+		}
+		for _, r := range made {
+			set[cache.GetResourceName(r)] = r
+		}
+	}
+	n.views[region] = set
+	return set, nil
+}
+
+// view is the cache of the assignments that callers of a region get.
+func (s *Server) view(region string) (*cache.LinearCache, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c, ok := s.views[region]; ok {
+		return c, nil
+	}
+	if len(s.views) >= mostViews {
+		return s.views[""], nil
+	}
+	var set resourceSet
+	if s.published != nil {
+		var err error
+		if set, err = s.published.assignments(region, nil); err != nil {
+			return nil, err
+		}
+	}
+	c := cache.NewLinearCache(resource.EndpointType, cache.WithVersionPrefix(s.prefix), cache.WithInitialResources(maps.Clone(set)))
+	s.views[region] = c
+	return c, nil
+}
+
+// seen hands requests for assignments to the view of the caller's region, which
+// [streams] has written into the request's node.
+type seen struct{ *Server }
+
+// CreateWatch implements [cache.Cache].
+func (s seen) CreateWatch(r *cache.Request, sub cache.Subscription, to chan cache.Response) (func(), error) {
+	c, err := s.view(r.GetNode().GetLocality().GetRegion())
+	if err != nil {
+		return nil, err
+	}
+	return quiet{LinearCache: c, prefix: s.prefix}.CreateWatch(r, sub, to)
+}
+
+// CreateDeltaWatch implements [cache.Cache].
+func (s seen) CreateDeltaWatch(r *cache.DeltaRequest, sub cache.Subscription, to chan cache.DeltaResponse) (func(), error) {
+	c, err := s.view(r.GetNode().GetLocality().GetRegion())
+	if err != nil {
+		return nil, err
+	}
+	return c.CreateDeltaWatch(r, sub, to)
+}
+
+// placed is a node as it is handed on: with the region that it is known to be
+// in, whatever it says.
+func placed(node *core.Node, region string) *core.Node {
+	node = proto.CloneOf(node)
+	if node == nil {
+		node = &core.Node{}
+	}
+	node.Locality = &core.Locality{Region: region}
+	return node
+}
