@@ -25,6 +25,12 @@ func (c *ControlPlane) EnvoyOn(h *Host) *Envoy {
 	return c.envoy(h, false)
 }
 
+// EnvoyIn starts an Envoy on a host of its own, in a region.
+func (c *ControlPlane) EnvoyIn(region, name string) *Envoy {
+	c.rig.t.Helper()
+	return c.envoy(c.rig.Host(name), false, "--config-yaml", fmt.Sprintf("node: {locality: {region: %q}}", region))
+}
+
 // EnvoyWithoutIPv6 starts an Envoy on a host of its own whose kernel, it is made
 // to believe, has no IPv6.
 func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {
@@ -32,15 +38,16 @@ func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {
 	return c.envoy(c.rig.Host(name), true)
 }
 
-func (c *ControlPlane) envoy(h *Host, withoutIPv6 bool) *Envoy {
+func (c *ControlPlane) envoy(h *Host, withoutIPv6 bool, args ...string) *Envoy {
 	r := c.rig
 	r.t.Helper()
 	config := filepath.Join(r.dir, fmt.Sprintf("%s-%d.yaml", h.Name, r.number()))
 	if err := os.WriteFile(config, []byte(strings.ReplaceAll(r.programs.Bootstrap, placeholder, c.V4.String())), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	_, err := h.start(withoutIPv6, h.Name, r.programs.Envoy, "--config-path", config, "--disable-hot-restart", "--concurrency", "1",
+	args = append(args, "--config-path", config, "--disable-hot-restart", "--concurrency", "1",
 		"--log-level", "warn", "--service-cluster", "server", "--service-node", h.Name)
+	_, err := h.start(withoutIPv6, h.Name, r.programs.Envoy, args...)
 	if err != nil {
 		r.t.Fatal(err)
 	}

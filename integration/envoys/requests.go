@@ -23,7 +23,11 @@ type Server struct {
 	// Served counts requests that are no health checks.
 	Served  atomic.Int64
 	handler atomic.Pointer[http.Handler]
+	sick    atomic.Bool
 }
+
+// Sick makes the server fail its health checks from now on, or pass them.
+func (s *Server) Sick(sick bool) { s.sick.Store(sick) }
 
 // Server starts a server that speaks HTTP/1.
 func (r *Rig) Server(name string) *Server {
@@ -59,6 +63,9 @@ func (s *Server) Hello(w io.Writer) { fmt.Fprintf(w, "Hello from %s! in nowhere"
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/healthz" {
+		if s.sick.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
 		return
 	}
 	s.Served.Add(1)
