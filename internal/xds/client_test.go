@@ -1,12 +1,15 @@
 package xds
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
+	"sync"
 	"testing"
 	"time"
 
@@ -130,6 +133,94 @@ func (d deltaStream) settle() {
 	d.t.Helper()
 	d.ask(lds, nil, Ingress)
 	d.want(lds, "")
+}
+
+// worldStream is a client that speaks state-of-the-world xDS, one message at a
+// time, and names its node only once.
+type worldStream struct {
+	t *testing.T
+	discovery.AggregatedDiscoveryService_StreamAggregatedResourcesClient
+	names map[string][]string // last asked for, by type
+}
+
+func openWorld(t *testing.T, c discovery.AggregatedDiscoveryServiceClient) *worldStream {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	t.Cleanup(cancel)
+	stream, err := c.StreamAggregatedResources(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &worldStream{t, stream, make(map[string][]string)}
+}
+
+// ask subscribes to names of a type, or to all.
+func (w *worldStream) ask(url string, names ...string) {
+	w.t.Helper()
+	r := &discovery.DiscoveryRequest{TypeUrl: url, ResourceNames: names}
+	if len(w.names) == 0 {
+		r.Node = &core.Node{Id: "node"}
+	}
+	w.names[url] = names
+	w.send(r)
+}
+
+func (w *worldStream) send(r *discovery.DiscoveryRequest) {
+	w.t.Helper()
+	if err := w.Send(r); err != nil && !errors.Is(err, io.EOF) {
+		w.t.Fatal(err)
+	}
+}
+
+// next receives a response and acknowledges it.
+func (w *worldStream) next() *discovery.DiscoveryResponse {
+	w.t.Helper()
+	r, err := w.Recv()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.send(&discovery.DiscoveryRequest{
+		TypeUrl: r.GetTypeUrl(), ResourceNames: w.names[r.GetTypeUrl()], VersionInfo: r.GetVersionInfo(), ResponseNonce: r.GetNonce(),
+	})
+	return r
+}
+
+// want is next of a type.
+func (w *worldStream) want(url string) *discovery.DiscoveryResponse {
+	w.t.Helper()
+	r := w.next()
+	if r.GetTypeUrl() != url {
+		w.t.Fatalf("got a response of %s, want %s", typeName(r.GetTypeUrl()), typeName(url))
+	}
+	return r
+}
+
+// lockedBuffer is a log that is read while it is written.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// logged is a server of one service, and its log.
+func logged() (*Server, *lockedBuffer) {
+	log := &lockedBuffer{}
+	s := NewServer(Config{DefaultService: "server", Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err := s.Set(oneService(), DefaultPolicy()); err != nil {
+		panic(err)
+	}
+	return s, log
 }
 
 // weights are the endpoints' weights in a response, by device.

@@ -6,14 +6,23 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	protocodec "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -21,68 +30,153 @@ import (
 
 const sds = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 
+// A type that is not served gets no answer, and the types that are served go on,
+// whatever number of others a stream asks for.
 func TestATypeThatIsNotServedEndsNothing(t *testing.T) {
-	var log bytes.Buffer
-	s := NewServer(Config{DefaultService: "server", Log: slog.New(slog.NewTextHandler(&log, nil))})
-	set(t, s, oneService())
-	c := start(t, s)
-	stream := openDelta(t, c)
-	for range 3 {
+	const made = 1_000
+	t.Run("delta", func(t *testing.T) {
+		s, log := logged()
+		stream := openDelta(t, start(t, s))
 		stream.ask(sds, nil, "secret")
-	}
-	for i := range mostUnknownTypes - 1 {
-		stream.ask(fmt.Sprintf("made up %d\x1b[31m", i), nil, "x")
-	}
-	stream.settle() // what is served goes on
-	if n := strings.Count(log.String(), sds); n != 1 {
-		t.Errorf("told %d times:\n%s", n, &log)
-	}
-	if strings.Contains(log.String(), "\x1b") {
-		t.Errorf("the log turns red:\n%s", &log)
-	}
-	want := Count{Type: "unknown", Result: "asked", N: mostUnknownTypes}
-	if counts := s.Counts(); !slices.Contains(counts, want) || len(counts) > 4 {
-		t.Errorf("counts: %+v, want %+v and no label for each", counts, want)
-	}
-	stream.ask("one too many", nil, "x")
-	if _, err := stream.Recv(); status.Code(err) != codes.InvalidArgument {
-		t.Errorf("ended with %v", err)
-	}
-
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-	defer cancel()
-	world, err := c.StreamAggregatedResources(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, url := range []string{sds, cds} {
-		if err := world.Send(&discovery.DiscoveryRequest{Node: &core.Node{Id: "node"}, TypeUrl: url}); err != nil {
-			t.Fatal(err)
+		for i := range made - 1 {
+			stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: fmt.Sprintf("made up %d\x1b[31m", i), ResourceNamesSubscribe: []string{"x"}})
 		}
+		stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: lds}) // and names no node any more
+		stream.want(lds, "")
+		unserved(t, s, log, made)
+	})
+	t.Run("state of the world", func(t *testing.T) {
+		s, log := logged()
+		stream := openWorld(t, start(t, s))
+		stream.ask(sds)
+		for i := range made - 1 {
+			stream.ask(fmt.Sprintf("made up %d\x1b[31m", i))
+		}
+		stream.ask(cds)
+		stream.want(cds)
+		unserved(t, s, log, made)
+	})
+}
+
+// unserved checks what was told and counted of types that are not served.
+func unserved(t *testing.T, s *Server, log *lockedBuffer, asked uint64) {
+	t.Helper()
+	if n := strings.Count(log.String(), "not served"); n != 1 || !strings.Contains(log.String(), "node=node type="+sds) {
+		t.Errorf("told %d times:\n%.2000s", n, log)
 	}
-	if r, err := world.Recv(); err != nil || r.GetTypeUrl() != cds {
-		t.Errorf("got %v, %v", r, err)
+	counts := s.Counts()
+	if !slices.Contains(counts, Count{Type: "unknown", Result: "asked", N: asked}) || len(counts) > 4 {
+		t.Errorf("counts: %+v, want %d of unknown, and no label for each", counts, asked)
+	}
+	if all := s.Streams(); len(all) != 1 || all[0].Node != "node" {
+		t.Errorf("streams: %+v", all)
 	}
 }
 
-func TestARequestForTooMuchEndsItsStreamAlone(t *testing.T) {
-	for name, names := range map[string][]string{
-		"a long name":     {strings.Repeat("x", longestName+1)},
-		"many names":      slices.Repeat([]string{"x"}, mostNames+1),
-		"no UTF-8 at all": {"server\xff"},
-	} {
+// bytesCodec sends what the client's own library would refuse to send.
+type bytesCodec struct{ encoding.CodecV2 }
+
+func (c bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if raw, ok := v.([]byte); ok {
+		return mem.BufferSlice{mem.SliceBuffer(raw)}, nil
+	}
+	return c.CodecV2.Marshal(v)
+}
+
+func TestARequestThatIsRefusedEndsItsStreamAlone(t *testing.T) {
+	marshal := func(m proto.Message) []byte {
+		raw, err := proto.Marshal(m)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	field := func(to []byte, number protowire.Number, value string) []byte {
+		return protowire.AppendString(protowire.AppendTag(to, number, protowire.BytesType), value)
+	}
+	var versions, worldNames []string
+	for i := range mostNames + 1 {
+		versions = append(versions, fmt.Sprint(i))
+	}
+	worldNames = versions
+	known := make(map[string]string)
+	for _, name := range versions {
+		known[name] = "1"
+	}
+	long := strings.Repeat("x", longestName+1)
+	deltaOf := func(r *discovery.DeltaDiscoveryRequest) []byte { r.TypeUrl = eds; return marshal(r) }
+	tests := map[string]struct {
+		delta, world []byte
+		code         codes.Code
+		reason       string
+	}{
+		"a name that is no UTF-8": {
+			field(marshal(&discovery.DeltaDiscoveryRequest{TypeUrl: eds}), 3, "server\xff"),
+			field(marshal(&discovery.DiscoveryRequest{TypeUrl: eds}), 3, "server\xff"), codes.InvalidArgument, "invalid UTF-8",
+		},
+		"no message at all": {[]byte("\xff\xff\xff"), []byte("hello"), codes.InvalidArgument, "a request can't be read"},
+		"a long name": {
+			deltaOf(&discovery.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{long}}),
+			marshal(&discovery.DiscoveryRequest{TypeUrl: eds, ResourceNames: []string{long}}), codes.InvalidArgument, "1025 bytes is longer than 1024",
+		},
+		"many names": {
+			deltaOf(&discovery.DeltaDiscoveryRequest{ResourceNamesSubscribe: worldNames}),
+			marshal(&discovery.DiscoveryRequest{TypeUrl: eds, ResourceNames: worldNames}), codes.InvalidArgument, "10001 resource names in one request",
+		},
+		"many names given back": {delta: deltaOf(&discovery.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: versions}), code: codes.InvalidArgument, reason: "10001 resource names"},
+		"many names known":      {delta: deltaOf(&discovery.DeltaDiscoveryRequest{InitialResourceVersions: known}), code: codes.InvalidArgument, reason: "10001 resource names"},
+		"a long version known": {
+			delta: deltaOf(&discovery.DeltaDiscoveryRequest{InitialResourceVersions: map[string]string{"server": long}}), code: codes.InvalidArgument, reason: "longer than 1024",
+		},
+		"no type": {marshal(&discovery.DeltaDiscoveryRequest{}), marshal(&discovery.DiscoveryRequest{}), codes.InvalidArgument, "needs a type URL"},
+		"more bytes than are read": {
+			deltaOf(&discovery.DeltaDiscoveryRequest{ResponseNonce: strings.Repeat("x", largestRequest)}),
+			marshal(&discovery.DiscoveryRequest{TypeUrl: eds, VersionInfo: strings.Repeat("x", largestRequest)}), codes.ResourceExhausted, "larger than max",
+		},
+	}
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := NewServer(Config{DefaultService: "server"})
-			set(t, s, oneService())
+			s, log := logged()
 			c := start(t, s)
-			good, bad := openDelta(t, c), openDelta(t, c)
+			good := openDelta(t, c)
 			good.ask(eds, nil, "server")
 			good.want(eds, "")
-			// The client's own library may refuse to send it.
-			if err := bad.Send(&discovery.DeltaDiscoveryRequest{TypeUrl: eds, ResourceNamesSubscribe: names}); err == nil {
-				if _, err := bad.Recv(); err == nil {
-					t.Error("it was taken")
+			raw := grpc.ForceCodecV2(bytesCodec{encoding.GetCodecV2(protocodec.Name)})
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			refused := uint64(0)
+			for method, bytes := range map[string][]byte{"delta": test.delta, "world": test.world} {
+				if bytes == nil {
+					continue
 				}
+				var stream grpc.ClientStream
+				var err error
+				if method == "delta" {
+					stream, err = c.DeltaAggregatedResources(ctx, raw)
+				} else {
+					stream, err = c.StreamAggregatedResources(ctx, raw)
+				}
+				if err == nil {
+					err = stream.SendMsg(bytes)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = stream.RecvMsg(&discovery.DiscoveryResponse{})
+				if status.Code(err) != test.code || !strings.Contains(status.Convert(err).Message(), test.reason) {
+					t.Errorf("%s ended with %v, want %s and %q", method, err, test.code, test.reason)
+				}
+				refused++
+			}
+			told := 1
+			if test.code == codes.ResourceExhausted {
+				told, refused = 0, 0 // gRPC itself answers
+			}
+			if n := strings.Count(log.String(), "stream refused"); n != told || (told > 0 && !strings.Contains(log.String(), test.reason)) {
+				t.Errorf("told %d times, want %d and %q:\n%s", n, told, test.reason, log)
+			}
+			if refused > 0 && !slices.Contains(s.Counts(), Count{Result: "refused", N: refused}) {
+				t.Errorf("counts: %+v", s.Counts())
 			}
 			set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-5"}}))
 			if got := weights(t, good.want(eds, "").GetResources()); got["d1"] != 5 {
@@ -90,6 +184,44 @@ func TestARequestForTooMuchEndsItsStreamAlone(t *testing.T) {
 			}
 		})
 	}
+}
+
+// The names of all requests of a stream are kept, so they are bounded together.
+func TestAStreamMayNotCollectNamesForEver(t *testing.T) {
+	s, _ := logged()
+	stream := openDelta(t, start(t, s))
+	for i := range 3 {
+		var names []string
+		for j := range mostNames / 2 {
+			names = append(names, fmt.Sprint(i, "-", j))
+		}
+		stream.ask(eds, nil, names...)
+	}
+	if _, err := stream.Recv(); status.Code(err) != codes.InvalidArgument || !strings.Contains(err.Error(), "15000 resource names of one type in one stream") {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+// What can't be sent is not published: a cache that takes it fails every stream.
+func TestWhatCannotBeSentIsNotPublished(t *testing.T) {
+	s, _ := logged()
+	c := start(t, s)
+	stream := openDelta(t, c)
+	stream.ask(cds, nil, "*")
+	stream.want(cds, "")
+	bad := oneService()
+	bad.Services[0].Localities[0].Region = "west\xff"
+	if err := s.Set(bad, DefaultPolicy()); err == nil || !strings.Contains(err.Error(), "last good resources stay") || !strings.Contains(err.Error(), "endpoints \"server") {
+		t.Fatalf("got %v, want an error that names the assignment", err)
+	}
+	ends := openDelta(t, c)
+	ends.ask(eds, nil, "server")
+	if got := weights(t, ends.want(eds, "").GetResources()); len(got) != 2 {
+		t.Errorf("endpoints: %v", got)
+	}
+	stream.settle() // it goes on, and is sent nothing
+	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-other"}}))
+	stream.want(cds, "")
 }
 
 // A device whose name is no text must not keep others from their endpoints.
@@ -165,9 +297,7 @@ func (s *Server) pending() bool {
 }
 
 func TestTextFromEnvoysIsFitForATerminal(t *testing.T) {
-	var log bytes.Buffer
-	s := NewServer(Config{DefaultService: "server", Log: slog.New(slog.NewTextHandler(&log, nil))})
-	set(t, s, oneService())
+	s, log := logged()
 	stream := openDelta(t, start(t, s))
 	stream.send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "west\x1b[2J\u202e-1"}, TypeUrl: eds, ResourceNamesSubscribe: []string{"server"}})
 	stream.want(eds, "no\x1b]0;title\x07\nway")
@@ -178,7 +308,7 @@ func TestTextFromEnvoysIsFitForATerminal(t *testing.T) {
 		t.Errorf("got %q, %q", got.Node, got.Types["endpoints"].Rejected)
 	}
 	if strings.ContainsAny(log.String(), "\x1b\x07\u202e") {
-		t.Errorf("the log: %q", &log)
+		t.Errorf("the log: %q", log)
 	}
 	if got := clean(strings.Repeat("ä", longestText)); len(got) > longestText+len("…") || !strings.HasSuffix(got, "ä…") {
 		t.Errorf("a long text has %d bytes", len(got))
@@ -204,11 +334,86 @@ func TestARefusedPeerIsToldNowAndThen(t *testing.T) {
 		if !strings.Contains(log.String(), "another reason") {
 			t.Error("another reason is not told at once")
 		}
-		for i := range 3 * mostRefusals {
-			r.tell(time.Now(), peer, "d9", fmt.Sprint(i))
+	})
+}
+
+// More peers than are remembered share what is told of them.
+func TestRefusalsOfManyPeersAreToldTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		r := newRefusals(slog.New(slog.NewTextHandler(&log, nil)))
+		const peers, minutes = 3 * mostRefusals, 10
+		for range minutes * 12 { // each peer comes every five seconds
+			peer := netip.MustParseAddr("fd7a:115c:a1e0::1")
+			for range peers {
+				r.tell(time.Now(), netip.AddrPortFrom(peer, 1), "d", "no endpoint")
+				peer = peer.Next()
+			}
+			time.Sleep(5 * time.Second)
 		}
-		if len(r.told) > mostRefusals {
+		if n := strings.Count(log.String(), "stream refused"); n > minutes*(mostRefusals+1) {
+			t.Errorf("told %d times in %d minutes", n, minutes)
+		}
+		if len(r.told) > mostRefusals+1 {
 			t.Errorf("%d refusals are remembered", len(r.told))
 		}
+		told := 0
+		for _, m := range regexp.MustCompile(`more_since_last_told=(\d+)`).FindAllStringSubmatch(log.String(), -1) {
+			n, _ := strconv.Atoi(m[1])
+			told += 1 + n
+		}
+		if all := peers * minutes * 12; told < all*9/10 || told > all {
+			t.Errorf("%d of %d refusals are told of", told, all)
+		}
 	})
+}
+
+// Each stream is refused from another port, which the reason may name.
+func TestARefusedStreamIsToldOnceAndCountedAlways(t *testing.T) {
+	log := &lockedBuffer{}
+	s := NewServer(Config{
+		DefaultService: "server", Log: slog.New(slog.NewTextHandler(log, nil)),
+		Identify: func(_ context.Context, from netip.AddrPort) (Identity, error) {
+			return Identity{}, fmt.Errorf("whois?addr=%s%%3A%d\x1b[31m: timeout", from.Addr(), from.Port())
+		},
+	})
+	set(t, s, oneService())
+	const streams = 20
+	for range streams {
+		_, err := openDelta(t, start(t, s)).Recv()
+		if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "timeout") {
+			t.Fatalf("got %v", err)
+		}
+	}
+	if n := strings.Count(log.String(), "stream refused"); n != 1 || strings.Contains(log.String(), `\x1b`) {
+		t.Errorf("told %d times:\n%s", n, log)
+	}
+	if !slices.Contains(s.Counts(), Count{Result: "refused", N: streams}) {
+		t.Errorf("counts: %+v", s.Counts())
+	}
+}
+
+// An Envoy that says no to the same thing for ever is told of once.
+func TestARepeatedRejectionIsToldOnce(t *testing.T) {
+	s, log := logged()
+	stream := openDelta(t, start(t, s))
+	stream.ask(eds, nil, "server")
+	nonce := stream.want(eds, "no").GetNonce()
+	for range 50 {
+		stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: eds, ResponseNonce: nonce, ErrorDetail: &rpcstatus.Status{Message: "no"}})
+	}
+	stream.settle()
+	if n := strings.Count(log.String(), "reason=no"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, log)
+	}
+	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}))
+	stream.want(eds, "no")
+	stream.ask(rds, nil, Ingress)
+	stream.want(rds, "")
+	if n := strings.Count(log.String(), "reason=no"); n != 2 {
+		t.Errorf("another one is told %d times in all:\n%s", n, log)
+	}
+	if !slices.Contains(s.Counts(), Count{Type: "endpoints", Result: "nack", N: 52}) {
+		t.Errorf("counts: %+v", s.Counts())
+	}
 }

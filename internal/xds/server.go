@@ -12,6 +12,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/proto"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
@@ -97,7 +98,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		// old connection is known to be dead.
 		grpc.MaxConcurrentStreams(100),
 		grpc.MaxHeaderListSize(64<<10),
-		grpc.StreamInterceptor(s.admit),
+		grpc.MaxRecvMsgSize(largestRequest),
+		grpc.ForceServerCodecV2(newLenient()),
+		grpc.ChainStreamInterceptor(s.admit, s.door),
 		grpc.UnaryInterceptor(s.admitUnary),
 	)
 	discovery.RegisterAggregatedDiscoveryServiceServer(server, serverv3.NewServer(ctx, mux, s.streams.callbacks(), sotw.WithOrderedADS()))
@@ -181,6 +184,9 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := sendable(all); err != nil {
+		return 0, fmt.Errorf("nothing published, the last good resources stay: %w", err)
+	}
 	for _, c := range all {
 		if changed := changedSince(c.last, c.next); len(changed) > 0 {
 			changes += len(changed)
@@ -198,6 +204,19 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 		}
 	}
 	return changes, nil
+}
+
+// sendable refuses what can't be written to the wire, such as text that is no
+// UTF-8. A cache would take it, and then fail every stream that asks for its type.
+func sendable(all []change) error {
+	for _, c := range all {
+		for name, r := range changedSince(c.last, c.next) {
+			if _, err := proto.Marshal(r); err != nil {
+				return fmt.Errorf("%s %q can't be sent: %w", c.name, name, err)
+			}
+		}
+	}
+	return nil
 }
 
 // Streams lists the Envoys that are connected.

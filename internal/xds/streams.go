@@ -11,8 +11,6 @@ import (
 	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/status"
-	"google.golang.org/grpc/codes"
-	grpcstatus "google.golang.org/grpc/status"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -34,8 +32,7 @@ type Stream struct {
 	// Types are what it was sent and said of it, by the type's short name.
 	Types map[string]TypeState `json:"types"`
 
-	unknown map[string]bool // type URLs that were asked for and are not served
-	known   bool            // whether the tailnet says where it is
+	known bool // whether the tailnet says where it is
 }
 
 // TypeState is how far an Envoy is with one type of resources.
@@ -60,7 +57,8 @@ type streamKey struct {
 	id    int64
 }
 
-// streams keeps account of the connected Envoys.
+// streams keeps account of the connected Envoys. What they say has come through
+// the [doorway], so it is fit for people.
 type streams struct {
 	log *slog.Logger
 
@@ -80,20 +78,14 @@ func (s *streams) callbacks() serverv3.Callbacks {
 		StreamClosedFunc:      func(id int64, _ *core.Node) { s.closed(streamKey{false, id}) },
 		DeltaStreamClosedFunc: func(id int64, _ *core.Node) { s.closed(streamKey{true, id}) },
 		StreamRequestFunc: func(id int64, r *discovery.DiscoveryRequest) error {
-			if err := bounded(r.GetTypeUrl(), r.GetResourceNames()); err != nil {
-				return err
-			}
-			err := s.answered(streamKey{false, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+			s.answered(streamKey{false, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 			r.Node = placed(r.GetNode(), s.regionOf(streamKey{false, id}))
-			return err
+			return nil
 		},
 		StreamDeltaRequestFunc: func(id int64, r *discovery.DeltaDiscoveryRequest) error {
-			if err := bounded(r.GetTypeUrl(), r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe()); err != nil {
-				return err
-			}
-			err := s.answered(streamKey{true, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+			s.answered(streamKey{true, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 			r.Node = placed(r.GetNode(), s.regionOf(streamKey{true, id}))
-			return err
+			return nil
 		},
 		StreamResponseFunc: func(_ context.Context, id int64, r *discovery.DiscoveryRequest, _ *discovery.DiscoveryResponse) {
 			s.sent(streamKey{false, id}, r.GetTypeUrl())
@@ -137,63 +129,45 @@ func (s *streams) sent(key streamKey, url string) {
 }
 
 // answered notes an ACK or a NACK. A request without a nonce answers nothing.
-// Its error ends the stream.
-func (s *streams) answered(key streamKey, node *core.Node, url, nonce string, rejected *status.Status) error {
+func (s *streams) answered(key streamKey, node *core.Node, url, nonce string, rejected *status.Status) {
 	name := typeName(url)
-	told, err := s.note(key, node, url, name, nonce, rejected)
-	if told == nil {
-		return err
+	stream, news := s.note(key, node, name, nonce, rejected)
+	if news { // out of the lock: nobody waits for a slow log
+		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", stream.Device, "node", stream.Node, "type", name, "reason", reason(rejected))
 	}
-	// Out of the lock: nobody waits for a slow log.
-	if name == unknownType {
-		s.log.Warn("an Envoy asks for a type that is not served", "device", told.Device, "node", told.Node, "type", clean(url))
-	}
-	if rejected != nil && nonce != "" {
-		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", told.Device, "node", told.Node, "type", name, "reason", clean(rejected.GetMessage()))
-	}
-	return err
 }
 
-// note keeps account of a request, and returns the stream if there is something
-// to tell of it.
-func (s *streams) note(key streamKey, node *core.Node, url, name, nonce string, rejected *status.Status) (tell *Stream, err error) {
+// note keeps account of a request, and returns a copy of its stream if that has
+// rejected something anew.
+func (s *streams) note(key streamKey, node *core.Node, name, nonce string, rejected *status.Status) (copied Stream, news bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stream, ok := s.open[key]
 	if !ok {
-		return nil, nil
+		return Stream{}, false
 	}
 	if id := node.GetId(); id != "" {
-		stream.Node = clean(id)
+		stream.Node = id
 	}
 	if node != nil {
-		stream.claim(clean(node.GetLocality().GetRegion()))
+		stream.claim(node.GetLocality().GetRegion())
 	}
-	if name == unknownType && !stream.unknown[url] {
-		if len(stream.unknown) >= mostUnknownTypes {
-			return nil, grpcstatus.Errorf(codes.InvalidArgument, "more than %d types are asked for that are not served", mostUnknownTypes)
-		}
-		if stream.unknown == nil {
-			stream.unknown = make(map[string]bool)
-		}
-		stream.unknown[url] = true
-		s.counts[Count{Type: name, Result: "asked"}]++
-		copied := *stream
-		return &copied, nil
+	if nonce == "" {
+		return Stream{}, false
 	}
-	if nonce == "" || name == unknownType {
-		return nil, nil
-	}
-	state, result := TypeState{}, "ack"
+	before, state, result := stream.Types[name], TypeState{}, "ack"
 	if rejected != nil {
-		result = "nack"
-		state.Rejected = clean(rejected.GetMessage())
-		copied := *stream
-		tell = &copied
+		state.Rejected, result = reason(rejected), "nack"
+		news = before.Pending || before.Rejected != state.Rejected
 	}
 	stream.Types[name] = state
 	s.counts[Count{Type: name, Result: result}]++
-	return tell, nil
+	return *stream, news
+}
+
+// reason is why an Envoy rejected something.
+func reason(rejected *status.Status) string {
+	return cmp.Or(rejected.GetMessage(), "it gave no reason")
 }
 
 // claim notes the region that the node says it is in. Where the tailnet does not
@@ -230,7 +204,6 @@ func (s *streams) list() []Stream {
 	all := make([]Stream, 0, len(s.open))
 	for _, stream := range s.open {
 		copied := *stream
-		copied.unknown = nil
 		copied.Types = maps.Clone(stream.Types)
 		all = append(all, copied)
 	}

@@ -1,0 +1,191 @@
+package xds
+
+import (
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/encoding"
+	protocodec "google.golang.org/grpc/encoding/proto"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+)
+
+// What one request may ask for, and one stream of a type in all: an Envoy asks
+// for a cluster at a time, a gRPC client for a handful. The caches remember each
+// name for as long as its stream lasts.
+const (
+	mostNames      = 10_000
+	longestName    = 1_024
+	largestRequest = 4 << 20
+)
+
+// door is a gRPC interceptor. What go-control-plane gets to see of a stream is
+// bounded, of a type that is served, and free of text that is unfit for people.
+func (s *Server) door(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	who, _ := stream.Context().Value(identityKey{}).(peerInfo)
+	d := &doorway{ServerStream: stream, server: s, who: who}
+	err := handler(srv, d)
+	if refused := d.refused(); refused != nil {
+		err = refused // go-control-plane takes every failed read for the peer's leaving
+	}
+	if status.Code(err) == codes.InvalidArgument {
+		s.streams.count("", "refused")
+		s.refused.tell(time.Now(), who.address, who.Name, status.Convert(err).Message())
+	}
+	return err
+}
+
+// doorway is one stream behind the door.
+type doorway struct {
+	grpc.ServerStream
+	server *Server
+	who    peerInfo
+
+	node    *core.Node // of a request that was not handed on
+	strange bool       // a type that is not served was asked for
+
+	mu  sync.Mutex
+	err error
+}
+
+// RecvMsg hands on the next request that can be served.
+func (d *doorway) RecvMsg(m any) error {
+	for {
+		in := received{message: m}
+		if err := d.ServerStream.RecvMsg(&in); err != nil {
+			return err
+		}
+		if in.err != nil {
+			return d.refuse(status.Errorf(codes.InvalidArgument, "a request can't be read: %v", in.err))
+		}
+		served, err := d.inspect(m)
+		if err != nil {
+			return d.refuse(err)
+		}
+		if served {
+			return nil
+		}
+	}
+}
+
+// inspect tells whether a message is to be handed on, and makes it fit for that.
+func (d *doorway) inspect(m any) (served bool, err error) {
+	switch r := m.(type) {
+	case *discovery.DiscoveryRequest:
+		if err := bounded(r.GetTypeUrl(), r.GetResourceNames()); err != nil {
+			return false, err
+		}
+		r.Node = d.introduce(r.GetNode())
+		if r.ErrorDetail != nil {
+			r.ErrorDetail.Message = clean(r.ErrorDetail.GetMessage())
+		}
+		return d.serves(r.GetTypeUrl(), r.GetNode()), nil
+	case *discovery.DeltaDiscoveryRequest:
+		known := r.GetInitialResourceVersions()
+		if err := bounded(r.GetTypeUrl(), r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe(),
+			slices.Collect(maps.Keys(known)), slices.Collect(maps.Values(known))); err != nil {
+			return false, err
+		}
+		r.Node = d.introduce(r.GetNode())
+		if r.ErrorDetail != nil {
+			r.ErrorDetail.Message = clean(r.ErrorDetail.GetMessage())
+		}
+		return d.serves(r.GetTypeUrl(), r.GetNode()), nil
+	default:
+		return true, nil // of another service
+	}
+}
+
+// bounded refuses a request that names no type, or asks for more than anybody
+// needs.
+func bounded(url string, lists ...[]string) error {
+	if url == "" || len(url) > longestName {
+		return status.Errorf(codes.InvalidArgument, "a request needs a type URL of 1 to %d bytes; this one has %d", longestName, len(url))
+	}
+	for _, names := range lists {
+		if len(names) > mostNames {
+			return status.Errorf(codes.InvalidArgument, "%d resource names in one request are more than %d", len(names), mostNames)
+		}
+		for _, name := range names {
+			if len(name) > longestName {
+				return status.Errorf(codes.InvalidArgument, "a resource name of %d bytes is longer than %d", len(name), longestName)
+			}
+		}
+	}
+	return nil
+}
+
+// introduce keeps of a node what is used, fit for people: an Envoy's whole node
+// has tens of kilobytes, and the caches would keep it once a type. Only the
+// first request of a stream must have one, so it outlives a request that is
+// not handed on.
+func (d *doorway) introduce(node *core.Node) *core.Node {
+	if node == nil {
+		return d.node
+	}
+	at := node.GetLocality()
+	d.node = &core.Node{
+		Id: clean(node.GetId()), Cluster: clean(node.GetCluster()),
+		Locality: &core.Locality{Region: clean(at.GetRegion()), Zone: clean(at.GetZone()), SubZone: clean(at.GetSubZone())},
+	}
+	return d.node
+}
+
+// serves tells whether a type is served. A request for another gets no answer,
+// as the protocol wants it; go-control-plane would end the whole stream, and
+// with it all types that are served.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
+func (d *doorway) serves(url string, node *core.Node) bool {
+	if typeName(url) != unknownType {
+		d.node = nil // handed on
+		return true
+	}
+	d.server.streams.count(unknownType, "asked")
+	if !d.strange {
+		d.strange = true
+		d.server.log.Warn("an Envoy asks for a type that is not served", "device", clean(d.who.Name), "node", node.GetId(), "type", clean(url))
+	}
+	return false
+}
+
+// refuse ends the stream, and keeps why.
+func (d *doorway) refuse(err error) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.err = err
+	return err
+}
+
+func (d *doorway) refused() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.err
+}
+
+// received is a message that may turn out to be none. gRPC itself ends a stream
+// with such a message as Internal, as if the fault were ours.
+type received struct {
+	message any
+	err     error
+}
+
+// lenient is the codec of messages as [received].
+type lenient struct{ encoding.CodecV2 }
+
+func newLenient() lenient { return lenient{encoding.GetCodecV2(protocodec.Name)} }
+
+// Unmarshal implements [encoding.CodecV2].
+func (l lenient) Unmarshal(data mem.BufferSlice, v any) error {
+	if in, ok := v.(*received); ok {
+		in.err = l.CodecV2.Unmarshal(data, in.message)
+		return nil
+	}
+	return l.CodecV2.Unmarshal(data, v)
+}
