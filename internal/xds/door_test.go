@@ -237,65 +237,6 @@ func TestADeviceNameThatIsNoText(t *testing.T) {
 	}
 }
 
-// One change to all types reaches a state-of-the-world client in the order in
-// which it needs them.
-func TestStateOfTheWorldIsOrdered(t *testing.T) {
-	for range 20 {
-		s := NewServer(Config{DefaultService: "server"})
-		set(t, s, oneService())
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
-		stream, err := start(t, s).StreamAggregatedResources(ctx)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ask := func(url, version, nonce string, names ...string) {
-			t.Helper()
-			if err := stream.Send(&discovery.DiscoveryRequest{
-				Node: &core.Node{Id: "node"}, TypeUrl: url, VersionInfo: version, ResponseNonce: nonce, ResourceNames: names,
-			}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		names := map[string][]string{eds: {"server", "new"}, rds: {Ingress}}
-		for _, url := range []string{lds, rds, cds, eds} {
-			ask(url, "", "", names[url]...)
-			r, err := stream.Recv()
-			if err != nil {
-				t.Fatal(err)
-			}
-			ask(url, r.GetVersionInfo(), r.GetNonce(), names[url]...)
-		}
-		for s.pending() {
-			time.Sleep(time.Millisecond) // the ACKs are on their way
-		}
-		set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:service-new"}}))
-		var order []string
-		for len(order) < 3 {
-			r, err := stream.Recv()
-			if err != nil {
-				t.Fatal(err)
-			}
-			order = append(order, typeName(r.GetTypeUrl()))
-		}
-		cancel()
-		if got := strings.Join(order, " "); got != "endpoints clusters routes" {
-			t.Fatalf("they came as %s", got)
-		}
-	}
-}
-
-// pending tells whether a response has not been answered yet.
-func (s *Server) pending() bool {
-	for _, stream := range s.Streams() {
-		for _, state := range stream.Types {
-			if state.Pending {
-				return true
-			}
-		}
-	}
-	return false
-}
-
 func TestTextFromEnvoysIsFitForATerminal(t *testing.T) {
 	s, log := logged()
 	stream := openDelta(t, start(t, s))

@@ -1,0 +1,156 @@
+package xds
+
+import (
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+)
+
+// follower keeps what an Envoy would of a state-of-the-world stream, and asks
+// for the assignments of its clusters as an Envoy does.
+type follower struct {
+	*worldStream
+	clusters    map[string]string // the assignment's name, by cluster
+	assignments map[string]bool
+	routed      []string // the clusters that routes lead to
+}
+
+func follow(t *testing.T, s *Server) *follower {
+	f := &follower{openWorld(t, start(t, s)), nil, make(map[string]bool), nil}
+	f.ask(cds)
+	f.take(cds)
+	f.take(eds)
+	f.ask(lds)
+	f.take(lds)
+	f.ask(rds, Ingress)
+	f.take(rds)
+	f.settled(s)
+	return f
+}
+
+// settled waits until the server has all answers.
+func (f *follower) settled(s *Server) {
+	f.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); ; {
+		pending := false
+		for _, stream := range s.Streams() {
+			for _, state := range stream.Types {
+				pending = pending || state.Pending
+			}
+		}
+		if !pending {
+			return
+		}
+		if time.Now().After(deadline) {
+			f.t.Fatalf("not in sync: %+v", s.Streams())
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// take receives what comes next. It must be of a type, and no route may lead to
+// a cluster that is not there.
+func (f *follower) take(url string) {
+	f.t.Helper()
+	if got := f.step(); got != url {
+		f.t.Fatalf("got %s, want %s", typeName(got), typeName(url))
+	}
+}
+
+func (f *follower) step() string {
+	f.t.Helper()
+	r := f.next()
+	switch r.GetTypeUrl() {
+	case cds:
+		f.clusters = make(map[string]string) // state of the world: what is missing is gone
+		for _, c := range unpack[*cluster.Cluster](f, r) {
+			f.clusters[c.GetName()] = c.GetEdsClusterConfig().GetServiceName()
+		}
+		f.askForAssignments()
+	case eds:
+		for _, a := range unpack[interface {
+			proto.Message
+			GetClusterName() string
+		}](f, r) {
+			f.assignments[a.GetClusterName()] = true
+		}
+	case rds:
+		f.routed = nil
+		for _, c := range unpack[*route.RouteConfiguration](f, r) {
+			for _, host := range c.GetVirtualHosts() {
+				for _, r := range host.GetRoutes() {
+					f.routed = append(f.routed, r.GetRoute().GetCluster())
+				}
+			}
+		}
+	}
+	for _, to := range f.routed {
+		if _, ok := f.clusters[to]; !ok {
+			f.t.Errorf("after %s a route leads to %s, which is not there", typeName(r.GetTypeUrl()), to)
+		}
+	}
+	return r.GetTypeUrl()
+}
+
+// askForAssignments subscribes to what the clusters name, if that has changed.
+func (f *follower) askForAssignments() {
+	var names []string
+	for _, name := range f.clusters {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	if !slices.Equal(names, f.names[eds]) {
+		f.ask(eds, names...)
+	}
+}
+
+func unpack[M proto.Message](f *follower, r *discovery.DiscoveryResponse) []M {
+	f.t.Helper()
+	var all []M
+	for _, packed := range r.GetResources() {
+		m, err := packed.UnmarshalNew()
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		all = append(all, m.(M))
+	}
+	return all
+}
+
+// One publication that changes all types reaches a state-of-the-world client in
+// the order in which it needs them, and what goes, goes last.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#eventual-consistency-considerations
+func TestStateOfTheWorldIsOrdered(t *testing.T) {
+	for range 20 { // without an order it is one of 24
+		s := NewServer(Config{DefaultService: "server"})
+		set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:service-old"}}))
+		f := follow(t, s)
+		policy := DefaultPolicy()
+		policy.Defaults.Timeout, policy.Defaults.ConnectTimeout = Duration(time.Minute), Duration(time.Second)
+		policy.Ingress.Port = 10001
+		top := topologyOf(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:service-new"}})
+		if err := s.Set(top, policy); err != nil {
+			t.Fatal(err)
+		}
+		var order []string
+		both := false
+		for len(f.clusters) != 2 || f.clusters["new"] == "" || !f.assignments[f.clusters["new"]] || !f.assignments[f.clusters["server"]] {
+			order = append(order, typeName(f.step()))
+			both = both || len(f.clusters) == 3
+		}
+		if !both {
+			t.Errorf("the old cluster goes before the new one comes: %v", order)
+		}
+		first := slices.CompactFunc(slices.Clone(order), func(a, b string) bool { return a == b })
+		if got := strings.Join(first[:min(4, len(first))], " "); got != "endpoints clusters routes listeners" {
+			t.Fatalf("they came as %v", order)
+		}
+	}
+}
