@@ -141,6 +141,7 @@ type worldStream struct {
 	t *testing.T
 	discovery.AggregatedDiscoveryService_StreamAggregatedResourcesClient
 	names map[string][]string // last asked for, by type
+	nonce string              // of the last listeners
 }
 
 func openWorld(t *testing.T, c discovery.AggregatedDiscoveryServiceClient) *worldStream {
@@ -151,7 +152,7 @@ func openWorld(t *testing.T, c discovery.AggregatedDiscoveryServiceClient) *worl
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &worldStream{t, stream, make(map[string][]string)}
+	return &worldStream{t: t, AggregatedDiscoveryService_StreamAggregatedResourcesClient: stream, names: make(map[string][]string)}
 }
 
 // ask subscribes to names of a type, or to all.
@@ -179,6 +180,9 @@ func (w *worldStream) next() *discovery.DiscoveryResponse {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	if r.GetTypeUrl() == lds {
+		w.nonce = r.GetNonce()
+	}
 	w.send(&discovery.DiscoveryRequest{
 		TypeUrl: r.GetTypeUrl(), ResourceNames: w.names[r.GetTypeUrl()], VersionInfo: r.GetVersionInfo(), ResponseNonce: r.GetNonce(),
 	})
@@ -193,6 +197,14 @@ func (w *worldStream) want(url string) *discovery.DiscoveryResponse {
 		w.t.Fatalf("got a response of %s, want %s", typeName(r.GetTypeUrl()), typeName(url))
 	}
 	return r
+}
+
+// settle waits until the server has worked off all that was sent, by asking for
+// the listener as one who knows none. It stands last in every order.
+func (w *worldStream) settle() {
+	w.t.Helper()
+	w.send(&discovery.DiscoveryRequest{TypeUrl: lds, ResponseNonce: w.nonce})
+	w.want(lds)
 }
 
 // lockedBuffer is a log that is read while it is written.

@@ -30,7 +30,8 @@ const (
 // bounded, of a type that is served, and free of text that is unfit for people.
 func (s *Server) door(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	who, _ := stream.Context().Value(identityKey{}).(peerInfo)
-	d := &doorway{ServerStream: stream, server: s, who: who}
+	d := &doorway{ServerStream: stream, server: s, who: who, out: sequence{send: stream.SendMsg}}
+	defer d.out.end()
 	err := handler(srv, d)
 	if refused := d.refused(); refused != nil {
 		err = refused // go-control-plane takes every failed read for the peer's leaving
@@ -47,6 +48,7 @@ type doorway struct {
 	grpc.ServerStream
 	server *Server
 	who    peerInfo
+	out    sequence
 
 	node    *core.Node // of a request that was not handed on
 	strange bool       // a type that is not served was asked for
@@ -54,6 +56,9 @@ type doorway struct {
 	mu  sync.Mutex
 	err error
 }
+
+// SendMsg sends a response when its turn comes.
+func (d *doorway) SendMsg(m any) error { return d.out.put(m) }
 
 // RecvMsg hands on the next request that can be served.
 func (d *doorway) RecvMsg(m any) error {
@@ -69,9 +74,16 @@ func (d *doorway) RecvMsg(m any) error {
 		if err != nil {
 			return d.refuse(err)
 		}
-		if served {
-			return nil
+		if !served {
+			continue
 		}
+		if r, ok := m.(interface {
+			GetTypeUrl() string
+			GetResponseNonce() string
+		}); ok {
+			return d.out.answered(r.GetTypeUrl(), r.GetResponseNonce())
+		}
+		return nil
 	}
 }
 

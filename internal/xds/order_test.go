@@ -31,28 +31,8 @@ func follow(t *testing.T, s *Server) *follower {
 	f.take(lds)
 	f.ask(rds, Ingress)
 	f.take(rds)
-	f.settled(s)
+	f.settle()
 	return f
-}
-
-// settled waits until the server has all answers.
-func (f *follower) settled(s *Server) {
-	f.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		pending := false
-		for _, stream := range s.Streams() {
-			for _, state := range stream.Types {
-				pending = pending || state.Pending
-			}
-		}
-		if !pending {
-			return
-		}
-		if time.Now().After(deadline) {
-			f.t.Fatalf("not in sync: %+v", s.Streams())
-		}
-		time.Sleep(time.Millisecond)
-	}
 }
 
 // take receives what comes next. It must be of a type, and no route may lead to

@@ -1,0 +1,119 @@
+package xds
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
+
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// withAnother is [oneService] and one more.
+func withAnother() topology.Topology {
+	return topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-5"}, "d3": {"tag:service-another"}})
+}
+
+// An Envoy answers new clusters once they are warm. Endpoints must not wait for
+// that, and routes must.
+func TestRoutesWaitForTheirClusters(t *testing.T) {
+	for name, rejected := range map[string]*rpcstatus.Status{"taken": nil, "rejected": {Message: "no"}} {
+		t.Run("delta, "+name, func(t *testing.T) {
+			s, _ := logged()
+			stream := openDelta(t, start(t, s))
+			for url, names := range map[string]string{cds: "*", rds: Ingress, eds: "server"} {
+				stream.ask(url, nil, names)
+				stream.want(url, "")
+			}
+			stream.settle()
+			set(t, s, withAnother())
+			stream.want(eds, "")
+			clusters, err := stream.Recv()
+			if err != nil || clusters.GetTypeUrl() != cds {
+				t.Fatalf("got %v, %v; want clusters", clusters, err)
+			}
+			stream.ask(eds, nil, "another")
+			stream.want(eds, "") // and not the routes, which were published long ago
+			stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: cds, ResponseNonce: clusters.GetNonce(), ErrorDetail: rejected})
+			stream.want(rds, "")
+		})
+		t.Run("state of the world, "+name, func(t *testing.T) {
+			s, _ := logged()
+			stream := openWorld(t, start(t, s))
+			for url, names := range map[string][]string{cds: nil, rds: {Ingress}, eds: {"server"}, lds: nil} {
+				stream.ask(url, names...)
+				stream.want(url)
+			}
+			stream.settle()
+			set(t, s, withAnother())
+			stream.want(eds)
+			clusters, err := stream.Recv()
+			if err != nil || clusters.GetTypeUrl() != cds {
+				t.Fatalf("got %v, %v; want clusters", clusters, err)
+			}
+			stream.ask(eds, "server", "another")
+			stream.want(eds)
+			answer := &discovery.DiscoveryRequest{TypeUrl: cds, ResponseNonce: clusters.GetNonce(), ErrorDetail: rejected}
+			if rejected == nil {
+				answer.VersionInfo = clusters.GetVersionInfo()
+			}
+			stream.send(answer)
+			stream.want(rds)
+		})
+	}
+}
+
+// An Envoy that never answers gets its routes all the same.
+func TestRoutesDoNotWaitForEver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent []string
+		s := sequence{send: func(m any) error {
+			sent = append(sent, m.(response).GetNonce())
+			return nil
+		}}
+		put := func(url, nonce string) {
+			t.Helper()
+			if err := s.put(&discovery.DeltaDiscoveryResponse{TypeUrl: url, Nonce: nonce}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		is := func(want ...string) {
+			t.Helper()
+			synctest.Wait()
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if !slices.Equal(sent, want) {
+				t.Errorf("sent %q, want %q", sent, want)
+			}
+		}
+		put(rds, "1")
+		put(cds, "2")
+		put(rds, "3")
+		put(lds, "4")
+		put(eds, "5")
+		time.Sleep(longestHold - time.Millisecond)
+		is("1", "2", "5")
+		time.Sleep(time.Millisecond)
+		is("1", "2", "5", "3", "4")
+
+		put(cds, "6") // nobody waits any more, and the next wait is a whole one
+		put(rds, "7")
+		time.Sleep(longestHold / 2)
+		if err := s.answered(cds, "2"); err != nil { // late
+			t.Fatal(err)
+		}
+		is("1", "2", "5", "3", "4", "6")
+		time.Sleep(longestHold / 2)
+		is("1", "2", "5", "3", "4", "6", "7")
+
+		put(cds, "8")
+		put(rds, "9")
+		s.end()
+		time.Sleep(2 * longestHold)
+		is("1", "2", "5", "3", "4", "6", "7", "8")
+	})
+}
