@@ -1,6 +1,7 @@
 package envoys_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -61,6 +62,31 @@ func TestAPolicyEditActsAtOnceAndCostsNoRequest(t *testing.T) {
 	control.SetDevices(a.Device("tag:weight-1"))
 	control.SetDevices(a.Device("tag:weight-1"), b.Device("tag:weight-2"), r.Server("c").Device("tag:weight-1"))
 	entry.AwaitHealthy("server", 3)
+}
+
+// The name of a new service is the default service's until the new one can
+// answer: its routes wait for the first health check of its servers.
+func TestANewServiceCostsNoRequest(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a, b := r.Server("a"), r.Server("b")
+	control := r.ControlPlane("", a.Device("tag:weight-1"))
+	entry := control.Envoy("entry")
+	entry.AwaitHealthy("server", 1)
+	b.SlowToCheck(700 * time.Millisecond) // within the check's timeout of 1 s
+	load := r.Host("laptop").Flow(4, envoys.Get(entry.URL(10000), "fresh"))
+	load.More(r, 200)
+	control.SetDevices(a.Device("tag:weight-1"), b.Device("tag:service-fresh"))
+	r.Await("the new service answers", func() error {
+		if b.Served.Load() == 0 {
+			return errors.New("nobody asked it")
+		}
+		return nil
+	})
+	load.More(r, 200)
+	if tally := load.Stop(); tally.Failed > 0 {
+		t.Errorf("%d of %d requests failed: %s", tally.Failed, tally.Failed+tally.Answered(), tally.Reasons)
+	}
 }
 
 // An edit that is taken back while Envoy still follows it leaves what was.

@@ -24,7 +24,11 @@ type Server struct {
 	Served  atomic.Int64
 	handler atomic.Pointer[http.Handler]
 	sick    atomic.Bool
+	slow    atomic.Int64 // how long a health check takes
 }
+
+// SlowToCheck has health checks take a while from now on.
+func (s *Server) SlowToCheck(d time.Duration) { s.slow.Store(int64(d)) }
 
 // Sick makes the server fail its health checks from now on, or pass them.
 func (s *Server) Sick(sick bool) { s.sick.Store(sick) }
@@ -63,6 +67,10 @@ func (s *Server) Hello(w io.Writer) { fmt.Fprintf(w, "Hello from %s! in nowhere"
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/healthz" {
+		select {
+		case <-time.After(time.Duration(s.slow.Load())):
+		case <-r.Context().Done():
+		}
 		if s.sick.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
