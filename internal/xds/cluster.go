@@ -86,6 +86,8 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 		HealthChecks:              []*core.HealthCheck{healthCheck(p.Protocol, p.HealthCheck)},
 		OutlierDetection:          outlierDetection(p.OutlierDetection),
 		CircuitBreakers:           circuitBreakers(p.Limits),
+		// What each Envoy reports: who got how many requests.
+		TrackClusterStats: &cluster.TrackClusterStats{PerEndpointStats: true},
 		UpstreamConnectionOptions: &cluster.UpstreamConnectionOptions{
 			TcpKeepalive: &core.TcpKeepalive{
 				KeepaliveProbes: wrapperspb.UInt32(3), KeepaliveTime: wrapperspb.UInt32(10), KeepaliveInterval: wrapperspb.UInt32(5),

@@ -158,8 +158,8 @@ func parseService(node ast.Node, defaults ServicePolicy) (ServicePolicy, error) 
 	for i, host := range s.Hosts {
 		s.Hosts[i] = strings.ToLower(host)
 	}
-	if s.Locality != balance.Local {
-		s.Failover = nil // of the defaults
+	if len(s.Failover) == 0 || (s.Locality != balance.Local && !written(node, "failover")) {
+		s.Failover = nil // none, or those of the defaults
 	}
 	for _, c := range s.checks() {
 		if !c.ok {
