@@ -7,9 +7,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/goccy/go-yaml"
+	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
-	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -18,8 +17,8 @@ import (
 // bootstrapCommand prints what an Envoy must know by itself.
 func bootstrapCommand() *cobra.Command {
 	var o struct {
-		controlPlanes, otlp                     []string
-		node, region, zone, admin, dns, cluster string
+		controlPlanes, otlp                             []string
+		node, region, zone, admin, dns, cluster, output string
 	}
 	cmd := &cobra.Command{
 		Use:   "bootstrap --control-plane HOST[:PORT]…",
@@ -28,13 +27,13 @@ func bootstrapCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := xds.BootstrapConfig{Node: o.node, Cluster: o.cluster, Region: o.region, Zone: o.zone}
 			var err error
-			if c.ControlPlanes, err = hostPorts("--control-plane", o.controlPlanes, 18000); err != nil {
+			if c.ControlPlanes, err = hostPorts("--control-plane", o.controlPlanes, xds.DefaultPort); err != nil {
 				return err
 			}
 			if c.Collectors, err = hostPorts("--otlp", o.otlp, 4317); err != nil {
 				return err
 			}
-			admin, err := hostPorts("--envoy-admin", []string{o.admin}, 9901)
+			admin, err := hostPorts("--envoy-admin", []string{o.admin}, xds.DefaultAdminPort)
 			if err != nil {
 				return err
 			}
@@ -42,19 +41,19 @@ func bootstrapCommand() *cobra.Command {
 			if c.DNS, err = resolverAddress(o.dns); err != nil {
 				return err
 			}
-			b, err := xds.Bootstrap(c)
+			text, err := xds.BootstrapYAML(c)
 			if err != nil {
 				return err
 			}
-			text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(b)
-			if err != nil {
+			if o.output == "" {
+				_, err = cmd.OutOrStdout().Write(text)
+				return err
+			}
+			// Whole or not at all: Envoy may be about to read it.
+			if err := renameio.WriteFile(o.output, text, 0o644); err != nil {
 				return fmt.Errorf("write the bootstrap: %w", err)
 			}
-			if text, err = yaml.JSONToYAML(text); err != nil {
-				return fmt.Errorf("write the bootstrap: %w", err)
-			}
-			_, err = cmd.OutOrStdout().Write(text)
-			return err
+			return nil
 		},
 	}
 	flags := cmd.Flags()
@@ -64,7 +63,8 @@ func bootstrapCommand() *cobra.Command {
 	flags.StringVar(&o.region, "region", "", "the region that the Envoy is in")
 	flags.StringVar(&o.zone, "zone", "", "the zone that the Envoy is in")
 	flags.StringVar(&o.admin, "envoy-admin", "127.0.0.1:9901", "address of Envoy's own pages")
-	flags.StringVar(&o.dns, "dns", "100.100.100.100", "who knows the control plane's name")
+	flags.StringVar(&o.dns, "dns", xds.MagicDNS, "who knows the control plane's name")
+	flags.StringVar(&o.output, "output", "", "write it to this file and not to standard output")
 	flags.StringSliceVar(&o.otlp, "otlp", nil, "OpenTelemetry collectors that get the Envoy's metrics, too")
 	return cmd
 }

@@ -6,6 +6,8 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/goccy/go-yaml"
+	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
@@ -112,6 +114,33 @@ func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 	}
 	return b, nil
 }
+
+// BootstrapYAML is [Bootstrap] as Envoy's --config-path takes it.
+func BootstrapYAML(c BootstrapConfig) ([]byte, error) {
+	b, err := Bootstrap(c)
+	if err != nil {
+		return nil, err
+	}
+	text, err := protojson.MarshalOptions{UseProtoNames: true}.Marshal(b)
+	if err != nil {
+		return nil, fmt.Errorf("write the bootstrap: %w", err)
+	}
+	if text, err = yaml.JSONToYAML(text); err != nil {
+		return nil, fmt.Errorf("write the bootstrap: %w", err)
+	}
+	return text, nil
+}
+
+// What a [BootstrapConfig] has unless told otherwise.
+const (
+	// DefaultPort is the control plane's.
+	DefaultPort = 18000
+	// DefaultAdminPort is that of Envoy's own pages, on loopback.
+	DefaultAdminPort = 9901
+	// MagicDNS is where tailscaled answers for names of the tailnet.
+	// https://tailscale.com/kb/1081/magicdns
+	MagicDNS = "100.100.100.100"
+)
 
 func bootstrapClusters(c BootstrapConfig) ([]*cluster.Cluster, error) {
 	protocol, err := anypb.New(&upstreamhttp.HttpProtocolOptions{
