@@ -74,7 +74,7 @@ func TestOnlyNamesThatNobodyElseCanClaim(t *testing.T) {
 		"evil.example": 421, "evil.example:9090": 421, "localhost.evil.example": 421, "127.0.0.1.evil.example:9090": 421,
 		"example.com": 421, "": 421, "2130706433": 421, "127.1": 421, "[::1": 200, "fe80::1%eth0": 200,
 	} {
-		request := httptest.NewRequest("GET", "/status", nil)
+		request := httptest.NewRequest(http.MethodGet, "/status", nil)
 		request.RemoteAddr, request.Host = "127.0.0.1:5", host
 		answer := httptest.NewRecorder()
 		pages(true, nil).ServeHTTP(answer, request)

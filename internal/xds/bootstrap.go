@@ -18,6 +18,8 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	metrics "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
 	overload "github.com/envoyproxy/go-control-plane/envoy/config/overload/v3"
+	commondns "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/common/dns/v3"
+	dnscluster "github.com/envoyproxy/go-control-plane/envoy/extensions/clusters/dns/v3"
 	cares "github.com/envoyproxy/go-control-plane/envoy/extensions/network/dns_resolver/cares/v3"
 	connections "github.com/envoyproxy/go-control-plane/envoy/extensions/resource_monitors/downstream_connections/v3"
 	otel "github.com/envoyproxy/go-control-plane/envoy/extensions/stat_sinks/open_telemetry/v3"
@@ -208,11 +210,16 @@ func resolved(c *cluster.Cluster, dns netip.AddrPort) error {
 	if err != nil {
 		return fmt.Errorf("pack the DNS resolver: %w", err)
 	}
-	c.ClusterDiscoveryType = &cluster.Cluster_Type{Type: cluster.Cluster_STRICT_DNS}
-	c.TypedDnsResolverConfig = &core.TypedExtensionConfig{Name: "envoy.network.dns_resolver.cares", TypedConfig: resolver}
-	c.DnsLookupFamily = cluster.Cluster_V4_PREFERRED
-	c.DnsRefreshRate = durationpb.New(15 * time.Second)
-	c.DnsFailureRefreshRate = &cluster.Cluster_RefreshRate{BaseInterval: durationpb.New(500 * time.Millisecond), MaxInterval: durationpb.New(5 * time.Second)}
+	config, err := anypb.New(&dnscluster.DnsCluster{
+		DnsRefreshRate:         durationpb.New(15 * time.Second),
+		DnsFailureRefreshRate:  &dnscluster.DnsCluster_RefreshRate{BaseInterval: durationpb.New(500 * time.Millisecond), MaxInterval: durationpb.New(5 * time.Second)},
+		DnsLookupFamily:        commondns.DnsLookupFamily_V4_PREFERRED,
+		TypedDnsResolverConfig: &core.TypedExtensionConfig{Name: "envoy.network.dns_resolver.cares", TypedConfig: resolver},
+	})
+	if err != nil {
+		return fmt.Errorf("pack the DNS cluster: %w", err)
+	}
+	c.ClusterDiscoveryType = &cluster.Cluster_ClusterType{ClusterType: &cluster.Cluster_CustomClusterType{Name: "envoy.clusters.dns", TypedConfig: config}}
 	return nil
 }
 
