@@ -95,7 +95,21 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 		},
 		TypedExtensionProtocolOptions: protocol,
 	}
+	slowStart(c, p)
 	return c, regions(c, p)
+}
+
+// slowStart lets newcomers grow into their share.
+func slowStart(c *cluster.Cluster, p ServicePolicy) {
+	if p.SlowStart == 0 {
+		return
+	}
+	config := &cluster.Cluster_SlowStartConfig{SlowStartWindow: p.SlowStart.proto()}
+	if p.LoadBalancing == "least_request" {
+		c.LbConfig = &cluster.Cluster_LeastRequestLbConfig_{LeastRequestLbConfig: &cluster.Cluster_LeastRequestLbConfig{SlowStartConfig: config}}
+		return
+	}
+	c.LbConfig = &cluster.Cluster_RoundRobinLbConfig_{RoundRobinLbConfig: &cluster.Cluster_RoundRobinLbConfig{SlowStartConfig: config}}
 }
 
 func lbPolicy(name string) cluster.Cluster_LbPolicy {
@@ -104,6 +118,10 @@ func lbPolicy(name string) cluster.Cluster_LbPolicy {
 		return cluster.Cluster_LEAST_REQUEST
 	case "random":
 		return cluster.Cluster_RANDOM
+	case "ring_hash":
+		return cluster.Cluster_RING_HASH
+	case "maglev":
+		return cluster.Cluster_MAGLEV
 	default:
 		return cluster.Cluster_ROUND_ROBIN
 	}

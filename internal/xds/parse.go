@@ -172,6 +172,9 @@ func parseService(node ast.Node, defaults ServicePolicy) (ServicePolicy, error) 
 	if s.Locality == balance.Exact && s.LoadBalancing == "least_request" {
 		return ServicePolicy{}, fmt.Errorf("line %d: locality: exact needs load_balancing: round_robin or random: least_request gives no exact shares", lineOf(node, "locality"))
 	}
+	if err := s.together(node); err != nil {
+		return ServicePolicy{}, err
+	}
 	if s.Protocol == GRPC && written(node, "health_check.path") {
 		return ServicePolicy{}, fmt.Errorf("line %d: health_check.path has no meaning with grpc, which is checked by its health service: see health_check.service", lineOf(node, "health_check.path"))
 	}
@@ -179,6 +182,24 @@ func parseService(node ast.Node, defaults ServicePolicy) (ServicePolicy, error) 
 		return ServicePolicy{}, fmt.Errorf("line %d: health_check.service goes with protocol: grpc only", lineOf(node, "health_check.service"))
 	}
 	return s, nil
+}
+
+// together refuses what Envoy can't do both of.
+func (s ServicePolicy) together(node ast.Node) error {
+	hashed := s.LoadBalancing == "ring_hash" || s.LoadBalancing == "maglev"
+	for _, c := range []check{
+		{"load_balancing", !hashed || s.HashOn != (HashOn{}), s.LoadBalancing + " needs hash_on, which says what belongs together"},
+		{"hash_on", hashed || s.HashOn == (HashOn{}), "hash_on goes with load_balancing: ring_hash or maglev only"},
+		{"locality", !hashed || s.Locality != balance.Nearest, "locality: nearest goes with round_robin, least_request and random: a hash leaves no choice of region"},
+		{"slow_start", s.SlowStart == 0 || s.LoadBalancing == "round_robin" || s.LoadBalancing == "least_request", "slow_start goes with load_balancing: round_robin or least_request only"},
+		{"attempt_timeout", s.AttemptTimeout == 0 || s.Retries > 0, "attempt_timeout needs retries: without them, timeout is that of the only attempt"},
+		{"attempt_timeout", s.AttemptTimeout == 0 || s.Timeout == 0 || s.AttemptTimeout <= s.Timeout, "attempt_timeout must not be longer than timeout"},
+	} {
+		if !c.ok {
+			return fmt.Errorf("line %d: %s", lineOf(node, c.path), c.want)
+		}
+	}
+	return nil
 }
 
 type check struct {
@@ -197,7 +218,9 @@ func (s ServicePolicy) checks() []check {
 	return []check{
 		{"hosts", !slices.ContainsFunc(s.Hosts, badHost), "must be plain domain names without port, such as app.example.com or *.example.com"},
 		{"protocol", slices.Contains([]string{HTTP1, HTTP2, GRPC}, s.Protocol), "must be http1, http2 or grpc"},
-		{"load_balancing", slices.Contains([]string{"round_robin", "least_request", "random"}, s.LoadBalancing), "must be round_robin, least_request or random"},
+		{"load_balancing", slices.Contains([]string{"round_robin", "least_request", "random", "ring_hash", "maglev"}, s.LoadBalancing), "must be round_robin, least_request, random, ring_hash or maglev"},
+		{"slow_start", within(s.SlowStart, 0, time.Hour), "must be from 0 (none) to 1h"},
+		{"attempt_timeout", within(s.AttemptTimeout, 0, 24*time.Hour), "must be from 0 (none) to 24h"},
 		{"locality", slices.Contains([]balance.Mode{balance.Weighted, balance.Exact, balance.Nearest, balance.Local}, s.Locality), "must be weighted, exact, nearest or local"},
 		{"failover", !slices.ContainsFunc(s.Failover, func(r string) bool { return topology.ValidName(r) != nil }), "must be names of regions, such as [central, east]"},
 		{"failover", len(slices.Compact(slices.Sorted(slices.Values(s.Failover)))) == len(s.Failover), "must name each region once"},
