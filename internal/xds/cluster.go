@@ -145,6 +145,9 @@ func healthCheck(protocol string, h HealthCheck) *core.HealthCheck {
 	case GRPC:
 		check.HealthChecker = &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: h.Service}}
 		return check
+	case TCP:
+		check.HealthChecker = &core.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &core.HealthCheck_TcpHealthCheck{}} // it connects
+		return check
 	case HTTP2:
 		// The check does not follow what the cluster speaks.
 		overHTTP.CodecClientType = typev3.CodecClientType_HTTP2
@@ -200,6 +203,9 @@ func circuitBreakers(l Limits) *cluster.CircuitBreakers {
 
 // upstreamProtocol is what Envoy speaks to the servers.
 func upstreamProtocol(protocol string) (map[string]*anypb.Any, error) {
+	if protocol == TCP {
+		return nil, nil // what the client speaks
+	}
 	options := &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig{
 		ProtocolConfig: &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &core.Http1ProtocolOptions{}},
 	}

@@ -55,7 +55,7 @@ func isToken(s string) bool {
 	return s != ""
 }
 
-// policies are h as Envoy takes it.
+// policies are h as Envoy takes it for requests.
 func (h HashOn) policies() []*route.RouteAction_HashPolicy {
 	switch {
 	case h.Header != "":

@@ -87,6 +87,16 @@ func claimedHosts(t topology.Topology, p Policy) map[string]string {
 }
 
 func buildServiceRoutes(service string, p ServicePolicy) ([]*route.Route, error) {
+	if p.Protocol == TCP {
+		// Its name is its own all the same, and never another service's.
+		return []*route.Route{{
+			Name: service, Match: &route.RouteMatch{PathSpecifier: &route.RouteMatch_Prefix{Prefix: "/"}},
+			Action: &route.Route_DirectResponse{DirectResponse: &route.DirectResponseAction{
+				Status: 503,
+				Body:   &core.DataSource{Specifier: &core.DataSource_InlineString{InlineString: fmt.Sprintf("%s takes TCP connections on port %d\n", service, p.Listen)}},
+			}},
+		}}, nil
+	}
 	previous, err := anypb.New(&previoushosts.PreviousHostsPredicate{})
 	if err != nil {
 		return nil, fmt.Errorf("pack retry predicate: %w", err)

@@ -45,6 +45,7 @@ const (
 	HTTP1 = "http1"
 	HTTP2 = "http2"
 	GRPC  = "grpc"
+	TCP   = "tcp"
 )
 
 // ServicePolicy says how Envoy treats one service.
@@ -54,8 +55,12 @@ type ServicePolicy struct {
 	// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/route/v3/route_components.proto#config-route-v3-virtualhost
 	Hosts []string `yaml:"hosts"`
 	// Protocol that the servers speak, and are checked in: [HTTP1], [HTTP2]
-	// without TLS (h2c), or [GRPC], which is the same with gRPC's health check.
+	// without TLS (h2c), [GRPC], which is the same with gRPC's health check, or
+	// [TCP], whose connections are handed on as they are.
 	Protocol string `yaml:"protocol"`
+	// Listen is the port on which every Envoy takes the connections of a [TCP]
+	// service.
+	Listen uint16 `yaml:"listen"`
 	// LoadBalancing is "round_robin", whose shares are exact, "least_request" or
 	// "random", or for requests that belong together "ring_hash" or "maglev".
 	// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/load_balancers
