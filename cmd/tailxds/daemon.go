@@ -7,8 +7,10 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/report"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -27,6 +29,7 @@ type daemon struct {
 	ready   chan struct{}
 	joining atomic.Pointer[string] // why that takes so long
 
+	reports *report.Receiver
 	streams chan struct{} // an Envoy came or went
 	accepts chan accept
 
@@ -35,11 +38,12 @@ type daemon struct {
 	publishErr atomic.Pointer[string]
 
 	// The rest is only the loop's.
-	list   guard.List
-	memory guard.Memory
-	good   policyFile // the last that could be published
-	keeper keeper
-	logged log
+	list    guard.List
+	memory  guard.Memory
+	good    policyFile // the last that could be published
+	entries balance.Entries
+	keeper  keeper
+	logged  log
 }
 
 // snapshot is what was published last, and from what.
@@ -65,6 +69,10 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 	past := recall(kept, log)
 	d := &daemon{
 		o: o, log: log, ready: make(chan struct{}), logged: newLog(log),
+		reports: report.NewReceiver(func(ctx context.Context) report.Caller {
+			who := xds.CallerOf(ctx)
+			return report.Caller{Region: who.Region, Known: who.Known}
+		}),
 		streams: make(chan struct{}, 1), accepts: make(chan accept),
 		memory: *past.Memory, keeper: keeper{writer: store.NewWriter(kept, log)},
 	}
@@ -98,12 +106,17 @@ func (d *daemon) started() bool {
 // second, with time for Envoys to take it.
 const editsEvery = 250 * time.Millisecond
 
+// measureEvery is how often the entries of regions are reckoned anew.
+const measureEvery = 2 * time.Second
+
 // loop builds, judges and publishes whenever the devices, the witnesses, a
 // person, the policy or the hour may change what is to be served.
 func (d *daemon) loop(ctx context.Context) error {
 	clock, look := newAlarm(), newAlarm()
 	edits := time.NewTicker(editsEvery)
 	defer edits.Stop()
+	measure := time.NewTicker(measureEvery)
+	defer measure.Stop()
 	if len(d.list.Devices) > 0 {
 		d.publish(clock, look)
 	}
@@ -131,6 +144,9 @@ func (d *daemon) loop(ctx context.Context) error {
 			}
 		case <-look.C:
 			d.watcher.Wake()
+			continue
+		case <-measure.C:
+			d.measure()
 			continue
 		case <-clock.C:
 		}
@@ -209,6 +225,20 @@ func (d *daemon) serve(t topology.Topology) error {
 	}
 	d.keepPolicy(d.good, fmt.Errorf("%s: %w", d.o.Config, err))
 	return nil
+}
+
+// measure publishes where requests enter, if that has changed.
+func (d *daemon) measure() {
+	next, changed := d.entries.Next(d.reports.Requests(), d.server.EnvoysByRegion(), measureEvery)
+	d.entries = next
+	if !changed {
+		return
+	}
+	if err := d.server.SetEntries(next.Published); err != nil {
+		d.log.Error("cannot publish where requests enter", "error", err)
+		return
+	}
+	d.log.Debug("published where requests enter", "entries", next.Published)
 }
 
 // letThrough lets what is held go at the next judgement.

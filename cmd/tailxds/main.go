@@ -43,6 +43,7 @@ func rootCommand(env environment) *cobra.Command {
 		statusCommand(env),
 		acceptCommand(env),
 		healthcheckCommand(env),
+		bootstrapCommand(),
 		drainCommand(),
 	)
 	return root

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/grpc"
 	"tailscale.com/ipn"
 
 	"github.com/tailxds/tailxds/internal/admin"
@@ -93,7 +94,7 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, no
 	config := d.o.providerConfig(d.log)
 	var listener net.Listener
 	leave := func() {}
-	server := xds.Config{DefaultService: d.o.DefaultService, AllowTags: d.o.Allow, OnChange: d.changed, Log: d.log}
+	server := xds.Config{DefaultService: d.o.DefaultService, AllowTags: d.o.Allow, OnChange: d.changed, Services: []func(grpc.ServiceRegistrar){d.reports.Register}, Log: d.log}
 	if d.o.Listen != "" {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.o.Listen)
 		if err != nil {

@@ -104,8 +104,23 @@ func (d *daemon) status() statusDocument {
 			doc.Degraded = append(doc.Degraded, s.String())
 		}
 		doc.Services = slices.Concat(doc.Services, p.topology.Services)
-		doc.Problems = slices.Concat(doc.Problems, p.problems)
+		doc.Problems = slices.Concat(doc.Problems, p.problems, misplaced(doc.Envoys))
 		doc.Devices = slices.Concat(doc.Devices, p.devices)
 	}
 	return doc
+}
+
+// misplaced are Envoys that claim another region than the tailnet knows: they
+// are told what callers of their real region are told, and balance by the other.
+func misplaced(envoys []xds.Stream) []topology.Problem {
+	var problems []topology.Problem
+	for _, e := range envoys {
+		if e.Claims != "" {
+			problems = append(problems, topology.Problem{
+				Name: e.Device, Subject: "region",
+				Reason: fmt.Sprintf("the Envoy says that it is in region %q, and the tailnet knows its device in %q: give its bootstrap that region", e.Claims, e.Region),
+			})
+		}
+	}
+	return problems
 }

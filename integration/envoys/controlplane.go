@@ -12,8 +12,6 @@ const (
 	xdsPort   = "18000"
 	adminPort = "9901" // Envoy's, as its bootstrap has it
 	statusURL = "http://127.0.0.1:9090"
-	// placeholder is the control plane's name in the lab's bootstrap.
-	placeholder = "tsnet-dynamic-eds.tailnet.lab"
 )
 
 // Device is one of the list that the control plane reads from a file.

@@ -3,6 +3,7 @@ package envoys
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -12,7 +13,7 @@ type Envoy struct {
 	*Host
 }
 
-// Envoy starts an Envoy on a host of its own, by the lab's bootstrap, and waits
+// Envoy starts an Envoy on a host of its own, by its own bootstrap, and waits
 // until it takes requests.
 func (c *ControlPlane) Envoy(name string) *Envoy {
 	c.rig.t.Helper()
@@ -28,7 +29,7 @@ func (c *ControlPlane) EnvoyOn(h *Host) *Envoy {
 // EnvoyIn starts an Envoy on a host of its own, in a region.
 func (c *ControlPlane) EnvoyIn(region, name string) *Envoy {
 	c.rig.t.Helper()
-	return c.envoy(c.rig.Host(name), false, "--config-yaml", fmt.Sprintf("node: {locality: {region: %q}}", region))
+	return c.envoy(c.rig.Host(name), false, "--region", region)
 }
 
 // EnvoyWithoutIPv6 starts an Envoy on a host of its own whose kernel, it is made
@@ -38,16 +39,19 @@ func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {
 	return c.envoy(c.rig.Host(name), true)
 }
 
-func (c *ControlPlane) envoy(h *Host, withoutIPv6 bool, args ...string) *Envoy {
+func (c *ControlPlane) envoy(h *Host, withoutIPv6 bool, about ...string) *Envoy {
 	r := c.rig
 	r.t.Helper()
-	config := filepath.Join(r.dir, fmt.Sprintf("%s-%d.yaml", h.Name, r.number()))
-	if err := os.WriteFile(config, []byte(strings.ReplaceAll(r.programs.Bootstrap, placeholder, c.V4.String())), 0o600); err != nil {
+	about = append([]string{"bootstrap", "--control-plane", c.V4.String(), "--node", h.Name, "--envoy-admin", "127.0.0.1:" + adminPort}, about...)
+	bootstrap, err := output(exec.CommandContext(r.ctx, r.programs.ControlPlane, about...))
+	if err != nil {
 		r.t.Fatal(err)
 	}
-	args = append(args, "--config-path", config, "--disable-hot-restart", "--concurrency", "1",
-		"--log-level", "warn", "--service-cluster", "server", "--service-node", h.Name)
-	_, err := h.start(withoutIPv6, h.Name, r.programs.Envoy, args...)
+	config := filepath.Join(r.dir, fmt.Sprintf("%s-%d.yaml", h.Name, r.number()))
+	if err := os.WriteFile(config, []byte(bootstrap), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	_, err = h.start(withoutIPv6, h.Name, r.programs.Envoy, "--config-path", config, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warn")
 	if err != nil {
 		r.t.Fatal(err)
 	}

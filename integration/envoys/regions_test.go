@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tailxds/tailxds/integration/envoys"
 	"github.com/tailxds/tailxds/integration/shares"
@@ -137,5 +138,94 @@ func TestNoRequestFailsWhileTheModeChanges(t *testing.T) {
 	}
 	if tally := flow.Stop(); tally.Failed > 0 {
 		t.Errorf("%d of %d requests failed: %s", tally.Failed, tally.Answered(), tally.Reasons)
+	}
+}
+
+// entering is how many requests enter in each region.
+type entering map[string]int
+
+// TestNearest holds the world's shares and the requests that cross regions, over
+// five servers in three regions, to what is exact and the least that must.
+func TestNearest(t *testing.T) {
+	t.Parallel()
+	w := &world{Rig: newRig(t), servers: map[string]*envoys.Server{}}
+	var devices []envoys.Device
+	home := map[string]string{"a": "west", "b": "west", "c": "east", "d": "east", "e": "eu"}
+	for name, weight := range map[string]int{"a": 1, "b": 3, "c": 2, "d": 2, "e": 4} {
+		w.servers[name] = w.Server(name)
+		devices = append(devices, w.servers[name].Device(fmt.Sprintf("tag:weight-%d", weight), "tag:region-"+home[name]))
+	}
+	w.control = w.ControlPlane("defaults: {locality: nearest}", devices...)
+	entries := map[string]*envoys.Envoy{}
+	for _, region := range []string{"west", "east", "eu", "asia"} {
+		entries[region] = w.control.EnvoyIn(region, "entry-"+region)
+		entries[region].AwaitHealthy("server", 5)
+	}
+	for _, test := range []struct {
+		name  string
+		enter entering
+		sick  string
+		want  shares.Shares
+		least float64 // percent that must cross
+	}{
+		{"60/30/10", entering{"west": 60, "east": 30, "eu": 10}, "", shares.Shares{"a": 1, "b": 3, "c": 2, "d": 2, "e": 4}, 26.7},
+		{"the same, e down", entering{"west": 60, "east": 30, "eu": 10}, "e", shares.Shares{"a": 1, "b": 3, "c": 2, "d": 2}, 20},
+		{"the same, b down", entering{"west": 60, "east": 30, "eu": 10}, "b", shares.Shares{"a": 1, "c": 2, "d": 2, "e": 4}, 48.9},
+		{"even", entering{"west": 1, "east": 1, "eu": 1}, "", shares.Shares{"a": 1, "b": 3, "c": 2, "d": 2, "e": 4}, 0},
+		{"a region without servers", entering{"west": 30, "east": 20, "eu": 20, "asia": 30}, "", shares.Shares{"a": 1, "b": 3, "c": 2, "d": 2, "e": 4}, 30},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for name, server := range w.servers {
+				server.Sick(strings.Contains(test.sick, name))
+			}
+			for _, entry := range entries {
+				entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 5 - len(test.sick)})
+			}
+			flow(t, w, entries, test.enter, home, test.want, test.least)
+		})
+	}
+}
+
+// flow sends requests into the regions at their rates until shares and crossing
+// are as they should be: Envoys report each five seconds, and what they report
+// is smoothed.
+func flow(t *testing.T, w *world, entries map[string]*envoys.Envoy, enter entering, home map[string]string, want shares.Shares, least float64) {
+	t.Helper()
+	const rounds = 20
+	var sum int
+	for _, n := range enter {
+		sum += n
+	}
+	deadline := time.Now().Add(90 * time.Second)
+	for {
+		tally, crossing, all := shares.Tally{Counts: map[string]int{}}, 0, 0
+		for range rounds {
+			for region, n := range enter {
+				part := entries[region].Ask(120*n/sum, envoys.Get(entries[region].URL(10000), "")).By(shares.Host)
+				tally.Failed += part.Failed
+				for name, n := range part.Counts {
+					tally.Counts[name] += n
+					all += n
+					if home[name] != region {
+						crossing += n
+					}
+				}
+			}
+		}
+		err := shares.Check(tally, want)
+		percent := 100 * float64(crossing) / float64(all)
+		if err == nil && (percent > least+1.5 || percent < least-1.5) {
+			err = fmt.Errorf("%.1f %% of %d requests cross regions, want %.1f", percent, all, least)
+		}
+		if tally.Failed > 0 {
+			t.Fatalf("%d requests failed: %s", tally.Failed, tally.Reasons)
+		}
+		if err == nil {
+			t.Logf("%v, %.1f %% cross", tally.Counts, percent)
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
 	}
 }

@@ -146,6 +146,7 @@ func send(ctx context.Context, client *http.Client, ask Request) (int, string, e
 // Load is requests that flow until they are stopped.
 type Load struct {
 	cancel context.CancelFunc
+	client *http.Client
 	done   sync.WaitGroup
 	left   atomic.Int64
 
@@ -167,9 +168,9 @@ func (h *Host) Ask(n int, ask Request) shares.Tally {
 
 func (h *Host) load(n, workers int, ask Request) *Load {
 	ctx, cancel := context.WithCancel(h.rig.ctx)
-	l := &Load{cancel: cancel, tally: shares.Tally{Counts: map[string]int{}}}
-	l.left.Store(int64(n))
 	client := h.Client()
+	l := &Load{cancel: cancel, client: client, tally: shares.Tally{Counts: map[string]int{}}}
+	l.left.Store(int64(n))
 	for range workers {
 		l.done.Go(func() {
 			for ctx.Err() == nil && l.left.Add(-1) >= 0 {
@@ -202,6 +203,7 @@ func (l *Load) count(status int, body string, err error) {
 func (l *Load) Stop() shares.Tally {
 	l.cancel()
 	l.done.Wait()
+	l.client.CloseIdleConnections()
 	return l.tally
 }
 

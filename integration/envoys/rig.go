@@ -39,7 +39,6 @@ const bridgeName = "switch"
 type Programs struct {
 	Envoy        string
 	ControlPlane string
-	Bootstrap    string // Envoy's, as the lab has it
 }
 
 // Build gets Envoy, and builds the control plane from the working tree, into a
@@ -48,11 +47,6 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 	_, here, _, _ := runtime.Caller(0)
 	root := filepath.Join(filepath.Dir(here), "..", "..")
 	p := Programs{ControlPlane: filepath.Join(dir, "tailxds")}
-	bootstrap, err := os.ReadFile(filepath.Join(root, "lab", "envoy", "bootstrap.yaml"))
-	if err != nil {
-		return p, err
-	}
-	p.Bootstrap = string(bootstrap)
 	out, err := output(exec.CommandContext(ctx, filepath.Join(root, "scripts", "envoy")))
 	if err != nil {
 		return p, fmt.Errorf("get Envoy: %w", err)

@@ -122,38 +122,6 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-// Whoever lets the chart's copy drift from the lab's finds out here.
-func TestChartHasTheLabsBootstrap(t *testing.T) {
-	lab, err := os.ReadFile(repository + "/lab/envoy/bootstrap.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ours, err := os.ReadFile(chart + "/files/bootstrap.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if string(lab) != string(ours) {
-		t.Error("they differ: cp lab/envoy/bootstrap.yaml deploy/server/files/bootstrap.yaml")
-	}
-	r := render(t, "--set", "controlPlaneHost=cp.example.ts.net")
-	if r.err != nil {
-		t.Fatal(r.err)
-	}
-	want := strings.ReplaceAll(string(lab), "tsnet-dynamic-eds.tailnet.lab", "cp.example.ts.net")
-	if !strings.Contains(r.stdout, indent(want)) {
-		t.Errorf("the ConfigMap does not hold the lab's bootstrap with the control plane's name:\n%s", r.stdout)
-	}
-}
-
-// indent moves a text to where a ConfigMap holds it.
-func indent(text string) string {
-	var b strings.Builder
-	for line := range strings.Lines(text) {
-		b.WriteString("    " + line)
-	}
-	return b.String()
-}
-
 func TestChartSchema(t *testing.T) {
 	for name, test := range map[string]struct {
 		set  []string

@@ -63,12 +63,18 @@ func TestShares(t *testing.T) {
 		"local without a server of its own": {four, Local, Caller{Region: "eu"}, nil, "a 12.5 b 37.5 c 25.0 d 25.0"},
 		"a region is down":                  {four, Local, Caller{Region: "west"}, []string{"a", "b"}, "a 0.0 b 0.0 c 50.0 d 50.0"},
 		"failover orders the others": {
-			[]string{"a west 1", "b east 1", "c central 1", "d eu 1"}, Local, Caller{Region: "west", Failover: []string{"central", "east"}},
-			[]string{"a"}, "a 0.0 b 0.0 c 100.0 d 0.0",
+			[]string{"a west 1", "b east 1", "c central 1", "d eu 1"},
+			Local,
+			Caller{Region: "west", Failover: []string{"central", "east"}},
+			[]string{"a"},
+			"a 0.0 b 0.0 c 100.0 d 0.0",
 		},
 		"and all that is not named comes last": {
-			[]string{"a west 1", "b east 1", "c central 1", "d eu 1"}, Local, Caller{Region: "west", Failover: []string{"central"}},
-			[]string{"a", "c"}, "a 0.0 b 50.0 c 0.0 d 50.0",
+			[]string{"a west 1", "b east 1", "c central 1", "d eu 1"},
+			Local,
+			Caller{Region: "west", Failover: []string{"central"}},
+			[]string{"a", "c"},
+			"a 0.0 b 50.0 c 0.0 d 50.0",
 		},
 		"nearest, seen from west": {
 			four, Nearest, Caller{Region: "west", Entries: map[string]float64{"west": 75, "east": 25}}, []string{"b"}, "a 26.7 b 0.0 c 36.7 d 36.7",

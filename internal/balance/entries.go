@@ -19,7 +19,7 @@ const (
 	// for a share of one in ten thousand.
 	whole = 10_000
 	// settle is the time in which a new rate counts for two thirds.
-	settle = 15 * time.Second
+	settle = 10 * time.Second
 	// worthwhile is the change of a region's share below which nothing is
 	// published: each change is sent to every Envoy.
 	worthwhile = 0.02

@@ -34,7 +34,7 @@ func TestEntriesFollowWhatIsMeasured(t *testing.T) {
 	step("east=5000 west=5000", false, nil)
 	step("east=2500 west=7500", true, map[string]float64{"west": 750, "east": 250})
 	step("east=2500 west=7500", false, map[string]float64{"west": 700, "east": 250}) // not worthwhile
-	step("east=3958 west=6042", true, map[string]float64{"west": 250, "east": 750})  // smoothed
+	step("east=4521 west=5479", true, map[string]float64{"west": 250, "east": 750})  // smoothed
 	for range 100 {
 		e, _ = e.Next(map[string]float64{"west": 250, "east": 750}, envoys, 5*time.Second)
 	}

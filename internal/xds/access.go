@@ -132,6 +132,23 @@ func orNone(tags []string) string {
 	return strings.Join(tags, " ")
 }
 
+// Caller is who calls one of [Config.Services].
+type Caller struct {
+	// Device is its name, and Address where it calls from.
+	Device  string
+	Address netip.AddrPort
+	// Region is where the tailnet knows it to be; Known is false without a
+	// tailnet, where only the caller itself can say.
+	Region string
+	Known  bool
+}
+
+// CallerOf is who makes the call that ctx belongs to.
+func CallerOf(ctx context.Context) Caller {
+	who, _ := ctx.Value(identityKey{}).(peerInfo)
+	return Caller{Device: clean(who.Name), Address: who.address, Region: who.region, Known: who.known}
+}
+
 // identityKey is where admit leaves the peer's identity in a stream's context.
 type identityKey struct{}
 

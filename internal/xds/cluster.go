@@ -86,6 +86,8 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 		HealthChecks:              []*core.HealthCheck{healthCheck(p.Protocol, p.HealthCheck)},
 		OutlierDetection:          outlierDetection(p.OutlierDetection),
 		CircuitBreakers:           circuitBreakers(p.Limits),
+		// What each Envoy reports: who got how many requests.
+		TrackClusterStats: &cluster.TrackClusterStats{PerEndpointStats: true},
 		UpstreamConnectionOptions: &cluster.UpstreamConnectionOptions{
 			TcpKeepalive: &core.TcpKeepalive{
 				KeepaliveProbes: wrapperspb.UInt32(3), KeepaliveTime: wrapperspb.UInt32(10), KeepaliveInterval: wrapperspb.UInt32(5),
@@ -93,7 +95,21 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 		},
 		TypedExtensionProtocolOptions: protocol,
 	}
+	slowStart(c, p)
 	return c, regions(c, p)
+}
+
+// slowStart lets newcomers grow into their share.
+func slowStart(c *cluster.Cluster, p ServicePolicy) {
+	if p.SlowStart == 0 {
+		return
+	}
+	config := &cluster.Cluster_SlowStartConfig{SlowStartWindow: p.SlowStart.proto()}
+	if p.LoadBalancing == "least_request" {
+		c.LbConfig = &cluster.Cluster_LeastRequestLbConfig_{LeastRequestLbConfig: &cluster.Cluster_LeastRequestLbConfig{SlowStartConfig: config}}
+		return
+	}
+	c.LbConfig = &cluster.Cluster_RoundRobinLbConfig_{RoundRobinLbConfig: &cluster.Cluster_RoundRobinLbConfig{SlowStartConfig: config}}
 }
 
 func lbPolicy(name string) cluster.Cluster_LbPolicy {
@@ -102,6 +118,10 @@ func lbPolicy(name string) cluster.Cluster_LbPolicy {
 		return cluster.Cluster_LEAST_REQUEST
 	case "random":
 		return cluster.Cluster_RANDOM
+	case "ring_hash":
+		return cluster.Cluster_RING_HASH
+	case "maglev":
+		return cluster.Cluster_MAGLEV
 	default:
 		return cluster.Cluster_ROUND_ROBIN
 	}
@@ -124,6 +144,9 @@ func healthCheck(protocol string, h HealthCheck) *core.HealthCheck {
 	switch protocol {
 	case GRPC:
 		check.HealthChecker = &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: h.Service}}
+		return check
+	case TCP:
+		check.HealthChecker = &core.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &core.HealthCheck_TcpHealthCheck{}} // it connects
 		return check
 	case HTTP2:
 		// The check does not follow what the cluster speaks.
@@ -180,6 +203,9 @@ func circuitBreakers(l Limits) *cluster.CircuitBreakers {
 
 // upstreamProtocol is what Envoy speaks to the servers.
 func upstreamProtocol(protocol string) (map[string]*anypb.Any, error) {
+	if protocol == TCP {
+		return nil, nil // what the client speaks
+	}
 	options := &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig{
 		ProtocolConfig: &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &core.Http1ProtocolOptions{}},
 	}

@@ -13,6 +13,8 @@ import (
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
+	tcpproxy "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -29,12 +31,37 @@ const (
 
 // buildListeners take requests on all addresses of the host, from the sources
 // that the policy lets in, and ask the routes where they go.
-func buildListeners(_ topology.Topology, p Policy, _ string) ([]proto.Message, error) {
-	v4, v6, err := p.Ingress.ranges()
+func buildListeners(t topology.Topology, p Policy, _ string) ([]proto.Message, error) {
+	manager, err := connectionManager()
 	if err != nil {
 		return nil, err
 	}
-	manager, err := connectionManager()
+	all, err := p.Ingress.listeners(Ingress, p.Ingress.Port, "envoy.filters.network.http_connection_manager", manager)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range t.Services {
+		policy := p.For(s.Name)
+		if policy.Protocol != TCP {
+			continue
+		}
+		proxy, err := connectionProxy(s.Name, policy)
+		if err != nil {
+			return nil, err
+		}
+		more, err := p.Ingress.listeners("tcp-"+s.Name, policy.Listen, "envoy.filters.network.tcp_proxy", proxy)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, more...)
+	}
+	return all, nil
+}
+
+// listeners take connections on a port from those who are let in, one for each
+// family of addresses, and hand them to a filter.
+func (i IngressPolicy) listeners(name string, port uint16, filter string, config *anypb.Any) ([]proto.Message, error) {
+	v4, v6, err := i.ranges()
 	if err != nil {
 		return nil, err
 	}
@@ -45,21 +72,36 @@ func buildListeners(_ topology.Topology, p Policy, _ string) ([]proto.Message, e
 		}
 		all = append(all, &listener.Listener{
 			Name:    name,
-			Address: socketAddress(address, p.Ingress.Port),
+			Address: socketAddress(address, port),
 			// A connection that matches no chain is closed at once.
 			FilterChains: []*listener.FilterChain{{
 				FilterChainMatch: &listener.FilterChainMatch{DirectSourcePrefixRanges: allow},
-				Filters: []*listener.Filter{{
-					Name:       "envoy.filters.network.http_connection_manager",
-					ConfigType: &listener.Filter_TypedConfig{TypedConfig: manager},
-				}},
+				Filters:          []*listener.Filter{{Name: filter, ConfigType: &listener.Filter_TypedConfig{TypedConfig: config}}},
 			}},
 			TrafficDirection: core.TrafficDirection_INBOUND,
 		})
 	}
-	add(Ingress, "0.0.0.0", v4)
-	add(IngressIPv6, "::", v6)
+	add(name, "0.0.0.0", v4)
+	add(name+"-ipv6", "::", v6)
 	return all, nil
+}
+
+// connectionProxy hands connections on as they are. One that no server has taken
+// yet is tried on another.
+func connectionProxy(service string, p ServicePolicy) (*anypb.Any, error) {
+	proxy := &tcpproxy.TcpProxy{
+		StatPrefix:         service,
+		ClusterSpecifier:   &tcpproxy.TcpProxy_Cluster{Cluster: service},
+		MaxConnectAttempts: wrapperspb.UInt32(p.Retries + 1),
+	}
+	if p.HashOn.Source {
+		proxy.HashPolicy = []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{SourceIp: &typev3.HashPolicy_SourceIp{}}}}
+	}
+	packed, err := anypb.New(proxy)
+	if err != nil {
+		return nil, fmt.Errorf("pack the TCP proxy: %w", err)
+	}
+	return packed, nil
 }
 
 func connectionManager() (*anypb.Any, error) {

@@ -35,7 +35,7 @@ func regions(c *cluster.Cluster, p ServicePolicy) error {
 			LocalityWeightedLbConfig: &cluster.Cluster_CommonLbConfig_LocalityWeightedLbConfig{},
 		}
 	case balance.Nearest:
-		policy, err := zoneAware(p.LoadBalancing)
+		policy, err := zoneAware(p)
 		if err != nil {
 			return err
 		}
@@ -47,29 +47,32 @@ func regions(c *cluster.Cluster, p ServicePolicy) error {
 // zoneAware is zone-aware routing by weight: each Envoy keeps in its region what
 // that can carry of the requests that enter there.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/zone_aware
-func zoneAware(name string) (*cluster.LoadBalancingPolicy, error) {
+func zoneAware(p ServicePolicy) (*cluster.LoadBalancingPolicy, error) {
 	locality := &commonlb.LocalityLbConfig{LocalityConfigSpecifier: &commonlb.LocalityLbConfig_ZoneAwareLbConfig_{
 		ZoneAwareLbConfig: &commonlb.LocalityLbConfig_ZoneAwareLbConfig{
 			MinClusterSize: wrapperspb.UInt64(1),
 			LocalityBasis:  commonlb.LocalityLbConfig_ZoneAwareLbConfig_HEALTHY_HOSTS_WEIGHT,
 		},
 	}}
+	var slow *commonlb.SlowStartConfig
+	if p.SlowStart > 0 {
+		slow = &commonlb.SlowStartConfig{SlowStartWindow: p.SlowStart.proto()}
+	}
 	var config proto.Message
-	switch name {
+	switch p.LoadBalancing {
 	case "least_request":
-		config = &leastrequest.LeastRequest{LocalityLbConfig: locality}
+		config = &leastrequest.LeastRequest{LocalityLbConfig: locality, SlowStartConfig: slow}
 	case "random":
 		config = &random.Random{LocalityLbConfig: locality}
 	default:
-		name = "round_robin"
-		config = &roundrobin.RoundRobin{LocalityLbConfig: locality}
+		config = &roundrobin.RoundRobin{LocalityLbConfig: locality, SlowStartConfig: slow}
 	}
 	packed, err := anypb.New(config)
 	if err != nil {
 		return nil, fmt.Errorf("pack the load balancing policy: %w", err)
 	}
 	return &cluster.LoadBalancingPolicy{Policies: []*cluster.LoadBalancingPolicy_Policy{{
-		TypedExtensionConfig: &core.TypedExtensionConfig{Name: "envoy.load_balancing_policies." + name, TypedConfig: packed},
+		TypedExtensionConfig: &core.TypedExtensionConfig{Name: "envoy.load_balancing_policies." + p.LoadBalancing, TypedConfig: packed},
 	}}}, nil
 }
 

@@ -86,6 +86,9 @@ func parseDocument(body ast.Node) (Policy, error) {
 		if len(p.Defaults.Hosts) > 0 {
 			return Policy{}, fmt.Errorf("line %d: defaults: hosts belong to one service, not to all", lineOf(document.Defaults, "hosts"))
 		}
+		if p.Defaults.Protocol == TCP {
+			return Policy{}, fmt.Errorf("line %d: defaults: protocol: tcp belongs to one service, with a port of its own", lineOf(document.Defaults, "protocol"))
+		}
 	}
 	p.Services = make(map[string]ServicePolicy, len(document.Services))
 	for _, name := range slices.Sorted(maps.Keys(document.Services)) {
@@ -100,6 +103,9 @@ func parseDocument(body ast.Node) (Policy, error) {
 		if p.Services[lower], err = parseService(node, p.Defaults); err != nil {
 			return Policy{}, fmt.Errorf("service %s: %w", name, err)
 		}
+	}
+	if err := p.distinctPorts(document.Services); err != nil {
+		return Policy{}, err
 	}
 	return p, p.distinctHosts(document.Services)
 }
@@ -158,8 +164,8 @@ func parseService(node ast.Node, defaults ServicePolicy) (ServicePolicy, error) 
 	for i, host := range s.Hosts {
 		s.Hosts[i] = strings.ToLower(host)
 	}
-	if s.Locality != balance.Local {
-		s.Failover = nil // of the defaults
+	if len(s.Failover) == 0 || (s.Locality != balance.Local && !written(node, "failover")) {
+		s.Failover = nil // none, or those of the defaults
 	}
 	for _, c := range s.checks() {
 		if !c.ok {
@@ -172,13 +178,55 @@ func parseService(node ast.Node, defaults ServicePolicy) (ServicePolicy, error) 
 	if s.Locality == balance.Exact && s.LoadBalancing == "least_request" {
 		return ServicePolicy{}, fmt.Errorf("line %d: locality: exact needs load_balancing: round_robin or random: least_request gives no exact shares", lineOf(node, "locality"))
 	}
-	if s.Protocol == GRPC && written(node, "health_check.path") {
-		return ServicePolicy{}, fmt.Errorf("line %d: health_check.path has no meaning with grpc, which is checked by its health service: see health_check.service", lineOf(node, "health_check.path"))
+	if err := s.together(node); err != nil {
+		return ServicePolicy{}, err
 	}
-	if s.Protocol != GRPC && written(node, "health_check.service") {
-		return ServicePolicy{}, fmt.Errorf("line %d: health_check.service goes with protocol: grpc only", lineOf(node, "health_check.service"))
+	for _, m := range s.meaningless() {
+		if written(node, m.path) {
+			return ServicePolicy{}, fmt.Errorf("line %d: %s has no meaning with protocol: %s%s", lineOf(node, m.path), m.path, s.Protocol, m.want)
+		}
 	}
 	return s, nil
+}
+
+// meaningless are the keys that say nothing of a service with this protocol,
+// and what would.
+func (s ServicePolicy) meaningless() []check {
+	switch s.Protocol {
+	case TCP:
+		return []check{
+			{path: "hosts", want: ": a connection names no host"},
+			{path: "timeout"},
+			{path: "attempt_timeout"},
+			{path: "show_endpoint"},
+			{path: "health_check.path", want: ": a check connects"},
+			{path: "health_check.service", want: ": a check connects"},
+		}
+	case GRPC:
+		return []check{{path: "listen", want: ": it is for tcp only"}, {path: "health_check.path", want: ", which is checked by its health service: see health_check.service"}}
+	default:
+		return []check{{path: "listen", want: ": it is for tcp only"}, {path: "health_check.service", want: ": it is for grpc only"}}
+	}
+}
+
+// together refuses what Envoy can't do both of.
+func (s ServicePolicy) together(node ast.Node) error {
+	hashed := s.LoadBalancing == "ring_hash" || s.LoadBalancing == "maglev"
+	for _, c := range []check{
+		{"load_balancing", !hashed || s.HashOn != (HashOn{}), s.LoadBalancing + " needs hash_on, which says what belongs together"},
+		{"hash_on", hashed || s.HashOn == (HashOn{}), "hash_on goes with load_balancing: ring_hash or maglev only"},
+		{"hash_on", s.Protocol != TCP || s.HashOn == (HashOn{}) || s.HashOn.Source, "a connection has no header and no cookie: with protocol: tcp, hash_on is source"},
+		{"protocol", s.Protocol != TCP || s.Listen > 0, "protocol: tcp needs listen, the port on which Envoys take its connections"},
+		{"locality", !hashed || s.Locality != balance.Nearest, "locality: nearest goes with round_robin, least_request and random: a hash leaves no choice of region"},
+		{"slow_start", s.SlowStart == 0 || s.LoadBalancing == "round_robin" || s.LoadBalancing == "least_request", "slow_start goes with load_balancing: round_robin or least_request only"},
+		{"attempt_timeout", s.AttemptTimeout == 0 || s.Retries > 0, "attempt_timeout needs retries: without them, timeout is that of the only attempt"},
+		{"attempt_timeout", s.AttemptTimeout == 0 || s.Timeout == 0 || s.AttemptTimeout <= s.Timeout, "attempt_timeout must not be longer than timeout"},
+	} {
+		if !c.ok {
+			return fmt.Errorf("line %d: %s", lineOf(node, c.path), c.want)
+		}
+	}
+	return nil
 }
 
 type check struct {
@@ -196,8 +244,10 @@ func (s ServicePolicy) checks() []check {
 	const limit = "must be from 1 to 4294967295"
 	return []check{
 		{"hosts", !slices.ContainsFunc(s.Hosts, badHost), "must be plain domain names without port, such as app.example.com or *.example.com"},
-		{"protocol", slices.Contains([]string{HTTP1, HTTP2, GRPC}, s.Protocol), "must be http1, http2 or grpc"},
-		{"load_balancing", slices.Contains([]string{"round_robin", "least_request", "random"}, s.LoadBalancing), "must be round_robin, least_request or random"},
+		{"protocol", slices.Contains([]string{HTTP1, HTTP2, GRPC, TCP}, s.Protocol), "must be http1, http2, grpc or tcp"},
+		{"load_balancing", slices.Contains([]string{"round_robin", "least_request", "random", "ring_hash", "maglev"}, s.LoadBalancing), "must be round_robin, least_request, random, ring_hash or maglev"},
+		{"slow_start", within(s.SlowStart, 0, time.Hour), "must be from 0 (none) to 1h"},
+		{"attempt_timeout", within(s.AttemptTimeout, 0, 24*time.Hour), "must be from 0 (none) to 24h"},
 		{"locality", slices.Contains([]balance.Mode{balance.Weighted, balance.Exact, balance.Nearest, balance.Local}, s.Locality), "must be weighted, exact, nearest or local"},
 		{"failover", !slices.ContainsFunc(s.Failover, func(r string) bool { return topology.ValidName(r) != nil }), "must be names of regions, such as [central, east]"},
 		{"failover", len(slices.Compact(slices.Sorted(slices.Values(s.Failover)))) == len(s.Failover), "must name each region once"},
@@ -256,6 +306,22 @@ func find(node ast.Node, path string) ast.Node {
 		return nil
 	}
 	return found
+}
+
+// distinctPorts guards that each port is taken by one service, or by the ingress.
+func (p Policy) distinctPorts(nodes map[string]ast.Node) error {
+	owner := map[uint16]string{p.Ingress.Port: "the ingress of all others"}
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		s := p.Services[strings.ToLower(name)]
+		if s.Protocol != TCP {
+			continue
+		}
+		if first, taken := owner[s.Listen]; taken {
+			return fmt.Errorf("line %d: service %s: port %d is taken by %s", lineOf(nodes[name], "listen"), name, s.Listen, first)
+		}
+		owner[s.Listen] = "service " + name
+	}
+	return nil
 }
 
 // distinctHosts guards the one rule that spans services: each domain belongs

@@ -45,6 +45,7 @@ const (
 	HTTP1 = "http1"
 	HTTP2 = "http2"
 	GRPC  = "grpc"
+	TCP   = "tcp"
 )
 
 // ServicePolicy says how Envoy treats one service.
@@ -54,11 +55,25 @@ type ServicePolicy struct {
 	// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/route/v3/route_components.proto#config-route-v3-virtualhost
 	Hosts []string `yaml:"hosts"`
 	// Protocol that the servers speak, and are checked in: [HTTP1], [HTTP2]
-	// without TLS (h2c), or [GRPC], which is the same with gRPC's health check.
+	// without TLS (h2c), [GRPC], which is the same with gRPC's health check, or
+	// [TCP], whose connections are handed on as they are.
 	Protocol string `yaml:"protocol"`
-	// LoadBalancing is "round_robin", whose shares are exact, "least_request"
-	// or "random".
+	// Listen is the port on which every Envoy takes the connections of a [TCP]
+	// service.
+	Listen uint16 `yaml:"listen"`
+	// LoadBalancing is "round_robin", whose shares are exact, "least_request" or
+	// "random", or for requests that belong together "ring_hash" or "maglev".
+	// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/load_balancers
 	LoadBalancing string `yaml:"load_balancing"`
+	// HashOn says what belongs together.
+	HashOn HashOn `yaml:"hash_on"`
+	// SlowStart is how long a newcomer's share grows to its weight's; 0 is not
+	// at all. Nobody is slow who is alone in its locality.
+	// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/slow_start
+	SlowStart Duration `yaml:"slow_start"`
+	// ShowEndpoint adds the header x-tailxds-endpoint to each answer: the name of
+	// the device that gave it.
+	ShowEndpoint bool `yaml:"show_endpoint"`
 	// Locality is how regions are treated: weighted, exact, nearest or local. See
 	// docs/balancing.md.
 	Locality balance.Mode `yaml:"locality"`
@@ -67,6 +82,9 @@ type ServicePolicy struct {
 	Failover []string `yaml:"failover"`
 	// Timeout bounds a whole request, retries included; 0 is no bound.
 	Timeout Duration `yaml:"timeout"`
+	// AttemptTimeout bounds each attempt of a request that may be retried; 0 is
+	// only the Timeout of all.
+	AttemptTimeout Duration `yaml:"attempt_timeout"`
 	// ConnectTimeout bounds a new connection to a server.
 	ConnectTimeout Duration `yaml:"connect_timeout"`
 	// Retries is how often a failed request is tried on another server. Only

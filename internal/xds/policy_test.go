@@ -47,7 +47,7 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 		"bad duration":      {"services:\n  a:\n    timeout: soon\n", []string{"soon", "3"}},
 		"out of range":      {"services:\n  a:\n    health_check:\n      path: /x\n      interval: 1ms\n", []string{"line 5", "health_check.interval", "from 100ms"}},
 		"negative":          {"services:\n  a:\n    retries: -1\n", []string{"3"}},
-		"bad enum":          {"defaults:\n  protocol: http3\n", []string{"line 2", "http1, http2 or grpc"}},
+		"bad enum":          {"defaults:\n  protocol: http3\n", []string{"line 2", "http1, http2, grpc or tcp"}},
 		"bad host":          {"services:\n  a:\n    hosts: [x.io, 'x.*']\n", []string{"line 3", "plain domain names"}},
 		"host not ASCII":    {"services:\n  a:\n    hosts: [bücher.example]\n", []string{"line 3", "plain domain names"}},
 		"host, empty label": {"services:\n  a:\n    hosts: [x..io]\n", []string{"line 3", "plain domain names"}},

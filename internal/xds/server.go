@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/protobuf/proto"
 
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -35,6 +36,9 @@ type Config struct {
 	AllowTags []string
 	// OnChange is called when [Server.Connected] has changed; it must not block.
 	OnChange func()
+	// Services are registered beside xDS on the same port, with the same rules of
+	// who may connect. They learn of the caller by [CallerOf].
+	Services []func(grpc.ServiceRegistrar)
 	// Log gets connections, rejections and updates.
 	Log *slog.Logger
 }
@@ -53,6 +57,7 @@ type Server struct {
 	mu        sync.Mutex
 	views     map[string]*cache.LinearCache // of assignments, by the caller's region
 	published *resources                    // nil before the first Set
+	callers   *endpoint.ClusterLoadAssignment
 }
 
 // NewServer makes a server without resources. It refuses streams until the
@@ -65,6 +70,7 @@ func NewServer(config Config) *Server {
 	}
 	s.access = newAccess(config.Identify, config.AllowTags)
 	s.streams = newStreams(s.log)
+	s.callers = &endpoint.ClusterLoadAssignment{ClusterName: Callers}
 	s.refused = newRefusals(s.log)
 	s.guests = newGuests(config.OnChange)
 	// State-of-the-world versions are counters. The prefix keeps those of
@@ -104,6 +110,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.UnaryInterceptor(s.admitUnary),
 	)
 	discovery.RegisterAggregatedDiscoveryServiceServer(server, serverv3.NewServer(ctx, mux, s.streams.callbacks(), sotw.WithOrderedADS()))
+	for _, register := range s.config.Services {
+		register(server)
+	}
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
 	watched := make(chan struct{})
@@ -127,6 +136,7 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 	if err != nil {
 		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
 	}
+	next.byType[resource.EndpointType][Callers] = s.callers
 	if s.access.allow(t.Addresses(), t.Regions()) {
 		s.guests.again()
 	}

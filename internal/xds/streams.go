@@ -173,6 +173,9 @@ func reason(rejected *status.Status) string {
 // claim notes the region that the node says it is in. Where the tailnet does not
 // know better, that is its region; but a stream stays in its first.
 func (s *Stream) claim(region string) {
+	if region == "" {
+		return // it claims nothing
+	}
 	if !s.known {
 		s.Region, s.known = region, true
 	}

@@ -25,7 +25,6 @@ const (
 	keysDir         = "/keys/servers"      // what servers and the laptop join with
 	controlKeysDir  = "/keys/control-plane"
 	stateDir        = "/var/lib/tailxds" // the control plane's
-	bootstrapSource = "/etc/lab/envoy/bootstrap.yaml"
 	headscaleBinary = "/ko-app/headscale"
 )
 

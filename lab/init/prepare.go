@@ -4,13 +4,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/tailxds/tailxds/internal/xds"
 )
 
-// labControlPlane is the name that the bootstrap in the repository holds.
+// labControlPlane is the control plane's name on the lab's own tailnet.
 const labControlPlane = "tsnet-dynamic-eds.tailnet.lab"
 
 func prepare(getenv func(string) string, out io.Writer) error {
@@ -25,7 +28,7 @@ func prepare(getenv func(string) string, out io.Writer) error {
 	if err := certificates(headscaleDir, sharedDir, labUser, time.Now()); err != nil {
 		return err
 	}
-	if err := renderBootstrap(bootstrapSource, filepath.Join(sharedDir, "envoy.yaml"), getenv("TS_ENVOY_CONTROL_PLANE_HOST")); err != nil {
+	if err := writeBootstrap(filepath.Join(sharedDir, "envoy.yaml"), getenv("TS_ENVOY_CONTROL_PLANE_HOST")); err != nil {
 		return err
 	}
 	if err := installSelf(filepath.Join(sharedDir, "lab-init")); err != nil {
@@ -65,20 +68,22 @@ func checkEnv(getenv func(string) string) error {
 		strings.Join(set, ", "), strings.Join(missing, ", "))
 }
 
-// renderBootstrap writes the bootstrap with the control plane's name on this
-// tailnet. Envoy reads no environment variables.
-func renderBootstrap(source, target, host string) error {
-	text, err := os.ReadFile(source)
-	if err != nil {
-		return fmt.Errorf("reading Envoy's bootstrap: %w", err)
-	}
-	if !strings.Contains(string(text), labControlPlane) {
-		return fmt.Errorf("%s does not name %s, so there is nothing to put the control plane's name in place of", source, labControlPlane)
-	}
+// writeBootstrap writes the bootstrap of all the lab's Envoys: which of them it
+// is, and where, is said on its command line.
+func writeBootstrap(target, host string) error {
 	if host == "" {
 		return errors.New("TS_ENVOY_CONTROL_PLANE_HOST is empty; it is the control plane's MagicDNS name")
 	}
-	return replaceFile(target, []byte(strings.ReplaceAll(string(text), labControlPlane, host)), 0o444)
+	text, err := xds.BootstrapYAML(xds.BootstrapConfig{
+		ControlPlanes: []xds.HostPort{{Host: host, Port: xds.DefaultPort}},
+		Node:          "envoy", Cluster: "server",
+		Admin: xds.HostPort{Host: "127.0.0.1", Port: xds.DefaultAdminPort},
+		DNS:   netip.AddrPortFrom(netip.MustParseAddr(xds.MagicDNS), 53),
+	})
+	if err != nil {
+		return fmt.Errorf("making Envoy's bootstrap: %w", err)
+	}
+	return replaceFile(target, text, 0o444)
 }
 
 // installSelf puts this program where Envoy's container, which holds nothing

@@ -57,10 +57,10 @@ func TestCheckEnvNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestRenderBootstrap(t *testing.T) {
+func TestWriteBootstrap(t *testing.T) {
 	target := filepath.Join(t.TempDir(), "envoy.yaml")
 	for range 2 { // the lab comes up again on the same volumes
-		if err := renderBootstrap("../envoy/bootstrap.yaml", target, "cp.example.ts.net"); err != nil {
+		if err := writeBootstrap(target, "cp.example.ts.net"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -68,25 +68,13 @@ func TestRenderBootstrap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !strings.Contains(string(text), "address: cp.example.ts.net, port_value: 18000") || strings.Contains(string(text), labControlPlane) {
-		t.Errorf("the control plane's name was not put in:\n%s", text)
-	}
-}
-
-func TestRenderBootstrapRefuses(t *testing.T) {
-	dir := t.TempDir()
-	other := filepath.Join(dir, "other.yaml")
-	if err := os.WriteFile(other, []byte("address: elsewhere"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, c := range []struct{ source, host string }{
-		{other, "cp.example.ts.net"},
-		{filepath.Join(dir, "missing"), "cp.example.ts.net"},
-		{"../envoy/bootstrap.yaml", ""},
-	} {
-		if err := renderBootstrap(c.source, filepath.Join(dir, "out"), c.host); err == nil {
-			t.Errorf("renderBootstrap(%s, %q): no error", c.source, c.host)
+	for _, want := range []string{"address: cp.example.ts.net", "port_value: 18000", "address: 100.100.100.100", "local_cluster_name: tailxds-callers", "cluster: server"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the bootstrap lacks %q:\n%s", want, text)
 		}
+	}
+	if err := writeBootstrap(target, ""); err == nil || !strings.Contains(err.Error(), "TS_ENVOY_CONTROL_PLANE_HOST") {
+		t.Errorf("without a name: %v", err)
 	}
 }
 

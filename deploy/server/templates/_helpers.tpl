@@ -40,15 +40,3 @@ tags are the device's.
 --advertise-tags={{ include "server.tags" . }}
 {{- end -}}
 {{- end }}
-
-{{/*
-Envoy's bootstrap is the lab's file, byte for byte, with the control plane's name put in the place of the lab's.
-*/}}
-{{- define "server.bootstrap" -}}
-{{- $lab := "{address: tsnet-dynamic-eds.tailnet.lab, port_value: 18000}" -}}
-{{- $ours := printf "{address: %s, port_value: 18000}" .Values.controlPlaneHost -}}
-{{- range .Values.extraControlPlaneHosts -}}
-{{- $ours = printf "%s\n              - endpoint:\n                  address:\n                    socket_address: {address: %s, port_value: 18000}" $ours . -}}
-{{- end -}}
-{{- .Files.Get "files/bootstrap.yaml" | replace $lab $ours -}}
-{{- end }}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/google/renameio/v2"
+	"github.com/spf13/cobra"
+
+	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/xds"
+)
+
+// bootstrapCommand prints what an Envoy must know by itself.
+func bootstrapCommand() *cobra.Command {
+	var o struct {
+		controlPlanes, otlp                             []string
+		node, region, zone, admin, dns, cluster, output string
+	}
+	cmd := &cobra.Command{
+		Use:   "bootstrap --control-plane HOST[:PORT]…",
+		Short: "Print an Envoy's bootstrap, as YAML",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c := xds.BootstrapConfig{Node: o.node, Cluster: o.cluster, Region: o.region, Zone: o.zone}
+			var err error
+			if c.ControlPlanes, err = hostPorts("--control-plane", o.controlPlanes, xds.DefaultPort); err != nil {
+				return err
+			}
+			if c.Collectors, err = hostPorts("--otlp", o.otlp, 4317); err != nil {
+				return err
+			}
+			admin, err := hostPorts("--envoy-admin", []string{o.admin}, xds.DefaultAdminPort)
+			if err != nil {
+				return err
+			}
+			c.Admin = admin[0]
+			if c.DNS, err = resolverAddress(o.dns); err != nil {
+				return err
+			}
+			text, err := xds.BootstrapYAML(c)
+			if err != nil {
+				return err
+			}
+			if o.output == "" {
+				_, err = cmd.OutOrStdout().Write(text)
+				return err
+			}
+			// Whole or not at all: Envoy may be about to read it.
+			if err := renameio.WriteFile(o.output, text, 0o644); err != nil {
+				return fmt.Errorf("write the bootstrap: %w", err)
+			}
+			return nil
+		},
+	}
+	flags := cmd.Flags()
+	flags.StringSliceVar(&o.controlPlanes, "control-plane", nil, "name or address of the control plane on the tailnet; port 18000 unless told; several may be given")
+	flags.StringVar(&o.node, "node", "envoy", "the Envoy's name, for people")
+	flags.StringVar(&o.cluster, "cluster", "tailxds", "the name of all Envoys of its kind")
+	flags.StringVar(&o.region, "region", "", "the region that the Envoy is in")
+	flags.StringVar(&o.zone, "zone", "", "the zone that the Envoy is in")
+	flags.StringVar(&o.admin, "envoy-admin", "127.0.0.1:9901", "address of Envoy's own pages")
+	flags.StringVar(&o.dns, "dns", xds.MagicDNS, "who knows the control plane's name")
+	flags.StringVar(&o.output, "output", "", "write it to this file and not to standard output")
+	flags.StringSliceVar(&o.otlp, "otlp", nil, "OpenTelemetry collectors that get the Envoy's metrics, too")
+	return cmd
+}
+
+// hostPorts reads names or addresses, each with a port or without.
+func hostPorts(flag string, texts []string, port uint16) ([]xds.HostPort, error) {
+	var all []xds.HostPort
+	for _, text := range texts {
+		if a, err := netip.ParseAddr(text); err == nil { // fd7a::1 has colons, too
+			all = append(all, xds.HostPort{Host: a.String(), Port: port})
+			continue
+		}
+		host, number, err := net.SplitHostPort(text)
+		if err != nil {
+			host, number = text, strconv.Itoa(int(port))
+		}
+		n, err := strconv.ParseUint(number, 10, 16)
+		if _, isAddress := netip.ParseAddr(host); err != nil || n == 0 || (isAddress != nil && !isHostName(host)) {
+			return nil, fmt.Errorf("%s %q: give a name or an address, with a port or without, such as tsnet-dynamic-eds.example.ts.net:%d", flag, text, port)
+		}
+		all = append(all, xds.HostPort{Host: host, Port: uint16(n)})
+	}
+	return all, nil
+}
+
+func resolverAddress(text string) (netip.AddrPort, error) {
+	if a, err := netip.ParseAddr(text); err == nil {
+		return netip.AddrPortFrom(a, 53), nil
+	}
+	a, err := netip.ParseAddrPort(text)
+	if err != nil {
+		return a, fmt.Errorf("--dns %q: give an IP address, with a port or without, such as 100.100.100.100", text)
+	}
+	return a, nil
+}
+
+// isHostName tells whether text can be a DNS name.
+func isHostName(text string) bool {
+	for label := range strings.SplitSeq(strings.TrimSuffix(text, "."), ".") {
+		if topology.ValidName(label) != nil {
+			return false
+		}
+	}
+	return len(text) <= 253
+}

@@ -1,0 +1,76 @@
+package xds
+
+import (
+	"fmt"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+)
+
+// HashOn is what requests have in common that go to the same server: one of a
+// header, a cookie, or where they come from. Its zero value is nothing.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/route/v3/route_components.proto#config-route-v3-routeaction-hashpolicy
+type HashOn struct {
+	// Header and Cookie are their names. A cookie that a client lacks is given to
+	// it, for as long as its browser runs.
+	Header, Cookie string
+	// Source is the client's address.
+	Source bool
+}
+
+// UnmarshalYAML reads {header: H}, {cookie: C} or source.
+func (h *HashOn) UnmarshalYAML(node ast.Node) error {
+	wrong := fmt.Errorf("line %d: hash_on must be {header: NAME}, {cookie: NAME} or source", line(node))
+	if word, ok := node.(*ast.StringNode); ok && word.Value == "source" {
+		*h = HashOn{Source: true}
+		return nil
+	}
+	var written struct {
+		Header string `yaml:"header"`
+		Cookie string `yaml:"cookie"`
+	}
+	if err := yaml.NodeToValue(node, &written, yaml.Strict()); err != nil {
+		return wrong
+	}
+	name := written.Header + written.Cookie
+	if (written.Header == "") == (written.Cookie == "") || len(name) > 255 || !isToken(name) {
+		return wrong
+	}
+	*h = HashOn{Header: written.Header, Cookie: written.Cookie}
+	return nil
+}
+
+// isToken tells whether a text can be the name of a header or a cookie (RFC
+// 9110, section 5.6.2).
+func isToken(s string) bool {
+	for _, r := range s {
+		letter := (r >= 'a' && r <= 'z') || (r >= 'A' && r <= 'Z') || (r >= '0' && r <= '9')
+		if !letter && r != '-' && r != '_' {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// policies are h as Envoy takes it for requests.
+func (h HashOn) policies() []*route.RouteAction_HashPolicy {
+	switch {
+	case h.Header != "":
+		return []*route.RouteAction_HashPolicy{{PolicySpecifier: &route.RouteAction_HashPolicy_Header_{
+			Header: &route.RouteAction_HashPolicy_Header{HeaderName: h.Header},
+		}}}
+	case h.Cookie != "":
+		return []*route.RouteAction_HashPolicy{{PolicySpecifier: &route.RouteAction_HashPolicy_Cookie_{
+			Cookie: &route.RouteAction_HashPolicy_Cookie{Name: h.Cookie, Path: "/", Ttl: durationpb.New(0)},
+		}}}
+	case h.Source:
+		return []*route.RouteAction_HashPolicy{{PolicySpecifier: &route.RouteAction_HashPolicy_ConnectionProperties_{
+			ConnectionProperties: &route.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
+		}}}
+	default:
+		return nil
+	}
+}

@@ -1,0 +1,198 @@
+package xds
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+)
+
+func twoRegions(tags ...string) map[string][]string {
+	return map[string][]string{
+		"d1": append([]string{"tag:weight-1", "tag:region-west"}, tags...), "d2": {"tag:weight-3", "tag:region-west", "tag:zone-a"},
+		"d3": {"tag:weight-2", "tag:region-east"},
+	}
+}
+
+// priorities are the regions of an assignment by priority, "0:west 1:east".
+func priorities(t *testing.T, r *discovery.DeltaDiscoveryResponse) string {
+	t.Helper()
+	var all []string
+	for _, res := range r.GetResources() {
+		var cla endpoint.ClusterLoadAssignment
+		if err := proto.Unmarshal(res.GetResource().GetValue(), &cla); err != nil {
+			t.Fatal(err)
+		}
+		if err := strictly(&cla); err != nil {
+			t.Error(err)
+		}
+		for _, l := range cla.GetEndpoints() {
+			all = append(all, fmt.Sprintf("%d:%s%s", l.GetPriority(), l.GetLocality().GetRegion(), l.GetLocality().GetZone()))
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
+}
+
+func (d deltaStream) askFrom(region, name string) {
+	d.t.Helper()
+	d.send(&discovery.DeltaDiscoveryRequest{
+		Node: &core.Node{Id: "node", Locality: &core.Locality{Region: region}}, TypeUrl: eds, ResourceNamesSubscribe: []string{name},
+	})
+}
+
+func TestEachRegionSeesItsOwnFirst(t *testing.T) {
+	s := NewServer(Config{DefaultService: "server"})
+	local := mustParse(t, "defaults: {locality: local}")
+	if err := s.Set(topologyOf(twoRegions()), local); err != nil {
+		t.Fatal(err)
+	}
+	c := start(t, s)
+	streams := map[string]deltaStream{}
+	for region, want := range map[string]string{
+		"west": "0:west 0:westa 1:east", "east": "0:east 1:west 1:westa", "": "0:east 0:west 0:westa", "eu": "0:east 0:west 0:westa",
+	} {
+		streams[region] = openDelta(t, c)
+		streams[region].askFrom(region, "server")
+		if got := priorities(t, streams[region].want(eds, "")); got != want {
+			t.Errorf("from %q: %s, want %s", region, got, want)
+		}
+	}
+	// A change reaches every view, and each as it sees it.
+	if err := s.Set(topologyOf(twoRegions("tag:priority-1")), local); err != nil {
+		t.Fatal(err)
+	}
+	for region, want := range map[string]string{"west": "0:westa 1:east 2:west", "east": "0:east 1:westa 2:west", "eu": "0:east 0:westa 1:west"} {
+		if got := priorities(t, streams[region].want(eds, "")); got != want {
+			t.Errorf("from %q after the change: %s, want %s", region, got, want)
+		}
+	}
+	// The same again is sent to nobody, and another mode to all.
+	if err := s.Set(topologyOf(twoRegions("tag:priority-1")), local); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Set(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: nearest}")); err != nil {
+		t.Fatal(err)
+	}
+	for region := range map[string]bool{"west": true, "east": true} {
+		if got := priorities(t, streams[region].want(eds, "")); got != "0:east 0:west" {
+			t.Errorf("nearest from %q: %s, want one locality a region", region, got)
+		}
+	}
+}
+
+// Whoever claims to be elsewhere is told what the tailnet knows, and is shown.
+func TestTheTailnetKnowsTheRegion(t *testing.T) {
+	a, c := newAdmission(t, device1())
+	if err := a.Set(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: local}")); err != nil {
+		t.Fatal(err)
+	}
+	stream := openDelta(t, c)
+	stream.askFrom("east", "server")
+	if got := priorities(t, stream.want(eds, "")); got != "0:west 0:westa 1:east" {
+		t.Errorf("got %s", got)
+	}
+	stream.settle()
+	if all := a.Streams(); all[0].Region != "west" || all[0].Claims != "east" {
+		t.Errorf("stream: %+v", all[0])
+	}
+	if got := a.EnvoysByRegion(); len(got) != 1 || got["west"] != 1 {
+		t.Errorf("by region: %v", got)
+	}
+	// Its tags move it, so its stream begins anew.
+	moved := twoRegions()
+	moved["d1"] = []string{"tag:weight-1", "tag:region-eu"}
+	if err := a.Set(topologyOf(moved), mustParse(t, "defaults: {locality: local}")); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), `region is "eu" now`) {
+		t.Errorf("ended with %v", err)
+	}
+}
+
+// A device that serves nothing is where its tag says.
+func TestARegionByTagAlone(t *testing.T) {
+	a, _ := newAdmission(t, device1())
+	for want, who := range map[string]Identity{
+		"eu": {Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.77")}, Tags: []string{"tag:laptop", "tag:region-eu"}},
+		"":   {Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.78")}, Tags: []string{"tag:laptop"}},
+	} {
+		if got, known := a.access.region(who); got != want || !known {
+			t.Errorf("got %q, %t; want %q", got, known, want)
+		}
+	}
+}
+
+func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
+	s := NewServer(Config{DefaultService: "server"})
+	set(t, s, oneService())
+	c := start(t, s)
+	west, none := openDelta(t, c), openDelta(t, c)
+	for region, stream := range map[string]deltaStream{"west": west, "": none} {
+		stream.askFrom(region, Callers)
+		if r := stream.want(eds, ""); len(r.GetResources()) != 1 || priorities(t, r) != "" {
+			t.Errorf("before anything is known, %q gets %v", region, r.GetResources())
+		}
+	}
+	if err := s.SetEntries(map[string]uint32{"west": 7500, "east": 2500, "eu": 0}); err != nil {
+		t.Fatal(err)
+	}
+	for _, stream := range []deltaStream{west, none} {
+		if got := priorities(t, stream.want(eds, "")); got != "0:east 0:west" {
+			t.Errorf("got %s", got)
+		}
+	}
+	// They outlive a change of the topology.
+	set(t, s, topologyOf(twoRegions()))
+	if err := s.SetEntries(map[string]uint32{"west": 7500, "east": 2500}); err != nil {
+		t.Fatal(err)
+	}
+	late := openDelta(t, c)
+	late.askFrom("east", Callers)
+	if got := priorities(t, late.want(eds, "")); got != "0:east 0:west" {
+		t.Errorf("a late comer gets %s", got)
+	}
+}
+
+func TestCallerOf(t *testing.T) {
+	who := peerInfo{Identity: Identity{Name: "d1\x1b"}, address: netip.MustParseAddrPort("100.64.0.1:9"), region: "west", known: true}
+	got := CallerOf(context.WithValue(t.Context(), identityKey{}, who))
+	if want := (Caller{Device: "d1?", Address: who.address, Region: "west", Known: true}); got != want {
+		t.Errorf("got %+v", got)
+	}
+	if nobody := CallerOf(t.Context()); nobody.Known || nobody.Region != "" {
+		t.Errorf("got %+v", nobody)
+	}
+}
+
+func TestCombinationsThatEnvoyCannotDo(t *testing.T) {
+	for text, want := range map[string]string{
+		"defaults: {locality: nearby}":                               "line 1: locality must be weighted, exact, nearest or local",
+		"defaults: {failover: [east]}":                               "line 1: failover goes with locality: local only",
+		"services:\n  a: {locality: local, failover: [east, east]}":  "line 2: failover must name each region once",
+		"services:\n  a: {locality: local, failover: [East Coast]}":  "line 2: failover must be names of regions",
+		"defaults: {locality: exact, load_balancing: least_request}": "least_request gives no exact shares",
+	} {
+		if _, err := ParsePolicy([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q", text, err, want)
+		}
+	}
+	p := mustParse(t, "defaults: {locality: local, failover: [east]}\nservices: {a: {locality: exact}}")
+	if p.For("a").Failover != nil || !slices.Equal(p.For("b").Failover, []string{"east"}) {
+		t.Errorf("a %v, b %v", p.For("a").Failover, p.For("b").Failover)
+	}
+}
