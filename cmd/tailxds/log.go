@@ -58,7 +58,7 @@ func (l *log) tell(problems []topology.Problem, v guard.Verdict) {
 	}
 	for service := range l.degraded {
 		if !degraded[service] {
-			l.to.Info("the service is served again", "service", service)
+			l.to.Info("no longer degraded", "service", service)
 		}
 	}
 	l.degraded = degraded

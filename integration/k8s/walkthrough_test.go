@@ -225,7 +225,8 @@ func (r *rig) anyEntry(t *testing.T) {
 	}
 }
 
-// deleteControlPlane: the new pod is the same device, and no request notices.
+// deleteControlPlane: the new pod is the same device, remembers what the old one
+// published, and no request notices.
 func (r *rig) deleteControlPlane(t *testing.T) {
 	before, err := r.tailnet.device(t.Context(), controlPlaneHost)
 	if err != nil {
@@ -247,6 +248,11 @@ func (r *rig) deleteControlPlane(t *testing.T) {
 			return nil
 		})
 	})
+	// Nothing but the Secret outlives a pod.
+	log := r.west.do(t, "-n", controlNamespace, "logs", "deployment/envoy-control-plane")
+	if !strings.Contains(log, "serving what was published last until the source answers") {
+		t.Errorf("the new pod does not remember what was published:\n%s", log)
+	}
 }
 
 // deleteServer: whoever takes the deleted pod's place gets its share, and the
