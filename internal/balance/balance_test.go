@@ -76,6 +76,44 @@ func TestShares(t *testing.T) {
 			[]string{"a", "c"},
 			"a 0.0 b 50.0 c 0.0 d 50.0",
 		},
+		"three regions that are each a third well; the first takes what rounding leaves": {
+			[]string{"a1 west 1", "a2 west 1", "a3 west 1", "b1 east 1", "b2 east 1", "b3 east 1", "c1 eu 1", "c2 eu 1", "c3 eu 1"},
+			Local,
+			Caller{Region: "west", Failover: []string{"east", "eu"}},
+			[]string{"a2", "a3", "b2", "b3", "c2", "c3"},
+			"a1 34.0 a2 0.0 a3 0.0 b1 33.0 b2 0.0 b3 0.0 c1 33.0 c2 0.0 c3 0.0",
+		},
+		"an endpoint's priority goes before its region": {
+			[]string{"a west 1 1", "b east 1 0", "c eu 1 0", "d west 1 1"},
+			Local,
+			Caller{Region: "west", Failover: []string{"eu"}},
+			[]string{"c"},
+			"a 0.0 b 100.0 c 0.0 d 0.0",
+		},
+		"and its region before another's": {
+			[]string{"a west 1 1", "b east 1 0", "c eu 1 0", "d east 1 1"},
+			Local,
+			Caller{Region: "west", Failover: []string{"eu"}},
+			[]string{"c", "b"},
+			"a 100.0 b 0.0 c 0.0 d 0.0",
+		},
+		"nearest, seen from where more enters than it can carry, and nobody else has room but one": {
+			[]string{"a west 1", "b east 1", "c eu 2"},
+			Nearest,
+			Caller{Region: "west", Entries: map[string]float64{"west": 50, "east": 25, "eu": 25}},
+			nil,
+			"a 50.0 b 0.0 c 50.0",
+		},
+		"nearest, seen from where just as much enters": {
+			[]string{"a west 1", "b east 1"}, Nearest, Caller{Region: "west", Entries: map[string]float64{"west": 50, "east": 50}}, nil, "a 100.0 b 0.0",
+		},
+		"nearest is of the first priority alone": {
+			[]string{"a west 1 0", "b west 1 1", "c east 3 1"},
+			Nearest,
+			Caller{Region: "west", Entries: map[string]float64{"west": 50, "east": 50}},
+			[]string{"a"},
+			"a 0.0 b 25.0 c 75.0",
+		},
 		"nearest, seen from west": {
 			four, Nearest, Caller{Region: "west", Entries: map[string]float64{"west": 75, "east": 25}}, []string{"b"}, "a 26.7 b 0.0 c 36.7 d 36.7",
 		},
@@ -182,4 +220,16 @@ func TestSharesProperties(t *testing.T) {
 			t.Fatalf("%v cross, and %v must", crossing, least)
 		}
 	})
+}
+
+func TestDistance(t *testing.T) {
+	order := []string{"central", "east"}
+	for region, want := range map[string]int{"west": 0, "central": 1, "east": 2, "eu": 3, "": 3} {
+		if got := Distance(region, "west", order); got != want {
+			t.Errorf("%q is %d away, want %d", region, got, want)
+		}
+	}
+	if got := Distance("eu", "west", nil); got != 1 {
+		t.Errorf("without an order, eu is %d away", got)
+	}
 }

@@ -57,6 +57,41 @@ func TestEntriesFollowWhatIsMeasured(t *testing.T) {
 	}
 }
 
+// A change of two points of a hundred is worth telling everybody, and no less.
+func TestWhatIsWorthwhile(t *testing.T) {
+	e := Entries{Rates: map[string]float64{"west": 50, "east": 50}, Published: map[string]uint32{"west": 5000, "east": 5000}}
+	for share, want := range map[float64]bool{51.9: false, 52.1: true, 48.1: false, 47.9: true} {
+		if got := e.moved(map[string]float64{"west": share / 100, "east": 1 - share/100}); got != want {
+			t.Errorf("%v %%: %t", share, got)
+		}
+	}
+	if !e.moved(map[string]float64{"west": 0.5, "east": 0.499, "eu": 0.001}) || !e.moved(map[string]float64{"west": 1}) {
+		t.Error("a region that comes or goes is told")
+	}
+}
+
+// A rate that was measured follows the newest by its age, and ends.
+func TestRatesAreSmoothed(t *testing.T) {
+	e, _ := Entries{}.Next(map[string]float64{"west": 100}, nil, time.Second)
+	if e.Rates["west"] != 100 {
+		t.Errorf("the first counts whole: %v", e.Rates)
+	}
+	e, _ = e.Next(nil, nil, settle)
+	if r := e.Rates["west"]; r < 36 || r > 37.5 {
+		t.Errorf("after the time in which it settles: %v, want a third", r)
+	}
+	e, _ = e.Next(map[string]float64{"west": 10 * 36.8}, nil, settle)
+	if r := e.Rates["west"]; r < 36 || r > 37.5 {
+		t.Errorf("ten seconds at the same rate: %v", r)
+	}
+	for range 20 {
+		e, _ = e.Next(nil, nil, settle)
+	}
+	if len(e.Rates) != 0 {
+		t.Errorf("still there: %v", e.Rates)
+	}
+}
+
 // Whatever is measured, a published share is near to the measured one, and the
 // same again is no news.
 func TestEntriesProperties(t *testing.T) {
