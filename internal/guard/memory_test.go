@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -204,4 +205,74 @@ func TestObserveChangesNoList(t *testing.T) {
 	if _, kept := m.Observe(List{Provider: "file", Devices: all}); !kept[0].OfflineSince.Equal(noon) {
 		t.Errorf("kept: %+v", kept)
 	}
+}
+
+func TestMemoryOfNonsenseIsRefused(t *testing.T) {
+	for name, text := range map[string]string{
+		"no address":  `{"services":{"s":{"published":[{"device":"1","weight":1,"state":"serving"}]}}}`,
+		"no device":   `{"services":{"s":{"said":[{"address":"100.64.0.1:80","weight":1}]}}}`,
+		"a bad name":  `{"services":{"S S":{}}}`,
+		"not serving": `{"services":{"s":{"published":[{"device":"1","address":"100.64.0.1:80","weight":0,"state":"drained"}]}}}`,
+	} {
+		var m Memory
+		if err := json.Unmarshal([]byte(text), &m); err != nil {
+			t.Fatal(err)
+		}
+		if m.Check() == nil {
+			t.Errorf("%s: taken", name)
+		}
+	}
+}
+
+func TestAHoldGoesOnOverARestart(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 4)
+	w.list(0, all)
+	w.every(45*time.Second, all[:1])
+	w.restart()
+	w.now = w.now.Add(time.Hour) // nobody looked: that proves nothing
+	w.healthy = w.now
+	w.list(0, all[:1])
+	w.want("s", "1 2 3 4")
+	w.every(15*time.Second, all[:1])
+	w.want("s", "1 2 3 4")
+	w.list(5*time.Second, all[:1])
+	w.want("s", "1")
+}
+
+func TestAnotherProviderKnowsThemByTheirAddresses(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, fleet("s", 4))
+	w.provider = "netmap"
+	other := fleet("s", 4)
+	for i := range other {
+		other[i].ID = fmt.Sprintf("%d", 4-i) // the same IDs, of others
+	}
+	other[0].Tags = []string{"tag:service-s", "tag:weight-one"}
+	w.list(time.Second, other)
+	w.want("s", "1 2 3 4")
+	if len(w.last.Held) != 0 {
+		t.Errorf("held: %+v", w.last.Held)
+	}
+	w.provider = "tailscale"
+	w.every(time.Hour, nil)
+	if got := len(strings.Fields(w.published("s"))); got != 4 {
+		t.Errorf("another tailnet's empty list left %d of 4", got)
+	}
+}
+
+func TestTheGraceOfADeviceGoesOnOverARestart(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 4)
+	w.list(0, all)
+	w.list(time.Second, off(all, 1))
+	w.want("s", "1 2 3 4")
+	w.restart()
+	w.list(grace-time.Second, off(all, 1))
+	w.want("s", "1 2 3 4")
+	w.list(time.Second, off(all, 1))
+	w.want("s", "2 3 4")
+	w.list(time.Second, all)
+	w.list(time.Second, off(all, 1))
+	w.want("s", "1 2 3 4") // a new grace
 }
