@@ -122,9 +122,8 @@ func deviceLosesItsTags(ctx context.Context, t *testing.T, r *rig) {
 		t.Fatal(err)
 	}
 	await(ctx, t, func() error { return r.refuses(ctx, since) })
-	if status, err := r.Status(ctx); err != nil || len(status.Envoys) != 0 {
-		t.Errorf("%d Envoys are connected (%v)", len(status.Envoys), err)
-	}
+	// The control plane says why before the stream is gone.
+	await(ctx, t, func() error { return r.connects(ctx, 0) })
 	// The last that its Envoy heard is that it serves no longer, and it keeps that.
 	if err := r.Serves(ctx, "west-1", map[string]int{"east-1": 2}); err != nil {
 		t.Error(err)
@@ -134,24 +133,30 @@ func deviceLosesItsTags(ctx context.Context, t *testing.T, r *rig) {
 	if err := r.SetTags(ctx, node, node.Tags...); err != nil {
 		t.Fatal(err)
 	}
-	await(ctx, t, func() error {
-		status, err := r.Status(ctx)
-		if err == nil && len(status.Envoys) != 1 {
-			err = fmt.Errorf("%d Envoys are connected", len(status.Envoys))
-		}
-		return err
-	})
+	await(ctx, t, func() error { return r.connects(ctx, 1) })
 	r.servesBoth(ctx, t)
 }
 
-// refuses returns nil once the control plane has ended a stream, and says why.
+// connects returns nil if that many Envoys are connected to the control plane.
+func (r *rig) connects(ctx context.Context, want int) error {
+	status, err := r.Status(ctx)
+	if err == nil && len(status.Envoys) != want {
+		err = fmt.Errorf("%d Envoys are connected, not %d", len(status.Envoys), want)
+	}
+	return err
+}
+
+// refuses returns nil once the control plane has ended an open stream, and says
+// why. That it refuses new ones is not enough.
 func (r *rig) refuses(ctx context.Context, since time.Time) error {
 	log, err := engine.Logs(ctx, r.Container("control-plane"), since)
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(log, "is no endpoint of any service") {
-		return errors.New("the control plane has not refused a stream yet")
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, "stream ended: its peer may connect no longer") && strings.Contains(line, "is no endpoint of any service") {
+			return nil
+		}
 	}
-	return nil
+	return errors.New("the control plane has not ended a stream yet")
 }
