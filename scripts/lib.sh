@@ -14,8 +14,11 @@ cache=${TAILXDS_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/tailxds}
 # shellcheck disable=SC2154  # arch is set by those that build
 kept() { echo "$cache/$1-$2-$arch-$3"; }
 
-# keep DIR: what was built beside it is whole now. Another run may have been first.
-keep() { [[ -d $1 ]] || mv "$1.new.$$" "$1"; }
+# keep DIR: what was built beside it is whole now. Another run may have been first, and then mv has put ours into its.
+keep() {
+  [[ -d $1 ]] || mv "$1.new.$$" "$1"
+  rm -rf "$1.new.$$" "$1/$(basename "$1").new.$$"
+}
 
 # image_of OWNER: the image as the compose files name it, the one place where versions stand.
 image_of() { sed -n "s|^ *image: \($1/[^ ]*\).*|\1|p" "$root/compose.yaml" "$root/lab/server.yaml" | head -1; }

@@ -5,12 +5,16 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/tailxds/tailxds/integration/engine"
 )
@@ -71,6 +75,33 @@ func TestOnlyDeadRunsAreSwept(t *testing.T) {
 		t.Errorf("after cleaning there are still %v (%v)", left, err)
 	}
 	if err := living.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// The packages of the integration tests start side by side, and each sweeps.
+func TestRunsThatStartTogetherSweepTheSame(t *testing.T) {
+	dead := start(t)
+	for n := range 6 {
+		name := dead.Project(strconv.Itoa(n))
+		docker(t, "network", "create", "--internal", "--label", engine.Label+"="+name, name)
+		docker(t, "volume", "create", "--label", engine.Label+"="+name, name)
+	}
+	abandon(t, dead)
+	var sweepers errgroup.Group
+	for range 4 {
+		sweepers.Go(func() error {
+			if err := engine.Sweep(t.Context()); err != nil {
+				return err
+			}
+			left, err := dead.Leftovers(t.Context())
+			if len(left) > 0 {
+				return fmt.Errorf("after a sweep there are still %v", left)
+			}
+			return err
+		})
+	}
+	if err := sweepers.Wait(); err != nil {
 		t.Error(err)
 	}
 }

@@ -70,8 +70,30 @@ func parseThing(kind, line string) thing {
 	return found
 }
 
-// removeAll removes what match accepts, containers first.
+// stuckAfter is how long something may refuse to go before that is a failure.
+const stuckAfter = 30 * time.Second
+
+// removeAll removes what match accepts, until nothing of it is left. That is
+// what counts, not how each removal ended: the test processes that start side by
+// side sweep the same leftovers, and the engine itself removes what ran with
+// --rm, so what was listed may be gone, or going, when its turn comes.
 func removeAll(ctx context.Context, match func(name string) bool) error {
+	deadline := time.Now().Add(stuckAfter)
+	for {
+		err := removeListed(ctx, match)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// removeListed removes what match accepts now, containers first.
+func removeListed(ctx context.Context, match func(name string) bool) error {
 	things, err := list(ctx, match)
 	if err != nil {
 		return err

@@ -51,7 +51,7 @@ func Start(ctx context.Context) (*Run, error) {
 	random := make([]byte, 4)
 	_, _ = rand.Read(random) // never fails, says its documentation
 	run := &Run{ID: "tailxds-test-" + hex.EncodeToString(random)}
-	lock, err := tryLock(run.ID)
+	lock, err := tryLock(run.ID, os.O_CREATE, unix.LOCK_EX)
 	if err != nil {
 		return nil, fmt.Errorf("locking the run's file: %w", err)
 	}
@@ -94,12 +94,12 @@ func (r *Run) Leftovers(ctx context.Context) ([]string, error) {
 }
 
 // tryLock takes the run's lock, or fails at once if its process is alive.
-func tryLock(id string) (*os.File, error) {
-	file, err := os.OpenFile(filepath.Join(lockDir(), id), os.O_CREATE|os.O_RDWR, 0o600)
+func tryLock(id string, flags, how int) (*os.File, error) {
+	file, err := os.OpenFile(filepath.Join(lockDir(), id), flags|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
 	return file, nil
@@ -130,13 +130,15 @@ func sweep(ctx context.Context) error {
 	})
 }
 
-// isDead reports whether nobody can be using what the run made.
+// isDead reports whether nobody can be using what the run made. A run that looks
+// at a dead one holds it by a shared lock, so that others which look meanwhile
+// do not take it for living.
 func isDead(id string, age time.Duration) bool {
-	if _, err := os.Stat(filepath.Join(lockDir(), id)); err != nil {
+	lock, err := tryLock(id, 0, unix.LOCK_SH)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return age > orphanAge
-	}
-	lock, err := tryLock(id)
-	if err != nil {
+	case err != nil:
 		return false
 	}
 	_ = lock.Close() // only read; closing releases the lock

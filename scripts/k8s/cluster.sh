@@ -110,12 +110,22 @@ logs() {
   docker cp "$name:/var/log/pods" "$folder/pods" >/dev/null 2>&1 || true
 }
 
+# down: until nothing is left, since a container may be on its way out already, or another may remove the same.
 down() {
+  local said
+  for _ in {1..100}; do
+    said=$(remove "$1" 2>&1) && return
+    sleep 0.2
+  done
+  die "the clusters of $1 can't be removed: $said"
+}
+
+remove() {
   local ids
-  ids=$(docker ps -aq --filter "label=$label=$1")
+  ids=$(docker ps -aq --filter "label=$label=$1") || return
   # shellcheck disable=SC2086 # a list of ids
-  [[ -z $ids ]] || docker rm -fv $ids >/dev/null
-  ids=$(docker network ls -q --filter "label=$label=$1")
+  [[ -z $ids ]] || docker rm -fv $ids >/dev/null || return
+  ids=$(docker network ls -q --filter "label=$label=$1") || return
   # shellcheck disable=SC2086
   [[ -z $ids ]] || docker network rm $ids >/dev/null
 }
