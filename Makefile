@@ -17,7 +17,7 @@ lab-down: ## remove the lab: containers, networks and volumes
 
 test: lint unit envoy-test lab-test k8s-test ## everything that CI runs
 
-lint: ## golangci-lint with the import rules, and shellcheck
+lint: ## golangci-lint with the import rules, actionlint, and shellcheck
 	@scripts/lint
 
 vuln: ## known vulnerabilities, from a database on the internet
@@ -42,4 +42,4 @@ images: ## make or pull the images that the lab needs
 	@scripts/engine && scripts/images
 
 binaries: ## build the programs into bin/
-	@CGO_ENABLED=0 go build -trimpath -ldflags '-s -w' -o bin/ ./cmd/...
+	@CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.stamp=$$(scripts/version)" -o bin/ ./cmd/...

@@ -45,6 +45,7 @@ func rootCommand(env environment) *cobra.Command {
 		healthcheckCommand(env),
 		bootstrapCommand(),
 		drainCommand(),
+		versionCommand(),
 	)
 	return root
 }
