@@ -1,4 +1,5 @@
-// Command client sends requests to a URL and prints who answered how often.
+// Command client sends requests to a URL and prints who answered how often, and
+// at a given rate how long that took.
 package main
 
 import (
@@ -9,7 +10,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -24,20 +24,9 @@ const (
 	exitOK          = 0
 	exitFailed      = 1 // some requests failed
 	exitUsage       = 2
+	exitUnexpected  = 3 // an --expect was not met
 	exitInterrupted = 130
 )
-
-const usage = `client sends N requests to URL and prints who answered how often.
-
-usage: client [flags] URL N
-
-  client http://west-1:10000/ 1000
-
-Exit status: 0 all requests were answered, 1 some failed (standard error says
-why), 2 it was called wrongly, 130 it was interrupted.
-
-flags:
-`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -49,7 +38,7 @@ func main() {
 // run writes the result to stdout and all else to stderr; progress only where
 // stderr is a terminal.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal bool) int {
-	opts, err := parse(args, stderr)
+	asked, err := parse(args, stderr)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return exitOK
@@ -59,10 +48,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 	}
 	clear := func() {}
 	if terminal {
-		opts.Progress, clear = progress(stderr, opts.Requests)
+		asked.load.Progress, clear = progress(stderr, asked.load.Planned())
 	}
 
-	result, err := load.Run(ctx, opts)
+	result, err := load.Run(ctx, asked.load)
 	clear()
 	if err != nil {
 		fmt.Fprintln(stderr, "client:", err)
@@ -70,45 +59,38 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 			return exitUsage
 		}
 	}
-	if err := errors.Join(result.Write(stdout), result.WriteReasons(stderr)); err != nil {
+	met := result.Check(asked.expected)
+	write := result.Write
+	if asked.json {
+		write = func(w io.Writer) error { return result.WriteJSON(w, met) }
+	}
+	if err := errors.Join(write(stdout), result.WriteReasons(stderr)); err != nil {
 		fmt.Fprintln(stderr, "client:", err)
 		return exitFailed
 	}
-	switch {
-	case ctx.Err() != nil:
+	if ctx.Err() != nil {
 		return exitInterrupted
-	case result.Failed() > 0:
+	}
+	return judge(result, met, stderr)
+}
+
+// judge says what was not as expected, and gives the exit status.
+func judge(result load.Result, met []load.Met, stderr io.Writer) int {
+	code := exitOK
+	for _, m := range met {
+		if !m.OK {
+			fmt.Fprintln(stderr, "client:", m)
+			code = exitUnexpected
+		}
+	}
+	if result.Failed() > 0 {
 		return exitFailed
-	default:
-		return exitOK
 	}
+	return code
 }
 
-func parse(args []string, stderr io.Writer) (load.Options, error) {
-	flags := flag.NewFlagSet("client", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	concurrency := flags.Int("concurrency", 8, "requests in flight at once")
-	timeout := flags.Duration("timeout", 5*time.Second, "how long one request may take")
-	switch err := flags.Parse(args); {
-	case errors.Is(err, flag.ErrHelp):
-		fmt.Fprint(stderr, usage)
-		flags.SetOutput(stderr)
-		flags.PrintDefaults()
-		return load.Options{}, err
-	case err != nil:
-		return load.Options{}, fmt.Errorf("%w; client -help lists the flags", err)
-	}
-	if flags.NArg() != 2 {
-		return load.Options{}, fmt.Errorf("it takes a URL and a number of requests, not %d arguments; write it like: client http://west-1:10000/ 1000", flags.NArg())
-	}
-	n, err := strconv.Atoi(flags.Arg(1))
-	if err != nil {
-		return load.Options{}, fmt.Errorf("%q is not a number of requests; write it like: client %s 1000", flags.Arg(1), flags.Arg(0))
-	}
-	return load.Options{URL: flags.Arg(0), Requests: n, Concurrency: *concurrency, Timeout: *timeout}, nil
-}
-
-// progress redraws one line, at most ten times a second, and clears it.
+// progress redraws one line, at most ten times a second, and clears it. A total
+// of 0 is not known.
 func progress(w io.Writer, total int) (show func(done, failed int), clear func()) {
 	var last time.Time
 	var width int
@@ -116,6 +98,9 @@ func progress(w io.Writer, total int) (show func(done, failed int), clear func()
 		if now := time.Now(); now.Sub(last) >= 100*time.Millisecond || done == total {
 			last = now
 			line := fmt.Sprintf("%d of %d, %d failed", done, total, failed)
+			if total == 0 {
+				line = fmt.Sprintf("%d, %d failed", done, failed)
+			}
 			fmt.Fprintf(w, "\r%-*s", width, line)
 			width = len(line)
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -76,8 +77,15 @@ func TestUsage(t *testing.T) {
 		{[]string{"http://west-1/", "many"}, exitUsage, `"many" is not a number`},
 		{[]string{"west-1:10000", "5"}, exitUsage, "write it like http://"},
 		{[]string{"http://west-1/", "0"}, exitUsage, "must be 1 or more"},
+		{[]string{"http://west-1/"}, exitUsage, "not 1 arguments"},
+		{[]string{"-duration", "1s"}, exitUsage, "not 0 arguments"},
+		{[]string{"-duration", "1s", "http://west-1/", "0"}, exitUsage, "must be 1 or more"},
+		{[]string{"-rate", "0", "http://west-1/", "5"}, exitUsage, "write it like --rate 500"},
+		{[]string{"-rate", "fast", "http://west-1/", "5"}, exitUsage, "write it like --rate 500"},
+		{[]string{"-o", "xml", "http://west-1/", "5"}, exitUsage, "write -o json"},
+		{[]string{"-expect", "west", "http://west-1/", "5"}, exitUsage, "write it like west=33±5"},
 		{[]string{"-fast", "http://west-1/", "5"}, exitUsage, "client -help"},
-		{[]string{"-help"}, exitOK, "usage: client [flags] URL N"},
+		{[]string{"-help"}, exitOK, "usage: client [flags] URL [N]"},
 	} {
 		code, out, errOut := call(t.Context(), false, c.args...)
 		if code != c.code || out != "" || !strings.Contains(errOut, c.want) {
@@ -86,5 +94,45 @@ func TestUsage(t *testing.T) {
 		if c.code == exitUsage && strings.Count(errOut, "\n") != 1 {
 			t.Errorf("client %v: error is not one line: %q", c.args, errOut)
 		}
+	}
+}
+
+func TestExpectationsSetTheExitStatus(t *testing.T) {
+	url := twoServers(t)
+	code, out, errOut := call(t.Context(), false, "--expect", "west-1=50±1", "--expect", "west=100+-0", url, "20")
+	if code != exitOK || out != evenly || errOut != "" {
+		t.Errorf("exit %d, stdout\n%sstderr %q", code, out, errOut)
+	}
+	code, out, errOut = call(t.Context(), false, "--expect", "west-1=33±5", url, "20")
+	if want := "client: west-1 has 50.0% of the answers, and 33±5 was expected\n"; code != exitUnexpected || out != evenly || errOut != want {
+		t.Errorf("exit %d, stdout\n%sstderr %q", code, out, errOut)
+	}
+}
+
+func TestARateTellsTheLatency(t *testing.T) {
+	code, out, errOut := call(t.Context(), false, "--rate", "1000", "--duration", "20ms", twoServers(t))
+	if code != exitOK || !strings.HasPrefix(out, evenly+"Latency: p50 ") || strings.Count(out, "\n") != 4 || errOut != "" {
+		t.Errorf("exit %d, stdout\n%sstderr %q", code, out, errOut)
+	}
+}
+
+func TestJSON(t *testing.T) {
+	code, out, errOut := call(t.Context(), false, "-o", "json", "--expect", "west-1=33±5", twoServers(t), "20")
+	var got struct {
+		Answered int
+		Expected []struct{ OK bool }
+	}
+	if err := json.Unmarshal([]byte(out), &got); err != nil {
+		t.Fatal(err, out)
+	}
+	if code != exitUnexpected || got.Answered != 20 || len(got.Expected) != 1 || got.Expected[0].OK || errOut == "" {
+		t.Errorf("exit %d, %+v, stderr %q", code, got, errOut)
+	}
+}
+
+func TestProgressOfAnUnknownNumber(t *testing.T) {
+	_, _, errOut := call(t.Context(), true, "--duration", "10ms", twoServers(t))
+	if !strings.HasPrefix(errOut, "\r1, 0 failed") {
+		t.Errorf("stderr = %q", errOut)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -186,6 +187,11 @@ func TestRunRefuses(t *testing.T) {
 		{Options{URL: "ftp://west-1/", Requests: 1}, "write it like http://"},
 		{Options{URL: "http://", Requests: 1}, "write it like http://"},
 		{Options{URL: "http://west-1/"}, "must be 1 or more"},
+		{Options{URL: "http://west-1/", Requests: -1, Duration: 1}, "must be 1 or more"},
+		{Options{URL: "http://west-1/", Duration: -1, Requests: 1}, "the duration is -1ns"},
+		{Options{URL: "http://west-1/", Requests: 1, Rate: -1}, "the rate is -1"},
+		{Options{URL: "http://west-1/", Requests: 1, Rate: fastest + 1}, "at most 1000000"},
+		{Options{URL: "http://west-1/", Requests: 1, Rate: math.NaN()}, "the rate is NaN"},
 		{Options{URL: "http://west-1/", Requests: 1, Concurrency: -1}, "concurrency"},
 		{Options{URL: "http://west-1/", Requests: 1, Timeout: -1}, "timeout"},
 	} {
