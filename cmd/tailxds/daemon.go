@@ -71,8 +71,8 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 		o: o, log: log, ready: make(chan struct{}), logged: newLog(log),
 		reports: report.NewReceiver(func(ctx context.Context) report.Caller {
 			who := xds.CallerOf(ctx)
-			return report.Caller{Region: who.Region, Known: who.Known}
-		}),
+			return report.Caller{Device: who.Device, Address: who.Address.Addr(), Region: who.Region, Known: who.Known}
+		}, time.Now),
 		streams: make(chan struct{}, 1), accepts: make(chan accept),
 		memory: *past.Memory, keeper: keeper{writer: store.NewWriter(kept, log)},
 	}
@@ -201,6 +201,7 @@ func (d *daemon) publish(clock, look alarm) {
 		return // what was published last is still what is
 	}
 	d.publishErr.Store(nil)
+	d.reports.Know(verdict.Topology)
 	d.memory = verdict.Memory
 	d.published.Store(&snapshot{at: now, devices: devices, topology: verdict.Topology, problems: problems, held: verdict.Held, degraded: verdict.Degraded})
 	if err := d.keeper.keep(d.memory, devices, d.good.text, now); err != nil {

@@ -1,112 +1,147 @@
-// Package report receives what Envoys measure: how many requests they sent to
-// whom, in OpenTelemetry's protocol, from Envoy's own sink.
+// Package report receives what Envoys measure, in OpenTelemetry's protocol, from
+// Envoy's own sink, and keeps the last minutes of it: who sent how many requests
+// to whom, how they went, and whom each Envoy finds healthy.
+//
+// Who reports is known from its connection, so a peer can report for itself
+// only, and about endpoints that are published only. So memory is bounded by
+// what is published, and by the bounds below, whatever peers send.
 //
 // See https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/stat_sinks/open_telemetry/v3/open_telemetry.proto
 package report
 
 import (
 	"context"
+	"maps"
+	"net/netip"
 	"sync"
+	"time"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
-	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 	"google.golang.org/grpc"
+
+	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // Caller is who reports, as the tailnet knows it.
 type Caller struct {
+	// Device is its name, and Address where it reports from.
+	Device  string
+	Address netip.Addr
 	// Region is the caller's; Known is false where the tailnet can't tell, so
 	// that what the Envoy says of itself counts.
 	Region string
 	Known  bool
 }
 
-// Receiver keeps what Envoys report. Its memory is bounded by the number of
-// regions: it keeps sums.
+// What is kept at most.
+const (
+	// mostEnvoys report at a time, and mostOfAddress of them from one address:
+	// nobody can keep others from being heard.
+	mostEnvoys    = 4_000
+	mostOfAddress = 16
+	// mostCells are the endpoints that Envoys tell of, all Envoys together; about
+	// 100 bytes each.
+	mostCells = 400_000
+	// mostHistories are the endpoints, all services together, whose history is
+	// kept; about 3 kB each.
+	mostHistories = 5_000
+	// mostRegions bounds what callers without a tailnet can make up.
+	mostRegions = 1_000
+	// longestName bounds what an Envoy calls itself and its region.
+	longestName = 255
+)
+
+// Receiver keeps what Envoys report.
 type Receiver struct {
 	collector.UnimplementedMetricsServiceServer
 	caller func(context.Context) Caller
+	now    func() time.Time
 
-	mu       sync.Mutex
-	requests map[string]float64
+	mu        sync.Mutex
+	requests  map[string]float64                   // since the last call of Requests
+	published map[string]map[netip.AddrPort]string // each endpoint's region, by service
+	envoys    map[envoyKey]*envoy
+	cells     int // of all envoys
+	histories map[string]*history
+	recorded  int // endpoints in all histories
 }
 
-// NewReceiver returns a receiver that asks caller who makes a call.
-func NewReceiver(caller func(context.Context) Caller) *Receiver {
-	return &Receiver{caller: caller, requests: make(map[string]float64)}
+// NewReceiver returns a receiver that asks caller who makes a call, and now for
+// the time.
+func NewReceiver(caller func(context.Context) Caller, now func() time.Time) *Receiver {
+	return &Receiver{
+		caller: caller, now: now, requests: make(map[string]float64),
+		envoys: make(map[envoyKey]*envoy), histories: make(map[string]*history),
+	}
 }
 
 // Register adds the receiver to a gRPC server.
 func (r *Receiver) Register(s grpc.ServiceRegistrar) { collector.RegisterMetricsServiceServer(s, r) }
 
-// Export implements the OTLP metrics service.
-func (r *Receiver) Export(ctx context.Context, request *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
-	who := r.caller(ctx)
-	sent, said := count(request)
-	if !who.Known {
-		who.Region = said
-	}
-	if sent > 0 && who.Region != "" {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		// A peer can make up no more regions than it has tags; one without a
-		// tailnet is nobody's.
-		if _, known := r.requests[who.Region]; known || len(r.requests) < mostRegions {
-			r.requests[who.Region] += sent
+// Know tells what is published. Only that is listened to: of other services and
+// endpoints peers could make up any number.
+func (r *Receiver) Know(t topology.Topology) {
+	published := make(map[string]map[netip.AddrPort]string, len(t.Services))
+	for _, s := range t.Services {
+		published[s.Name] = make(map[netip.AddrPort]string)
+		for _, e := range s.Serving() {
+			published[s.Name][e.Address] = e.Region
+		}
+		for _, e := range s.Idle {
+			published[s.Name][e.Address] = e.Region
 		}
 	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.published = published // and never changed after
+}
+
+// Export implements the OTLP metrics service.
+func (r *Receiver) Export(ctx context.Context, request *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
+	who, now := r.caller(ctx), r.now()
+	r.mu.Lock()
+	published := r.published
+	r.mu.Unlock()
+	// Read without the lock: it is most of the work.
+	s := decode(request, func(service string, endpoint netip.AddrPort) bool {
+		endpoints, ok := published[service]
+		if ok && endpoint.IsValid() {
+			_, ok = endpoints[endpoint]
+		}
+		return ok
+	})
+	if !who.Known {
+		who.Region = bounded(s.region)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.count(who.Region, s.requests())
+	r.note(who, s, now)
 	return &collector.ExportMetricsServiceResponse{}, nil
 }
 
-// mostRegions bounds what callers without a tailnet can make up.
-const mostRegions = 1_000
+func bounded(name string) string {
+	if len(name) > longestName {
+		return ""
+	}
+	return name
+}
+
+// count sums up the requests that entered in a region.
+func (r *Receiver) count(region string, requests float64) {
+	if requests == 0 || region == "" {
+		return
+	}
+	if _, known := r.requests[region]; known || len(r.requests) < mostRegions {
+		r.requests[region] += requests
+	}
+}
 
 // Requests are how many requests entered in each region since the last call.
 func (r *Receiver) Requests() map[string]float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	out := r.requests
-	r.requests = make(map[string]float64)
+	out := maps.Clone(r.requests)
+	clear(r.requests)
 	return out
-}
-
-// What Envoy calls the things that are read here.
-const (
-	endpointRequests = "cluster.endpoint.rq_total"
-	nodeRegion       = "cloud.region"
-)
-
-// count is how many requests an Envoy sent to endpoints, and the region that it
-// says it is in.
-func count(request *collector.ExportMetricsServiceRequest) (sent float64, region string) {
-	for _, resource := range request.GetResourceMetrics() {
-		for _, attribute := range resource.GetResource().GetAttributes() {
-			if attribute.GetKey() == nodeRegion {
-				region = attribute.GetValue().GetStringValue()
-			}
-		}
-		for _, scope := range resource.GetScopeMetrics() {
-			for _, metric := range scope.GetMetrics() {
-				if metric.GetName() == endpointRequests {
-					sent += sum(metric)
-				}
-			}
-		}
-	}
-	return sent, region
-}
-
-// sum adds up the points of a counter that tells differences. Others would count
-// the same requests again and again.
-func sum(metric *metrics.Metric) (total float64) {
-	counter := metric.GetSum()
-	if counter.GetAggregationTemporality() != metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA {
-		return 0
-	}
-	for _, point := range counter.GetDataPoints() {
-		if n := point.GetAsInt(); n > 0 {
-			total += float64(n)
-		}
-	}
-	return total
 }

@@ -4,73 +4,201 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"net/netip"
+	"slices"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
 	metrics "go.opentelemetry.io/proto/otlp/metrics/v1"
 	resource "go.opentelemetry.io/proto/otlp/resource/v1"
-)
 
-// export is what an Envoy of a region sends: a counter's points.
-func export(region, name string, temporality metrics.AggregationTemporality, points ...int64) *collector.ExportMetricsServiceRequest {
-	sum := &metrics.Sum{AggregationTemporality: temporality}
-	for _, n := range points {
-		sum.DataPoints = append(sum.DataPoints, &metrics.NumberDataPoint{Value: &metrics.NumberDataPoint_AsInt{AsInt: n}})
-	}
-	return &collector.ExportMetricsServiceRequest{ResourceMetrics: []*metrics.ResourceMetrics{{
-		Resource: &resource.Resource{Attributes: []*common.KeyValue{
-			{Key: "service.instance.id", Value: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: "n"}}},
-			{Key: "cloud.region", Value: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: region}}},
-		}},
-		ScopeMetrics: []*metrics.ScopeMetrics{{Metrics: []*metrics.Metric{
-			{Name: "cluster.upstream_rq_total", Data: &metrics.Metric_Sum{Sum: sum}},
-			{Name: name, Data: &metrics.Metric_Sum{Sum: sum}},
-		}}},
-	}}}
-}
+	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/traffic"
+)
 
 const (
 	delta      = metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA
 	cumulative = metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE
 )
 
-func TestRequestsAreCountedByTheRegionWhereTheyEnter(t *testing.T) {
-	who := Caller{Region: "west", Known: true}
-	r := NewReceiver(func(context.Context) Caller { return who })
-	send := func(request *collector.ExportMetricsServiceRequest) {
-		t.Helper()
-		if _, err := r.Export(t.Context(), request); err != nil {
-			t.Fatal(err)
+func text(key, value string) *common.KeyValue {
+	return &common.KeyValue{Key: key, Value: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: value}}}
+}
+
+func of(service, endpoint string) []*common.KeyValue {
+	return []*common.KeyValue{text("envoy.cluster_name", service), text("envoy.endpoint_address", endpoint), text("envoy.endpoint_hostname", "x")}
+}
+
+// export is a report as an Envoy sends it.
+type export struct {
+	node, region string
+	metrics      []*metrics.Metric
+}
+
+func (e *export) counter(name, service, endpoint string, temporality metrics.AggregationTemporality, n int64) *export {
+	point := &metrics.NumberDataPoint{Attributes: of(service, endpoint), Value: &metrics.NumberDataPoint_AsInt{AsInt: n}}
+	e.metrics = append(e.metrics, &metrics.Metric{Name: name, Data: &metrics.Metric_Sum{Sum: &metrics.Sum{
+		AggregationTemporality: temporality, IsMonotonic: true, DataPoints: []*metrics.NumberDataPoint{point},
+	}}})
+	return e
+}
+
+func (e *export) gauge(name, service, endpoint string, n int64) *export {
+	point := &metrics.NumberDataPoint{Attributes: of(service, endpoint), Value: &metrics.NumberDataPoint_AsInt{AsInt: n}}
+	e.metrics = append(e.metrics, &metrics.Metric{Name: name, Data: &metrics.Metric_Gauge{Gauge: &metrics.Gauge{DataPoints: []*metrics.NumberDataPoint{point}}}})
+	return e
+}
+
+func (e *export) times(service string, bounds []float64, counts ...uint64) *export {
+	point := &metrics.HistogramDataPoint{Attributes: of(service, "")[:1], ExplicitBounds: bounds, BucketCounts: counts}
+	e.metrics = append(e.metrics, &metrics.Metric{Name: "cluster.upstream_rq_time", Data: &metrics.Metric_Histogram{Histogram: &metrics.Histogram{
+		AggregationTemporality: delta, DataPoints: []*metrics.HistogramDataPoint{point},
+	}}})
+	return e
+}
+
+// endpoint tells of one as Envoy does: gauges always, counters if they moved.
+func (e *export) endpoint(service, endpoint string, healthy bool, requests, errors, inFlight int64) *export {
+	well := int64(0)
+	if healthy {
+		well = 1
+	}
+	e.gauge("cluster.endpoint.healthy", service, endpoint, well).gauge("cluster.endpoint.rq_active", service, endpoint, inFlight)
+	for name, n := range map[string]int64{"rq_total": requests, "rq_success": requests - errors, "rq_error": errors} {
+		if n > 0 {
+			e.counter("cluster.endpoint."+name, service, endpoint, delta, n)
 		}
 	}
+	return e
+}
+
+func (e *export) request() *collector.ExportMetricsServiceRequest {
+	return &collector.ExportMetricsServiceRequest{ResourceMetrics: []*metrics.ResourceMetrics{{
+		Resource:     &resource.Resource{Attributes: []*common.KeyValue{text("service.instance.id", e.node), text("cloud.region", e.region)}},
+		ScopeMetrics: []*metrics.ScopeMetrics{{Metrics: e.metrics}},
+	}}}
+}
+
+// published is a service of endpoints with one address and weight each.
+func published(service string, regions ...string) topology.Topology {
+	var all []topology.Endpoint
+	for i, region := range regions {
+		all = append(all, topology.Endpoint{Device: fmt.Sprint(i + 1), Weight: 1, Region: region, State: topology.Serving, Address: at(i + 1)})
+	}
+	return topology.Topology{Services: []topology.Service{topology.NewService(service, all)}}
+}
+
+func at(i int) netip.AddrPort {
+	return netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 64, byte(i >> 8), byte(i)}), 8080)
+}
+
+// rig is a receiver with callers of the test's choice.
+type rig struct {
+	*Receiver
+	t   *testing.T
+	who Caller
+}
+
+func newRig(t *testing.T) *rig {
+	r := &rig{t: t, who: Caller{Device: "entry", Address: netip.MustParseAddr("100.64.9.9"), Region: "west", Known: true}}
+	r.Receiver = NewReceiver(func(context.Context) Caller { return r.who }, time.Now)
+	return r
+}
+
+func (r *rig) send(e *export) {
+	r.t.Helper()
+	if _, err := r.Export(r.t.Context(), e.request()); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func TestRequestsAreCountedByTheRegionWhereTheyEnter(t *testing.T) {
+	r := newRig(t)
+	r.Know(published("s", "west", "east"))
 	want := func(want map[string]float64) {
 		t.Helper()
 		if got := r.Requests(); !maps.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	}
-	send(export("east", "cluster.endpoint.rq_total", delta, 3, 4)) // the tailnet knows better
-	send(export("west", "cluster.endpoint.rq_total", delta, 5))
+	const total = "cluster.endpoint.rq_total"
+	a, b := at(1).String(), at(2).String()
+	r.send((&export{region: "east"}).counter(total, "s", a, delta, 3).counter(total, "s", b, delta, 4)) // the tailnet knows better
+	r.send((&export{region: "west"}).counter(total, "s", a, delta, 5))
 	want(map[string]float64{"west": 12})
 	want(map[string]float64{}) // each is told once
-	send(export("west", "cluster.endpoint.rq_error", delta, 5))
-	send(export("west", "cluster.endpoint.rq_total", cumulative, 5))
-	send(export("west", "cluster.endpoint.rq_total", delta, -5, 0))
-	send(&collector.ExportMetricsServiceRequest{})
+	r.send((&export{}).counter("cluster.endpoint.rq_error", "s", a, delta, 5))
+	r.send((&export{}).counter(total, "s", a, cumulative, 5))
+	r.send((&export{}).counter(total, "s", a, delta, -5).counter(total, "s", a, delta, 0))
+	r.send((&export{}).counter(total, "other", a, delta, 5).counter(total, "s", "100.64.0.1:8081", delta, 5).counter(total, "s", "nonsense", delta, 5))
+	r.send(&export{})
 	want(map[string]float64{})
 
-	who = Caller{} // without a tailnet, what an Envoy says of itself counts
-	send(export("east", "cluster.endpoint.rq_total", delta, 6))
-	send(export("", "cluster.endpoint.rq_total", delta, 7))
+	r.who.Known, r.who.Region = false, "" // without a tailnet, what an Envoy says of itself counts
+	r.send((&export{region: "east"}).counter(total, "s", a, delta, 6))
+	r.send((&export{}).counter(total, "s", a, delta, 7))
 	want(map[string]float64{"east": 6})
 	for i := range 2 * mostRegions {
-		send(export(fmt.Sprint(i), "cluster.endpoint.rq_total", delta, 1))
+		r.send((&export{region: fmt.Sprint(i)}).counter(total, "s", a, delta, 1))
 	}
 	if n := len(r.Requests()); n != mostRegions {
 		t.Errorf("%d regions are remembered, want at most %d", n, mostRegions)
 	}
-	who = Caller{Known: true} // a device without a region enters nowhere
-	send(export("east", "cluster.endpoint.rq_total", delta, 6))
+	r.who.Known = true // a device without a region enters nowhere
+	r.send((&export{region: "east"}).counter(total, "s", a, delta, 6))
 	want(map[string]float64{})
+}
+
+func TestViewIsOfTheLastSeconds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Know(published("s", "west", "east"))
+		a, b := at(1).String(), at(2).String()
+		endpoints := func() []traffic.Endpoint {
+			t.Helper()
+			v := r.View(time.Now())
+			if len(v.Envoys) != 1 || len(v.Envoys[0].Services) != 1 {
+				t.Fatalf("%+v", v)
+			}
+			return v.Envoys[0].Services[0].Endpoints
+		}
+		for range 4 {
+			time.Sleep(5 * time.Second)
+			r.send((&export{node: "n"}).endpoint("s", a, true, 50, 5, 2).endpoint("s", b, false, 0, 0, 0).
+				counter("cluster.endpoint.rq_error", "s", b, delta, 7).counter("cluster.endpoint.cx_connect_fail", "s", b, delta, 7).
+				times("s", []float64{10, 20}, 0, 50, 0))
+		}
+		want := []traffic.Endpoint{
+			{Address: at(1), Healthy: true, Requests: 10, Errors: 1, InFlight: 2},
+			{Address: at(2), ConnectFails: 1.4}, // what health checks could not reach is no failed request
+		}
+		if got := endpoints(); !slices.Equal(got, want) {
+			t.Errorf("got %+v, want %+v", got, want)
+		}
+		e := r.View(time.Now()).Envoys[0]
+		if e.Device != "entry" || e.Node != "n" || e.Region != "west" || e.Stale || e.Over != 10*time.Second {
+			t.Errorf("%+v", e)
+		}
+		if l := e.Services[0].Latency; l.Count() != 100 || l.Quantile(0.5) != 15*time.Millisecond {
+			t.Errorf("%v requests, median %s", l.Count(), l.Quantile(0.5))
+		}
+		for range 3 { // now nothing but silence from the requests' side
+			time.Sleep(5 * time.Second)
+			r.send((&export{node: "n"}).endpoint("s", a, true, 0, 0, 0))
+		}
+		if got := endpoints(); !slices.Equal(got, []traffic.Endpoint{{Address: at(1), Healthy: true}}) {
+			t.Errorf("after the requests' end, and of an endpoint that is told of no more: %+v", got)
+		}
+		time.Sleep(20 * time.Second)
+		if v := r.View(time.Now()); len(v.Envoys) != 1 || !v.Envoys[0].Stale {
+			t.Errorf("silent for 20 s: %+v", v)
+		}
+		time.Sleep(forgetAfter)
+		if v := r.View(time.Now()); len(v.Envoys) != 0 || r.cells != 0 {
+			t.Errorf("silent for 15 minutes: %+v, %d cells", v, r.cells)
+		}
+	})
 }

@@ -1,0 +1,121 @@
+package traffic
+
+import (
+	"math"
+	"slices"
+	"sort"
+	"time"
+)
+
+// Latency is a histogram of how long requests took. Histograms can be added up,
+// so that a quantile is one of all requests and no mean of quantiles. The zero
+// value is empty.
+type Latency struct {
+	counts []float64 // one a bound, and one for what is beyond; nil if empty
+}
+
+// bounds are the upper ends of the buckets in milliseconds: each at most half
+// as wide again as the one before it, from Envoy's resolution to what nobody
+// waits for.
+var bounds = [...]float64{
+	0.5, 1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30, 40, 50, 60, 80,
+	100, 120, 150, 200, 250, 300, 400, 500, 600, 800, 1_000, 1_200, 1_500, 2_000, 2_500, 3_000, 4_000, 5_000, 6_000, 8_000,
+	10_000, 15_000, 20_000, 30_000, 60_000, 300_000,
+}
+
+// Bounds are the upper ends of the buckets, in milliseconds. An Envoy that is
+// given them (histogram_bucket_settings) reports without a loss.
+func Bounds() []float64 { return slices.Clone(bounds[:]) }
+
+// Observe adds a histogram with bounds of its own, as OpenTelemetry has it: one
+// count more than bounds. What lies across several buckets here is spread over
+// them evenly. A histogram that makes no sense adds nothing.
+func (l *Latency) Observe(upper []float64, counts []uint64) {
+	if len(counts) != len(upper)+1 || !slices.IsSorted(upper) || slices.ContainsFunc(upper, func(b float64) bool { return math.IsNaN(b) || b < 0 }) {
+		return
+	}
+	l.grow()
+	low := 0.0
+	for i, n := range counts {
+		high := math.Inf(1)
+		if i < len(upper) {
+			high = upper[i]
+		}
+		if n > 0 {
+			l.spread(low, high, float64(n))
+		}
+		low = high
+	}
+}
+
+func (l *Latency) grow() {
+	if l.counts == nil {
+		l.counts = make([]float64, len(bounds)+1)
+	}
+}
+
+// spread adds n requests that took between low and high.
+func (l *Latency) spread(low, high, n float64) {
+	first := sort.SearchFloat64s(bounds[:], math.Nextafter(low, math.Inf(1)))
+	last := sort.SearchFloat64s(bounds[:], high)
+	if first >= last || math.IsInf(high, 1) {
+		l.counts[min(first, len(bounds))] += n
+		return
+	}
+	for i := first; i <= last; i++ {
+		from, to := low, high
+		if i > 0 {
+			from = max(from, bounds[i-1])
+		}
+		if i < len(bounds) {
+			to = min(to, bounds[i])
+		}
+		l.counts[i] += n * (to - from) / (high - low)
+	}
+}
+
+// Add adds a part of another histogram: all of it by 1.
+func (l *Latency) Add(o Latency, part float64) {
+	if o.counts == nil || part == 0 {
+		return
+	}
+	l.grow()
+	for i, n := range o.counts {
+		l.counts[i] += n * part
+	}
+}
+
+// Clone is a histogram of its own.
+func (l Latency) Clone() Latency { return Latency{slices.Clone(l.counts)} }
+
+// Count is how many requests there are.
+func (l Latency) Count() float64 {
+	var sum float64
+	for _, n := range l.counts {
+		sum += n
+	}
+	return sum
+}
+
+// Quantile is the time within which a share q of the requests, from 0 to 1, was
+// answered; 0 if there are none.
+func (l Latency) Quantile(q float64) time.Duration {
+	total := l.Count()
+	if total == 0 {
+		return 0
+	}
+	rank, low := q*total, 0.0
+	for i, n := range l.counts {
+		if i == len(bounds) {
+			break
+		}
+		if n > 0 && rank <= n {
+			return milliseconds(low + (bounds[i]-low)*max(rank, 0)/n)
+		}
+		rank -= n
+		low = bounds[i]
+	}
+	return milliseconds(low) // or more
+}
+
+func milliseconds(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }
