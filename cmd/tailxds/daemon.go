@@ -35,6 +35,7 @@ type daemon struct {
 
 	policy     atomic.Pointer[policyFile]
 	published  atomic.Pointer[snapshot]
+	callers    atomic.Pointer[map[string]uint32] // where requests enter, as published
 	publishErr atomic.Pointer[string]
 
 	// The rest is only the loop's.
@@ -239,6 +240,7 @@ func (d *daemon) measure() {
 		d.log.Error("cannot publish where requests enter", "error", err)
 		return
 	}
+	d.callers.Store(&next.Published)
 	d.log.Debug("published where requests enter", "entries", next.Published)
 }
 

@@ -41,6 +41,7 @@ func rootCommand(env environment) *cobra.Command {
 		renderCommand(env),
 		checkCommand(),
 		statusCommand(env),
+		topCommand(env),
 		acceptCommand(env),
 		healthcheckCommand(env),
 		bootstrapCommand(),

@@ -24,6 +24,7 @@ func (d *daemon) adminHandler() http.Handler {
 	return admin.Handler(admin.Sources{
 		Ready:   d.readiness,
 		Status:  func() any { return d.status() },
+		Traffic: func() any { return d.traffic() },
 		Accept:  d.accept,
 		Hosts:   d.o.AdminHosts,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
@@ -104,7 +105,7 @@ func (d *daemon) status() statusDocument {
 			doc.Degraded = append(doc.Degraded, s.String())
 		}
 		doc.Services = slices.Concat(doc.Services, p.topology.Services)
-		doc.Problems = slices.Concat(doc.Problems, p.problems, misplaced(doc.Envoys))
+		doc.Problems = slices.Concat(doc.Problems, p.problems, misplaced(doc.Envoys), unhealthy(d.traffic().Services))
 		doc.Devices = slices.Concat(doc.Devices, p.devices)
 	}
 	return doc

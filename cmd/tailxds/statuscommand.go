@@ -52,7 +52,7 @@ func statusCommand(env environment) *cobra.Command {
 		var doc statusDocument
 		var err error
 		if watch {
-			doc, err = watchStatus(cmd.Context(), cmd.OutOrStdout(), redraw, look)
+			doc, err = watchPage(cmd.Context(), cmd.OutOrStdout(), redraw, look)
 		} else {
 			doc, err = look(cmd.Context(), cmd.OutOrStdout())
 		}
@@ -85,11 +85,11 @@ func (s statusDocument) verdict() error {
 	}
 }
 
-// watchStatus looks every so often until ctx ends, and returns what it saw
-// last. A control plane that is away for a while is shown as that.
-func watchStatus(
-	ctx context.Context, out io.Writer, every time.Duration, look func(context.Context, io.Writer) (statusDocument, error),
-) (last statusDocument, lastErr error) {
+// watchPage looks every so often until ctx ends, and returns what it saw last.
+// A control plane that is away for a while is shown as that.
+func watchPage[T any](
+	ctx context.Context, out io.Writer, every time.Duration, look func(context.Context, io.Writer) (T, error),
+) (last T, lastErr error) {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	var clear []byte

@@ -150,7 +150,7 @@ func TestStatusWatch(t *testing.T) {
 			return statusDocument{}, ctx.Err()
 		}
 	}
-	last, err := watchStatus(ctx, &out, time.Millisecond, look)
+	last, err := watchPage(ctx, &out, time.Millisecond, look)
 	if err != nil || len(last.Degraded) != 1 {
 		t.Errorf("it ends with %+v, %v", last, err)
 	}

@@ -22,6 +22,8 @@ type Sources struct {
 	Ready func() (ready bool, detail string)
 	// Status is the document of /status.
 	Status func() any
+	// Traffic is the document of /traffic.
+	Traffic func() any
 	// Accept lets through what is held of a service, or of all if it is empty.
 	Accept func(ctx context.Context, service string) error
 	// Metrics serves /metrics.
@@ -36,6 +38,7 @@ type Sources struct {
 //	GET  /healthz  200 while the process lives
 //	GET  /readyz   200 once resources are served, else 503; says how old they are
 //	GET  /status   everything known, as JSON
+//	GET  /traffic  who sends what to whom, and what was to be expected, as JSON
 //	GET  /metrics  Prometheus
 //	POST /accept   let through what is held, of ?service= or all; loopback only
 func Handler(s Sources) http.Handler {
@@ -50,12 +53,8 @@ func Handler(s Sources) http.Handler {
 		}
 		_, _ = fmt.Fprintln(w, detail)
 	})
-	mux.HandleFunc("GET /status", func(w http.ResponseWriter, _ *http.Request) {
-		w.Header().Set("Content-Type", "application/json")
-		encoder := json.NewEncoder(w)
-		encoder.SetIndent("", "  ")
-		_ = encoder.Encode(s.Status()) // the client went away: nobody to tell
-	})
+	mux.HandleFunc("GET /status", document(s.Status))
+	mux.HandleFunc("GET /traffic", document(s.Traffic))
 	mux.Handle("GET /metrics", s.Metrics)
 	mux.HandleFunc("POST /accept", func(w http.ResponseWriter, r *http.Request) {
 		if !fromLoopback(r) {
@@ -70,6 +69,16 @@ func Handler(s Sources) http.Handler {
 	})
 	// A page open in somebody's browser must not be able to post here.
 	return knownHost(s.Hosts, http.NewCrossOriginProtection().Handler(mux))
+}
+
+// document prints what of returns as JSON.
+func document(of func() any) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		encoder := json.NewEncoder(w)
+		encoder.SetIndent("", "  ")
+		_ = encoder.Encode(of()) // the client went away: nobody to tell
+	}
 }
 
 // knownHost answers only for hosts that nobody else can claim: a page of

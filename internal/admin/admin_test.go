@@ -12,8 +12,9 @@ import (
 // pages serves fixed answers.
 func pages(ready bool, accept error) http.Handler {
 	return Handler(Sources{
-		Ready:  func() (bool, string) { return ready, "the detail" },
-		Status: func() any { return map[string]int{"devices": 3} },
+		Ready:   func() (bool, string) { return ready, "the detail" },
+		Status:  func() any { return map[string]int{"devices": 3} },
+		Traffic: func() any { return map[string]int{"requests": 4} },
 		Accept: func(_ context.Context, service string) error {
 			if service != "" && accept == nil {
 				return errors.New("asked for " + service)
@@ -39,6 +40,7 @@ func TestPages(t *testing.T) {
 		"ready":                        {method: "GET", path: "/readyz", from: elsewhere, ready: true, code: 200, body: "the detail"},
 		"not ready":                    {method: "GET", path: "/readyz", from: elsewhere, code: 503, body: "the detail"},
 		"status":                       {method: "GET", path: "/status", from: elsewhere, code: 200, body: `"devices": 3`},
+		"traffic":                      {method: "GET", path: "/traffic", from: elsewhere, code: 200, body: `"requests": 4`},
 		"metrics":                      {method: "GET", path: "/metrics", from: elsewhere, code: 200, body: "tailxds_problems 0"},
 		"accept from here":             {method: "POST", path: "/accept", from: here, code: 200, body: "is applied"},
 		"accept from here by IPv6":     {method: "POST", path: "/accept", from: "[::1]:5", code: 200, body: "is applied"},

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/traffic"
+)
+
+// trafficDocument is what /traffic prints: who sends what to whom, beside what
+// was to be expected.
+type trafficDocument struct {
+	At       time.Time       `json:"at"`
+	Services []traffic.Table `json:"services"`
+	// Envoys are all that have reported of late.
+	Envoys []traffic.Envoy `json:"envoys"`
+}
+
+// traffic is what Envoys measured last. Whoever shows shares takes them from
+// here.
+func (d *daemon) traffic() trafficDocument {
+	now := time.Now()
+	doc := trafficDocument{At: now, Services: []traffic.Table{}, Envoys: []traffic.Envoy{}}
+	p := d.published.Load()
+	if p == nil || !d.started() {
+		return doc
+	}
+	view := d.reports.View(now)
+	if len(view.Envoys) > 0 {
+		doc.Envoys = view.Envoys
+	}
+	policy := d.policy.Load().policy
+	var entries map[string]uint32
+	if e := d.callers.Load(); e != nil {
+		entries = *e
+	}
+	doc.Services = traffic.Tables(traffic.Case{
+		Topology: p.topology, Entries: entries, Connected: d.server.Connected(), View: view,
+		Rule: func(service string) traffic.Rule {
+			s := policy.For(service)
+			return traffic.Rule{Mode: s.Locality, Failover: s.Failover, Overprovisioning: s.OverprovisioningFactor}
+		},
+	})
+	return doc
+}
+
+// unhealthy are the servers that every Envoy finds unhealthy, though they are
+// published.
+func unhealthy(tables []traffic.Table) []topology.Problem {
+	var problems []topology.Problem
+	for _, t := range tables {
+		for _, s := range t.Servers {
+			if s.Unhealthy() {
+				problems = append(problems, topology.Problem{
+					Device: s.Device, Name: s.Name, Subject: t.Service,
+					Reason: fmt.Sprintf("%d of %d Envoys find %s unhealthy: is its server up, and does the policy's health_check fit it?", s.Of, s.Of, s.Address),
+				})
+			}
+		}
+	}
+	return problems
+}

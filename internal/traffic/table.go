@@ -1,0 +1,300 @@
+package traffic
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/balance"
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// Case is what there is to reckon with.
+type Case struct {
+	// Topology is what is published.
+	Topology topology.Topology
+	// Rule is how a service is balanced.
+	Rule func(service string) Rule
+	// Entries are the weights of the regions where requests enter, as they were
+	// published to Envoys.
+	Entries map[string]uint32
+	// Connected are the addresses of the devices whose own Envoy has a stream to
+	// the control plane.
+	Connected map[netip.Addr]bool
+	// View is what Envoys measured.
+	View View
+}
+
+// Rule is how a service is balanced; the words are those of the policy file.
+type Rule struct {
+	Mode             balance.Mode
+	Failover         []string
+	Overprovisioning uint32
+}
+
+// Table is one service: where its requests enter, who serves them, and how that
+// compares with what was to be expected. Requests and errors are a second,
+// shares are from 0 to 1.
+type Table struct {
+	Service  string       `json:"service"`
+	Locality balance.Mode `json:"locality"`
+	Requests float64      `json:"requests"`
+	Errors   float64      `json:"errors"`
+	InFlight uint64       `json:"inFlight"`
+	// P50 and P99 are how long requests took, in milliseconds; 0 without requests.
+	P50 float64 `json:"p50"`
+	P99 float64 `json:"p99"`
+	// Crossing is the share of the requests that were sent to another region than
+	// that where they entered, and CrossingExpected what was to be expected.
+	Crossing         float64  `json:"crossing"`
+	CrossingExpected float64  `json:"crossingExpected"`
+	Entries          []Entry  `json:"entries"`
+	Servers          []Server `json:"servers"`
+}
+
+// Entry is a region where requests enter: its Envoys together.
+type Entry struct {
+	Region string `json:"region"`
+	// Envoys that report, the stale ones not counted.
+	Envoys   int     `json:"envoys"`
+	Requests float64 `json:"requests"`
+	Errors   float64 `json:"errors"`
+	// Share of all requests that enter here.
+	Share float64 `json:"share"`
+	P50   float64 `json:"p50"`
+	P99   float64 `json:"p99"`
+	// To are the requests to each server, in the order of [Table.Servers].
+	To []float64 `json:"to"`
+}
+
+// Server is one endpoint.
+type Server struct {
+	topology.Endpoint
+	// Expected is its share of the requests by the weights, the mode, where the
+	// requests enter and whom each Envoy finds healthy; Observed is the one it got.
+	Expected float64 `json:"expected"`
+	Observed float64 `json:"observed"`
+	// Off tells that the two differ by more than two points and chance, as they do
+	// for some seconds after a change.
+	Off      bool    `json:"off"`
+	Requests float64 `json:"requests"`
+	Errors   float64 `json:"errors"`
+	InFlight uint64  `json:"inFlight"`
+	// Healthy is how many Envoys find it healthy, of so many that tell of it.
+	Healthy int `json:"healthy"`
+	Of      int `json:"of"`
+	// UnhealthyFor are the Envoys that do not, by device.
+	UnhealthyFor []string `json:"unhealthyFor"`
+	// Envoy tells whether the device's own Envoy is connected to the control
+	// plane.
+	Envoy bool `json:"envoy"`
+}
+
+// Unhealthy tells whether every Envoy that tells of a server finds it unhealthy.
+func (s Server) Unhealthy() bool { return s.Of > 0 && s.Healthy == 0 }
+
+// Tables are one for each service, in the order of the topology.
+func Tables(c Case) []Table {
+	tables := make([]Table, 0, len(c.Topology.Services))
+	for _, s := range c.Topology.Services {
+		tables = append(tables, c.table(s))
+	}
+	return tables
+}
+
+// reckoning is a table in the making.
+type reckoning struct {
+	c       Case
+	service topology.Service
+	rule    Rule
+	at      map[netip.AddrPort]int // a server's place in the table
+	table   Table
+	entries map[string]*entry
+	groups  map[string]*group
+	latency Latency
+	counted float64 // requests
+}
+
+type entry struct {
+	Entry
+	latency Latency
+}
+
+// group is Envoys in one region that find the same endpoints healthy: they
+// spread their requests alike.
+type group struct {
+	region  string
+	sick    map[netip.AddrPort]bool
+	envoys  float64
+	request float64
+}
+
+func (c Case) table(s topology.Service) Table {
+	rule := c.Rule(s.Name)
+	r := &reckoning{
+		c: c, service: s, rule: rule, at: make(map[netip.AddrPort]int),
+		table:   Table{Service: s.Name, Locality: rule.Mode, Entries: []Entry{}, Servers: []Server{}},
+		entries: make(map[string]*entry), groups: make(map[string]*group),
+	}
+	for _, e := range slices.Concat(s.Serving(), s.Idle) {
+		r.at[e.Address] = len(r.table.Servers)
+		r.table.Servers = append(r.table.Servers, Server{Endpoint: e, Envoy: c.Connected[e.Address.Addr()], UnhealthyFor: []string{}})
+	}
+	for _, e := range c.View.Envoys {
+		i := slices.IndexFunc(e.Services, func(of Service) bool { return of.Name == s.Name })
+		if i >= 0 && !e.Stale {
+			r.hear(e, e.Services[i])
+		}
+	}
+	r.observe()
+	r.expect()
+	for i := range r.table.Servers {
+		s := &r.table.Servers[i]
+		s.Off = off(s.Observed, s.Expected, r.counted)
+	}
+	return r.table
+}
+
+// off tells whether an observed share of n requests is another than was
+// expected: by more than two points and four standard deviations.
+func off(observed, expected, n float64) bool {
+	return n > 0 && math.Abs(observed-expected) > 0.02+4*math.Sqrt(expected*(1-expected)/n)
+}
+
+// hear takes what one Envoy says.
+func (r *reckoning) hear(e Envoy, of Service) {
+	at := r.entries[e.Region]
+	if at == nil {
+		at = &entry{Entry: Entry{Region: e.Region, To: make([]float64, len(r.table.Servers))}}
+		r.entries[e.Region] = at
+	}
+	at.Envoys++
+	at.latency.Add(of.Latency, 1)
+	g := &group{region: e.Region, sick: make(map[netip.AddrPort]bool), envoys: 1}
+	name := []byte(e.Region)
+	for _, p := range of.Endpoints {
+		i, ok := r.at[p.Address]
+		if !ok {
+			continue // it is published no more
+		}
+		s := &r.table.Servers[i]
+		s.Requests += p.Requests
+		s.Errors += p.Errors
+		s.InFlight += p.InFlight
+		at.Requests += p.Requests
+		at.Errors += p.Errors
+		at.To[i] += p.Requests
+		g.request += p.Requests
+		r.counted += p.Requests * e.Over.Seconds()
+		if s.State != topology.Serving {
+			continue
+		}
+		s.Of++
+		if p.Healthy {
+			s.Healthy++
+			continue
+		}
+		s.UnhealthyFor = append(s.UnhealthyFor, cmp.Or(e.Device, e.Node))
+		g.sick[p.Address] = true
+		name = append(append(name, ' '), p.Address.String()...)
+	}
+	if known := r.groups[string(name)]; known != nil {
+		known.envoys++
+		known.request += g.request
+		return
+	}
+	r.groups[string(name)] = g
+}
+
+// observe sums up what was measured.
+func (r *reckoning) observe() {
+	t := &r.table
+	for _, region := range slices.Sorted(maps.Keys(r.entries)) {
+		e := r.entries[region]
+		e.P50, e.P99 = quantiles(e.latency)
+		r.latency.Add(e.latency, 1)
+		t.Requests += e.Requests
+		t.Errors += e.Errors
+		t.Entries = append(t.Entries, e.Entry)
+	}
+	t.P50, t.P99 = quantiles(r.latency)
+	for i := range t.Servers {
+		s := &t.Servers[i]
+		t.InFlight += s.InFlight
+		s.Observed = part(s.Requests, t.Requests)
+	}
+	for i := range t.Entries {
+		e := &t.Entries[i]
+		e.Share = part(e.Requests, t.Requests)
+		for j, n := range e.To {
+			if crosses(e.Region, t.Servers[j].Region) {
+				t.Crossing += part(n, t.Requests)
+			}
+		}
+	}
+}
+
+// crosses tells whether a request leaves its region, where both ends are known.
+func crosses(from, to string) bool { return from != "" && to != "" && from != to }
+
+func part(of, all float64) float64 {
+	if all == 0 {
+		return 0
+	}
+	return of / all
+}
+
+func quantiles(l Latency) (p50, p99 float64) {
+	ms := func(q float64) float64 { return float64(l.Quantile(q)) / float64(time.Millisecond) }
+	return ms(0.5), ms(0.99)
+}
+
+// expect reckons each server's share: by what each group of Envoys is to do, and
+// how many of the requests enter at it. While there are none, regions count as
+// they were published, and else each Envoy.
+func (r *reckoning) expect() {
+	groups := slices.Collect(maps.Values(r.groups))
+	weight := func(g *group) float64 { return g.request }
+	if r.table.Requests == 0 {
+		here := make(map[string]float64)
+		for _, g := range groups {
+			here[g.region] += g.envoys
+		}
+		weight = func(g *group) float64 { return float64(r.c.Entries[g.region]) * g.envoys / here[g.region] }
+		for region := range r.c.Entries {
+			if here[region] == 0 { // its Envoys have not reported yet
+				groups = append(groups, &group{region: region, envoys: 1})
+				here[region] = 1
+			}
+		}
+		if len(r.c.Entries) == 0 {
+			weight = func(g *group) float64 { return g.envoys }
+		}
+	}
+	if len(groups) == 0 {
+		groups = append(groups, &group{envoys: 1})
+		weight = func(*group) float64 { return 1 }
+	}
+	var all float64
+	for _, g := range groups {
+		all += weight(g)
+	}
+	caller := balance.Caller{Entries: make(map[string]float64), Failover: r.rule.Failover, Overprovisioning: r.rule.Overprovisioning}
+	for region, n := range r.c.Entries {
+		caller.Entries[region] = float64(n)
+	}
+	for _, g := range groups {
+		caller.Region = g.region
+		shares := balance.Shares(r.service, r.rule.Mode, caller, func(e topology.Endpoint) bool { return !g.sick[e.Address] })
+		for i, share := range shares {
+			share *= part(weight(g), all)
+			r.table.Servers[i].Expected += share
+			if crosses(g.region, r.table.Servers[i].Region) {
+				r.table.CrossingExpected += share
+			}
+		}
+	}
+}
