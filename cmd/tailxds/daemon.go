@@ -9,6 +9,7 @@ import (
 
 	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/report"
 	"github.com/tailxds/tailxds/internal/store"
@@ -32,6 +33,7 @@ type daemon struct {
 	reports *report.Receiver
 	streams chan struct{} // an Envoy came or went
 	accepts chan accept
+	orders  chan order
 
 	policy     atomic.Pointer[policyFile]
 	published  atomic.Pointer[snapshot]
@@ -41,6 +43,7 @@ type daemon struct {
 	// The rest is only the loop's.
 	list    guard.List
 	memory  guard.Memory
+	words   operator.Book
 	good    policyFile // the last that could be published
 	entries balance.Entries
 	keeper  keeper
@@ -55,6 +58,7 @@ type snapshot struct {
 	problems []topology.Problem
 	held     []guard.Held
 	degraded []guard.Degraded
+	drains   []operator.Word
 }
 
 // accept is a person's word that what is held may go.
@@ -74,8 +78,8 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 			who := xds.CallerOf(ctx)
 			return report.Caller{Device: who.Device, Address: who.Address.Addr(), Region: who.Region, Known: who.Known}
 		}, time.Now),
-		streams: make(chan struct{}, 1), accepts: make(chan accept),
-		memory: *past.Memory, keeper: keeper{writer: store.NewWriter(kept, log)},
+		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order),
+		memory: *past.Memory, words: operator.NewBook(past.Words), keeper: keeper{writer: store.NewWriter(kept, log)},
 	}
 	if err := d.firstPolicy(past.Policy); err != nil {
 		return nil, err
@@ -138,6 +142,9 @@ func (d *daemon) loop(ctx context.Context) error {
 			}
 			a.answer <- err
 			continue
+		case o := <-d.orders:
+			o.answer <- d.obey(o, time.Now(), func() <-chan error { return d.publish(clock, look) })
+			continue
 		case <-d.streams:
 		case <-edits.C:
 			if d.o.Config == "" || !d.reloadPolicy() {
@@ -175,19 +182,27 @@ func (a alarm) set(at time.Time) {
 }
 
 // publish builds the topology, judges and serves it, and sets the alarms for
-// when time alone may change something.
-func (d *daemon) publish(clock, look alarm) {
+// when time alone may change something. The channel tells once what is to be
+// remembered of that is kept.
+func (d *daemon) publish(clock, look alarm) <-chan error {
 	now := time.Now()
 	memory, devices := d.memory.Observe(d.list)
 	d.memory = memory
+	d.prune(now)
+	d.judge(devices, now, clock, look)
+	return d.keeper.keep(d.remembered(devices), now)
+}
+
+// judge publishes what may be published of what the devices say now.
+func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look alarm) {
 	rules, err := d.o.rules(now)
 	if err != nil {
 		d.log.Error("cannot build the topology", "error", err) // checked at the start
 		return
 	}
-	rules.LastGood = memory.LastGood()
+	rules.LastGood, rules.Drains = d.memory.LastGood(), d.words.InForce(d.list.Provider, d.known(), now)
 	built, problems := topology.Build(devices, rules)
-	verdict := guard.Judge(memory, guard.Case{
+	verdict := guard.Judge(d.memory, guard.Case{
 		Now: now, List: d.list, Built: built, Connected: d.server.Connected(),
 		HoldFraction: d.o.HoldFraction, HoldFor: d.o.HoldFor,
 	})
@@ -204,10 +219,10 @@ func (d *daemon) publish(clock, look alarm) {
 	d.publishErr.Store(nil)
 	d.reports.Know(verdict.Topology)
 	d.memory = verdict.Memory
-	d.published.Store(&snapshot{at: now, devices: devices, topology: verdict.Topology, problems: problems, held: verdict.Held, degraded: verdict.Degraded})
-	if err := d.keeper.keep(d.memory, devices, d.good.text, now); err != nil {
-		d.log.Warn("what was published can't be kept", "error", err)
-	}
+	d.published.Store(&snapshot{
+		at: now, devices: devices, topology: verdict.Topology, problems: problems,
+		held: verdict.Held, degraded: verdict.Degraded, drains: d.words.Drains(now),
+	})
 }
 
 // serve publishes by the policy in force. One that can't be published is as bad

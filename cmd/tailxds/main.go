@@ -16,14 +16,19 @@ import (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// A second signal ends the process at once.
-	context.AfterFunc(ctx, stop)
-	if err := rootCommand(os.Environ()).ExecuteContext(ctx); err != nil {
+	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "tailxds:", err)
 		os.Exit(1)
 	}
+}
+
+// run runs the command that was given until it ends, or until a signal. A second
+// signal ends the process at once.
+func run() error {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop)
+	return rootCommand(os.Environ()).ExecuteContext(ctx)
 }
 
 // rootCommand holds all commands.
@@ -45,7 +50,9 @@ func rootCommand(env environment) *cobra.Command {
 		acceptCommand(env),
 		healthcheckCommand(env),
 		bootstrapCommand(),
-		drainCommand(),
+		drainCommand(env),
+		restoreCommand(env),
+		drainAtStopCommand(),
 		versionCommand(),
 	)
 	return root

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -28,6 +29,8 @@ type remembered struct {
 	Memory  *guard.Memory `json:"memory"`
 	// Devices are those of the last list that are endpoints.
 	Devices *[]topology.Device `json:"devices"`
+	// Words are what operators said of devices.
+	Words []operator.Word `json:"words,omitempty"`
 	// Policy is the text of the last good policy file.
 	Policy string `json:"policy,omitempty"`
 }
@@ -76,6 +79,11 @@ func decodeRemembered(document []byte) (remembered, error) {
 			return kept, errors.New("a device has no ID")
 		}
 	}
+	for _, w := range kept.Words {
+		if err := w.Check(); err != nil {
+			return kept, fmt.Errorf("check: %w", err)
+		}
+	}
 	return kept, nil
 }
 
@@ -94,24 +102,32 @@ type keeper struct {
 	at     time.Time
 }
 
-// keep remembers a memory, the devices that it is about, and a policy. Only
-// the loop calls it.
-func (k *keeper) keep(m guard.Memory, devices []topology.Device, policy string, now time.Time) error {
-	next := remembered{Version: memoryVersion, Memory: &m, Devices: new(about(m, devices)), Policy: policy}
+// remembered is what is to be remembered now.
+func (d *daemon) remembered(devices []topology.Device) remembered {
+	m := d.memory
+	return remembered{Version: memoryVersion, Memory: &m, Devices: new(about(m, devices)), Words: d.words.Words(), Policy: d.good.text}
+}
+
+// keep writes down what is to be remembered, if that is due. The channel tells
+// once it is kept, or why it can't be. Only the loop calls it.
+func (k *keeper) keep(next remembered, now time.Time) <-chan error {
+	kept := make(chan error, 1)
 	within := keepWithin
-	if m.Counting() {
+	if next.Memory.Counting() {
 		within = keepLossWithin
 	}
 	if now.Sub(k.at) < within && k.last.Memory != nil && sameButForTime(k.last, next) {
-		return nil
+		kept <- nil
+		return kept
 	}
 	document, err := json.Marshal(next)
 	if err != nil {
-		return fmt.Errorf("write down what was published: %w", err)
+		kept <- fmt.Errorf("write down what was published: %w", err)
+		return kept
 	}
-	k.writer.Save(document)
+	k.writer.Save(document, kept)
 	k.last, k.at = next, now
-	return nil
+	return kept
 }
 
 // about are the devices that a memory speaks of.
@@ -132,5 +148,6 @@ func about(m guard.Memory, devices []topology.Device) []topology.Device {
 }
 
 func sameButForTime(a, b remembered) bool {
-	return a.Policy == b.Policy && a.Memory.SameButForTime(*b.Memory) && reflect.DeepEqual(a.Devices, b.Devices)
+	return a.Policy == b.Policy && a.Memory.SameButForTime(*b.Memory) && reflect.DeepEqual(a.Devices, b.Devices) &&
+		operator.NewBook(a.Words).Equal(operator.NewBook(b.Words))
 }

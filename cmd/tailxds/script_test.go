@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"os"
 	"testing"
@@ -11,7 +10,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tailxds": func() {
-		if err := rootCommand(os.Environ()).ExecuteContext(context.Background()); err != nil {
+		if err := run(); err != nil {
 			fmt.Fprintln(os.Stderr, "tailxds:", err)
 			os.Exit(1) //nolint:forbidigo // this stands for main
 		}

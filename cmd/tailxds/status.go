@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"slices"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/tailxds/tailxds/internal/admin"
 	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -26,6 +28,12 @@ func (d *daemon) adminHandler() http.Handler {
 		Status:  func() any { return d.status() },
 		Traffic: func() any { return d.traffic() },
 		Accept:  d.accept,
+		Drain: func(ctx context.Context, device string, long time.Duration, user string) (string, error) {
+			return d.drain(ctx, device, long, operatorHere(user))
+		},
+		Restore: func(ctx context.Context, device, user string) (string, error) {
+			return d.restore(ctx, device, operatorHere(user))
+		},
 		Hosts:   d.o.AdminHosts,
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	})
@@ -67,8 +75,10 @@ type statusDocument struct {
 	Ready   bool   `json:"ready"`
 	Detail  string `json:"detail"`
 	// Degraded are the services that nobody serves, "server: 0 of 7 serving".
-	Degraded []string           `json:"degraded"`
-	Held     []guard.Held       `json:"held"`
+	Degraded []string     `json:"degraded"`
+	Held     []guard.Held `json:"held"`
+	// Drains are the drains that operators asked for and that are in force.
+	Drains   []operator.Word    `json:"drains"`
 	Provider *provider.Status   `json:"provider,omitempty"`
 	Policy   policyStatus       `json:"policy"`
 	At       *time.Time         `json:"publishedAt"`
@@ -86,7 +96,7 @@ type policyStatus struct {
 
 func (d *daemon) status() statusDocument {
 	doc := statusDocument{
-		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().err}, Degraded: []string{}, Held: []guard.Held{},
+		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().err}, Degraded: []string{}, Held: []guard.Held{}, Drains: []operator.Word{},
 		Services: []topology.Service{}, Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{},
 	}
 	doc.Ready, doc.Detail = d.readiness()
@@ -101,6 +111,7 @@ func (d *daemon) status() statusDocument {
 	if p := d.published.Load(); p != nil {
 		doc.At = &p.at
 		doc.Held = slices.Concat(doc.Held, p.held)
+		doc.Drains = slices.Concat(doc.Drains, p.drains)
 		for _, s := range p.degraded {
 			doc.Degraded = append(doc.Degraded, s.String())
 		}

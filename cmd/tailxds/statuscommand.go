@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
 )
@@ -211,6 +212,13 @@ func printStatus(out io.Writer, doc statusDocument) error {
 			}
 		}
 	}
+	if len(doc.Drains) > 0 {
+		t.row()
+		t.row("DRAINED", "ID", "BY", "SINCE", "UNTIL")
+		for _, w := range doc.Drains {
+			t.row(w.Name, w.Device, w.By, w.At.UTC().Format(time.DateTime), drainEnd(w))
+		}
+	}
 	t.row()
 	t.row("ENVOY", "NODE", "ADDRESS", "SINCE", "STATE")
 	for _, e := range doc.Envoys {
@@ -231,6 +239,14 @@ func printStatus(out io.Writer, doc statusDocument) error {
 
 func (t table) endpoint(service string, priority uint32, e topology.Endpoint) {
 	t.row(service, priority, dash(e.Region), dash(e.Zone), e.Name, e.Device, e.Address, e.Weight, e.State)
+}
+
+// drainEnd is when a drain ends by itself.
+func drainEnd(w operator.Word) string {
+	if w.Until.IsZero() {
+		return "`tailxds restore " + w.Name + "`"
+	}
+	return w.Until.UTC().Format(time.DateTime + " MST")
 }
 
 // envoyState is what an Envoy rejected last, or how far it is.

@@ -25,6 +25,8 @@ const away = `{
   "services": [{"name": "server", "localities": [{"region": "west", "priority": 0, "weight": 2, "endpoints": [
     {"device": "7", "name": "west-7", "address": "100.64.0.7:8080", "weight": 2, "region": "west", "priority": 0, "state": "serving"}]}],
     "idle": [{"device": "8", "name": "we\tst\n8", "address": "100.64.0.8:8080", "weight": 1, "priority": 0, "state": "offline"}]}],
+  "drains": [{"provider": "p", "device": "8", "name": "west-8", "addresses": [], "drain": true, "by": "eve\u001b[2J at the control plane", "at": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:30:00Z"},
+    {"provider": "p", "device": "9", "name": "west-9", "addresses": [], "drain": true, "by": "op", "at": "2026-01-01T00:00:00Z"}],
   "problems": [{"device": "8", "name": "west-8", "subject": "tag:weight-\u202e2", "reason": "bad\u009b2J"}],
   "envoys": [{"device": "west-7", "node": "n\u0007", "address": "100.64.0.7:5", "since": "2026-01-01T00:00:00Z",
     "types": {"route": {"pending": false, "rejected": "no \u001b]0;title"}, "cluster": {"pending": true}}}]
@@ -34,13 +36,18 @@ const away = `{
 // what it printed and which pages it asked for.
 func asked(t *testing.T, answer http.HandlerFunc, args ...string) (out string, paths []string, err error) {
 	t.Helper()
+	return askedBy(t, nil, answer, args...)
+}
+
+func askedBy(t *testing.T, env environment, answer http.HandlerFunc, args ...string) (out string, paths []string, err error) {
+	t.Helper()
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		paths = append(paths, r.Method+" "+r.URL.String())
 		answer(w, r)
 	}))
 	defer s.Close()
 	var b bytes.Buffer
-	root := rootCommand(nil)
+	root := rootCommand(env)
 	root.SetOut(&b)
 	root.SetArgs(append(args, "--admin", strings.TrimPrefix(s.URL, "http://")))
 	err = root.ExecuteContext(t.Context())
@@ -64,6 +71,9 @@ func TestStatusAsATable(t *testing.T) {
 		"server   0         west    -     west-7   7   100.64.0.7:8080  2       serving\n",
 		"server   0         -       -     we st 8  8   100.64.0.8:8080  1       offline\n",
 		"HELD IN  DEVICE  ADDRESS          LISTED AS\nserver   west-7  100.64.0.7:8080  missing\n",
+		"DRAINED  ID  BY                            SINCE                UNTIL\n",
+		"west-8   8   eve\ufffd[2J at the control plane  2026-01-01 00:00:00  2026-01-01 00:30:00 UTC\n",
+		"west-9   9   op                            2026-01-01 00:00:00  `tailxds restore west-9`\n",
 		"rejected route: no \ufffd]0;title\n",
 		"west-8      tag:weight-\ufffd2  bad\ufffd2J\n",
 	} {
@@ -156,6 +166,35 @@ func TestStatusWatch(t *testing.T) {
 	}
 	if got := out.String(); got != "first\n\ncontrol plane \ufffd away\n\nthird\n\n" {
 		t.Errorf("it shows %q", got)
+	}
+}
+
+func TestDrainAndRestoreNameTheDevice(t *testing.T) {
+	for want, args := range map[string][]string{
+		"POST /drain?device=west-1&user=alice":              {"drain", "west-1"},
+		"POST /drain?device=west-1&for=30m0s&user=alice":    {"drain", "west-1", "--for", "30m"},
+		"POST /restore?device=fd7a%3A%3A1&user=alice":       {"restore", "fd7a::1"},
+		"POST /drain?device=a%26b&for=8760h0m0s&user=alice": {"drain", "a&b", "--for=8760h"},
+	} {
+		out, paths, err := askedBy(t, environment{"SUDO_USER=alice"}, says("done\x1b[2J\n"), args...)
+		if err != nil || len(paths) != 1 || paths[0] != want || out != "done\ufffd[2J\n" {
+			t.Errorf("%v: asked for %q, printed %q, %v", args, paths, out, err)
+		}
+	}
+	for want, args := range map[string][]string{
+		"--for is 0s: it must be from 1s to 8760h (a year); without it a drain has no end":        {"drain", "west-1", "--for=0s"},
+		"--for is 8760h0m1s: it must be from 1s to 8760h (a year); without it a drain has no end": {"drain", "west-1", "--for=8760h1s"},
+		"accepts 1 arg(s), received 0": {"drain"},
+		"accepts 1 arg(s), received 2": {"restore", "a", "b"},
+		"unknown flag: --wait (what runs beside a server is drain-at-stop now; upgrade the chart with the image)": {"drain", "--wait=10s"},
+		"unknown flag: --wat": {"drain", "--wat"},
+	} {
+		if _, paths, err := asked(t, says("done"), args...); err == nil || err.Error() != want || len(paths) > 0 {
+			t.Errorf("%v: asked for %q, %v", args, paths, err)
+		}
+	}
+	if localUser(nil) == "" {
+		t.Error("nobody runs this")
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"strings"
 	"time"
 )
@@ -26,6 +27,11 @@ type Sources struct {
 	Traffic func() any
 	// Accept lets through what is held of a service, or of all if it is empty.
 	Accept func(ctx context.Context, service string) error
+	// Drain gives a device no new requests, for a time or without an end if that
+	// is 0; Restore takes that back. Device is a name, ID or address, and user
+	// what the command says of who runs it. The answer is for people.
+	Drain   func(ctx context.Context, device string, long time.Duration, user string) (string, error)
+	Restore func(ctx context.Context, device, user string) (string, error)
 	// Metrics serves /metrics.
 	Metrics http.Handler
 	// Hosts are names under which the pages answer, besides localhost and IP
@@ -40,7 +46,12 @@ type Sources struct {
 //	GET  /status   everything known, as JSON
 //	GET  /traffic  who sends what to whom, and what was to be expected, as JSON
 //	GET  /metrics  Prometheus
-//	POST /accept   let through what is held, of ?service= or all; loopback only
+//
+// and for loopback only:
+//
+//	POST /accept   let through what is held, of ?service= or all
+//	POST /drain    give ?device= no new requests, ?for= a time
+//	POST /restore  take that back
 func Handler(s Sources) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
@@ -56,16 +67,35 @@ func Handler(s Sources) http.Handler {
 	mux.HandleFunc("GET /status", document(s.Status))
 	mux.HandleFunc("GET /traffic", document(s.Traffic))
 	mux.Handle("GET /metrics", s.Metrics)
-	mux.HandleFunc("POST /accept", func(w http.ResponseWriter, r *http.Request) {
-		if !fromLoopback(r) {
-			http.Error(w, "only from this machine: run `tailxds accept` beside the control plane", http.StatusForbidden)
-			return
+	operate := func(command string, do func(ctx context.Context, ask url.Values) (string, error)) {
+		mux.HandleFunc("POST /"+command, func(w http.ResponseWriter, r *http.Request) {
+			if !fromLoopback(r) {
+				http.Error(w, "only from this machine: run `tailxds "+command+"` beside the control plane", http.StatusForbidden)
+				return
+			}
+			text, err := do(r.Context(), r.URL.Query())
+			if err != nil {
+				http.Error(w, err.Error(), http.StatusConflict)
+				return
+			}
+			_, _ = fmt.Fprintln(w, text)
+		})
+	}
+	operate("accept", func(ctx context.Context, ask url.Values) (string, error) {
+		return "accepted: the held device list is applied", s.Accept(ctx, ask.Get("service"))
+	})
+	operate("drain", func(ctx context.Context, ask url.Values) (string, error) {
+		var long time.Duration
+		if text := ask.Get("for"); text != "" {
+			var err error
+			if long, err = time.ParseDuration(text); err != nil || long <= 0 {
+				return "", fmt.Errorf("for is %q: it must be a duration, such as 30m", text)
+			}
 		}
-		if err := s.Accept(r.Context(), r.URL.Query().Get("service")); err != nil {
-			http.Error(w, err.Error(), http.StatusConflict)
-			return
-		}
-		_, _ = fmt.Fprintln(w, "accepted: the held device list is applied")
+		return s.Drain(ctx, ask.Get("device"), long, ask.Get("user"))
+	})
+	operate("restore", func(ctx context.Context, ask url.Values) (string, error) {
+		return s.Restore(ctx, ask.Get("device"), ask.Get("user"))
 	})
 	// A page open in somebody's browser must not be able to post here.
 	return knownHost(s.Hosts, http.NewCrossOriginProtection().Handler(mux))

@@ -3,10 +3,12 @@ package admin
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 // pages serves fixed answers.
@@ -20,6 +22,15 @@ func pages(ready bool, accept error) http.Handler {
 				return errors.New("asked for " + service)
 			}
 			return accept
+		},
+		Drain: func(_ context.Context, device string, long time.Duration, user string) (string, error) {
+			if device == "" {
+				return "", errors.New("no such device")
+			}
+			return fmt.Sprintf("drained %s for %v by %s", device, long, user), nil
+		},
+		Restore: func(_ context.Context, device, user string) (string, error) {
+			return "restored " + device + " by " + user, nil
 		},
 		Hosts:   []string{"Pool.example.com."},
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("tailxds_problems 0\n")) }),
@@ -50,6 +61,16 @@ func TestPages(t *testing.T) {
 		"accept is no GET":             {method: "GET", path: "/accept", from: here, code: 405},
 		"accept from somebody's page":  {method: "POST", path: "/accept", from: here, headers: map[string]string{"Sec-Fetch-Site": "cross-site"}, code: 403},
 		"accept from an older browser": {method: "POST", path: "/accept", from: here, headers: map[string]string{"Origin": "https://evil.example"}, code: 403},
+		"drain from here":              {method: "POST", path: "/drain?device=west-1&for=30m&user=alice", from: here, code: 200, body: "drained west-1 for 30m0s by alice"},
+		"drain without an end":         {method: "POST", path: "/drain?device=west-1", from: here, code: 200, body: "drained west-1 for 0s by \n"},
+		"drain for nonsense":           {method: "POST", path: "/drain?device=west-1&for=soon", from: here, code: 409, body: `for is "soon": it must be a duration`},
+		"drain for no time":            {method: "POST", path: "/drain?device=west-1&for=0s", from: here, code: 409, body: `for is "0s"`},
+		"drain nobody":                 {method: "POST", path: "/drain", from: here, code: 409, body: "no such device"},
+		"drain from elsewhere":         {method: "POST", path: "/drain?device=west-1", from: elsewhere, code: 403, body: "tailxds drain"},
+		"drain from somebody's page":   {method: "POST", path: "/drain?device=west-1", from: here, headers: map[string]string{"Sec-Fetch-Site": "cross-site"}, code: 403},
+		"restore from here":            {method: "POST", path: "/restore?device=west-1&user=bob", from: here, code: 200, body: "restored west-1 by bob"},
+		"restore from elsewhere":       {method: "POST", path: "/restore?device=west-1", from: elsewhere, code: 403, body: "tailxds restore"},
+		"restore is no GET":            {method: "GET", path: "/restore?device=west-1", from: here, code: 405},
 		"nothing else":                 {method: "GET", path: "/debug/pprof/", from: here, code: 404},
 	}
 	for name, test := range tests {

@@ -37,12 +37,13 @@ type world struct {
 	unwell   string
 	provider string
 	stream   map[netip.Addr]bool
+	drains   map[string]topology.Drain // operators' words
 	last     Verdict
 	built    topology.Topology
 }
 
 func newWorld(t tester) *world {
-	return &world{t: t, now: noon, healthy: noon, provider: "file", stream: make(map[netip.Addr]bool)}
+	return &world{t: t, now: noon, healthy: noon, provider: "file", stream: make(map[netip.Addr]bool), drains: make(map[string]topology.Drain)}
 }
 
 // device is an online device with an address made of its number.
@@ -107,6 +108,7 @@ func (w *world) judge(l List) {
 	l.Devices = stamped
 	built, _ := topology.Build(stamped, topology.Rules{
 		DefaultService: "server", DefaultPort: 8080, Now: w.now, OfflineGrace: grace, DrainWindow: 10 * time.Minute, LastGood: m.LastGood(),
+		Drains: w.drains,
 	})
 	w.built = built
 	w.last = Judge(m, Case{Now: w.now, List: l, Built: built, Connected: w.stream, HoldFraction: 0.5, HoldFor: holdFor})

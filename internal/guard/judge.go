@@ -154,22 +154,30 @@ func (j *judge) hear(built topology.Service, was Service) hearing {
 	}
 	for _, e := range built.Idle {
 		switch {
-		case e.State == topology.Offline && e.Weight > 0 && j.c.Connected[e.Address.Addr()] && !h.taken[e.Address]:
+		case e.State == topology.Offline && !e.OnPurpose() && j.c.Connected[e.Address.Addr()] && !h.taken[e.Address]:
 			e.State = topology.Serving
 			serve(e)
 			j.disagree(e, "offline", "the list says that the device is offline, but its own Envoy is connected, so it serves on: does it reach the coordination server?")
 		default:
 			h.idle = append(h.idle, e)
 			h.why[e.Device] = e.State
-			if e.Weight == 0 {
+			if e.OnPurpose() {
 				h.why[e.Device] = topology.Drained // whatever else it is
 			}
 		}
 	}
-	vouched := make(map[string]bool)
+	vouched, described := make(map[string]bool), maps.Clone(h.why)
+	for id := range j.c.Built.Drains {
+		h.why[id] = topology.Drained // whatever the list says of it: an operator wants it out
+	}
 	for _, e := range was.Published {
+		drain, drained := j.c.Built.Drains[e.Device]
 		switch {
-		case h.serves[e.Device] || j.listed[e.Device]:
+		case h.serves[e.Device]:
+		case drained && described[e.Device] == "":
+			e.State, e.DrainedBy = topology.Drained, drain.String()
+			h.idle = append(h.idle, e)
+		case drained || j.listed[e.Device]:
 		case j.c.Connected[e.Address.Addr()] && !h.taken[e.Address]:
 			h.serving, h.taken[e.Address] = append(h.serving, e), true
 			vouched[e.Device] = true

@@ -103,6 +103,18 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 				}
 				m.step(t, time.Second)
 			},
+			"an operator drains": func(t *rapid.T) {
+				word := topology.Drain{By: "op"}
+				if long := rapid.SampledFrom([]time.Duration{0, 3 * time.Second, 90 * time.Second}).Draw(t, "for"); long > 0 {
+					word.Until = m.now.Add(long)
+				}
+				m.drains[rapid.SampledFrom(m.devices).Draw(t, "device").ID] = word
+				m.step(t, time.Second)
+			},
+			"an operator restores": func(t *rapid.T) {
+				delete(m.drains, rapid.SampledFrom(m.devices).Draw(t, "device").ID)
+				m.step(t, time.Second)
+			},
 			"it restarts": func(t *rapid.T) {
 				m.restart()
 				for service := range m.history {
@@ -142,18 +154,25 @@ func (m *machine) step(t *rapid.T, after time.Duration) {
 func (m *machine) rules(t *rapid.T, service string, built topology.Service, now []topology.Endpoint) {
 	was, accepted := m.before[service], m.accepted[service] != nil
 	serving, state := make(map[string]bool), make(map[string]topology.State)
+	word := func(id string) bool {
+		d, said := m.drains[id]
+		return said && (d.Until.IsZero() || m.now.Before(d.Until))
+	}
 	for _, e := range built.Serving() {
 		serving[e.Device] = true
+		if word(e.Device) {
+			t.Fatalf("an operator drained it, and it serves: %+v", e)
+		}
 		if !slices.Contains(now, e) {
 			t.Fatalf("an addition or change waits: %+v", e)
 		}
 	}
 	for _, e := range built.Idle {
 		state[e.Device] = e.State
-		if e.Weight == 0 {
+		if e.Weight == 0 || word(e.Device) {
 			state[e.Device] = topology.Drained
 		}
-		if e.State == topology.Offline && e.Weight > 0 && m.stream[e.Address.Addr()] {
+		if e.State == topology.Offline && e.Weight > 0 && !word(e.Device) && m.stream[e.Address.Addr()] {
 			serving[e.Device] = true
 			if !slices.Contains(devices(now), e.Device) {
 				t.Fatalf("its Envoy is connected, and it is offline: %+v", e)
@@ -165,7 +184,7 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 		listed[d.ID] = true
 	}
 	for _, e := range was {
-		if !listed[e.Device] && m.stream[e.Address.Addr()] {
+		if !listed[e.Device] && !word(e.Device) && m.stream[e.Address.Addr()] {
 			serving[e.Device] = true
 			if !slices.Contains(now, e) {
 				t.Fatalf("its Envoy is connected, and it is missing: %+v", e)
@@ -176,7 +195,7 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 		t.Fatalf("service %s was emptied", service)
 	}
 	drains := func(id string) bool {
-		return state[id] == topology.Drained || state[id] == topology.Expiring || state[id] == topology.Expired
+		return word(id) || state[id] == topology.Drained || state[id] == topology.Expiring || state[id] == topology.Expired
 	}
 	gone := m.gone[service]
 	if gone == nil || accepted {

@@ -120,21 +120,31 @@ func (n Node) String() string { return fmt.Sprintf("%s in the node's state store
 type Writer struct {
 	store Store
 	log   *slog.Logger
-	next  chan []byte
+	next  chan pending
+}
+
+// pending is a document that is to be saved, and who waits for that.
+type pending struct {
+	document []byte
+	saved    []chan<- error
 }
 
 // NewWriter returns a writer to a store. It writes while Run runs.
 func NewWriter(s Store, log *slog.Logger) *Writer {
-	return &Writer{store: s, log: log, next: make(chan []byte, 1)}
+	return &Writer{store: s, log: log, next: make(chan pending, 1)}
 }
 
 // Save hands over a document; it never blocks. Only one goroutine may call it.
-func (w *Writer) Save(document []byte) {
+// Each channel of saved, which must have room, is told once this document or a
+// newer one is saved, or why it could not be.
+func (w *Writer) Save(document []byte, saved ...chan<- error) {
+	next := pending{document, saved}
 	select {
-	case <-w.next: // outdated
+	case outdated := <-w.next:
+		next.saved = append(outdated.saved, saved...)
 	default:
 	}
-	w.next <- document
+	w.next <- next
 }
 
 // Run saves what it is given until ctx ends, and then what is left. A document
@@ -142,12 +152,12 @@ func (w *Writer) Save(document []byte) {
 func (w *Writer) Run(ctx context.Context) error {
 	for failing := false; ; {
 		select {
-		case document := <-w.next:
-			failing = w.save(document, failing)
+		case next := <-w.next:
+			failing = w.save(next, failing)
 		case <-ctx.Done():
 			select {
-			case document := <-w.next:
-				w.save(document, failing)
+			case next := <-w.next:
+				w.save(next, failing)
 			default:
 			}
 			return nil
@@ -156,8 +166,11 @@ func (w *Writer) Run(ctx context.Context) error {
 }
 
 // save tells of a failure once, and when it is over.
-func (w *Writer) save(document []byte, failing bool) bool {
-	err := w.store.Save(document)
+func (w *Writer) save(next pending, failing bool) bool {
+	err := w.store.Save(next.document)
+	for _, c := range next.saved {
+		c <- err
+	}
 	switch {
 	case err != nil && !failing:
 		w.log.Warn("what was published can't be kept; a restart would know less of what served", "store", w.store.String(), "error", err)

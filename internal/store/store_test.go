@@ -130,6 +130,43 @@ func TestTheWriterSavesTheNewestAndWaitsForNobody(t *testing.T) {
 	})
 }
 
+// Whoever waits for a document is told of it, or of a newer one.
+func TestTheWriterTellsWhatIsSaved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &slow{let: make(chan error)}
+		w := NewWriter(s, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		go func() { _ = w.Run(ctx) }()
+		told := make(chan error, 4)
+		w.Save([]byte("1"), told)
+		synctest.Wait() // 1 is under way
+		w.Save([]byte("2"), told)
+		w.Save([]byte("3"))
+		w.Save([]byte("4"), told)
+		full := errors.New("disk full")
+		for _, c := range []struct {
+			says error
+			told int
+		}{{full, 1}, {nil, 2}} {
+			synctest.Wait()
+			if len(told) > 0 {
+				t.Fatal("told before it was saved")
+			}
+			s.let <- c.says
+			synctest.Wait()
+			if len(told) != c.told {
+				t.Errorf("told %d times, want %d", len(told), c.told)
+			}
+			for range c.told {
+				if err := <-told; !errors.Is(err, c.says) {
+					t.Errorf("told %v", err)
+				}
+			}
+		}
+		cancel()
+	})
+}
+
 func TestTheWriterSavesWhatIsLeft(t *testing.T) {
 	f := File(filepath.Join(t.TempDir(), "memory.json"))
 	w := NewWriter(f, slog.New(slog.DiscardHandler))

@@ -15,19 +15,39 @@ import (
 // It never fails: what is bad is left out, and the rest is served.
 func Build(devices []Device, rules Rules) (Topology, []Problem) {
 	b := builder{rules: rules, grammar: fields(), services: map[string][]Endpoint{rules.DefaultService: nil}}
+	b.drains = b.inForce(rules.Drains)
 	for _, d := range b.unique(devices) {
 		b.add(d)
 	}
-	t := Topology{Next: b.next}
+	t := Topology{Drains: b.drains}
 	for _, name := range slices.Sorted(maps.Keys(b.services)) {
 		t.Services = append(t.Services, b.service(name, b.services[name]))
 	}
+	t.Next = b.next
 	return t, b.problems
+}
+
+// inForce are the operators' words that count by now; it notes when the next one
+// ends.
+func (b *builder) inForce(words map[string]Drain) map[string]Drain {
+	all := make(map[string]Drain)
+	for id, d := range words {
+		switch {
+		case d.Until.IsZero():
+		case !b.rules.Now.Before(d.Until):
+			continue
+		default:
+			b.wake(d.Until)
+		}
+		all[id] = d
+	}
+	return all
 }
 
 type builder struct {
 	rules    Rules
 	grammar  grammar
+	drains   map[string]Drain
 	services map[string][]Endpoint
 	problems []Problem
 	next     time.Time
@@ -91,7 +111,10 @@ func (b *builder) add(d Device) {
 			Region: value(s.region, ""), Zone: value(s.zone, ""),
 			Address: netip.AddrPortFrom(address, uint16(value(s.port, uint32(b.rules.DefaultPort)))),
 		}
-		if e.Weight == 0 && state == Serving {
+		if drain, ok := b.drains[d.ID]; ok {
+			e.DrainedBy = drain.String()
+		}
+		if e.OnPurpose() && state == Serving {
 			e.State = Drained
 		}
 		service := value(s.service, b.rules.DefaultService)

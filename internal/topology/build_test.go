@@ -344,3 +344,52 @@ func FuzzGrant(f *testing.F) {
 		}
 	})
 }
+
+// An operator's word counts above what devices say, and until its end; the
+// device's own values stay known, for when it serves again.
+func TestBuildWithOperatorsWords(t *testing.T) {
+	offline := device(4, "tag:weight-4")
+	offline.Online = false
+	expiring := device(5, "tag:weight-5")
+	end := noon.Add(time.Minute)
+	expiring.Expires = &end
+	devices := []Device{device(1, "tag:weight-1"), device(2, "tag:weight-2"), device(3, "tag:weight-0"), offline, expiring}
+	later := noon.Add(30 * time.Second)
+	for name, c := range map[string]struct {
+		now   time.Time
+		until time.Time
+		want  string
+		next  time.Time
+	}{
+		"without an end": {now: noon, want: "server p0 / =1: 100.64.0.1:8080*1\n" +
+			"server idle drained 100.64.0.2:8080*2 op\nserver idle drained 100.64.0.3:8080*0 op\nserver idle offline 100.64.0.4:8080*4 op\nserver idle expiring 100.64.0.5:8080*5 op\n", next: end},
+		"until later": {now: noon, until: later, want: "server p0 / =1: 100.64.0.1:8080*1\n" +
+			"server idle drained 100.64.0.2:8080*2 op until 2026-06-01 12:00:30 UTC\nserver idle drained 100.64.0.3:8080*0 op until 2026-06-01 12:00:30 UTC\n" +
+			"server idle offline 100.64.0.4:8080*4 op until 2026-06-01 12:00:30 UTC\nserver idle expiring 100.64.0.5:8080*5 op until 2026-06-01 12:00:30 UTC\n", next: later},
+		"ended": {now: later, until: later, want: "server p0 / =3: 100.64.0.1:8080*1 100.64.0.2:8080*2\n" +
+			"server idle drained 100.64.0.3:8080*0\nserver idle offline 100.64.0.4:8080*4\nserver idle expiring 100.64.0.5:8080*5\n", next: end},
+	} {
+		r := rules()
+		r.Now, r.Drains = c.now, make(map[string]Drain)
+		for _, id := range []string{"2", "3", "4", "5", "nobody"} {
+			r.Drains[id] = Drain{By: "op", Until: c.until}
+		}
+		got, problems := Build(devices, r)
+		var b strings.Builder
+		for line := range strings.Lines(lines(got)) {
+			b.WriteString(strings.TrimSuffix(line, "\n"))
+			for _, e := range got.Services[0].Idle {
+				if e.DrainedBy != "" && strings.Contains(line, e.Address.String()) {
+					b.WriteString(" " + e.DrainedBy)
+				}
+			}
+			b.WriteString("\n")
+		}
+		if b.String() != c.want || !got.Next.Equal(c.next) || len(problems) > 0 {
+			t.Errorf("%s: next %v, problems %v\n%swant\n%s", name, got.Next, problems, b.String(), c.want)
+		}
+		if _, there := got.Drains["nobody"]; there != (name != "ended") {
+			t.Errorf("%s: drains %v", name, got.Drains)
+		}
+	}
+}

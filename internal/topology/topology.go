@@ -14,6 +14,9 @@ type Topology struct {
 	// Next is when time alone changes the topology (a grace that ends, a key
 	// that expires); zero if it never does.
 	Next time.Time `json:"-"`
+	// Drains are the operators' words in force, by device ID, also on devices
+	// that the list lacks.
+	Drains map[string]Drain `json:"-"`
 }
 
 // Service is what is balanced; one Envoy cluster.
@@ -116,7 +119,13 @@ type Endpoint struct {
 	// Priority is as the tag or grant says it, before gaps are closed.
 	Priority uint32 `json:"priority"`
 	State    State  `json:"state"`
+	// DrainedBy tells who drained the device and until when, if an operator did.
+	DrainedBy string `json:"drainedBy,omitempty"`
 }
+
+// OnPurpose tells whether the endpoint is to get no new requests, whatever else
+// it is: by its weight, or by an operator's word.
+func (e Endpoint) OnPurpose() bool { return e.Weight == 0 || e.DrainedBy != "" }
 
 // State says whether an endpoint gets new requests, and why not.
 type State string
@@ -124,7 +133,7 @@ type State string
 // The states of an endpoint. Only Serving is published.
 const (
 	Serving  State = "serving"
-	Drained  State = "drained"  // weight 0
+	Drained  State = "drained"  // weight 0, or an operator's word
 	Expiring State = "expiring" // the node key expires within the drain window
 	Expired  State = "expired"  // the node key has expired
 	Offline  State = "offline"  // for longer than the grace
@@ -148,6 +157,25 @@ type Rules struct {
 	// Where a value can't be read, the one here counts until it is mended. It
 	// may be nil.
 	LastGood map[string]ServiceEndpoints
+	// Drains are operators' words, by device ID. They count above whatever the
+	// devices say. It may be nil.
+	Drains map[string]Drain
+}
+
+// Drain is an operator's word that a device takes no new requests.
+type Drain struct {
+	// By is who said it.
+	By string
+	// Until is when it ends; zero is never.
+	Until time.Time
+}
+
+// String tells who, and until when.
+func (d Drain) String() string {
+	if d.Until.IsZero() {
+		return d.By
+	}
+	return d.By + " until " + d.Until.UTC().Format("2006-01-02 15:04:05 MST")
 }
 
 // ServiceEndpoints are the endpoints of one device, by service.
