@@ -20,8 +20,9 @@ import (
 // daemon is the control plane at work: what it was told, what it has published
 // and the parts that do the work.
 type daemon struct {
-	o   options
-	log *slog.Logger
+	o     options
+	log   *slog.Logger
+	began time.Time
 
 	// watcher and server are set once the tailnet is joined, before ready is
 	// closed.
@@ -29,6 +30,9 @@ type daemon struct {
 	server  *xds.Server
 	ready   chan struct{}
 	joining atomic.Pointer[string] // why that takes so long
+	// ownKeyExpires asks when the key of the control plane's own node expires;
+	// nil without a tailnet. Set before ready is closed, too.
+	ownKeyExpires func(context.Context) *time.Time
 
 	reports *report.Receiver
 	streams chan struct{} // an Envoy came or went
@@ -73,7 +77,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 	}
 	past := recall(kept, log)
 	d := &daemon{
-		o: o, log: log, ready: make(chan struct{}), logged: newLog(log),
+		o: o, log: log, began: time.Now(), ready: make(chan struct{}), logged: newLog(log),
 		reports: report.NewReceiver(func(ctx context.Context) report.Caller {
 			who := xds.CallerOf(ctx)
 			return report.Caller{Device: who.Device, Address: who.Address.Addr(), Region: who.Region, Known: who.Known}

@@ -107,7 +107,7 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, no
 			return err
 		}
 		leave, listener, config.Local = t.close, t.listener, t.local
-		server.Identify = t.identify
+		server.Identify, d.ownKeyExpires = t.identify, t.keyExpires
 	}
 
 	src, name, err := provider.Open(config)

@@ -152,7 +152,7 @@ func TestServe(t *testing.T) {
 		if p := c.status().Problems; len(p) != 2 || p[0].Subject != "tag:weight-nine" {
 			t.Errorf("problems: %+v", p)
 		}
-		if _, metrics := c.do(http.MethodGet, "/metrics"); !strings.Contains(metrics, "tailxds_problems 2\n") {
+		if _, metrics := c.do(http.MethodGet, "/metrics"); !strings.Contains(metrics, "tailxds_problems{kind=\"device\"} 1\n") || !strings.Contains(metrics, "tailxds_problems{kind=\"tag\"} 1\n") {
 			t.Errorf("the metric does not say 2 problems:\n%s", metrics)
 		}
 		if n := strings.Count(c.log.String(), "subject=tag:weight-nine"); n != 1 {

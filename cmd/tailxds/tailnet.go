@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	"tailscale.com/client/local"
 	"tailscale.com/envknob"
@@ -133,6 +134,16 @@ func (t *tailnet) identify(ctx context.Context, from netip.AddrPort) (xds.Identi
 		identity.Addresses = append(identity.Addresses, p.Addr())
 	}
 	return identity, nil
+}
+
+// keyExpires is when the node's key expires; nil if it never does, or if the
+// node does not say.
+func (t *tailnet) keyExpires(ctx context.Context) *time.Time {
+	status, err := t.local.StatusWithoutPeers(ctx)
+	if err != nil || status.Self == nil {
+		return nil
+	}
+	return status.Self.KeyExpiry
 }
 
 // close leaves the tailnet's sockets; the node stays known to the tailnet, so
