@@ -19,7 +19,7 @@ type metrics struct {
 	d *daemon
 
 	build, ready, age, failures, held, heldEndpoints, degraded, devices, problems, published *prometheus.Desc
-	endpoints, without, weight, envoys, xds, rejected, policyBad, keyExpires, ownKeyExpires  *prometheus.Desc
+	endpoints, besides, weight, envoys, xds, rejected, policyBad, keyExpires, ownKeyExpires  *prometheus.Desc
 }
 
 // keyWarning is how long before it expires a device's key is told of.
@@ -45,7 +45,7 @@ func newMetrics(d *daemon) *metrics {
 		problems:      desc("problems", "Tags, grants, attributes, regions and devices that are ignored.", "kind"),
 		published:     desc("last_publish_timestamp_seconds", "When resources were published last."),
 		endpoints:     desc("endpoints", "Endpoints by service, region and state.", "service", "region", "state"),
-		without:       desc("endpoints_without_envoy", "Serving endpoints whose device has no Envoy connected.", "service"),
+		besides:       desc("endpoints_with_envoy", "Serving endpoints whose device has an Envoy connected to this control plane.", "service"),
 		weight:        desc("locality_weight", "Weight of a locality.", "service", "priority", "region", "zone"),
 		envoys:        desc("xds_streams", "Connected Envoys."),
 		xds:           desc("xds_events_total", "Responses sent, ACKs, NACKs and refused streams.", "type", "result"),
@@ -185,18 +185,18 @@ func (m *metrics) collectService(tell gauge, s topology.Service) {
 		state  topology.State
 	}
 	connected := m.d.server.Connected()
-	counts, without := make(map[place]int), 0
+	counts, besides := make(map[place]int), 0
 	for _, e := range endpointsOf(s) {
 		counts[place{e.Region, topology.Serving}] += 0 // told also where nobody serves
 		counts[place{e.Region, e.State}]++
-		if e.State == topology.Serving && !connected[e.Address.Addr()] {
-			without++
+		if e.State == topology.Serving && connected[e.Address.Addr()] {
+			besides++
 		}
 	}
 	for at, n := range counts {
 		tell(m.endpoints, float64(n), s.Name, at.region, string(at.state))
 	}
-	tell(m.without, float64(without), s.Name)
+	tell(m.besides, float64(besides), s.Name)
 	for _, l := range s.Localities {
 		tell(m.weight, float64(l.Weight), s.Name, strconv.Itoa(int(l.Priority)), l.Region, l.Zone)
 	}
