@@ -21,6 +21,8 @@ type Device struct {
 	Addresses []string `json:"addresses"`
 	Tags      []string `json:"tags"`
 	Online    bool     `json:"online"`
+	// Expires is when its node key does, as RFC 3339 has it; empty means never.
+	Expires string `json:"expires,omitempty"`
 }
 
 // Device is the host as the tailnet would list it.
@@ -32,6 +34,7 @@ func (h *Host) Device(tags ...string) Device {
 type ControlPlane struct {
 	*Host
 	devices, policy string // files
+	state           string // directory
 	process         *process
 	args            []string
 }
@@ -44,10 +47,10 @@ func (r *Rig) ControlPlane(policy string, devices ...Device) *ControlPlane {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		r.t.Fatal(err)
 	}
-	c := &ControlPlane{Host: r.Host("control-plane"), devices: filepath.Join(dir, "devices.json"), policy: filepath.Join(dir, "policy.yaml")}
+	c := &ControlPlane{Host: r.Host("control-plane"), devices: filepath.Join(dir, "devices.json"), policy: filepath.Join(dir, "policy.yaml"), state: filepath.Join(dir, "state")}
 	c.args = []string{
 		"serve", "--listen", ":" + xdsPort, "--provider", "file",
-		"--devices", c.devices, "--config", c.policy, "--state-dir", filepath.Join(dir, "state"),
+		"--devices", c.devices, "--config", c.policy, "--state-dir", c.state,
 	}
 	c.SetDevices(devices...)
 	c.SetPolicy(policy)
@@ -63,18 +66,53 @@ func (c *ControlPlane) Stop() {
 	}
 }
 
-// Start starts a control plane that was stopped, with what it kept.
-func (c *ControlPlane) Start() {
+// Start starts a control plane that was stopped, with what it kept and with
+// further flags from now on, and waits until it serves.
+func (c *ControlPlane) Start(flags ...string) {
 	c.rig.t.Helper()
-	var err error
-	if c.process, err = c.start(false, "control-plane", c.rig.programs.ControlPlane, c.args...); err != nil {
-		c.rig.t.Fatal(err)
-	}
+	c.Launch(flags...)
 	c.rig.Await("the control plane serves", func() error {
 		_, err := c.fetch(statusURL + "/readyz")
 		return err
 	})
 }
+
+// Launch is [ControlPlane.Start] without the wait.
+func (c *ControlPlane) Launch(flags ...string) {
+	c.rig.t.Helper()
+	c.args = append(c.args, flags...)
+	var err error
+	if c.process, err = c.start(false, "control-plane", c.rig.programs.ControlPlane, c.args...); err != nil {
+		c.rig.t.Fatal(err)
+	}
+}
+
+// Metrics are what Prometheus would scrape; empty if nobody answers.
+func (c *ControlPlane) Metrics() string {
+	text, err := c.fetch(statusURL + "/metrics")
+	if err != nil {
+		return ""
+	}
+	return text
+}
+
+// EditMemory changes what a stopped control plane kept. A nil document forgets.
+func (c *ControlPlane) EditMemory(edit func(document []byte) []byte) {
+	c.rig.t.Helper()
+	path := filepath.Join(c.state, "memory.json")
+	document, err := os.ReadFile(path)
+	if err != nil {
+		c.rig.t.Fatal(err)
+	}
+	if document = edit(document); document != nil {
+		c.write(path, document)
+	} else if err := os.Remove(path); err != nil {
+		c.rig.t.Fatal(err)
+	}
+}
+
+// SetDevicesText writes any text where the list of devices is.
+func (c *ControlPlane) SetDevicesText(text string) { c.write(c.devices, []byte(text)) }
 
 // SetPolicy writes the policy file anew, as an editor does that replaces it.
 func (c *ControlPlane) SetPolicy(text string) { c.write(c.policy, []byte(text)) }
