@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -210,7 +211,7 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 		Now: now, List: d.list, Built: built, Connected: d.server.Connected(),
 		HoldFraction: d.o.HoldFraction, HoldFor: d.o.HoldFor,
 	})
-	problems = append(problems, verdict.Problems...)
+	problems = slices.Concat(problems, verdict.Problems, d.policy.Load().policy.Problems(verdict.Topology))
 	d.logged.tell(problems, verdict)
 	clock.set(verdict.Topology.Next)
 	look.set(verdict.ListAt)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -69,7 +70,7 @@ func render(cmd *cobra.Command, o options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	document := map[string]any{"problems": append([]topology.Problem{}, problems...)}
+	document := map[string]any{"problems": slices.Concat([]topology.Problem{}, problems, policy.policy.Problems(t))}
 	for _, name := range xds.TypeNames() {
 		document[name] = []json.RawMessage{}
 	}

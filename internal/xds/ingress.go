@@ -2,16 +2,11 @@ package xds
 
 import (
 	"fmt"
-	"strings"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-	previoushosts "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
-	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -36,6 +31,10 @@ func buildRoutes(t topology.Topology, p Policy, defaultService string) ([]proto.
 		IgnorePortInHostMatching: true,
 	}
 	claimed := claimedHosts(t, p)
+	routing, err := newRouting(t, p)
+	if err != nil {
+		return nil, err
+	}
 	for _, s := range t.Services {
 		policy := p.For(s.Name)
 		domains := []string{s.Name, s.Name + ".*"}
@@ -47,11 +46,7 @@ func buildRoutes(t topology.Topology, p Policy, defaultService string) ([]proto.
 				domains = append(domains, host)
 			}
 		}
-		routes, err := buildServiceRoutes(s.Name, policy)
-		if err != nil {
-			return nil, fmt.Errorf("routes of service %s: %w", s.Name, err)
-		}
-		config.VirtualHosts = append(config.VirtualHosts, &route.VirtualHost{Name: s.Name, Domains: domains, Routes: routes, ResponseHeadersToAdd: servedBy(policy)})
+		config.VirtualHosts = append(config.VirtualHosts, &route.VirtualHost{Name: s.Name, Domains: domains, Routes: routing.of(s.Name)})
 	}
 	return []proto.Message{config}, checkDomains(config)
 }
@@ -84,60 +79,6 @@ func claimedHosts(t topology.Topology, p Policy) map[string]string {
 		delete(claimed, s.Name)
 	}
 	return claimed
-}
-
-func buildServiceRoutes(service string, p ServicePolicy) ([]*route.Route, error) {
-	if p.Protocol == TCP {
-		// Its name is its own all the same, and never another service's.
-		return []*route.Route{{
-			Name: service, Match: &route.RouteMatch{PathSpecifier: &route.RouteMatch_Prefix{Prefix: "/"}},
-			Action: &route.Route_DirectResponse{DirectResponse: &route.DirectResponseAction{
-				Status: 503,
-				Body:   &core.DataSource{Specifier: &core.DataSource_InlineString{InlineString: fmt.Sprintf("%s takes TCP connections on port %d\n", service, p.Listen)}},
-			}},
-		}}, nil
-	}
-	previous, err := anypb.New(&previoushosts.PreviousHostsPredicate{})
-	if err != nil {
-		return nil, fmt.Errorf("pack retry predicate: %w", err)
-	}
-	to := func(retryOn string) *route.Route_Route {
-		action := &route.RouteAction{
-			ClusterSpecifier: &route.RouteAction_Cluster{Cluster: service},
-			Timeout:          p.Timeout.proto(),
-			HashPolicy:       p.HashOn.policies(),
-		}
-		if p.Retries > 0 {
-			action.RetryPolicy = &route.RetryPolicy{
-				RetryOn:    retryOn,
-				NumRetries: wrapperspb.UInt32(p.Retries),
-				RetryHostPredicate: []*route.RetryPolicy_RetryHostPredicate{{
-					Name:       "envoy.retry_host_predicates.previous_hosts",
-					ConfigType: &route.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: previous},
-				}},
-				HostSelectionRetryMaxAttempts: 5,
-			}
-			if p.AttemptTimeout > 0 {
-				action.RetryPolicy.PerTryTimeout = p.AttemptTimeout.proto()
-			}
-		}
-		return &route.Route_Route{Route: action}
-	}
-	prefix := &route.RouteMatch_Prefix{Prefix: "/"}
-	var all []*route.Route
-	// One route a method: a regular expression costs each request some percent.
-	for _, method := range safeMethods() {
-		all = append(all, &route.Route{
-			Name: service + "-" + strings.ToLower(method), Action: to(retrySafe),
-			Match: &route.RouteMatch{PathSpecifier: prefix, Headers: []*route.HeaderMatcher{{
-				Name: ":method",
-				HeaderMatchSpecifier: &route.HeaderMatcher_StringMatch{StringMatch: &matcher.StringMatcher{
-					MatchPattern: &matcher.StringMatcher_Exact{Exact: method},
-				}},
-			}}},
-		})
-	}
-	return append(all, &route.Route{Name: service, Match: &route.RouteMatch{PathSpecifier: prefix}, Action: to(retryAnything)}), nil
 }
 
 // servedBy tells a client who answered, if the policy wants it told.

@@ -86,6 +86,9 @@ func parseDocument(body ast.Node) (Policy, error) {
 		if len(p.Defaults.Hosts) > 0 {
 			return Policy{}, fmt.Errorf("line %d: defaults: hosts belong to one service, not to all", lineOf(document.Defaults, "hosts"))
 		}
+		if len(p.Defaults.Routes) > 0 {
+			return Policy{}, fmt.Errorf("line %d: defaults: routes belong to one service, not to all", lineOf(document.Defaults, "routes"))
+		}
 		if p.Defaults.Protocol == TCP {
 			return Policy{}, fmt.Errorf("line %d: defaults: protocol: tcp belongs to one service, with a port of its own", lineOf(document.Defaults, "protocol"))
 		}
@@ -105,6 +108,9 @@ func parseDocument(body ast.Node) (Policy, error) {
 		}
 	}
 	if err := p.distinctPorts(document.Services); err != nil {
+		return Policy{}, err
+	}
+	if err := p.routable(document.Services); err != nil {
 		return Policy{}, err
 	}
 	return p, p.distinctHosts(document.Services)
@@ -178,6 +184,9 @@ func parseService(node ast.Node, defaults ServicePolicy) (ServicePolicy, error) 
 	if s.Locality == balance.Exact && s.LoadBalancing == "least_request" {
 		return ServicePolicy{}, fmt.Errorf("line %d: locality: exact needs load_balancing: round_robin or random: least_request gives no exact shares", lineOf(node, "locality"))
 	}
+	if err := s.checkRoutes(node); err != nil {
+		return ServicePolicy{}, err
+	}
 	if err := s.together(node); err != nil {
 		return ServicePolicy{}, err
 	}
@@ -196,6 +205,7 @@ func (s ServicePolicy) meaningless() []check {
 	case TCP:
 		return []check{
 			{path: "hosts", want: ": a connection names no host"},
+			{path: "routes", want: ": a connection names no path"},
 			{path: "timeout"},
 			{path: "attempt_timeout"},
 			{path: "show_endpoint"},

@@ -54,6 +54,10 @@ type ServicePolicy struct {
 	// service is reached. See
 	// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/route/v3/route_components.proto#config-route-v3-virtualhost
 	Hosts []string `yaml:"hosts"`
+	// Routes send some of the requests under the service's name to others. The
+	// first rule that matches decides, without those of the service that it names;
+	// what none matches goes to the service itself.
+	Routes []RouteRule `yaml:"routes"`
 	// Protocol that the servers speak, and are checked in: [HTTP1], [HTTP2]
 	// without TLS (h2c), [GRPC], which is the same with gRPC's health check, or
 	// [TCP], whose connections are handed on as they are.

@@ -1,0 +1,297 @@
+package xds
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml/ast"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	previoushosts "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
+	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// RouteRule sends requests that come under a service's name to other services.
+type RouteRule struct {
+	// Path is a prefix of whole segments: /shop is /shop and /shop/cart, and not
+	// /shopping. Empty and / are every path.
+	Path string `yaml:"path"`
+	// Headers must all be there with just these values.
+	Headers map[string]string `yaml:"headers"`
+	// Service gets what matches; or each service of Split its share.
+	Service string `yaml:"service"`
+	// Split are services and their weights. One of 0 gets nothing.
+	Split map[string]uint32 `yaml:"split"`
+}
+
+const (
+	mostRules     = 100
+	mostTargets   = 20
+	heaviestSplit = 10_000
+	longestMatch  = 1_000
+)
+
+// shares are the services that a rule sends to, in a fixed order, each with the
+// millionths of the requests that go to it or to one before it. Envoy draws
+// once for each request, so the shares are those of the weights.
+func (r RouteRule) shares() (services []string, until []uint32) {
+	if r.Service != "" {
+		return []string{r.Service}, []uint32{whole}
+	}
+	var sum, so uint64
+	for _, weight := range r.Split {
+		sum += uint64(weight)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Split)) {
+		if r.Split[name] == 0 {
+			continue
+		}
+		so += uint64(r.Split[name])
+		services, until = append(services, name), append(until, uint32(so*whole/sum))
+	}
+	return services, until
+}
+
+// whole is all requests, in millionths.
+const whole = 1_000_000
+
+// checkRoutes holds a service's rules to what Envoy takes and what makes sense,
+// and writes them as Envoy compares them.
+func (s *ServicePolicy) checkRoutes(node ast.Node) error {
+	if len(s.Routes) > mostRules {
+		return fmt.Errorf("line %d: routes must be at most %d rules", lineOf(node, "routes"), mostRules)
+	}
+	for i := range s.Routes {
+		if key, want := s.Routes[i].check(); want != "" {
+			path := fmt.Sprintf("routes[%d]", i)
+			if written(node, path+key) {
+				path += key
+			}
+			return fmt.Errorf("line %d: routes: %s", lineOf(node, path), want)
+		}
+	}
+	return nil
+}
+
+// check says what is wrong with a rule, and with which key of it.
+func (r *RouteRule) check() (key, want string) {
+	r.Path = strings.TrimRight(r.Path, "/")
+	switch {
+	case r.Path != "" && (!strings.HasPrefix(r.Path, "/") || !visible(r.Path) || strings.ContainsAny(r.Path, "?#") || len(r.Path) > longestMatch):
+		return ".path", "a path must begin with / and hold visible ASCII without ? and #: encode what else is wanted as %XX"
+	case (r.Service == "") == (len(r.Split) == 0):
+		return "", "a rule needs either service, which gets all that matches, or split, which names several and their weights"
+	case len(r.Split) > mostTargets:
+		return ".split", fmt.Sprintf("a split must name at most %d services", mostTargets)
+	}
+	headers := make(map[string]string, len(r.Headers))
+	for name, value := range r.Headers {
+		lower := strings.ToLower(name)
+		switch {
+		case !isToken(name) || len(name) > 255:
+			return ".headers", fmt.Sprintf("%q can't be the name of a header", name)
+		case lower == "host":
+			return ".headers", "the header host is what hosts are for: name a service that has the host"
+		case value == "" || strings.TrimSpace(value) != value || !visible(strings.ReplaceAll(value, " ", "")) || len(value) > longestMatch:
+			return ".headers", fmt.Sprintf("the value of header %s must be visible ASCII", name)
+		}
+		if _, twice := headers[lower]; twice {
+			return ".headers", fmt.Sprintf("the header %s stands there twice; names differ in more than case", lower)
+		}
+		headers[lower] = value
+	}
+	r.Headers = headers
+	return r.checkTargets()
+}
+
+func (r *RouteRule) checkTargets() (key, want string) {
+	r.Service = strings.ToLower(r.Service)
+	split, sum := make(map[string]uint32, len(r.Split)), uint32(0)
+	for name, weight := range r.Split {
+		lower := strings.ToLower(name)
+		if _, twice := split[lower]; twice {
+			return ".split", fmt.Sprintf("the service %s stands there twice; names differ in more than case", lower)
+		}
+		if weight > heaviestSplit {
+			return ".split", fmt.Sprintf("the weight of %s must be from 0 to %d", name, heaviestSplit)
+		}
+		split[lower] = weight
+		sum += weight
+	}
+	if len(split) > 0 && sum == 0 {
+		return ".split", "one service of a split must have a weight above 0"
+	}
+	r.Split = split
+	for name := range r.targets() {
+		if err := topology.ValidName(name); err != nil {
+			return "", fmt.Sprintf("the service name %q %v", name, err)
+		}
+	}
+	return "", ""
+}
+
+// targets yields all services that a rule names, also with a weight of 0.
+func (r RouteRule) targets() func(func(string) bool) {
+	if r.Service != "" {
+		return func(yield func(string) bool) { yield(r.Service) }
+	}
+	return slices.Values(slices.Sorted(maps.Keys(r.Split)))
+}
+
+// routable guards that no rule sends requests to a service of connections.
+func (p Policy) routable(nodes map[string]ast.Node) error {
+	for _, name := range slices.Sorted(maps.Keys(nodes)) {
+		for i, rule := range p.Services[strings.ToLower(name)].Routes {
+			for target := range rule.targets() {
+				if p.For(target).Protocol == TCP {
+					return fmt.Errorf("line %d: service %s: routes: %s has protocol: tcp, and takes no requests",
+						lineOf(nodes[name], fmt.Sprintf("routes[%d]", i)), name, target)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Problems are the slips of a policy that only the topology tells: rules that
+// send requests to a service that is not there. Those are answered 503.
+func (p Policy) Problems(t topology.Topology) []topology.Problem {
+	known := names(withPolicyServices(t, p))
+	var all []topology.Problem
+	for _, name := range slices.Sorted(maps.Keys(p.Services)) {
+		for _, rule := range p.Services[name].Routes {
+			for target := range rule.targets() {
+				problem := topology.Problem{
+					Subject: "routes of " + name,
+					Reason:  fmt.Sprintf("nobody serves %s, and the policy does not name it: requests that go there are answered 503", target),
+				}
+				if !known[target] && !slices.Contains(all, problem) {
+					all = append(all, problem)
+				}
+			}
+		}
+	}
+	return all
+}
+
+func names(t topology.Topology) map[string]bool {
+	known := make(map[string]bool, len(t.Services))
+	for _, s := range t.Services {
+		known[s.Name] = true
+	}
+	return known
+}
+
+// routing makes the routes of virtual hosts.
+type routing struct {
+	policy   Policy
+	known    map[string]bool // services that have a cluster
+	previous *anypb.Any      // the predicate that keeps retries from servers that failed
+}
+
+func newRouting(t topology.Topology, p Policy) (routing, error) {
+	previous, err := anypb.New(&previoushosts.PreviousHostsPredicate{})
+	if err != nil {
+		return routing{}, fmt.Errorf("pack retry predicate: %w", err)
+	}
+	return routing{policy: p, known: names(t), previous: previous}, nil
+}
+
+// of are the routes under a service's name: its rules in their order, and then
+// the service itself.
+func (r routing) of(service string) []*route.Route {
+	var all []*route.Route
+	for i, rule := range r.policy.For(service).Routes {
+		services, until := rule.shares()
+		for j, target := range services {
+			all = append(all, r.to(target, fmt.Sprintf("%s-%d-%s", service, i, target), rule.match(until[j]))...)
+		}
+	}
+	return append(all, r.to(service, service, RouteRule{}.match(whole))...)
+}
+
+// match is what a rule asks of a request, and of Envoy's draw.
+func (r RouteRule) match(until uint32) *route.RouteMatch {
+	m := &route.RouteMatch{PathSpecifier: &route.RouteMatch_Prefix{Prefix: "/"}}
+	if r.Path != "" {
+		m.PathSpecifier = &route.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: r.Path}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		m.Headers = append(m.Headers, exactly(name, r.Headers[name]))
+	}
+	if until < whole {
+		m.RuntimeFraction = &core.RuntimeFractionalPercent{
+			DefaultValue: &typev3.FractionalPercent{Numerator: until, Denominator: typev3.FractionalPercent_MILLION},
+		}
+	}
+	return m
+}
+
+func exactly(header, value string) *route.HeaderMatcher {
+	return &route.HeaderMatcher{Name: header, HeaderMatchSpecifier: &route.HeaderMatcher_StringMatch{StringMatch: &matcher.StringMatcher{
+		MatchPattern: &matcher.StringMatcher_Exact{Exact: value},
+	}}}
+}
+
+// to are the routes of what matches to a service, treated as that service wants
+// it. What can't go there goes nowhere else.
+func (r routing) to(service, name string, match *route.RouteMatch) []*route.Route {
+	p := r.policy.For(service)
+	switch {
+	case !r.known[service]:
+		return unavailable(name, match, fmt.Sprintf("nobody serves %s, and the policy does not name it", service))
+	case p.Protocol == TCP:
+		return unavailable(name, match, fmt.Sprintf("%s takes TCP connections on port %d", service, p.Listen))
+	}
+	var all []*route.Route
+	// One route a method: a regular expression costs each request some percent.
+	for _, method := range safeMethods() {
+		safe := &route.RouteMatch{
+			PathSpecifier: match.GetPathSpecifier(), RuntimeFraction: match.GetRuntimeFraction(),
+			Headers: append(slices.Clone(match.GetHeaders()), exactly(":method", method)),
+		}
+		all = append(all, &route.Route{
+			Name: name + "-" + strings.ToLower(method), Match: safe, Action: r.action(service, p, retrySafe), ResponseHeadersToAdd: servedBy(p),
+		})
+	}
+	return append(all, &route.Route{Name: name, Match: match, Action: r.action(service, p, retryAnything), ResponseHeadersToAdd: servedBy(p)})
+}
+
+func unavailable(name string, match *route.RouteMatch, why string) []*route.Route {
+	return []*route.Route{{Name: name, Match: match, Action: &route.Route_DirectResponse{DirectResponse: &route.DirectResponseAction{
+		Status: 503, Body: &core.DataSource{Specifier: &core.DataSource_InlineString{InlineString: why + "\n"}},
+	}}}}
+}
+
+// action sends a request to a service, and once more to another of its servers
+// if that may be done.
+func (r routing) action(service string, p ServicePolicy, retryOn string) *route.Route_Route {
+	action := &route.RouteAction{
+		ClusterSpecifier: &route.RouteAction_Cluster{Cluster: service},
+		Timeout:          p.Timeout.proto(),
+		HashPolicy:       p.HashOn.policies(),
+	}
+	if p.Retries > 0 {
+		action.RetryPolicy = &route.RetryPolicy{
+			RetryOn:    retryOn,
+			NumRetries: wrapperspb.UInt32(p.Retries),
+			RetryHostPredicate: []*route.RetryPolicy_RetryHostPredicate{{
+				Name:       "envoy.retry_host_predicates.previous_hosts",
+				ConfigType: &route.RetryPolicy_RetryHostPredicate_TypedConfig{TypedConfig: r.previous},
+			}},
+			HostSelectionRetryMaxAttempts: 5,
+		}
+		if p.AttemptTimeout > 0 {
+			action.RetryPolicy.PerTryTimeout = p.AttemptTimeout.proto()
+		}
+	}
+	return &route.Route_Route{Route: action}
+}
