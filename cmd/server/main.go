@@ -3,6 +3,9 @@
 //
 //	server                    serve on :8080
 //	server healthcheck [URL]  exit 0 if URL answers 2xx; for container health checks
+//
+// With CAPACITY, the requests a second that it can carry, in its environment it
+// tells in each answer how loaded it is (ORCA).
 package main
 
 import (
@@ -48,7 +51,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, logTo i
 	case args[0] == "healthcheck" && len(args) == 2:
 		return check(ctx, args[1])
 	default:
-		return errors.New("usage: server [healthcheck [URL]]; ADDR, HOST and REGION come from the environment")
+		return errors.New("usage: server [healthcheck [URL]]; ADDR, HOST, REGION and CAPACITY come from the environment")
 	}
 }
 
@@ -62,12 +65,20 @@ func serve(ctx context.Context, getenv func(string) string, logTo io.Writer) err
 	if a := getenv("ADDR"); a != "" {
 		addr = a
 	}
+	handler := newHandler(host, getenv("REGION"), logger)
+	capacity, err := parseCapacity(getenv("CAPACITY"))
+	if err != nil {
+		return err
+	}
+	if capacity > 0 {
+		handler = reportLoad(capacity, time.Now, handler)
+	}
 	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", addr)
 	if err != nil {
 		return fmt.Errorf("listening on %s (stop what holds the port, or set ADDR to another): %w", addr, err)
 	}
 	srv := &http.Server{
-		Handler:           newHandler(host, getenv("REGION"), logger),
+		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       10 * time.Second,
 		WriteTimeout:      10 * time.Second,

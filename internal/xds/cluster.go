@@ -83,7 +83,7 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 		// What is removed from the assignment is gone at once, also while it
 		// still passes its checks.
 		IgnoreHealthOnHostRemoval: true,
-		HealthChecks:              []*core.HealthCheck{healthCheck(p.Protocol, p.HealthCheck)},
+		HealthChecks:              []*core.HealthCheck{healthCheck(p)},
 		OutlierDetection:          outlierDetection(p.OutlierDetection),
 		CircuitBreakers:           circuitBreakers(p.Limits),
 		// What each Envoy reports: who got how many requests.
@@ -101,7 +101,7 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 
 // slowStart lets newcomers grow into their share.
 func slowStart(c *cluster.Cluster, p ServicePolicy) {
-	if p.SlowStart == 0 {
+	if p.SlowStart == 0 || p.LoadBalancing == ByLoad { // which has it in its own configuration
 		return
 	}
 	config := &cluster.Cluster_SlowStartConfig{SlowStartWindow: p.SlowStart.proto()}
@@ -125,35 +125,6 @@ func lbPolicy(name string) cluster.Cluster_LbPolicy {
 	default:
 		return cluster.Cluster_ROUND_ROBIN
 	}
-}
-
-// healthCheck checks in the protocol that the servers speak.
-func healthCheck(protocol string, h HealthCheck) *core.HealthCheck {
-	interval := h.Interval.proto()
-	check := &core.HealthCheck{
-		Timeout:            h.Timeout.proto(),
-		Interval:           interval,
-		UnhealthyThreshold: wrapperspb.UInt32(h.UnhealthyThreshold),
-		HealthyThreshold:   wrapperspb.UInt32(h.HealthyThreshold),
-		// Envoy checks a cluster without traffic every 60 s only, unless told.
-		NoTrafficInterval: interval,
-		// Spread, so that many Envoys do not check a server in step.
-		IntervalJitterPercent: 10,
-	}
-	overHTTP := &core.HealthCheck_HttpHealthCheck{Path: h.Path}
-	switch protocol {
-	case GRPC:
-		check.HealthChecker = &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: h.Service}}
-		return check
-	case TCP:
-		check.HealthChecker = &core.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &core.HealthCheck_TcpHealthCheck{}} // it connects
-		return check
-	case HTTP2:
-		// The check does not follow what the cluster speaks.
-		overHTTP.CodecClientType = typev3.CodecClientType_HTTP2
-	}
-	check.HealthChecker = &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: overHTTP}
-	return check
 }
 
 // sweep is how often Envoy looks whose ejection is over.

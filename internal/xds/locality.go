@@ -28,6 +28,11 @@ const localFactor = 100
 
 // regions makes a cluster treat regions as the policy says.
 func regions(c *cluster.Cluster, p ServicePolicy) error {
+	if p.LoadBalancing == ByLoad {
+		var err error
+		c.LoadBalancingPolicy, err = weighedByLoad(p)
+		return err
+	}
 	switch p.Locality {
 	case balance.Weighted:
 		// Without this, Envoy ignores the localities' weights.
@@ -54,10 +59,7 @@ func zoneAware(p ServicePolicy) (*cluster.LoadBalancingPolicy, error) {
 			LocalityBasis:  commonlb.LocalityLbConfig_ZoneAwareLbConfig_HEALTHY_HOSTS_WEIGHT,
 		},
 	}}
-	var slow *commonlb.SlowStartConfig
-	if p.SlowStart > 0 {
-		slow = &commonlb.SlowStartConfig{SlowStartWindow: p.SlowStart.proto()}
-	}
+	slow := slowly(p)
 	var config proto.Message
 	switch p.LoadBalancing {
 	case "least_request":
@@ -67,12 +69,24 @@ func zoneAware(p ServicePolicy) (*cluster.LoadBalancingPolicy, error) {
 	default:
 		config = &roundrobin.RoundRobin{LocalityLbConfig: locality, SlowStartConfig: slow}
 	}
+	return lbExtension(p.LoadBalancing, config)
+}
+
+func slowly(p ServicePolicy) *commonlb.SlowStartConfig {
+	if p.SlowStart == 0 {
+		return nil
+	}
+	return &commonlb.SlowStartConfig{SlowStartWindow: p.SlowStart.proto()}
+}
+
+// lbExtension is one of Envoy's load balancing policies by its name.
+func lbExtension(name string, config proto.Message) (*cluster.LoadBalancingPolicy, error) {
 	packed, err := anypb.New(config)
 	if err != nil {
-		return nil, fmt.Errorf("pack the load balancing policy: %w", err)
+		return nil, fmt.Errorf("pack the load balancing policy %s: %w", name, err)
 	}
 	return &cluster.LoadBalancingPolicy{Policies: []*cluster.LoadBalancingPolicy_Policy{{
-		TypedExtensionConfig: &core.TypedExtensionConfig{Name: "envoy.load_balancing_policies." + p.LoadBalancing, TypedConfig: packed},
+		TypedExtensionConfig: &core.TypedExtensionConfig{Name: "envoy.load_balancing_policies." + name, TypedConfig: packed},
 	}}}, nil
 }
 
@@ -81,6 +95,12 @@ func zoneAware(p ServicePolicy) (*cluster.LoadBalancingPolicy, error) {
 // one locality, because Envoy compares all of a locality's name with its own.
 func seenFrom(s topology.Service, p ServicePolicy, region string) topology.Service {
 	switch p.Locality {
+	case balance.Exact:
+		if p.LoadBalancing != ByLoad {
+			return s
+		}
+		// It can't be told to leave regions alone but by telling it of none.
+		return rearrange(s, func(l topology.Locality) topology.Locality { return topology.Locality{Priority: l.Priority} })
 	case balance.Local:
 		return rearrange(s, func(l topology.Locality) (place topology.Locality) {
 			steps := uint32(len(p.Failover) + 2)

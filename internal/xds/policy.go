@@ -66,7 +66,8 @@ type ServicePolicy struct {
 	// service.
 	Listen uint16 `yaml:"listen"`
 	// LoadBalancing is "round_robin", whose shares are exact, "least_request" or
-	// "random", or for requests that belong together "ring_hash" or "maglev".
+	// "random", or for requests that belong together "ring_hash" or "maglev"; or
+	// [ByLoad].
 	// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/load_balancers
 	LoadBalancing string `yaml:"load_balancing"`
 	// HashOn says what belongs together.
@@ -117,21 +118,6 @@ type Limits struct {
 	Requests uint32 `yaml:"requests"`
 }
 
-// HealthCheck is an HTTP check, for which 200 is healthy; or, where the
-// protocol is gRPC, a call of its health service.
-// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/health_checking
-type HealthCheck struct {
-	// Path that is asked for, over HTTP.
-	Path string `yaml:"path"`
-	// Service that grpc.health.v1.Health is asked for; empty is the whole server.
-	// https://github.com/grpc/grpc/blob/master/doc/health-checking.md
-	Service            string   `yaml:"service"`
-	Interval           Duration `yaml:"interval"`
-	Timeout            Duration `yaml:"timeout"`
-	UnhealthyThreshold uint32   `yaml:"unhealthy_threshold"`
-	HealthyThreshold   uint32   `yaml:"healthy_threshold"`
-}
-
 // OutlierDetection is passive health checking. Nothing else ejects.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/outlier
 type OutlierDetection struct {
@@ -173,7 +159,8 @@ func DefaultPolicy() Policy {
 			Retries:        3,
 			Limits:         Limits{Connections: unbounded, Pending: unbounded, Requests: unbounded},
 			HealthCheck: HealthCheck{
-				Path: "/healthz", Interval: Duration(time.Second), Timeout: Duration(time.Second), UnhealthyThreshold: 2, HealthyThreshold: 1,
+				Protocol: Auto, Path: "/healthz", ExpectedStatuses: []Statuses{{200, 200}},
+				Interval: Duration(time.Second), Timeout: Duration(time.Second), UnhealthyThreshold: 2, HealthyThreshold: 1,
 			},
 			OutlierDetection:       OutlierDetection{Consecutive5xx: 5, BaseEjectionTime: Duration(5 * time.Second), MaxEjectionPercent: 50},
 			OverprovisioningFactor: 140,

@@ -53,6 +53,18 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 		"host, empty label": {"services:\n  a:\n    hosts: [x..io]\n", []string{"line 3", "plain domain names"}},
 		"host of a service": {"services:\n  a:\n    hosts:\n    - x.io\n    - B\n  b:\n", []string{"line 5", "host b", "service b"}},
 		"host twice in one": {"services:\n  a:\n    hosts: [x.io, X.io]\n", []string{"line 3", "x.io"}},
+		"check protocol":    {"services:\n  a:\n    health_check:\n      protocol: udp\n", []string{"line 4", "auto, http1, http2, grpc or tcp"}},
+		"check by grpc":     {"services:\n  a:\n    health_check:\n      protocol: grpc\n", []string{"line 4", "grpc needs protocol: grpc or http2"}},
+		"path for tcp":      {"services:\n  a:\n    health_check:\n      protocol: tcp\n      path: /x\n", []string{"line 5", "a check connects"}},
+		"status for tcp":    {"services:\n  a:\n    protocol: tcp\n    listen: 1\n    health_check:\n      expected_statuses: [204]\n", []string{"line 6", "a check connects"}},
+		"status for grpc":   {"services:\n  a:\n    protocol: grpc\n    health_check:\n      expected_statuses: [204]\n", []string{"line 5", "health_check.service"}},
+		"no status":         {"services:\n  a:\n    health_check:\n      expected_statuses: []\n", []string{"line 4", "must name a status"}},
+		"bad status":        {"services:\n  a:\n    health_check:\n      expected_statuses: [200, 600]\n", []string{"line 4", "600", "200-299"}},
+		"bad statuses":      {"services:\n  a:\n    health_check:\n      expected_statuses: [299-200]\n", []string{"line 4", "299-200"}},
+		"check port":        {"services:\n  a:\n    health_check:\n      port: 65536\n", []string{"4"}},
+		"by load, nearest":  {"services:\n  a:\n    load_balancing: client_side_weighted_round_robin\n    locality: nearest\n", []string{"line 4", "no nearest"}},
+		"by load, tcp":      {"services:\n  a:\n    load_balancing: client_side_weighted_round_robin\n    protocol: tcp\n    listen: 1\n", []string{"line 3", "there are none"}},
+		"by load, hash":     {"services:\n  a:\n    load_balancing: client_side_weighted_round_robin\n    hash_on: source\n", []string{"line 4", "ring_hash or maglev only"}},
 		"header character":  {"services:\n  a:\n    health_check:\n      path: \"/a\\nb\"\n", []string{"line 4", "visible ASCII"}},
 		"not UTF-8":         {"services:\n  a:\n    hosts: [x\xff.io]\n", []string{"line 3", "no UTF-8"}},
 		"grpc with path":    {"services:\n  a:\n    protocol: grpc\n    health_check: {path: /x}\n", []string{"line 4", "health_check.service"}},
@@ -96,6 +108,8 @@ func FuzzParsePolicy(f *testing.F) {
 	f.Add("defaults:\n  timeout: 30s\nservices:\n  api:\n    hosts: [a.b]\n")
 	f.Add("services: {a: null, b: {health_check: {path: /x}}}")
 	f.Add("services: {a: {hosts: [server, '*.x', x, a]}, web: {protocol: grpc, health_check: {service: a.B}}}")
+	f.Add("services: {a: {routes: [{path: /x/, headers: {b: c}, split: {a: 1, b: 0}}, {service: web}], health_check: {protocol: tcp, port: 1}}}")
+	f.Add("services: {a: {load_balancing: client_side_weighted_round_robin, slow_start: 1s, health_check: {expected_statuses: [200-204, 304]}}}")
 	f.Add("ingress: {port: 1, allow: [tailnet, tailnet, 10.0.0.0/8, 10.1.0.0/16, 0.0.0.0/0, '::1', fd00::/8]}")
 	f.Add("defaults: {limits: {requests: 1}}\nservices: {a: {hosts: [xn--bcher-kva.example]}}")
 	small := topologyOf(map[string][]string{"d1": {"tag:weight-1"}})

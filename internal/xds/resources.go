@@ -59,6 +59,10 @@ func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 		policy.OverprovisioningFactor = wrapperspb.UInt32(localFactor)
 		policy.WeightedPriorityHealth = true
 	}
+	var checkedAt *endpoint.Endpoint_HealthCheckConfig
+	if port := in.policy.HealthCheck.Port; port > 0 {
+		checkedAt = &endpoint.Endpoint_HealthCheckConfig{PortValue: uint32(port)}
+	}
 	var localities []*endpoint.LocalityLbEndpoints
 	for _, l := range seenFrom(in.service, in.policy, region).Localities {
 		locality := &endpoint.LocalityLbEndpoints{
@@ -70,8 +74,9 @@ func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 			locality.LbEndpoints = append(locality.LbEndpoints, &endpoint.LbEndpoint{
 				HostIdentifier: &endpoint.LbEndpoint_Endpoint{Endpoint: &endpoint.Endpoint{
 					// What is no UTF-8 can't be sent, and would spoil all the rest.
-					Hostname: strings.ToValidUTF8(e.Name, "\uFFFD"),
-					Address:  socketAddress(e.Address.Addr().String(), e.Address.Port()),
+					Hostname:          strings.ToValidUTF8(e.Name, "\uFFFD"),
+					Address:           socketAddress(e.Address.Addr().String(), e.Address.Port()),
+					HealthCheckConfig: checkedAt,
 				}},
 				LoadBalancingWeight: wrapperspb.UInt32(e.Weight),
 			})

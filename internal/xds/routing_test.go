@@ -114,7 +114,9 @@ func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
 }
 
 func TestRulesThatNobodyCanMean(t *testing.T) {
-	rule := func(text string) string { return "services:\n  a:\n    routes:\n    - service: b\n    - " + text + "\n" }
+	rule := func(text string) string {
+		return "services:\n  a:\n    routes:\n    - service: b\n    - " + text + "\n"
+	}
 	many := "services:\n  a:\n    routes:\n" + strings.Repeat("    - service: b\n", 101)
 	for name, test := range map[string]struct{ text, line, want string }{
 		"no target":       {rule("path: /x"), "line 5", "either service"},

@@ -1,0 +1,25 @@
+package xds
+
+import (
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	byload "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
+	wrrlocality "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
+
+	"github.com/tailxds/tailxds/internal/balance"
+)
+
+// ByLoad weighs servers by what they report of their load in each answer (ORCA):
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.proto
+const ByLoad = "client_side_weighted_round_robin"
+
+// weighedByLoad is the policy of a cluster whose servers report their load. Until
+// one has reported for ten seconds, Envoy's default, it gets the mean of the
+// others; while none has, all get the same.
+func weighedByLoad(p ServicePolicy) (*cluster.LoadBalancingPolicy, error) {
+	servers, err := lbExtension(ByLoad, &byload.ClientSideWeightedRoundRobin{SlowStartConfig: slowly(p)})
+	if err != nil || p.Locality != balance.Weighted {
+		return servers, err
+	}
+	// It knows of no regions by itself.
+	return lbExtension("wrr_locality", &wrrlocality.WrrLocality{EndpointPickingPolicy: servers})
+}

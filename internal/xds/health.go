@@ -1,0 +1,143 @@
+package xds
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml/ast"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+)
+
+// Auto is a check in the protocol that the servers speak.
+const Auto = "auto"
+
+// HealthCheck is the active check of every endpoint by every Envoy.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/health_checking
+type HealthCheck struct {
+	// Protocol is [Auto], or [HTTP1], [HTTP2], [GRPC] or [TCP], whatever the
+	// servers speak besides: a check by TCP connects.
+	Protocol string `yaml:"protocol"`
+	// Port that is checked; 0 is that of requests.
+	Port uint16 `yaml:"port"`
+	// Path that is asked for, over HTTP.
+	Path string `yaml:"path"`
+	// ExpectedStatuses are healthy, over HTTP; others are not.
+	ExpectedStatuses []Statuses `yaml:"expected_statuses"`
+	// Service that grpc.health.v1.Health is asked for; empty is the whole server.
+	// https://github.com/grpc/grpc/blob/master/doc/health-checking.md
+	Service            string   `yaml:"service"`
+	Interval           Duration `yaml:"interval"`
+	Timeout            Duration `yaml:"timeout"`
+	UnhealthyThreshold uint32   `yaml:"unhealthy_threshold"`
+	HealthyThreshold   uint32   `yaml:"healthy_threshold"`
+}
+
+// Statuses are those of HTTP from First to Last.
+type Statuses struct{ First, Last int64 }
+
+// UnmarshalYAML reads 200, or 200-299.
+func (s *Statuses) UnmarshalYAML(node ast.Node) error {
+	text := node.GetToken().Value
+	first, last, isRange := strings.Cut(text, "-")
+	if !isRange {
+		last = first
+	}
+	low, errLow := strconv.ParseUint(first, 10, 16)
+	high, errHigh := strconv.ParseUint(last, 10, 16)
+	if errLow != nil || errHigh != nil || low < 100 || high > 599 || low > high {
+		return fmt.Errorf("line %d: %q is no status of HTTP, such as 200, or range of them, such as 200-299", line(node), text)
+	}
+	*s = Statuses{int64(low), int64(high)}
+	return nil
+}
+
+// checkedBy is the protocol in which a service's servers are checked.
+func (s ServicePolicy) checkedBy() string {
+	if s.HealthCheck.Protocol == Auto {
+		return s.Protocol
+	}
+	return s.HealthCheck.Protocol
+}
+
+// checks hold each value of a health check to what Envoy takes.
+func (h HealthCheck) checks() []check {
+	known := map[string]bool{Auto: true, HTTP1: true, HTTP2: true, GRPC: true, TCP: true}
+	return []check{
+		{"health_check.protocol", known[h.Protocol], "must be auto, http1, http2, grpc or tcp"},
+		{"health_check.path", strings.HasPrefix(h.Path, "/") && visible(h.Path), "must begin with / and hold visible ASCII only: encode what else is wanted as %XX"},
+		{"health_check.expected_statuses", len(h.ExpectedStatuses) > 0, "must name a status, such as 200"},
+		{"health_check.service", len(h.Service) <= 255 && visible(h.Service), "must be the name of a gRPC service, such as acme.Shop"},
+		{"health_check.interval", within(h.Interval, 100*time.Millisecond, time.Hour), "must be from 100ms to 1h"},
+		{"health_check.timeout", within(h.Timeout, 10*time.Millisecond, time.Minute), "must be from 10ms to 1m"},
+		{"health_check.unhealthy_threshold", h.UnhealthyThreshold >= 1 && h.UnhealthyThreshold <= 100, "must be from 1 to 100"},
+		{"health_check.healthy_threshold", h.HealthyThreshold >= 1 && h.HealthyThreshold <= 100, "must be from 1 to 100"},
+	}
+}
+
+// meaninglessChecks are the keys that say nothing of a check in this protocol.
+func (s ServicePolicy) meaninglessChecks() []check {
+	const service = " has no meaning where the check is by "
+	switch by := s.checkedBy(); by {
+	case TCP:
+		return []check{
+			{path: "health_check.path", want: service + "tcp: a check connects"},
+			{path: "health_check.expected_statuses", want: service + "tcp: a check connects"},
+			{path: "health_check.service", want: service + "tcp: a check connects"},
+		}
+	case GRPC:
+		return []check{
+			{path: "health_check.path", want: service + "grpc, which asks the health service: see health_check.service"},
+			{path: "health_check.expected_statuses", want: service + "grpc, which asks the health service: see health_check.service"},
+		}
+	default:
+		return []check{{path: "health_check.service", want: service + by + ": it is for grpc only"}}
+	}
+}
+
+// healthCheck is a service's check as Envoy takes it.
+func healthCheck(p ServicePolicy) *core.HealthCheck {
+	h, interval := p.HealthCheck, p.HealthCheck.Interval.proto()
+	check := &core.HealthCheck{
+		Timeout:            h.Timeout.proto(),
+		Interval:           interval,
+		UnhealthyThreshold: wrapperspb.UInt32(h.UnhealthyThreshold),
+		HealthyThreshold:   wrapperspb.UInt32(h.HealthyThreshold),
+		// Envoy checks a cluster without traffic every 60 s only, unless told.
+		NoTrafficInterval: interval,
+		// Spread, so that many Envoys do not check a server in step.
+		IntervalJitterPercent: 10,
+	}
+	overHTTP := &core.HealthCheck_HttpHealthCheck{Path: h.Path, ExpectedStatuses: h.statuses()}
+	switch p.checkedBy() {
+	case GRPC:
+		check.HealthChecker = &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: h.Service}}
+		return check
+	case TCP:
+		check.HealthChecker = &core.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &core.HealthCheck_TcpHealthCheck{}} // it connects
+		return check
+	case HTTP2:
+		// The check does not follow what the cluster speaks.
+		overHTTP.CodecClientType = typev3.CodecClientType_HTTP2
+	}
+	check.HealthChecker = &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: overHTTP}
+	return check
+}
+
+// statuses are the ranges that Envoy takes. What it expects unless told, 200
+// alone, is not told.
+func (h HealthCheck) statuses() []*typev3.Int64Range {
+	if slices.Equal(h.ExpectedStatuses, []Statuses{{200, 200}}) {
+		return nil
+	}
+	var all []*typev3.Int64Range
+	for _, s := range h.ExpectedStatuses {
+		all = append(all, &typev3.Int64Range{Start: s.First, End: s.Last + 1})
+	}
+	return all
+}
