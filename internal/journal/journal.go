@@ -1,0 +1,180 @@
+// Package journal remembers what changed of late: weights and states, what was
+// held and let through, what Envoys rejected and which of them came and went,
+// edits of the policy, problems, and who did it where a person did.
+//
+// It is pure: [Diff] tells what is between two states, and a [Journal] is a
+// bounded list of that.
+package journal
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// Kind says what a change is about.
+type Kind string
+
+// The kinds of changes.
+const (
+	Started   Kind = "started"   // the control plane
+	Added     Kind = "added"     // an endpoint, that serves or is idle
+	Removed   Kind = "removed"   // an endpoint
+	Weight    Kind = "weight"    // of an endpoint
+	Moved     Kind = "moved"     // an endpoint's region, zone or priority
+	State     Kind = "state"     // of an endpoint: serving, drained, offline, …
+	Service   Kind = "service"   // came or went, or nobody serves it
+	Held      Kind = "held"      // an endpoint is published against the list
+	Released  Kind = "released"  // and is no more
+	Problem   Kind = "problem"   // something is ignored, or wrong
+	Mended    Kind = "mended"    // a problem that was
+	Came      Kind = "came"      // Envoys connected
+	Went      Kind = "went"      // Envoys left
+	Rejected  Kind = "rejected"  // an Envoy rejected resources
+	Recovered Kind = "recovered" // and took them
+	Policy    Kind = "policy"    // was edited
+	Accepted  Kind = "accepted"  // a person let through what was held
+	Drain     Kind = "drain"     // a person's word on a device
+	Restore   Kind = "restore"   // and its end
+)
+
+// Change is one thing that happened.
+type Change struct {
+	// ID counts up; no two changes of a process have the same.
+	ID uint64    `json:"id"`
+	At time.Time `json:"at"`
+	// Kind says what it is about, and Text tells it in a sentence for people.
+	Kind Kind   `json:"kind"`
+	Text string `json:"text"`
+	// Service, Device (its ID) and Name (the device's) are whose it is; each may be
+	// empty.
+	Service string `json:"service,omitempty"`
+	Device  string `json:"device,omitempty"`
+	Name    string `json:"name,omitempty"`
+	// From and To are the values before and after, where there are such.
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
+	// By is who did it, where a person did.
+	By string `json:"by,omitempty"`
+	// Reach tells how far Envoys are with what was published by it; nil if nothing
+	// was.
+	Reach *Reach `json:"reach,omitempty"`
+
+	// key is the value that differs, and endpoint the one that came, went or
+	// changed: the one before, if there was one.
+	key      string
+	endpoint topology.Endpoint
+	nth      int // of those with the same service, device and address
+}
+
+// Reach is how far Envoys are with a publication.
+type Reach struct {
+	// Told is how many Envoys were sent something, and Acked how many of them have
+	// all of it. Rejected is how many refused a part.
+	Told     int `json:"told"`
+	Acked    int `json:"acked"`
+	Rejected int `json:"rejected,omitempty"`
+	// Millis is when the last one of them had it, after the publication.
+	Millis float64 `json:"millis"`
+}
+
+// String is "on 12 of 12 Envoys after 0.31 s".
+func (r Reach) String() string {
+	s := fmt.Sprintf("on %d of %d Envoys after %.2f s", r.Acked, r.Told, r.Millis/1000)
+	if r.Rejected > 0 {
+		s += fmt.Sprintf(", rejected by %d", r.Rejected)
+	}
+	return s
+}
+
+const (
+	// keepFor is how long changes are kept, and keepLast how many stay whatever
+	// their age.
+	keepFor  = 15 * time.Minute
+	keepLast = 50
+	// keepMost bounds how many are kept.
+	keepMost = 2_000
+	// longestText bounds each text: problems hold what others wrote.
+	longestText = 500
+)
+
+// Journal is what changed of late. Its zero value is empty.
+type Journal struct {
+	mu      sync.Mutex
+	changes []Change // the oldest first
+	last    uint64   // ID
+	fresh   uint64   // the first ID of the newest publication
+}
+
+// Add writes down what happened at a time, of one publication. Later calls of
+// [Journal.Reached] tell of these.
+func (j *Journal) Add(at time.Time, changes ...Change) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if len(changes) == 0 {
+		return
+	}
+	j.fresh = j.last + 1
+	for _, c := range changes {
+		j.last++
+		c.ID, c.At = j.last, at
+		c.Text, c.From, c.To = short(c.Text), short(c.From), short(c.To)
+		j.changes = append(j.changes, c)
+	}
+	j.drop(at)
+}
+
+func short(s string) string {
+	if r := []rune(s); len(r) > longestText {
+		return string(r[:longestText]) + "…"
+	}
+	return s
+}
+
+// drop forgets what is too old or too much.
+func (j *Journal) drop(now time.Time) {
+	n := max(0, len(j.changes)-keepMost)
+	for n < len(j.changes)-keepLast && now.Sub(j.changes[n].At) > keepFor {
+		n++
+	}
+	if n > 0 {
+		j.changes = slices.Clone(j.changes[n:])
+	}
+}
+
+// Reached tells how far Envoys are with the newest publication.
+func (j *Journal) Reached(r Reach) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if r.Told == 0 {
+		return
+	}
+	for i := len(j.changes) - 1; i >= 0 && j.changes[i].ID >= j.fresh; i-- {
+		if j.changes[i].published() {
+			j.changes[i].Reach = &r
+		}
+	}
+}
+
+// published tells whether Envoys are told of such a change.
+func (c Change) published() bool {
+	switch c.Kind {
+	case Added, Removed, Weight, Moved, State, Released, Policy:
+		return true
+	default:
+		return false
+	}
+}
+
+// Changes are those that are remembered, the newest first.
+func (j *Journal) Changes(now time.Time) []Change {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.drop(now)
+	all := slices.Clone(j.changes)
+	slices.Reverse(all)
+	return all
+}

@@ -1,0 +1,64 @@
+package journal
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+func add(j *Journal, at time.Time, n int) {
+	for i := range n {
+		j.Add(at, Change{Kind: Weight, Text: fmt.Sprint(i)})
+	}
+}
+
+func TestTheLastMinutesStay(t *testing.T) {
+	var j Journal
+	start := time.Unix(0, 0)
+	add(&j, start, 60)
+	add(&j, start.Add(keepFor), 10)
+	count := func(after time.Duration) int { return len(j.Changes(start.Add(after))) }
+	if n := count(keepFor); n != 70 {
+		t.Errorf("%d after 15 minutes, want all", n)
+	}
+	if n := count(keepFor + 1); n != keepLast {
+		t.Errorf("%d after more, want the last %d", n, keepLast)
+	}
+	if n := count(9 * keepFor); n != keepLast {
+		t.Errorf("%d after hours, want the last %d", n, keepLast)
+	}
+	all := j.Changes(start)
+	if all[0].ID != 70 || all[keepLast-1].ID != 21 || all[0].Text != "9" {
+		t.Errorf("the newest is %+v, the oldest %+v", all[0], all[keepLast-1])
+	}
+	add(&j, start.Add(keepFor), 2*keepMost)
+	if n := count(keepFor); n != keepMost {
+		t.Errorf("%d, want no more than %d", n, keepMost)
+	}
+}
+
+func TestReachIsOfTheNewestPublication(t *testing.T) {
+	var j Journal
+	now := time.Unix(0, 0)
+	j.Reached(Reach{Told: 1}) // of nothing
+	j.Add(now, Change{Kind: Weight})
+	j.Reached(Reach{Told: 12, Acked: 12, Millis: 310})
+	j.Add(now, Change{Kind: State}, Change{Kind: Came})
+	j.Reached(Reach{Told: 12, Acked: 3})
+	j.Reached(Reach{}) // nobody was told yet
+	j.Add(now)
+	j.Reached(Reach{Told: 12, Acked: 11, Rejected: 1, Millis: 1200})
+	all := j.Changes(now)
+	if all[0].Reach != nil || all[1].Reach.String() != "on 11 of 12 Envoys after 1.20 s, rejected by 1" || all[2].Reach.String() != "on 12 of 12 Envoys after 0.31 s" {
+		t.Errorf("%v, %v, %v", all[0].Reach, all[1].Reach, all[2].Reach)
+	}
+}
+
+func TestTextsAreBounded(t *testing.T) {
+	var j Journal
+	j.Add(time.Unix(0, 0), Change{Text: strings.Repeat("ä", 2*longestText)})
+	if got := []rune(j.Changes(time.Unix(0, 0))[0].Text); len(got) != longestText+1 || got[longestText] != '…' {
+		t.Errorf("%d runes", len(got))
+	}
+}
