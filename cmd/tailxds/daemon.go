@@ -46,13 +46,14 @@ type daemon struct {
 	publishErr atomic.Pointer[string]
 
 	// The rest is only the loop's.
-	list    guard.List
-	memory  guard.Memory
-	words   operator.Book
-	good    policyFile // the last that could be published
-	entries balance.Entries
-	keeper  keeper
-	logged  log
+	streamsSince time.Time // since when Envoys can connect
+	list         guard.List
+	memory       guard.Memory
+	words        operator.Book
+	good         *policyFile // the last that could be published; nil if none is known
+	entries      balance.Entries
+	keeper       keeper
+	logged       log
 }
 
 // snapshot is what was published last, and from what.
@@ -89,7 +90,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 	if err := d.firstPolicy(past.Policy); err != nil {
 		return nil, err
 	}
-	if len(*past.Devices) > 0 {
+	if len(d.memory.Services) > 0 {
 		d.list = guard.List{Provider: d.memory.Provider, Devices: *past.Devices, Unwell: "no list has come since the start"}
 		log.Info("serving what was published last until the source answers", "devices", len(*past.Devices), "from", d.memory.List)
 	}
@@ -98,7 +99,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 
 // start hands over the parts that exist once the tailnet is joined.
 func (d *daemon) start(w *provider.Watcher, s *xds.Server) {
-	d.watcher, d.server = w, s
+	d.watcher, d.server, d.streamsSince = w, s, time.Now()
 	close(d.ready)
 }
 
@@ -127,7 +128,7 @@ func (d *daemon) loop(ctx context.Context) error {
 	defer edits.Stop()
 	measure := time.NewTicker(measureEvery)
 	defer measure.Stop()
-	if len(d.list.Devices) > 0 {
+	if d.list.Provider != "" {
 		d.publish(clock, look)
 	}
 	for {
@@ -135,11 +136,7 @@ func (d *daemon) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case u := <-d.watcher.Updates():
-			d.list = guard.List{Provider: d.watcher.Status().Provider, Devices: u.Devices, At: u.At, HealthySince: u.HealthySince, Unwell: u.Unwell}
-			if u.At.IsZero() {
-				continue // nothing came yet; what was kept is served on
-			}
-			d.server.Recheck()
+			d.hear(u)
 		case a := <-d.accepts:
 			err := d.letThrough(a.service)
 			if err == nil {
@@ -167,6 +164,18 @@ func (d *daemon) loop(ctx context.Context) error {
 			d.publish(clock, look)
 		}
 	}
+}
+
+// hear takes what there is to know of the source. Until it has given a list,
+// what was kept is served on; if nothing was, nothing is published, since Envoys
+// that have something must not be told that it is gone.
+func (d *daemon) hear(u provider.Update) {
+	if u.At.IsZero() {
+		d.list.Unwell = u.Unwell
+		return
+	}
+	d.list = guard.List{Provider: d.watcher.Status().Provider, Devices: u.Devices, At: u.At, HealthySince: u.HealthySince, Unwell: u.Unwell}
+	d.server.Recheck()
 }
 
 // alarm is a timer that can be set anew.
@@ -208,7 +217,8 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 	rules.LastGood, rules.Drains = d.memory.LastGood(), d.words.InForce(d.list.Provider, d.known(), now)
 	built, problems := topology.Build(devices, rules)
 	verdict := guard.Judge(d.memory, guard.Case{
-		Now: now, List: d.list, Built: built, Connected: d.server.Connected(),
+		Now: now, List: d.list, Built: built,
+		Connected: d.server.Connected(), StreamsSince: d.streamsSince, Grace: d.o.OfflineGrace,
 		HoldFraction: d.o.HoldFraction, HoldFor: d.o.HoldFor,
 	})
 	problems = slices.Concat(problems, verdict.Problems, d.policy.Load().policy.Problems(verdict.Topology))
@@ -228,25 +238,6 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 		at: now, devices: devices, topology: verdict.Topology, problems: problems,
 		held: verdict.Held, degraded: verdict.Degraded, drains: d.words.Drains(now),
 	})
-}
-
-// serve publishes by the policy in force. One that can't be published is as bad
-// as one that can't be read: the last good one stays, and delays nothing.
-func (d *daemon) serve(t topology.Topology) error {
-	policy := *d.policy.Load()
-	err := d.server.Set(t, policy.policy)
-	if err == nil {
-		d.good = policy
-		return nil
-	}
-	if d.published.Load() == nil || policy.text == d.good.text {
-		return err
-	}
-	if d.server.Set(t, d.good.policy) != nil {
-		return err
-	}
-	d.keepPolicy(d.good, fmt.Errorf("%s: %w", d.o.Config, err))
-	return nil
 }
 
 // measure publishes where requests enter, if that has changed.

@@ -56,10 +56,11 @@ func recall(s store.Store, log *slog.Logger) remembered {
 	return kept
 }
 
+// decodeRemembered passes over what only a later version of this program knows:
+// who rolls back loses no more than that.
 func decodeRemembered(document []byte) (remembered, error) {
 	var kept remembered
 	d := json.NewDecoder(bytes.NewReader(document))
-	d.DisallowUnknownFields()
 	if err := d.Decode(&kept); err != nil {
 		return kept, fmt.Errorf("decode: %w", err)
 	}
@@ -105,7 +106,11 @@ type keeper struct {
 // remembered is what is to be remembered now.
 func (d *daemon) remembered(devices []topology.Device) remembered {
 	m := d.memory
-	return remembered{Version: memoryVersion, Memory: &m, Devices: new(about(m, devices)), Words: d.words.Words(), Policy: d.good.text}
+	next := remembered{Version: memoryVersion, Memory: &m, Devices: new(about(m, devices)), Words: d.words.Words()}
+	if d.good != nil {
+		next.Policy = d.good.text
+	}
+	return next
 }
 
 // keep writes down what is to be remembered, if that is due. The channel tells

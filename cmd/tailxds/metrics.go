@@ -71,7 +71,7 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	tell(m.build, 1, built.Version, built.Commit, built.Go)
 	ready, _ := m.d.readiness()
 	tell(m.ready, one(ready))
-	tell(m.policyBad, one(m.d.policy.Load().err != ""))
+	tell(m.policyBad, one(m.d.policy.Load().wrong() != ""))
 	if !m.d.started() {
 		tell(m.age, time.Since(m.d.began).Seconds(), m.d.o.Provider)
 		return

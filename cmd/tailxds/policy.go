@@ -1,20 +1,26 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"os"
 	"reflect"
 
+	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
 )
 
-// policyFile is the policy in force, the text that it was read from and, if
-// its file is bad by now, the error.
+// policyFile is the last policy that could be read, the text that it was read
+// from and, if its file is bad by now, the error. Unfit is why it can't be
+// published, while another is.
 type policyFile struct {
-	policy xds.Policy
-	text   string
-	err    string
+	policy     xds.Policy
+	text       string
+	err, unfit string
 }
+
+// wrong is why the policy in force is not what its file says; empty if it is.
+func (p policyFile) wrong() string { return cmp.Or(p.err, p.unfit) }
 
 // readPolicy reads the policy file; without one the defaults hold.
 func readPolicy(path string) (policyFile, error) {
@@ -40,16 +46,17 @@ func parsePolicy(path, text string) (policyFile, error) {
 // one that was kept is served: an Envoy must not lose its routes to a slip.
 func (d *daemon) firstPolicy(kept string) error {
 	p, err := readPolicy(d.o.Config)
-	if err == nil {
-		d.policy.Store(&p)
-		return nil
-	}
-	p, keptErr := parsePolicy(d.o.Config, kept)
+	last, keptErr := parsePolicy(d.o.Config, kept)
 	if kept == "" || keptErr != nil {
+		d.policy.Store(&p)
 		return err
 	}
-	d.log.Error("the policy file is bad, the last good policy that was kept is served", "error", err)
-	p.err = err.Error()
+	d.good = &last
+	if err != nil {
+		d.log.Error("the policy file is bad, the last good policy that was kept is served", "error", err)
+		p = last
+		p.err = err.Error()
+	}
 	d.policy.Store(&p)
 	return nil
 }
@@ -63,7 +70,10 @@ func (d *daemon) reloadPolicy() bool {
 	case err != nil && err.Error() == last.err, err == nil && last.err == "" && reflect.DeepEqual(next.policy, last.policy):
 		return false
 	case err != nil:
-		d.keepPolicy(*last, err)
+		d.log.Error("the policy file is bad, the last good policy stays", "error", err)
+		bad := *last
+		bad.err = err.Error()
+		d.policy.Store(&bad)
 		return false
 	default:
 		d.log.Info("policy reloaded", "file", d.o.Config)
@@ -72,9 +82,33 @@ func (d *daemon) reloadPolicy() bool {
 	}
 }
 
-// keepPolicy leaves a policy in force though its file says something else now.
-func (d *daemon) keepPolicy(good policyFile, why error) {
-	d.log.Error("the policy file is bad, the last good policy stays", "error", why)
-	good.err = why.Error()
-	d.policy.Store(&good)
+// serve publishes by the policy of the file. One that can't be published is as
+// bad as one that can't be read: the last good one stays, and delays nothing.
+func (d *daemon) serve(t topology.Topology) error {
+	policy := *d.policy.Load()
+	err := d.server.Set(t, policy.policy)
+	if err == nil {
+		d.good = &policyFile{policy: policy.policy, text: policy.text}
+		d.fits(policy, "")
+		return nil
+	}
+	if d.good == nil || d.good.text == policy.text || d.server.Set(t, d.good.policy) != nil {
+		return err
+	}
+	d.fits(policy, fmt.Sprintf("%s: %v", d.o.Config, err))
+	return nil
+}
+
+// fits notes whether a policy can be published.
+func (d *daemon) fits(policy policyFile, unfit string) {
+	if policy.unfit == unfit {
+		return
+	}
+	if unfit != "" {
+		d.log.Error("the policy can't be published, the last good one stays", "error", unfit)
+	} else {
+		d.log.Info("the policy can be published now", "file", d.o.Config)
+	}
+	policy.unfit = unfit
+	d.policy.Store(&policy)
 }

@@ -96,7 +96,7 @@ type policyStatus struct {
 
 func (d *daemon) status() statusDocument {
 	doc := statusDocument{
-		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().err}, Degraded: []string{}, Held: []guard.Held{}, Drains: []operator.Word{},
+		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().wrong()}, Degraded: []string{}, Held: []guard.Held{}, Drains: []operator.Word{},
 		Services: []topology.Service{}, Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{},
 	}
 	doc.Ready, doc.Detail = d.readiness()

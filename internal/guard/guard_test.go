@@ -38,6 +38,7 @@ type world struct {
 	provider string
 	stream   map[netip.Addr]bool
 	drains   map[string]topology.Drain // operators' words
+	streams  time.Time                 // since when there can be any
 	last     Verdict
 	built    topology.Topology
 }
@@ -111,7 +112,7 @@ func (w *world) judge(l List) {
 		Drains: w.drains,
 	})
 	w.built = built
-	w.last = Judge(m, Case{Now: w.now, List: l, Built: built, Connected: w.stream, HoldFraction: 0.5, HoldFor: holdFor})
+	w.last = Judge(m, Case{Now: w.now, List: l, Built: built, Connected: w.stream, StreamsSince: w.streams, Grace: grace, HoldFraction: 0.5, HoldFor: holdFor})
 	w.m = w.last.Memory
 }
 
@@ -339,8 +340,17 @@ func TestTheSecondWitness(t *testing.T) {
 	// What a device says of itself is believed.
 	w.list(time.Second, retag(all, nil, 2))
 	w.want("s", "1 3 4")
-	// A witness that leaves takes its word along.
+	// A witness that leaves takes its word along, when it has had time to come again.
+	w.list(time.Second, retag(all, nil, 2)[1:])
 	clear(w.stream)
+	w.list(grace-time.Second, retag(all, nil, 2)[1:])
+	w.want("s", "1 3 4")
+	if p := w.last.Problems; len(p) != 1 || !strings.Contains(p[0].Reason, "its own Envoy was connected") {
+		t.Errorf("problems %+v", p)
+	}
+	if want := w.now.Add(time.Second); !w.last.Topology.Next.Equal(want) {
+		t.Errorf("judged again at %v, want %v", w.last.Topology.Next, want)
+	}
 	w.list(time.Second, retag(all, nil, 2)[1:])
 	w.want("s", "3 4")
 }

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -20,6 +21,11 @@ type Case struct {
 	// Connected are the addresses of the devices whose own Envoy has a stream
 	// to the control plane: the second witness of who is there.
 	Connected map[netip.Addr]bool
+	// StreamsSince is since when Envoys can connect. They need some time to come
+	// again after the control plane was away.
+	StreamsSince time.Time
+	// Grace is for how long the word of an Envoy counts after its stream broke.
+	Grace time.Duration
 	// HoldFraction is the share of a service above which a loss is held, from 0
 	// to 1; HoldFor is how long such a loss must stand.
 	HoldFraction float64
@@ -45,7 +51,8 @@ type Verdict struct {
 // Judge decides what of the newly built topology may be published. The rules,
 // a service at a time:
 //
-//   - A device whose own Envoy is connected is neither gone nor offline.
+//   - A device whose own Envoy is connected is neither gone nor offline. Nor is
+//     it while the stream on whose word it served may yet come again.
 //   - Additions and changes never wait.
 //   - A drain (weight 0, a key that ends) acts at once.
 //   - Another removal acts at once while no more than HoldFraction of the
@@ -55,7 +62,7 @@ type Verdict struct {
 //     serves.
 //   - What is held stays as it was published last.
 func Judge(m Memory, c Case) Verdict {
-	j := judge{c: c, listed: make(map[string]bool), v: Verdict{Memory: m}}
+	j := judge{c: c, listed: make(map[string]bool), witnessed: m.Witnessed, v: Verdict{Memory: m}}
 	for _, d := range c.List.Devices {
 		j.listed[d.ID] = true
 	}
@@ -68,6 +75,7 @@ func Judge(m Memory, c Case) Verdict {
 	}
 	j.v.Topology.Next = c.Built.Next
 	j.v.Memory.Services = make(map[string]Service)
+	j.v.Memory.Witnessed = make(map[string]time.Time)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		said, exists := built[name]
 		said.Name = name
@@ -88,7 +96,9 @@ func (s Service) empty() bool { return len(s.Published)+len(s.Said)+len(s.Gone) 
 type judge struct {
 	c      Case
 	listed map[string]bool // device IDs
-	v      Verdict
+	// witnessed is what was remembered of Envoys' words, see [Memory].
+	witnessed map[string]time.Time
+	v         Verdict
 }
 
 // service judges one service.
@@ -154,16 +164,13 @@ func (j *judge) hear(built topology.Service, was Service) hearing {
 	}
 	for _, e := range built.Idle {
 		switch {
-		case e.State == topology.Offline && !e.OnPurpose() && j.c.Connected[e.Address.Addr()] && !h.taken[e.Address]:
+		case e.State == topology.Offline && !e.OnPurpose() && !h.taken[e.Address] && j.vouches(e, "offline",
+			"the list says that the device is offline, but its own Envoy %s connected, so it serves on: does it reach the coordination server?"):
 			e.State = topology.Serving
 			serve(e)
-			j.disagree(e, "offline", "the list says that the device is offline, but its own Envoy is connected, so it serves on: does it reach the coordination server?")
 		default:
 			h.idle = append(h.idle, e)
-			h.why[e.Device] = e.State
-			if e.OnPurpose() {
-				h.why[e.Device] = topology.Drained // whatever else it is
-			}
+			h.leaves(e)
 		}
 	}
 	vouched, described := make(map[string]bool), maps.Clone(h.why)
@@ -178,10 +185,10 @@ func (j *judge) hear(built topology.Service, was Service) hearing {
 			e.State, e.DrainedBy = topology.Drained, drain.String()
 			h.idle = append(h.idle, e)
 		case drained || j.listed[e.Device]:
-		case j.c.Connected[e.Address.Addr()] && !h.taken[e.Address]:
+		case !h.taken[e.Address] && j.vouches(e, "missing",
+			"the list lacks the device, but its own Envoy %s connected, so it serves on: is the list whole?"):
 			h.serving, h.taken[e.Address] = append(h.serving, e), true
 			vouched[e.Device] = true
-			j.disagree(e, "missing", "the list lacks the device, but its own Envoy is connected, so it serves on: is the list whole?")
 		default:
 			h.gone[e.Device] = true
 		}
@@ -190,10 +197,54 @@ func (j *judge) hear(built topology.Service, was Service) hearing {
 	return h
 }
 
-func (j *judge) disagree(e topology.Endpoint, subject, reason string) {
-	p := topology.Problem{Device: e.Device, Name: e.Name, Subject: subject, Reason: reason}
+// returnWithin is how long an Envoy may take to connect again once it can: it
+// tries at growing intervals of up to 30 s.
+const returnWithin = 45 * time.Second
+
+// vouches tells whether a device's own Envoy says that it is there, against the
+// list, and makes a problem of that. The reason says where "is" or "was" belongs.
+func (j *judge) vouches(e topology.Endpoint, subject, reason string) bool {
+	seen, connected := j.c.Now, j.c.Connected[e.Address.Addr()]
+	verb := "is"
+	if !connected {
+		var known bool
+		if seen, known = j.witnessed[e.Device]; !known {
+			return false
+		}
+		until := seen.Add(j.c.Grace)
+		if seen.Before(j.c.StreamsSince) || seen.After(j.c.Now) { // remembered, maybe by a wrong clock
+			until = j.c.StreamsSince.Add(returnWithin)
+		}
+		if !j.c.Now.Before(until) {
+			return false
+		}
+		j.wake(until)
+		verb = "was"
+	}
+	j.v.Memory.Witnessed[e.Device] = seen
+	p := topology.Problem{Device: e.Device, Name: e.Name, Subject: subject, Reason: fmt.Sprintf(reason, verb)}
 	if !slices.Contains(j.v.Problems, p) {
 		j.v.Problems = append(j.v.Problems, p)
+	}
+	return true
+}
+
+// wake has it judged again at a time.
+func (j *judge) wake(at time.Time) {
+	if next := &j.v.Topology.Next; next.IsZero() || at.Before(*next) {
+		*next = at
+	}
+}
+
+// leaves notes why an endpoint is idle. A device that is offline does not leave
+// by a drain, though another of its endpoints is drained.
+func (h hearing) leaves(e topology.Endpoint) {
+	state := e.State
+	if e.OnPurpose() {
+		state = topology.Drained // whatever else it is
+	}
+	if h.why[e.Device] != topology.Offline {
+		h.why[e.Device] = state
 	}
 }
 

@@ -22,6 +22,9 @@ type machine struct {
 	gone     map[string]map[string]bool     // removed as lost and not forgiven, by service
 	history  map[string][]seen
 	accepted map[string][]string // IDs, by service; nil if nobody accepted
+	// words are when the Envoys were connected on whose word devices served by
+	// the last judgement, and saying those of this one.
+	words, saying map[string]time.Time
 }
 
 // seen is a loss that was judged.
@@ -117,6 +120,7 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 			},
 			"it restarts": func(t *rapid.T) {
 				m.restart()
+				m.streams = m.now
 				for service := range m.history {
 					m.history[service] = append(m.history[service], seen{restarted: true})
 				}
@@ -129,6 +133,7 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 // step judges the list of now and holds the verdict to the rules.
 func (m *machine) step(t *rapid.T, after time.Duration) {
 	m.list(after, slices.Clone(m.devices))
+	m.words, m.saying = m.saying, make(map[string]time.Time)
 	built := make(map[string]topology.Service)
 	for _, s := range m.built.Services {
 		built[s.Name] = s
@@ -149,6 +154,24 @@ func (m *machine) step(t *rapid.T, after time.Duration) {
 	}
 	m.before = published
 	clear(m.accepted)
+}
+
+// vouched tells whether a device's own Envoy is connected, or may come again.
+func (m *machine) vouched(e topology.Endpoint) bool {
+	if m.stream[e.Address.Addr()] {
+		m.saying[e.Device] = m.now
+		return true
+	}
+	at, known := m.words[e.Device]
+	until := at.Add(grace)
+	if at.Before(m.streams) {
+		until = m.streams.Add(returnWithin)
+	}
+	if !known || !m.now.Before(until) {
+		return false
+	}
+	m.saying[e.Device] = at
+	return true
 }
 
 func (m *machine) rules(t *rapid.T, service string, built topology.Service, now []topology.Endpoint) {
@@ -172,7 +195,7 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 		if e.Weight == 0 || word(e.Device) {
 			state[e.Device] = topology.Drained
 		}
-		if e.State == topology.Offline && e.Weight > 0 && !word(e.Device) && m.stream[e.Address.Addr()] {
+		if e.State == topology.Offline && e.Weight > 0 && !word(e.Device) && m.vouched(e) {
 			serving[e.Device] = true
 			if !slices.Contains(devices(now), e.Device) {
 				t.Fatalf("its Envoy is connected, and it is offline: %+v", e)
@@ -184,7 +207,7 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 		listed[d.ID] = true
 	}
 	for _, e := range was {
-		if !listed[e.Device] && !word(e.Device) && m.stream[e.Address.Addr()] {
+		if !listed[e.Device] && !word(e.Device) && m.vouched(e) {
 			serving[e.Device] = true
 			if !slices.Contains(now, e) {
 				t.Fatalf("its Envoy is connected, and it is missing: %+v", e)

@@ -31,6 +31,9 @@ type Memory struct {
 	List time.Time `json:"list,omitzero"`
 	// Offline tells since when the devices are offline that once served.
 	Offline map[string]time.Time `json:"offline,omitempty"`
+	// Witnessed are the devices that serve by the word of their own Envoy alone,
+	// and when that was connected last.
+	Witnessed map[string]time.Time `json:"witnessed,omitempty"`
 	// Services are what was published, by name.
 	Services map[string]Service `json:"services,omitempty"`
 }
@@ -105,9 +108,9 @@ func (m Memory) Observe(list List) (Memory, []topology.Device) {
 		since, known := m.Offline[d.ID]
 		switch {
 		case d.Online:
-		case known:
+		case known && !since.After(list.At): // else the clock was wrong
 			offline[d.ID] = since
-		case first || served[d.ID]:
+		case first || known || served[d.ID]:
 			offline[d.ID] = list.At
 		}
 	}
@@ -158,7 +161,7 @@ func (m Memory) adopt(list List) Memory {
 	if len(renamed) == 0 {
 		return m
 	}
-	m.Offline = rename(m.Offline, renamed)
+	m.Offline, m.Witnessed = rename(m.Offline, renamed), rename(m.Witnessed, renamed)
 	services := make(map[string]Service, len(m.Services))
 	for name, s := range m.Services {
 		services[name] = s.rename(renamed)
@@ -257,7 +260,8 @@ func (m Memory) Counting() bool {
 // SameButForTime tells whether two memories differ in no more than when the
 // last list was taken and how long a loss stands.
 func (m Memory) SameButForTime(o Memory) bool {
-	return m.Provider == o.Provider && maps.EqualFunc(m.Offline, o.Offline, time.Time.Equal) &&
+	anyTime := func(time.Time, time.Time) bool { return true }
+	return m.Provider == o.Provider && maps.EqualFunc(m.Offline, o.Offline, time.Time.Equal) && maps.EqualFunc(m.Witnessed, o.Witnessed, anyTime) &&
 		maps.EqualFunc(m.Services, o.Services, func(a, b Service) bool {
 			return slices.Equal(a.Published, b.Published) && slices.Equal(a.Said, b.Said) && slices.Equal(a.Gone, b.Gone) &&
 				slices.Equal(a.Held, b.Held) && slices.Equal(a.Loss.Devices, b.Loss.Devices)
