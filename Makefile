@@ -25,6 +25,7 @@ vuln: ## known vulnerabilities, from a database on the internet
 
 unit: ## unit tests, under the race detector and in random order
 	@go test -race -shuffle=on ./...
+	@go -C bench test ./...
 
 envoy-test: ## real Envoys beside the control plane in network namespaces: needs root, and no Docker
 	@go -C integration test -count=1 ./envoys
@@ -35,8 +36,8 @@ lab-test: ## the integration tests on a lab of their own
 k8s-test: ## the same on two Kubernetes clusters, from packages
 	@scripts/k8s-test
 
-bench: ## ten thousand devices: list, build and publish, beside bare JSON decoding
-	@go test -run '^$$' -bench . -benchmem ./...
+bench: ## measure it beside what one would use instead, and write docs/benchmarks.md: some minutes of an idle machine
+	@go -C bench run . -o ../docs/benchmarks.md
 
 images: ## make or pull the images that the lab needs
 	@scripts/engine && scripts/images

@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	_ "embed"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"text/template"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/load"
+	"github.com/tailxds/tailxds/internal/xds"
+)
+
+//go:embed static.yaml.tmpl
+var static string
+
+// bareConfig is what an Envoy needs to hand requests on to servers in turn.
+func bareConfig(port, admin uint16, servers []uint16) (string, error) {
+	t, err := template.New("static").Parse(static)
+	if err != nil {
+		return "", fmt.Errorf("read the static configuration: %w", err)
+	}
+	var b strings.Builder
+	if err := t.Execute(&b, map[string]any{"Port": port, "Admin": admin, "Servers": servers}); err != nil {
+		return "", fmt.Errorf("write the static configuration: %w", err)
+	}
+	return b.String(), nil
+}
+
+// ourConfig is the bootstrap that tailxds prints.
+func ourConfig(controlPlane netip.AddrPort, admin uint16) (string, error) {
+	text, err := xds.BootstrapYAML(xds.BootstrapConfig{
+		ControlPlanes: []xds.HostPort{{Host: controlPlane.Addr().String(), Port: controlPlane.Port()}},
+		Node:          "bench", Cluster: "bench", Admin: xds.HostPort{Host: "127.0.0.1", Port: admin},
+	})
+	if err != nil {
+		return "", fmt.Errorf("make the bootstrap: %w", err)
+	}
+	return string(text), nil
+}
+
+// envoy is a real one, with one worker.
+type envoy struct {
+	cmd *exec.Cmd
+	url string
+}
+
+// startEnvoy starts one, whose files begin with name, and waits until it
+// answers requests.
+func startEnvoy(ctx context.Context, name, config string, port uint16) (*envoy, error) {
+	if err := os.WriteFile(name+".yaml", []byte(config), 0o600); err != nil {
+		return nil, fmt.Errorf("write Envoy's configuration: %w", err)
+	}
+	program, err := exec.CommandContext(ctx, "../scripts/envoy").Output()
+	if err != nil {
+		return nil, fmt.Errorf("find Envoy's program by ../scripts/envoy: %w", err)
+	}
+	log, err := os.Create(name + ".log")
+	if err != nil {
+		return nil, fmt.Errorf("make Envoy's log: %w", err)
+	}
+	defer func() { _ = log.Close() }() // Envoy has it
+	e := &envoy{url: fmt.Sprintf("http://127.0.0.1:%d/", port)}
+	e.cmd = exec.CommandContext(ctx, strings.TrimSpace(string(program)), "--config-path", name+".yaml",
+		"--disable-hot-restart", "--concurrency", "1", "--log-level", "warn")
+	e.cmd.Stderr = log
+	if err := e.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start Envoy: %w", err)
+	}
+	if err := e.awaitAnswer(ctx); err != nil {
+		e.stop()
+		said, _ := os.ReadFile(name + ".log") // better than nothing
+		return nil, fmt.Errorf("%w\n%s", err, said)
+	}
+	return e, nil
+}
+
+// awaitAnswer waits until requests are answered.
+func (e *envoy) awaitAnswer(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		result, err := load.Run(ctx, load.Options{URL: e.url, Requests: 1})
+		if err == nil && result.Answered() == 1 {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("the Envoy at %s does not answer: %v: %w", e.url, result.Failures, errors.Join(err, ctx.Err()))
+		}
+	}
+}
+
+// cpu is what the process has used so far.
+// https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+func (e *envoy) cpu() (time.Duration, error) {
+	const ticks = 100 // a second, on every Linux that Go runs on
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", e.cmd.Process.Pid))
+	if err != nil {
+		return 0, fmt.Errorf("read Envoy's CPU time: %w", err)
+	}
+	// The name of the program stands in parentheses, and may have blanks.
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+	var sum time.Duration
+	for _, i := range []int{11, 12} { // utime and stime, counted from the state
+		n, err := strconv.Atoi(fields[i])
+		if err != nil {
+			return 0, fmt.Errorf("read Envoy's CPU time: %w", err)
+		}
+		sum += time.Duration(n) * time.Second / ticks
+	}
+	return sum, nil
+}
+
+func (e *envoy) stop() {
+	_ = e.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
+	_ = e.cmd.Wait()                          // how it ended is of no interest
+}
