@@ -43,8 +43,9 @@ type guests struct {
 	changed func() // an ADS stream came or went
 	recheck chan struct{}
 
-	mu   sync.Mutex
-	open map[*guest]bool
+	mu    sync.Mutex
+	open  map[*guest]bool
+	looks int // how often all were judged
 }
 
 func newGuests(changed func()) *guests {
@@ -54,13 +55,24 @@ func newGuests(changed func()) *guests {
 	return &guests{changed: changed, recheck: make(chan struct{}, 1), open: make(map[*guest]bool)}
 }
 
-func (g *guests) enter(who *guest) {
+// enter notes a stream whose peer was admitted after so many looks at all.
+func (g *guests) enter(who *guest, looks int) {
 	g.mu.Lock()
 	g.open[who] = true
+	missed := g.looks != looks
 	g.mu.Unlock()
+	if missed { // that look was not at this one, which may have been admitted by what was true before
+		g.again()
+	}
 	if who.ads {
 		g.changed()
 	}
+}
+
+func (g *guests) looked() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.looks
 }
 
 // leave forgets a stream; it may have been forgotten before.
@@ -74,10 +86,24 @@ func (g *guests) leave(who *guest) {
 	}
 }
 
+// all are the open streams, for a look at them.
 func (g *guests) all() []*guest {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.looks++
 	return slices.Collect(maps.Keys(g.open))
+}
+
+// known takes what the tailnet says now of a peer that may stay: its addresses
+// may be others than when it came.
+func (g *guests) known(who *guest, now Identity) {
+	g.mu.Lock()
+	was := who.Addresses
+	who.Identity = now
+	g.mu.Unlock()
+	if who.ads && !slices.Equal(was, now.Addresses) {
+		g.changed()
+	}
 }
 
 // connected are the addresses of the devices that fetch configuration now.
@@ -156,6 +182,9 @@ func (s *Server) judgeGuest(ctx context.Context, who *guest) {
 			return
 		}
 	}
+	if err == nil {
+		s.guests.known(who, now)
+	}
 	if status.Code(err) != codes.PermissionDenied {
 		who.unknown = time.Time{}
 		return
@@ -179,6 +208,7 @@ func (s *Server) judgeGuest(ctx context.Context, who *guest) {
 // admit is a gRPC interceptor: no stream gets further without an identity, and
 // none goes on when its peer is revoked.
 func (s *Server) admit(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	looks := s.guests.looked()
 	who, err := s.identify(stream.Context())
 	if err != nil {
 		return err
@@ -186,7 +216,7 @@ func (s *Server) admit(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 	ctx, end := context.WithCancelCause(context.WithValue(stream.Context(), identityKey{}, who))
 	defer end(nil)
 	g := &guest{peerInfo: who, ads: strings.HasPrefix(info.FullMethod, "/envoy.service.discovery.v3."), end: end}
-	s.guests.enter(g)
+	s.guests.enter(g, looks)
 	defer s.guests.leave(g)
 
 	done := make(chan error, 1)

@@ -146,6 +146,53 @@ func TestAnotherDeviceWithTheAddressIsAnother(t *testing.T) {
 	ended(t, stream, "device laptop")
 }
 
+// A device that may stay, and has other addresses by now, is known by those.
+func TestConnectedGoesByWhatTheTailnetSaysNow(t *testing.T) {
+	gate := Identity{Name: "gate", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.9")}, Tags: []string{"tag:gateway"}}
+	a, c := newAdmission(t, gate)
+	stream := openDelta(t, c)
+	stream.ask(cds, nil, "*")
+	stream.want(cds, "")
+	gate.Addresses = []netip.Addr{netip.MustParseAddr("100.64.0.10")}
+	a.tailnet.is(gate, nil)
+	a.Recheck()
+	a.isConnected(t, "100.64.0.10", true)
+	a.isConnected(t, "100.64.0.9", false)
+}
+
+// Who is admitted while all others are judged is judged once more: it was let in
+// by what was true before.
+func TestWhoComesDuringALookIsLookedAt(t *testing.T) {
+	who := device1()
+	var a *admission
+	asked := make(chan struct{}, 2)
+	answer := make(chan Identity)
+	a = &admission{changes: make(chan struct{}, 1000)}
+	a.Server = NewServer(Config{
+		DefaultService: "server", OnChange: func() { a.changes <- struct{}{} },
+		Identify: func(context.Context, netip.AddrPort) (Identity, error) {
+			asked <- struct{}{}
+			return <-answer, nil
+		},
+	})
+	set(t, a.Server, oneService())
+	stream := openDelta(t, start(t, a.Server))
+	stream.ask(cds, nil, "*")
+	<-asked // the answer is on its way, and will be outdated
+	a.judgeGuests(t.Context())
+	answer <- who
+	<-asked
+	answer <- Identity{Name: "laptop", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.77")}}
+	for {
+		if _, err := stream.Recv(); err != nil {
+			if status.Code(err) != codes.PermissionDenied || !strings.Contains(err.Error(), "device laptop") {
+				t.Errorf("the stream ended with %v", err)
+			}
+			return
+		}
+	}
+}
+
 func TestAStateOfTheWorldStreamEndsToo(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)

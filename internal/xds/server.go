@@ -137,14 +137,14 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
 	}
 	next.byType[resource.EndpointType][Callers] = s.callers
-	if s.access.allow(t.Addresses(), t.Regions()) {
-		s.guests.again()
-	}
 	changes, err := s.publish(next)
 	if err != nil {
 		return err
 	}
 	s.published = next
+	if s.access.allow(t.Addresses(), t.Regions()) {
+		s.guests.again()
+	}
 	s.access.open()
 	if changes > 0 {
 		s.log.Info("published", "services", len(t.Services), "devices", len(t.Present()), "resources_changed", changes)
