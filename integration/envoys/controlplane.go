@@ -23,6 +23,8 @@ type Device struct {
 	Online    bool     `json:"online"`
 	// Expires is when its node key does, as RFC 3339 has it; empty means never.
 	Expires string `json:"expires,omitempty"`
+	// Grants describe it in several services, instead of tags.
+	Grants []map[string]any `json:"grants,omitempty"`
 }
 
 // Device is the host as the tailnet would list it.

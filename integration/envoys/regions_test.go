@@ -1,8 +1,12 @@
 package envoys_test
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -11,82 +15,112 @@ import (
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
-// world is servers in regions, with weights: a 1 and b 3 in west, c and d with 2
-// each in east.
+// world is servers in regions.
 type world struct {
 	*envoys.Rig
 	control *envoys.ControlPlane
 	servers map[string]*envoys.Server
 }
 
-func newWorld(t *testing.T, policy string) *world {
-	t.Helper()
-	w := &world{Rig: newRig(t), servers: map[string]*envoys.Server{}}
-	var devices []envoys.Device
-	for name, tags := range map[string]string{"a": "weight-1 region-west", "b": "weight-3 region-west", "c": "weight-2 region-east", "d": "weight-2 region-east"} {
-		w.servers[name] = w.Server(name)
-		devices = append(devices, w.servers[name].Device(strings.Fields("tag:"+strings.ReplaceAll(tags, " ", " tag:"))...))
+// sick makes the servers with these letters sick, and no others.
+func (w *world) sick(letters string) {
+	for name, server := range w.servers {
+		server.Sick(strings.Contains(letters, name))
 	}
-	w.control = w.ControlPlane(policy, devices...)
-	return w
 }
 
-// expect makes some servers sick, and holds the shares of requests that enter
-// at an Envoy against what is wanted, and against what must not be taken for it.
-func (w *world) expect(t *testing.T, entry *envoys.Envoy, sick string, want shares.Shares, wrong ...shares.Shares) {
-	t.Helper()
-	for name, server := range w.servers {
-		server.Sick(strings.Contains(sick, name))
-	}
-	defer func() {
-		for _, server := range w.servers {
-			server.Sick(false)
-		}
-		entry.AwaitHealthy("server", len(w.servers))
-	}()
-	entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": len(w.servers) - len(sick), "cluster.server.membership_total": len(w.servers)})
-	// Envoy hands such changes to its workers once a second.
+// settled waits until an Envoy does as its servers' health asks. It hands such
+// changes to its workers once a second.
+func (w *world) settled(entry *envoys.Envoy, service, sick string) {
+	entry.AwaitStats(map[string]int{
+		"cluster." + service + ".membership_healthy": len(w.servers) - len(sick), "cluster." + service + ".membership_total": len(w.servers),
+	})
 	w.Await("nobody who is sick answers", func() error {
-		for name, n := range entry.Ask(100, envoys.Get(entry.URL(10000), "")).By(shares.Host).Counts {
+		for name, n := range entry.Ask(100, envoys.Get(entry.URL(10000), service)).By(shares.Host).Counts {
 			if strings.Contains(sick, name) {
 				return fmt.Errorf("%s answers %d times", name, n)
 			}
 		}
 		return nil
 	})
-	tally := entry.Ask(shares.Enough(want, wrong...), envoys.Get(entry.URL(10000), ""))
-	if err := shares.Check(tally.By(shares.Host), want); err != nil {
-		t.Errorf("with %q sick: %v", sick, err)
+}
+
+// matrix is what internal/balance says of each mode: its servers, and each
+// one's share in percent.
+type matrix struct {
+	Servers []string
+	Cases   []struct {
+		Mode, Caller, Sick string
+		Shares             shares.Shares
 	}
 }
 
-func TestExactSharesOfWhatIsLeft(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t, "defaults: {locality: exact}")
-	entry := w.control.EnvoyIn("west", "entry")
-	entry.AwaitHealthy("server", 4)
-	w.expect(t, entry, "", shares.Shares{"a": 1, "b": 3, "c": 2, "d": 2})
-	w.expect(t, entry, "b", shares.Shares{"a": 1, "c": 2, "d": 2}, shares.Shares{"a": 2.8, "c": 2, "d": 2}) // the other mode's
-	w.expect(t, entry, "ab", shares.Shares{"c": 1, "d": 1})
+// wrong are the shares of other modes and callers, where they can be told from
+// those of case i.
+func (m matrix) wrong(i int) []shares.Shares {
+	var all []shares.Shares
+	for _, other := range m.Cases {
+		if other.Sick != m.Cases[i].Sick {
+			continue
+		}
+		for name, share := range other.Shares {
+			if math.Abs(share-m.Cases[i].Shares[name]) > 5 {
+				all = append(all, other.Shares)
+				break
+			}
+		}
+	}
+	return all
 }
 
-func TestLocalKeepsRequestsInTheirRegion(t *testing.T) {
+// TestTheMatrix holds real Envoys to the arithmetic of internal/balance: each
+// mode, for callers in a region with servers, in one without, and in none, while
+// all is well, one server is sick and a region is. Nearest has a test of its own.
+func TestTheMatrix(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "defaults: {locality: local}")
-	west, east, nowhere := w.control.EnvoyIn("west", "west"), w.control.EnvoyIn("east", "east"), w.control.Envoy("nowhere")
-	for _, entry := range []*envoys.Envoy{west, east, nowhere} {
-		entry.AwaitHealthy("server", 4)
+	var m matrix
+	text, err := os.ReadFile("../../internal/balance/testdata/matrix.json")
+	if err == nil {
+		err = json.Unmarshal(text, &m)
 	}
-	all := shares.Shares{"a": 1, "b": 3, "c": 2, "d": 2}
-	w.expect(t, west, "", shares.Shares{"a": 1, "b": 3})
-	w.expect(t, east, "", shares.Shares{"c": 1, "d": 1})
-	w.expect(t, nowhere, "", all)
-	// What a lost server carried spills; who is left is not overloaded.
-	w.expect(t, west, "b", shares.Shares{"a": 25, "c": 37.5, "d": 37.5}, shares.Shares{"a": 70, "c": 15, "d": 15})
-	w.expect(t, west, "a", shares.Shares{"b": 75, "c": 12.5, "d": 12.5})
-	w.expect(t, east, "b", shares.Shares{"c": 1, "d": 1})
-	w.expect(t, west, "ab", shares.Shares{"c": 1, "d": 1})
-	w.expect(t, east, "cd", shares.Shares{"a": 1, "b": 3})
+	if err != nil || len(m.Cases) == 0 {
+		t.Fatalf("what balance says: %d cases, %v", len(m.Cases), err)
+	}
+	w := &world{Rig: newRig(t), servers: map[string]*envoys.Server{}}
+	var devices []envoys.Device
+	modes := []string{"weighted", "exact", "local"}
+	for _, line := range m.Servers {
+		f := strings.Fields(line)
+		weight, err := strconv.Atoi(f[2])
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.servers[f[0]] = w.Server(f[0])
+		device := w.servers[f[0]].Device()
+		for _, mode := range modes {
+			device.Grants = append(device.Grants, map[string]any{"service": mode, "region": f[1], "weight": weight})
+		}
+		devices = append(devices, device)
+	}
+	w.control = w.ControlPlane("services: {weighted: {locality: weighted}, exact: {locality: exact}, local: {locality: local}}", devices...)
+	entries := map[string]*envoys.Envoy{"": w.control.Envoy("nowhere")}
+	for _, region := range []string{"west", "asia"} {
+		entries[region] = w.control.EnvoyIn(region, "entry-"+region)
+	}
+	for _, sick := range []string{"", "b", "ab"} {
+		w.sick(sick)
+		for i, c := range m.Cases {
+			if c.Sick != sick {
+				continue
+			}
+			entry := entries[c.Caller]
+			w.settled(entry, c.Mode, sick)
+			tally := entry.Ask(shares.Enough(c.Shares, m.wrong(i)...), envoys.Get(entry.URL(10000), c.Mode))
+			if err := shares.Check(tally.By(shares.Host), c.Shares); err != nil {
+				t.Errorf("%s, called from %q, with %q sick: %v", c.Mode, c.Caller, sick, err)
+			}
+		}
+	}
 }
 
 func TestFailoverOrdersTheOtherRegions(t *testing.T) {
@@ -117,27 +151,35 @@ func TestFailoverOrdersTheOtherRegions(t *testing.T) {
 // Whatever mode follows another while requests flow, none of them fails.
 func TestNoRequestFailsWhileTheModeChanges(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, "")
-	west := w.control.EnvoyIn("west", "entry")
+	r := newRig(t)
+	var devices []envoys.Device
+	for name, region := range map[string]string{"a": "west", "b": "west", "c": "east", "d": "east"} {
+		devices = append(devices, r.Server(name).Device("tag:weight-1", "tag:region-"+region))
+	}
+	control := r.ControlPlane("", devices...)
+	west := control.EnvoyIn("west", "entry")
 	west.AwaitHealthy("server", 4)
-	flow := west.Flow(4, envoys.Get(west.URL(10000), ""))
+	gets, posts := west.Flow(2, envoys.Get(west.URL(10000), "")), west.Flow(2, envoys.Post(west.URL(10000), ""))
 	for _, mode := range []string{"exact", "local", "nearest", "weighted", "local", "exact"} {
 		updates := func() int {
 			return west.Stat("cluster_manager.cds.update_success") + west.Stat("cluster.server.update_success")
 		}
 		before := updates()
-		w.control.SetPolicy("defaults: {locality: " + mode + "}")
-		w.Await("the mode "+mode, func() error {
+		control.SetPolicy("defaults: {locality: " + mode + "}")
+		r.Await("the mode "+mode, func() error {
 			if updates() == before {
 				return errors.New("not yet")
 			}
 			return nil
 		})
 		west.AwaitHealthy("server", 4)
-		flow.More(w.Rig, 200)
+		gets.More(r, 200)
+		posts.More(r, 200)
 	}
-	if tally := flow.Stop(); tally.Failed > 0 {
-		t.Errorf("%d of %d requests failed: %s", tally.Failed, tally.Answered(), tally.Reasons)
+	for name, load := range map[string]*envoys.Load{"GET": gets, "POST": posts} {
+		if tally := load.Stop(); tally.Failed > 0 {
+			t.Errorf("%d of %d %ss failed: %s", tally.Failed, tally.Failed+tally.Answered(), name, tally.Reasons)
+		}
 	}
 }
 
@@ -172,12 +214,11 @@ func TestNearest(t *testing.T) {
 		{"the same, e down", entering{"west": 60, "east": 30, "eu": 10}, "e", shares.Shares{"a": 1, "b": 3, "c": 2, "d": 2}, 20},
 		{"the same, b down", entering{"west": 60, "east": 30, "eu": 10}, "b", shares.Shares{"a": 1, "c": 2, "d": 2, "e": 4}, 48.9},
 		{"even", entering{"west": 1, "east": 1, "eu": 1}, "", shares.Shares{"a": 1, "b": 3, "c": 2, "d": 2, "e": 4}, 0},
+		{"a region without entries", entering{"west": 50, "east": 50}, "", shares.Shares{"a": 1, "b": 3, "c": 2, "d": 2, "e": 4}, 33.3},
 		{"a region without servers", entering{"west": 30, "east": 20, "eu": 20, "asia": 30}, "", shares.Shares{"a": 1, "b": 3, "c": 2, "d": 2, "e": 4}, 30},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			for name, server := range w.servers {
-				server.Sick(strings.Contains(test.sick, name))
-			}
+			w.sick(test.sick)
 			for _, entry := range entries {
 				entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 5 - len(test.sick)})
 			}

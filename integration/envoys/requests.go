@@ -21,7 +21,9 @@ const ServerPort = 8080
 type Server struct {
 	*Host
 	// Served counts requests that are no health checks.
-	Served  atomic.Int64
+	Served atomic.Int64
+	// Checked counts health checks over HTTP.
+	Checked atomic.Int64
 	handler atomic.Pointer[http.Handler]
 	sick    atomic.Bool
 	slow    atomic.Int64 // how long a health check takes
@@ -55,6 +57,17 @@ func (r *Rig) ServerSpeaking(name string, speak func(*http.Protocols)) *Server {
 	return s
 }
 
+// LabServer starts the lab's own server on a host of its own, with what is to
+// stand in its environment.
+func (r *Rig) LabServer(name string, env ...string) *Host {
+	r.t.Helper()
+	h := r.Host(name)
+	if _, err := h.start(false, name, "env", append(append([]string{"HOST=" + name}, env...), r.programs.Server)...); err != nil {
+		r.t.Fatal(err)
+	}
+	return h
+}
+
 // Handle has other answers given from now on, to all but health checks.
 func (s *Server) Handle(f http.HandlerFunc) {
 	var h http.Handler = f
@@ -67,6 +80,7 @@ func (s *Server) Hello(w io.Writer) { fmt.Fprintf(w, "Hello from %s! in nowhere"
 // ServeHTTP implements [http.Handler].
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/healthz" {
+		s.Checked.Add(1)
 		select {
 		case <-time.After(time.Duration(s.slow.Load())):
 		case <-r.Context().Done():
@@ -188,7 +202,7 @@ func (l *Load) count(status int, body string, err error) {
 	defer l.mu.Unlock()
 	switch {
 	case err == nil && status == http.StatusOK:
-		l.tally.Counts[body]++
+		l.tally.Counts[strings.TrimSpace(body)]++
 		return
 	case err == nil:
 		err = fmt.Errorf("status %d: %s", status, body)

@@ -39,10 +39,11 @@ const bridgeName = "switch"
 type Programs struct {
 	Envoy        string
 	ControlPlane string
+	Server       string // the lab's
 }
 
-// Build gets Envoy, and builds the control plane from the working tree, into a
-// directory. It says why it can't, if this machine has no use for either.
+// Build gets Envoy, and builds the control plane and the lab's server from the
+// working tree, into a directory. It says why it can't, if this machine has no use for either.
 func Build(ctx context.Context, dir string) (Programs, error) {
 	_, here, _, _ := runtime.Caller(0)
 	root := filepath.Join(filepath.Dir(here), "..", "..")
@@ -52,11 +53,12 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 		return p, fmt.Errorf("get Envoy: %w", err)
 	}
 	p.Envoy = strings.TrimSpace(out)
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", p.ControlPlane, "./cmd/tailxds")
+	p.Server = filepath.Join(dir, "server")
+	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", dir, "./cmd/tailxds", "./cmd/server")
 	build.Dir = root
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if _, err := output(build); err != nil {
-		return p, fmt.Errorf("build the control plane: %w", err)
+		return p, fmt.Errorf("build the control plane and the lab's server: %w", err)
 	}
 	return p, nil
 }

@@ -16,6 +16,7 @@ import (
 	leastrequest "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	random "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
 	roundrobin "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -38,6 +39,12 @@ func regions(c *cluster.Cluster, p ServicePolicy) error {
 		// Without this, Envoy ignores the localities' weights.
 		c.CommonLbConfig.LocalityConfigSpecifier = &cluster.Cluster_CommonLbConfig_LocalityWeightedLbConfig_{
 			LocalityWeightedLbConfig: &cluster.Cluster_CommonLbConfig_LocalityWeightedLbConfig{},
+		}
+	case balance.Exact, balance.Local:
+		// Without this, Envoy keeps requests near once six servers are healthy,
+		// because the bootstrap names an originating cluster.
+		c.CommonLbConfig.LocalityConfigSpecifier = &cluster.Cluster_CommonLbConfig_ZoneAwareLbConfig_{
+			ZoneAwareLbConfig: &cluster.Cluster_CommonLbConfig_ZoneAwareLbConfig{RoutingEnabled: &typev3.Percent{Value: 0}},
 		}
 	case balance.Nearest:
 		policy, err := zoneAware(p)
@@ -94,22 +101,22 @@ func lbExtension(name string, config proto.Message) (*cluster.LoadBalancingPolic
 // [balance.Local] the own region goes first; for [balance.Nearest] a region is
 // one locality, because Envoy compares all of a locality's name with its own.
 func seenFrom(s topology.Service, p ServicePolicy, region string) topology.Service {
-	switch p.Locality {
-	case balance.Exact:
-		if p.LoadBalancing != ByLoad {
-			return s
-		}
-		// It can't be told to leave regions alone but by telling it of none.
+	// Weighing by load, Envoy can't be told to leave near regions alone but by
+	// telling it of none.
+	unplaced := p.LoadBalancing == ByLoad
+	switch {
+	case p.Locality == balance.Exact && unplaced:
 		return rearrange(s, func(l topology.Locality) topology.Locality { return topology.Locality{Priority: l.Priority} })
-	case balance.Local:
-		return rearrange(s, func(l topology.Locality) (place topology.Locality) {
+	case p.Locality == balance.Local:
+		return rearrange(s, func(l topology.Locality) topology.Locality {
 			steps := uint32(len(p.Failover) + 2)
-			return topology.Locality{
-				Region: l.Region, Zone: l.Zone,
-				Priority: l.Priority*steps + uint32(balance.Distance(l.Region, region, p.Failover)),
+			at := topology.Locality{Priority: l.Priority*steps + uint32(balance.Distance(l.Region, region, p.Failover))}
+			if !unplaced {
+				at.Region, at.Zone = l.Region, l.Zone
 			}
+			return at
 		})
-	case balance.Nearest:
+	case p.Locality == balance.Nearest:
 		return rearrange(s, func(l topology.Locality) topology.Locality {
 			return topology.Locality{Region: l.Region, Priority: l.Priority}
 		})

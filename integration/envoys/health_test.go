@@ -1,0 +1,57 @@
+package envoys_test
+
+import (
+	"testing"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+)
+
+// Servers are checked in the protocol, at the port and by the statuses that the
+// policy names, whatever they speak besides.
+func TestChecksInAProtocolOfTheirOwn(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	plain, status, db := r.Server("plain"), r.Server("status"), r.Server("db")
+	speaker(t, db.Host) // connections at 5433
+	asked := r.Host("asked")
+	l, err := asked.Listen(":8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, answers := grpc.NewServer(), health.NewServer()
+	healthpb.RegisterHealthServer(server, answers)
+	go func() { _ = server.Serve(l) }() // until it is stopped
+	t.Cleanup(server.Stop)
+
+	control := r.ControlPlane(`
+services:
+  plain: {health_check: {protocol: tcp}}
+  status: {health_check: {expected_statuses: [204, 500-503]}}
+  db: {protocol: tcp, listen: 5432, health_check: {protocol: http1, port: 8080}}
+  asked: {protocol: http2, health_check: {protocol: grpc, service: a.B}}
+`, plain.Device("tag:service-plain"), status.Device("tag:service-status"), db.Device("tag:service-db", "tag:port-5433"), asked.Device("tag:service-asked"))
+
+	plain.Sick(true)  // by HTTP, by which nobody asks it
+	status.Sick(true) // 503, as is wanted
+	db.Sick(false)
+	answers.SetServingStatus("a.B", healthpb.HealthCheckResponse_SERVING)
+	entry := control.Envoy("entry")
+	for _, service := range []string{"plain", "status", "db", "asked"} {
+		entry.AwaitHealthy(service, 1)
+	}
+
+	status.Sick(false) // 200, which is not wanted
+	db.Sick(true)
+	answers.SetServingStatus("a.B", healthpb.HealthCheckResponse_NOT_SERVING)
+	for service, healthy := range map[string]int{"plain": 1, "status": 0, "db": 0, "asked": 0} {
+		entry.AwaitStats(map[string]int{"cluster." + service + ".membership_healthy": healthy, "cluster." + service + ".membership_total": 1})
+	}
+	if n := plain.Checked.Load(); n != 0 {
+		t.Errorf("a server that is checked by TCP was asked %d times over HTTP", n)
+	}
+	if rejected := control.Rejected(); rejected != "" {
+		t.Errorf("Envoy rejected: %s", rejected)
+	}
+}
