@@ -10,6 +10,7 @@ import (
 
 	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/journal"
 	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/report"
@@ -44,6 +45,7 @@ type daemon struct {
 	published  atomic.Pointer[snapshot]
 	callers    atomic.Pointer[map[string]uint32] // where requests enter, as published
 	publishErr atomic.Pointer[string]
+	journal    journal.Journal
 
 	// The rest is only the loop's.
 	streamsSince time.Time // since when Envoys can connect
@@ -54,6 +56,7 @@ type daemon struct {
 	entries      balance.Entries
 	keeper       keeper
 	logged       log
+	told         told
 }
 
 // snapshot is what was published last, and from what.
@@ -157,6 +160,7 @@ func (d *daemon) loop(ctx context.Context) error {
 			continue
 		case <-measure.C:
 			d.measure()
+			d.note(time.Now())
 			continue
 		case <-clock.C:
 		}
@@ -238,6 +242,7 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 		at: now, devices: devices, topology: verdict.Topology, problems: problems,
 		held: verdict.Held, degraded: verdict.Degraded, drains: d.words.Drains(now),
 	})
+	d.note(now)
 }
 
 // measure publishes where requests enter, if that has changed.
@@ -262,6 +267,9 @@ func (d *daemon) letThrough(service string) error {
 		return fmt.Errorf("accept: %w", err)
 	}
 	d.log.Warn("what was held is let through by an operator", "services", services)
+	for _, name := range services {
+		d.journal.Add(time.Now(), 0, journal.Change{Kind: journal.Accepted, Service: name, Text: "what was held of " + name + " is let through by an operator"})
+	}
 	d.memory = memory
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/journal"
 	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -107,9 +108,11 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 	saved := publish()
 	if !o.drain {
 		d.log.Warn("an operator restored a device", "device", device.ID, "name", device.Name, "by", o.by)
+		d.journal.Add(now, 0, journal.Change{Kind: journal.Restore, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is restored; it was drained by " + before.String()})
 		return obeyed{text: fmt.Sprintf("%s serves again as its own metadata says; it was drained by %s%s", device, before, otherwise(d.published.Load(), device.ID)), saved: saved}
 	}
 	d.log.Warn("an operator drained a device", "device", device.ID, "name", device.Name, "by", o.by, "until", word.Until)
+	d.journal.Add(now, 0, journal.Change{Kind: journal.Drain, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is drained by " + topology.Drain{By: o.by, Until: word.Until}.String()})
 	return obeyed{text: d.drained(device, word), saved: saved}
 }
 
@@ -226,5 +229,6 @@ func (d *daemon) prune(now time.Time) {
 	d.words = words
 	for _, w := range ended {
 		d.log.Info("an operator's drain has ended", "device", w.Device, "name", w.Name, "by", w.By, "until", w.Until)
+		d.journal.Add(now, 0, journal.Change{Kind: journal.Restore, Device: w.Device, Name: w.Name, Text: "the drain of " + w.Name + " has ended; it was " + w.By + "'s"})
 	}
 }

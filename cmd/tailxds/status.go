@@ -14,6 +14,7 @@ import (
 
 	"github.com/tailxds/tailxds/internal/admin"
 	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/journal"
 	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -87,6 +88,8 @@ type statusDocument struct {
 	Problems []topology.Problem `json:"problems"`
 	Envoys   []xds.Stream       `json:"envoys"`
 	Devices  []topology.Device  `json:"devices"`
+	// Changes are what happened of late, the newest first.
+	Changes []journal.Change `json:"changes"`
 }
 
 type policyStatus struct {
@@ -98,6 +101,7 @@ func (d *daemon) status() statusDocument {
 	doc := statusDocument{
 		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().wrong()}, Degraded: []string{}, Held: []guard.Held{}, Drains: []operator.Word{},
 		Services: []topology.Service{}, Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{},
+		Changes: d.changes(),
 	}
 	doc.Ready, doc.Detail = d.readiness()
 	if d.started() {
@@ -116,7 +120,7 @@ func (d *daemon) status() statusDocument {
 			doc.Degraded = append(doc.Degraded, s.String())
 		}
 		doc.Services = slices.Concat(doc.Services, p.topology.Services)
-		doc.Problems = slices.Concat(doc.Problems, p.problems, misplaced(doc.Envoys), unhealthy(d.traffic().Services))
+		doc.Problems = slices.Concat(doc.Problems, d.problemsOf(p, doc.Envoys))
 		doc.Devices = slices.Concat(doc.Devices, p.devices)
 	}
 	return doc

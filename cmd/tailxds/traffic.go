@@ -54,7 +54,7 @@ func unhealthy(tables []traffic.Table) []topology.Problem {
 			if s.Unhealthy() {
 				problems = append(problems, topology.Problem{
 					Device: s.Device, Name: s.Name, Subject: t.Service,
-					Reason: fmt.Sprintf("%d of %d Envoys find %s unhealthy: is its server up, and does the policy's health_check fit it?", s.Of, s.Of, s.Address),
+					Reason: fmt.Sprintf("every Envoy that reports finds %s unhealthy: is its server up, and does the policy's health_check fit it?", s.Address),
 				})
 			}
 		}

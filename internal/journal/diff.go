@@ -109,14 +109,20 @@ type place struct {
 	nth             int
 }
 
-func places(t topology.Topology) map[place]topology.Endpoint {
+// places are all endpoints but those of services that are the same as in
+// another topology. Who drained them is told on its own, with the person.
+func places(t topology.Topology, but map[string]topology.Service) map[place]topology.Endpoint {
 	all := make(map[place]topology.Endpoint)
 	for _, s := range t.Services {
+		if o, ok := but[s.Name]; ok && s.SameServing(o) && slices.Equal(s.Idle, o.Idle) {
+			continue
+		}
 		for _, e := range slices.Concat(s.Serving(), s.Idle) {
 			at := place{s.Name, e.Device, e.Address, 0}
 			for _, taken := all[at]; taken; _, taken = all[at] {
 				at.nth++
 			}
+			e.DrainedBy = ""
 			all[at] = e
 		}
 	}
@@ -139,7 +145,7 @@ func (p place) compare(o place) int {
 // endpoints tells what became of each endpoint.
 func endpoints(was, is topology.Topology) []Change {
 	var all []Change
-	before, after := places(was), places(is)
+	before, after := places(was, named(is)), places(is, named(was))
 	for _, at := range slices.SortedFunc(maps.Keys(union(before, after)), place.compare) {
 		w, there := before[at]
 		i, stays := after[at]

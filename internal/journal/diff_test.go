@@ -68,12 +68,12 @@ func TestWhatIsToldGivesTheNewState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		was, is := topologies().Draw(t, "was"), topologies().Draw(t, "is")
 		changes := Diff(Situation{Topology: was}, Situation{Topology: is})
-		services, endpoints := union(named(was), map[string]bool{}), places(was)
+		services, endpoints := union(named(was), map[string]bool{}), places(was, nil)
 		apply(services, endpoints, changes)
 		if want := union(named(is), map[string]bool{}); !maps.Equal(services, want) {
 			t.Errorf("services %v, want %v", services, want)
 		}
-		if want := places(is); !maps.Equal(endpoints, want) {
+		if want := places(is, nil); !maps.Equal(endpoints, want) {
 			t.Errorf("got %v, want %v", endpoints, want)
 		}
 		for _, c := range changes {

@@ -68,6 +68,8 @@ type Change struct {
 	key      string
 	endpoint topology.Endpoint
 	nth      int // of those with the same service, device and address
+
+	publication uint64 // by which Envoys were told; 0 is none
 }
 
 // Reach is how far Envoys are with a publication.
@@ -106,21 +108,16 @@ type Journal struct {
 	mu      sync.Mutex
 	changes []Change // the oldest first
 	last    uint64   // ID
-	fresh   uint64   // the first ID of the newest publication
 }
 
-// Add writes down what happened at a time, of one publication. Later calls of
-// [Journal.Reached] tell of these.
-func (j *Journal) Add(at time.Time, changes ...Change) {
+// Add writes down what happened at a time, and the number of the publication
+// that told Envoys of it, for [Journal.Reached]; 0 if none did.
+func (j *Journal) Add(at time.Time, publication uint64, changes ...Change) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if len(changes) == 0 {
-		return
-	}
-	j.fresh = j.last + 1
 	for _, c := range changes {
 		j.last++
-		c.ID, c.At = j.last, at
+		c.ID, c.At, c.publication = j.last, at, publication
 		c.Text, c.From, c.To = short(c.Text), short(c.From), short(c.To)
 		j.changes = append(j.changes, c)
 	}
@@ -145,16 +142,21 @@ func (j *Journal) drop(now time.Time) {
 	}
 }
 
-// Reached tells how far Envoys are with the newest publication.
-func (j *Journal) Reached(r Reach) {
+// Reached tells how far Envoys are with a publication.
+func (j *Journal) Reached(publication uint64, r Reach) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if r.Told == 0 {
+	if publication == 0 || r.Told == 0 {
 		return
 	}
-	for i := len(j.changes) - 1; i >= 0 && j.changes[i].ID >= j.fresh; i-- {
-		if j.changes[i].published() {
-			j.changes[i].Reach = &r
+	for i := len(j.changes) - 1; i >= 0; i-- {
+		c := &j.changes[i]
+		switch {
+		case c.publication == 0:
+		case c.publication < publication:
+			return
+		case c.publication == publication && c.published():
+			c.Reach = &r
 		}
 	}
 }

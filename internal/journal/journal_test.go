@@ -2,6 +2,7 @@ package journal
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -9,7 +10,7 @@ import (
 
 func add(j *Journal, at time.Time, n int) {
 	for i := range n {
-		j.Add(at, Change{Kind: Weight, Text: fmt.Sprint(i)})
+		j.Add(at, 0, Change{Kind: Weight, Text: fmt.Sprint(i)})
 	}
 }
 
@@ -38,26 +39,35 @@ func TestTheLastMinutesStay(t *testing.T) {
 	}
 }
 
-func TestReachIsOfTheNewestPublication(t *testing.T) {
+func TestReachIsOfOnePublication(t *testing.T) {
 	var j Journal
 	now := time.Unix(0, 0)
-	j.Reached(Reach{Told: 1}) // of nothing
-	j.Add(now, Change{Kind: Weight})
-	j.Reached(Reach{Told: 12, Acked: 12, Millis: 310})
-	j.Add(now, Change{Kind: State}, Change{Kind: Came})
-	j.Reached(Reach{Told: 12, Acked: 3})
-	j.Reached(Reach{}) // nobody was told yet
-	j.Add(now)
-	j.Reached(Reach{Told: 12, Acked: 11, Rejected: 1, Millis: 1200})
-	all := j.Changes(now)
-	if all[0].Reach != nil || all[1].Reach.String() != "on 11 of 12 Envoys after 1.20 s, rejected by 1" || all[2].Reach.String() != "on 12 of 12 Envoys after 0.31 s" {
-		t.Errorf("%v, %v, %v", all[0].Reach, all[1].Reach, all[2].Reach)
+	j.Reached(1, Reach{Told: 1}) // of nothing
+	j.Add(now, 1, Change{Kind: Weight})
+	j.Reached(1, Reach{Told: 12, Acked: 12, Millis: 310})
+	j.Add(now, 2, Change{Kind: State}, Change{Kind: Came})
+	j.Add(now, 0, Change{Kind: State})
+	j.Reached(2, Reach{Told: 12, Acked: 3})
+	j.Reached(2, Reach{Told: 12, Acked: 11, Rejected: 1, Millis: 1200})
+	j.Reached(2, Reach{}) // it was told to nobody
+	j.Reached(0, Reach{Told: 4})
+	var got []string
+	for _, c := range j.Changes(now) {
+		if c.Reach == nil {
+			got = append(got, "")
+			continue
+		}
+		got = append(got, c.Reach.String())
+	}
+	want := []string{"", "", "on 11 of 12 Envoys after 1.20 s, rejected by 1", "on 12 of 12 Envoys after 0.31 s"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 func TestTextsAreBounded(t *testing.T) {
 	var j Journal
-	j.Add(time.Unix(0, 0), Change{Text: strings.Repeat("ä", 2*longestText)})
+	j.Add(time.Unix(0, 0), 0, Change{Text: strings.Repeat("ä", 2*longestText)})
 	if got := []rune(j.Changes(time.Unix(0, 0))[0].Text); len(got) != longestText+1 || got[longestText] != '…' {
 		t.Errorf("%d runes", len(got))
 	}

@@ -68,6 +68,7 @@ func (s *Server) SetEntries(entries map[string]uint32) error {
 	if s.published == nil {
 		return nil // the first Set takes it along
 	}
+	s.streams.published()
 	s.published.byType[resource.EndpointType][Callers] = next
 	for region, c := range s.views {
 		if set, ok := s.published.views[region]; ok {

@@ -197,8 +197,16 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 	if err := sendable(all); err != nil {
 		return 0, fmt.Errorf("nothing published, the last good resources stay: %w", err)
 	}
+	begun := false
+	begin := func() {
+		if !begun {
+			begun = true
+			s.streams.publishing()
+		}
+	}
 	for _, c := range all {
 		if changed := changedSince(c.last, c.next); len(changed) > 0 {
+			begin()
 			changes += len(changed)
 			if err := c.cache.UpdateResources(changed, nil); err != nil {
 				return changes, fmt.Errorf("publish %s: %w", c.name, err)
@@ -207,6 +215,7 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 	}
 	for _, c := range slices.Backward(all) {
 		if removed := removedSince(c.last, c.next); len(removed) > 0 {
+			begin()
 			changes += len(removed)
 			if err := c.cache.UpdateResources(nil, removed); err != nil {
 				return changes, fmt.Errorf("withdraw %s: %w", c.name, err)

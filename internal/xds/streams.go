@@ -65,6 +65,7 @@ type streams struct {
 	mu     sync.Mutex
 	open   map[streamKey]*Stream
 	counts map[Count]uint64 // keyed with N 0
+	reach  reach
 }
 
 func newStreams(log *slog.Logger) *streams {
@@ -110,6 +111,7 @@ func (s *streams) closed(key streamKey) {
 	s.mu.Lock()
 	stream, ok := s.open[key]
 	delete(s.open, key)
+	delete(s.reach.told, key)
 	s.mu.Unlock()
 	if ok {
 		s.log.Info("stream closed", "device", stream.Device, "node", stream.Node)
@@ -125,6 +127,7 @@ func (s *streams) sent(key streamKey, url string) {
 		state := stream.Types[name]
 		state.Pending = true
 		stream.Types[name] = state
+		s.reach.sent(key, stream.Since)
 	}
 }
 
@@ -162,7 +165,18 @@ func (s *streams) note(key streamKey, node *core.Node, name, nonce string, rejec
 	}
 	stream.Types[name] = state
 	s.counts[Count{Type: name, Result: result}]++
+	s.reach.answered(key, rejected != nil, stream.due())
 	return *stream, news
+}
+
+// due tells whether an answer is awaited.
+func (s *Stream) due() bool {
+	for _, state := range s.Types {
+		if state.Pending {
+			return true
+		}
+	}
+	return false
 }
 
 // reason is why an Envoy rejected something.

@@ -1,0 +1,85 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/journal"
+	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/xds"
+)
+
+// told is what the journal has told so far.
+type told struct {
+	situation   journal.Situation
+	publication uint64
+}
+
+// note writes down what is different since the last time. Only the loop calls
+// it.
+func (d *daemon) note(now time.Time) {
+	p := d.published.Load()
+	if p == nil {
+		return
+	}
+	policy, streams := d.policy.Load(), d.server.Streams()
+	was := d.told
+	d.told = told{publication: d.reached().Publication, situation: journal.Situation{
+		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams),
+		Envoys: envoysOf(streams), PolicyError: policy.err, Policies: policyTexts(policy.policy),
+	}}
+	if was.situation.Policies == nil {
+		d.journal.Add(now, 0, journal.Change{Kind: journal.Started, Text: fmt.Sprintf("the control plane started; it knows %d devices", len(p.devices))})
+		return
+	}
+	publication := d.told.publication
+	if publication == was.publication {
+		publication = 0 // Envoys were told nothing new
+	}
+	d.journal.Add(now, publication, journal.Diff(was.situation, d.told.situation)...)
+}
+
+// reached takes over how far Envoys are with the last publication.
+func (d *daemon) reached() xds.Reach {
+	r := d.server.Reach()
+	d.journal.Reached(r.Publication, journal.Reach{Told: r.Told, Acked: r.Acked, Rejected: r.Rejected, Millis: float64(r.After) / float64(time.Millisecond)})
+	return r
+}
+
+// changes are what happened of late, the newest first.
+func (d *daemon) changes() []journal.Change {
+	if d.started() {
+		d.reached()
+	}
+	return slices.Concat([]journal.Change{}, d.journal.Changes(time.Now()))
+}
+
+// problemsOf are all problems there are now.
+func (d *daemon) problemsOf(p *snapshot, streams []xds.Stream) []topology.Problem {
+	return slices.Concat(p.problems, misplaced(streams), unhealthy(d.traffic().Services))
+}
+
+// envoysOf are the connected Envoys as the journal tells of them.
+func envoysOf(streams []xds.Stream) []journal.Envoy {
+	var all []journal.Envoy
+	for _, s := range streams {
+		e := journal.Envoy{Device: s.Device, Node: s.Node, Address: s.Address, Since: s.Since, Rejected: make(map[string]string)}
+		for name, of := range s.Types {
+			if of.Rejected != "" {
+				e.Rejected[name] = of.Rejected
+			}
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// policyTexts are the policies in a form that differs where they do.
+func policyTexts(p xds.Policy) map[string]string {
+	texts := map[string]string{"": fmt.Sprintf("%+v", p.Defaults), "the ingress": fmt.Sprintf("%+v", p.Ingress)}
+	for name, s := range p.Services {
+		texts[name] = fmt.Sprintf("%+v", s)
+	}
+	return texts
+}
