@@ -52,7 +52,7 @@ func (d *daemon) changes() []journal.Change {
 	if d.started() {
 		d.reached()
 	}
-	return slices.Concat([]journal.Change{}, d.journal.Changes(time.Now()))
+	return joined(d.journal.Changes(time.Now()))
 }
 
 // problemsOf are all problems there are now.

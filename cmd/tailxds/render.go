@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -70,7 +69,7 @@ func render(cmd *cobra.Command, o options) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	document := map[string]any{"problems": slices.Concat([]topology.Problem{}, problems, policy.policy.Problems(t))}
+	document := map[string]any{"problems": joined(problems, policy.policy.Problems(t))}
 	for _, name := range xds.TypeNames() {
 		document[name] = []json.RawMessage{}
 	}

@@ -114,17 +114,20 @@ func (d *daemon) status() statusDocument {
 	}
 	if p := d.published.Load(); p != nil {
 		doc.At = &p.at
-		doc.Held = slices.Concat(doc.Held, p.held)
-		doc.Drains = slices.Concat(doc.Drains, p.drains)
+		doc.Held = joined(doc.Held, p.held)
+		doc.Drains = joined(doc.Drains, p.drains)
 		for _, s := range p.degraded {
 			doc.Degraded = append(doc.Degraded, s.String())
 		}
-		doc.Services = slices.Concat(doc.Services, p.topology.Services)
-		doc.Problems = slices.Concat(doc.Problems, d.problemsOf(p, doc.Envoys))
-		doc.Devices = slices.Concat(doc.Devices, p.devices)
+		doc.Services = joined(doc.Services, p.topology.Services)
+		doc.Problems = joined(doc.Problems, d.problemsOf(p, doc.Envoys))
+		doc.Devices = joined(doc.Devices, p.devices)
 	}
 	return doc
 }
+
+// joined are lists as one, which is empty in JSON and not null.
+func joined[T any](lists ...[]T) []T { return append([]T{}, slices.Concat(lists...)...) }
 
 // misplaced are Envoys that claim another region than the tailnet knows: they
 // are told what callers of their real region are told, and balance by the other.
