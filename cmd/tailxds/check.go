@@ -36,6 +36,12 @@ func (o options) check() error {
 	for _, h := range o.AdminHosts {
 		c.must("admin-host", validHost(h), h, "a host name without scheme and port, such as tailxds.example.com")
 	}
+	for _, p := range o.Peers {
+		c.must("peer", validPeer(p), p, "a host name on the tailnet, such as tsnet-dynamic-eds-2")
+	}
+	if o.Listen != "" && len(o.Peers) > 0 {
+		c.errs = append(c.errs, fmt.Errorf("%s needs a tailnet, which tells who another control plane is: leave out %s", setting("peer"), setting("listen")))
+	}
 	for _, t := range o.AdvertiseTags {
 		c.tag("advertise-tags", t)
 	}
@@ -106,6 +112,16 @@ func validHost(s string) bool {
 		return true
 	}
 	return len(s) <= 253 && !slices.ContainsFunc(strings.Split(s, "."), func(label string) bool { return topology.ValidName(label) != nil })
+}
+
+// validPeer tells whether s is a host, with or without a port.
+func validPeer(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return validHost(s)
+	}
+	_, err = strconv.ParseUint(port, 10, 16)
+	return err == nil && validHost(host)
 }
 
 // wrong says of a value what would be right.

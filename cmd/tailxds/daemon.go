@@ -12,6 +12,7 @@ import (
 	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/journal"
 	"github.com/tailxds/tailxds/internal/operator"
+	"github.com/tailxds/tailxds/internal/peers"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/report"
 	"github.com/tailxds/tailxds/internal/store"
@@ -26,12 +27,13 @@ type daemon struct {
 	log   *slog.Logger
 	began time.Time
 
-	// watcher and server are set once the tailnet is joined, before ready is
+	// watcher, server and exchange are set once the tailnet is joined, before ready is
 	// closed.
-	watcher *provider.Watcher
-	server  *xds.Server
-	ready   chan struct{}
-	joining atomic.Pointer[string] // why that takes so long
+	watcher  *provider.Watcher
+	server   *xds.Server
+	exchange *peers.Exchange // nil without other control planes
+	ready    chan struct{}
+	joining  atomic.Pointer[string] // why that takes so long
 	// ownKeyExpires asks when the key of the control plane's own node expires;
 	// nil without a tailnet. Set before ready is closed, too.
 	ownKeyExpires func(context.Context) *time.Time
@@ -40,6 +42,7 @@ type daemon struct {
 	streams chan struct{} // an Envoy came or went
 	accepts chan accept
 	orders  chan order
+	heard   chan []operator.Word // by another control plane
 
 	policy     atomic.Pointer[policyFile]
 	published  atomic.Pointer[snapshot]
@@ -87,7 +90,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 			who := xds.CallerOf(ctx)
 			return report.Caller{Device: who.Device, Address: who.Address.Addr(), Region: who.Region, Known: who.Known}
 		}, time.Now),
-		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order),
+		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word),
 		memory: *past.Memory, words: operator.NewBook(past.Words), keeper: keeper{writer: store.NewWriter(kept, log)},
 	}
 	if err := d.firstPolicy(past.Policy); err != nil {
@@ -150,6 +153,10 @@ func (d *daemon) loop(ctx context.Context) error {
 		case o := <-d.orders:
 			o.answer <- d.obey(o, time.Now(), func() <-chan error { return d.publish(clock, look) })
 			continue
+		case words := <-d.heard:
+			if !d.learn(words, time.Now()) {
+				continue
+			}
 		case <-d.streams:
 		case <-edits.C:
 			if d.o.Config == "" || !d.reloadPolicy() {
@@ -207,6 +214,9 @@ func (d *daemon) publish(clock, look alarm) <-chan error {
 	memory, devices := d.memory.Observe(d.list)
 	d.memory = memory
 	d.prune(now)
+	if d.exchange != nil {
+		d.exchange.Tell(d.words.Words())
+	}
 	d.judge(devices, now, clock, look)
 	return d.keeper.keep(d.remembered(devices), now)
 }

@@ -57,7 +57,7 @@ func (d *daemon) changes() []journal.Change {
 
 // problemsOf are all problems there are now.
 func (d *daemon) problemsOf(p *snapshot, streams []xds.Stream) []topology.Problem {
-	return slices.Concat(p.problems, misplaced(streams), unhealthy(d.traffic().Services))
+	return slices.Concat(p.problems, misplaced(streams), estranged(d.others(), d.o.Hostname, time.Now()), unhealthy(d.traffic().Services))
 }
 
 // envoysOf are the connected Envoys as the journal tells of them.

@@ -71,7 +71,7 @@ func (d *daemon) order(ctx context.Context, o order) (string, error) {
 	case <-ctx.Done():
 		a.text += "; whether it is kept over a restart is not known yet"
 	}
-	return a.text, nil
+	return a.text + d.spread(ctx), nil
 }
 
 // obey does what an operator wants, and says what came of it. Only the loop

@@ -93,7 +93,7 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, node ipn.StateStore) error {
 	config := d.o.providerConfig(d.log)
 	var listener net.Listener
-	leave := func() {}
+	leave, meet := func() {}, func(context.Context) error { return nil }
 	server := xds.Config{DefaultService: d.o.DefaultService, AllowTags: d.o.Allow, OnChange: d.changed, Services: []func(grpc.ServiceRegistrar){d.reports.Register}, Log: d.log}
 	if d.o.Listen != "" {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.o.Listen)
@@ -108,6 +108,10 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, no
 		}
 		leave, listener, config.Local = t.close, t.listener, t.local
 		server.Identify, d.ownKeyExpires = t.identify, t.keyExpires
+		if meet, err = d.meet(t); err != nil {
+			leave()
+			return err
+		}
 	}
 
 	src, name, err := provider.Open(config)
@@ -126,8 +130,11 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, no
 
 	g.Go(func() error { return watcher.Run(ctx) })
 	g.Go(func() error {
-		defer leave() // no sooner, or the listener's end would be an error
-		return d.server.Serve(ctx, listener)
+		defer leave() // no sooner, or the listeners' end would be an error
+		var on errgroup.Group
+		on.Go(func() error { return d.server.Serve(ctx, listener) })
+		on.Go(func() error { return meet(ctx) })
+		return on.Wait()
 	})
 	writing, written := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return d.keeper.writer.Run(writing) })

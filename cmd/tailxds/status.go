@@ -16,6 +16,7 @@ import (
 	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/journal"
 	"github.com/tailxds/tailxds/internal/operator"
+	"github.com/tailxds/tailxds/internal/peers"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -79,7 +80,9 @@ type statusDocument struct {
 	Degraded []string     `json:"degraded"`
 	Held     []guard.Held `json:"held"`
 	// Drains are the drains that operators asked for and that are in force.
-	Drains   []operator.Word    `json:"drains"`
+	Drains []operator.Word `json:"drains"`
+	// Peers are the other control planes that words are exchanged with.
+	Peers    []peers.State      `json:"peers,omitempty"`
 	Provider *provider.Status   `json:"provider,omitempty"`
 	Policy   policyStatus       `json:"policy"`
 	At       *time.Time         `json:"publishedAt"`
@@ -108,6 +111,7 @@ func (d *daemon) status() statusDocument {
 		s := d.watcher.Status()
 		doc.Provider = &s
 		doc.Envoys = d.server.Streams()
+		doc.Peers = d.others()
 	}
 	if text := d.publishErr.Load(); text != nil {
 		doc.Error = *text

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"tailscale.com/client/local"
+	"tailscale.com/client/tailscale/apitype"
+	"tailscale.com/tailcfg"
+
+	"github.com/tailxds/tailxds/internal/admin"
+	"github.com/tailxds/tailxds/internal/operator"
+	"github.com/tailxds/tailxds/internal/peers"
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// adminCapability is the app capability by which the tailnet's policy says who
+// may see a control plane's pages, and who may operate it: [{"role": "view"}] or
+// [{"role": "operate"}].
+const adminCapability = "tailxds.dev/cap/admin"
+
+// adminRole is the most that the tailnet's policy grants to somebody: "operate",
+// "view" or nothing. A value that can't be read grants nothing.
+func adminRole(who *apitype.WhoIsResponse) string {
+	role := ""
+	for _, raw := range who.CapMap[adminCapability] {
+		values, err := tailcfg.UnmarshalCapJSON[struct {
+			Role string `json:"role"`
+		}](tailcfg.PeerCapMap{adminCapability: {raw}}, adminCapability)
+		switch {
+		case err != nil || len(values) == 0:
+		case values[0].Role == "operate":
+			return "operate"
+		case values[0].Role == "view":
+			role = "view"
+		}
+	}
+	return role
+}
+
+// dialOperator connects to another node of the tailnet, if the policy lets that
+// node operate this one: what it says is believed then.
+func (t *tailnet) dialOperator(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := t.server.Dial(ctx, network, address)
+	if err != nil {
+		return nil, err // says what was dialled
+	}
+	who, err := t.local.WhoIs(ctx, conn.RemoteAddr().String())
+	switch {
+	case err != nil:
+		err = fmt.Errorf("who is %s: %w", conn.RemoteAddr(), err)
+	case adminRole(who) != "operate":
+		err = fmt.Errorf(`it is not believed: the tailnet's policy must grant %s {"role": "operate"} from %s to this control plane`, adminCapability, whoName(who))
+	default:
+		return conn, nil
+	}
+	return nil, errors.Join(err, conn.Close())
+}
+
+// admit lets in who may see, or operate, by the tailnet's policy.
+func (t *tailnet) admit(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		who, err := t.local.WhoIs(r.Context(), r.RemoteAddr)
+		switch {
+		case errors.Is(err, local.ErrPeerNotFound):
+			http.Error(w, "the tailnet does not know this address", http.StatusForbidden)
+		case err != nil:
+			http.Error(w, "the tailnet can't tell who asks: "+err.Error(), http.StatusServiceUnavailable)
+		case adminRole(who) == "":
+			http.Error(w, fmt.Sprintf(`the tailnet's policy must grant %s {"role": "view"} or {"role": "operate"} from %s to this control plane`, adminCapability, whoName(who)), http.StatusForbidden)
+		default:
+			next.ServeHTTP(w, r)
+		}
+	})
+}
+
+// nameOf is the name of the node that has an address.
+func (t *tailnet) nameOf(ctx context.Context, remote string) (string, error) {
+	who, err := t.local.WhoIs(ctx, remote)
+	if err != nil {
+		return "", fmt.Errorf("who is %s: %w", remote, err)
+	}
+	return whoName(who), nil
+}
+
+func whoName(who *apitype.WhoIsResponse) string { return strings.TrimSuffix(who.Node.Name, ".") }
+
+// others are the control planes to exchange words with: all that were named but
+// for this one, so that all can be given the same names.
+func (o options) others() []string {
+	return slices.DeleteFunc(slices.Clone(o.Peers), func(name string) bool {
+		host, _, err := net.SplitHostPort(name)
+		if err != nil {
+			host = name
+		}
+		first, _, _ := strings.Cut(host, ".")
+		return strings.EqualFold(first, o.Hostname)
+	})
+}
+
+// meet prepares the exchange with other control planes, and returns what does it
+// until its context ends.
+func (d *daemon) meet(t *tailnet) (func(context.Context) error, error) {
+	names := d.o.others()
+	if len(names) == 0 {
+		return func(context.Context) error { return nil }, nil
+	}
+	listener, err := t.server.Listen("tcp", ":80")
+	if err != nil {
+		return nil, fmt.Errorf("listen for other control planes on the tailnet: %w", err)
+	}
+	d.exchange = peers.New(peers.Config{
+		Names: names, Dial: t.dialOperator, Who: t.nameOf, Log: d.log,
+		Heard: func(ctx context.Context, words []operator.Word) {
+			select {
+			case d.heard <- words:
+			case <-ctx.Done():
+			}
+		},
+	})
+	pages := http.NewServeMux()
+	pages.Handle("GET "+peers.Path, t.admit(d.exchange))
+	return func(ctx context.Context) error {
+		var on errgroup.Group
+		on.Go(func() error { return admin.Serve(ctx, listener, pages) })
+		on.Go(func() error { return d.exchange.Run(ctx) })
+		return on.Wait()
+	}, nil
+}
+
+// learn takes what operators said to another control plane, and tells whether
+// that is news. Only the loop calls it.
+func (d *daemon) learn(words []operator.Word, now time.Time) bool {
+	before := d.words
+	d.words = before.Merge(words, now)
+	known := before.Words()
+	for _, w := range d.words.Words() {
+		if !slices.ContainsFunc(known, func(o operator.Word) bool { return o.At.Equal(w.At) && o.Device == w.Device }) {
+			d.log.Warn("an operator told another control plane", "device", w.Device, "name", w.Name, "drain", w.Drain, "by", w.By, "until", w.Until)
+		}
+	}
+	return !d.words.Equal(before)
+}
+
+// others are the other control planes; none before the tailnet is joined.
+func (d *daemon) others() []peers.State {
+	if !d.started() || d.exchange == nil {
+		return nil
+	}
+	return d.exchange.States()
+}
+
+// tellOthers is how long an operator waits for other control planes to know.
+const tellOthers = 3 * time.Second
+
+// spread waits until the others know what was said here, and says who does not.
+func (d *daemon) spread(ctx context.Context) string {
+	if d.exchange == nil {
+		return ""
+	}
+	ctx, cancel := context.WithTimeout(ctx, tellOthers)
+	defer cancel()
+	var text strings.Builder
+	for _, s := range d.exchange.Known(ctx) {
+		if s.Knows {
+			fmt.Fprintf(&text, "; %s knows, too", s.Name)
+		} else {
+			fmt.Fprintf(&text, "; BUT %s does not know yet, and will as soon as it asks", s.Name)
+		}
+	}
+	return text.String()
+}
+
+// estranged are other control planes that don't hear what operators say here, or
+// that can't be heard.
+func estranged(states []peers.State, self string, now time.Time) []topology.Problem {
+	const silent = time.Minute
+	var problems []topology.Problem
+	for _, s := range states {
+		p := topology.Problem{Name: s.Name, Subject: "peer"}
+		switch {
+		case s.Error != "":
+			p.Reason = "what operators tell it is not heard here: " + s.Error
+		case !s.Heard.IsZero() && now.Sub(s.Asked) > silent:
+			p.Reason = "it does not ask what operators say here: give it --peer " + self
+		default:
+			continue
+		}
+		problems = append(problems, p)
+	}
+	return problems
+}

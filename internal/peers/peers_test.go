@@ -1,0 +1,237 @@
+package peers
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/operator"
+)
+
+func word(n int) operator.Word {
+	return operator.Word{
+		Provider: "p", Device: fmt.Sprint(n), Name: fmt.Sprintf("d%d", n), Addresses: []netip.Addr{netip.AddrFrom4([4]byte{100, 64, 0, byte(n)})},
+		Drain: true, By: "op", At: time.Date(2026, 6, 1, 12, 0, n, 0, time.UTC),
+	}
+}
+
+// config is one whose dial reaches what to answers.
+func config(to *http.Server, names ...string) Config {
+	return Config{
+		Names: names, Log: slog.New(slog.DiscardHandler),
+		Who:   func(context.Context, string) (string, error) { return "Other.example.ts.net", nil },
+		Heard: func(context.Context, []operator.Word) {},
+		Dial: func(context.Context, string, string) (net.Conn, error) {
+			here, there := net.Pipe()
+			l := &oneConn{conn: there, end: make(chan struct{})}
+			go func() { _ = to.Serve(l) }()
+			return &closing{here, l.close}, nil
+		},
+	}
+}
+
+// oneConn is a listener that has one connection.
+type oneConn struct {
+	conn net.Conn
+	end  chan struct{}
+}
+
+func (l *oneConn) Accept() (net.Conn, error) {
+	if c := l.conn; c != nil {
+		l.conn = nil
+		return c, nil
+	}
+	<-l.end
+	return nil, net.ErrClosed
+}
+func (l *oneConn) Close() error   { return nil }
+func (l *oneConn) Addr() net.Addr { return &net.TCPAddr{} }
+func (l *oneConn) close() {
+	select {
+	case <-l.end:
+	default:
+		close(l.end)
+	}
+}
+
+type closing struct {
+	net.Conn
+	also func()
+}
+
+func (c *closing) Close() error { c.also(); return c.Conn.Close() }
+
+// A word is heard at once, by who waits for it, and who heard it is known.
+func TestAWordIsHeardAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teller := New(config(nil, "other:80", "absent"))
+		server := &http.Server{Handler: teller}
+		heard := make(chan []operator.Word, 10)
+		c := config(server, "teller")
+		c.Heard = func(_ context.Context, words []operator.Word) { heard <- words }
+		listener := New(c)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- listener.Run(ctx) }()
+		synctest.Wait()
+		if first := <-heard; len(first) != 0 {
+			t.Errorf("at first: %v", first)
+		}
+		// Longer than an answer waits, so that it has asked anew meanwhile.
+		time.Sleep(3*patience + time.Second)
+		began := time.Now()
+		teller.Tell([]operator.Word{word(1)})
+		if got := <-heard; len(got) != 1 || got[0].Name != "d1" || time.Since(began) > 0 {
+			t.Errorf("heard %v after %v", got, time.Since(began))
+		}
+		synctest.Wait()
+		states := teller.States()
+		if !states[0].Knows || !states[0].Asked.Equal(began) || states[1].Knows || !states[1].Asked.IsZero() {
+			t.Errorf("who knows: %+v", states)
+		}
+		if s := listener.States()[0]; s.Error != "" || !s.Heard.Equal(began) || s.Knows {
+			t.Errorf("who was heard: %+v", s)
+		}
+		// The same again is no news.
+		teller.Tell([]operator.Word{word(1)})
+		synctest.Wait()
+		if len(heard) > 0 {
+			t.Error("it was told twice")
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		_ = server.Close()
+	})
+}
+
+func TestKnownWaitsForAllOrTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := New(config(nil, "other"))
+		e.Tell([]operator.Word{word(1)})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if s := e.Known(ctx); s[0].Knows {
+			t.Errorf("nobody asked: %+v", s)
+		}
+		known := make(chan []State)
+		go func() { known <- e.Known(t.Context()) }()
+		synctest.Wait()
+		e.asked("somebody-else", e.told.Version)
+		e.asked("other", "an older one")
+		synctest.Wait()
+		select {
+		case s := <-known:
+			t.Fatalf("too soon: %+v", s)
+		default:
+		}
+		e.asked("OTHER.example.ts.net", e.told.Version)
+		if s := <-known; !s[0].Knows {
+			t.Errorf("it knows: %+v", s)
+		}
+	})
+}
+
+// One that can't be asked is asked again, told once, and heard from its start.
+func TestOneThatIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		teller := New(config(nil))
+		teller.Tell([]operator.Word{word(1)})
+		server := &http.Server{Handler: teller}
+		c := config(server, "teller")
+		up, dial, dials := false, c.Dial, 0
+		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			dials++
+			if address != "teller:80" {
+				t.Errorf("it dials %s", address)
+			}
+			if !up {
+				return nil, errors.New("no route")
+			}
+			return dial(ctx, network, address)
+		}
+		heard := make(chan []operator.Word, 10)
+		c.Heard = func(_ context.Context, words []operator.Word) { heard <- words }
+		var log bytes.Buffer
+		c.Log = slog.New(slog.NewTextHandler(&log, nil))
+		e := New(c)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- e.Run(ctx) }()
+		time.Sleep(4*again + again/2)
+		synctest.Wait()
+		if s := e.States()[0]; s.Error != "ask teller: no route" || dials != 5 {
+			t.Errorf("%+v after %d dials", s, dials)
+		}
+		up = true
+		if got := <-heard; len(got) != 1 {
+			t.Errorf("heard %v", got)
+		}
+		synctest.Wait()
+		if s := e.States()[0]; s.Error != "" {
+			t.Errorf("it is there: %+v", s)
+		}
+		cancel()
+		<-done
+		_ = server.Close()
+		if out := log.String(); strings.Count(out, "can't be asked") != 1 || strings.Count(out, "can be asked again") != 1 {
+			t.Errorf("the log:\n%s", out)
+		}
+	})
+}
+
+func TestAnAnswerIsWholeOrRefused(t *testing.T) {
+	for want, answers := range map[string]http.HandlerFunc{
+		"it answers 403 Forbidden: \"not you\\n\"": func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "not you", http.StatusForbidden) },
+		"its answer makes no sense":                func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"version":`) },
+		"has no version":                           func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, `{"words":[]}`) },
+		"names no device": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"version":"1","words":[{"name":"x"}]}`)
+		},
+		"more than 10000 words": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"version":"1","words":[{}`+strings.Repeat(",{}", mostWords)+`]}`)
+		},
+		"is longer than": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = w.Write(bytes.Repeat([]byte(" "), mostBytes+1))
+		},
+	} {
+		s := httptest.NewServer(answers)
+		c := config(nil, "it")
+		c.Dial = func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, s.Listener.Addr().String())
+		}
+		if a, err := New(c).ask(t.Context(), "it", ""); err == nil || !strings.HasPrefix(err.Error(), "ask it: ") || !strings.Contains(err.Error(), want) || len(a.Words) > 0 {
+			t.Errorf("%s: %v, %v", want, a, err)
+		}
+		s.Close()
+	}
+}
+
+// FuzzRead never panics, and what it takes makes sense.
+func FuzzRead(f *testing.F) {
+	f.Add([]byte(`{"version":"1","words":[{"provider":"p","device":"1","name":"d","addresses":["100.64.0.1"],"drain":true,"by":"op","at":"2026-06-01T12:00:00Z"}]}`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		a, err := read(body)
+		if err != nil {
+			return
+		}
+		for _, w := range a.Words {
+			if err := w.Check(); err != nil {
+				t.Error(err)
+			}
+		}
+		operator.NewBook(a.Words).Drains(time.Now())
+	})
+}
