@@ -312,6 +312,26 @@ func TestAPartOfADrainIsNotHeld(t *testing.T) {
 	w.wantReason("s", "the last 1 that serve are missing at once")
 }
 
+// An operator's drain shows once, whatever else the list says of the device.
+func TestAnOperatorsDrainShows(t *testing.T) {
+	all := fleet("s", 3)
+	for name, list := range map[string][]topology.Device{
+		"listed": all, "missing": all[1:], "offline": off(all, 1), "drained twice": retag(all, []string{"tag:service-s", "tag:weight-0"}, 1),
+	} {
+		w := newWorld(t)
+		w.list(0, all)
+		w.drains = map[string]topology.Drain{"1": {By: "ann"}}
+		w.stream[netip.MustParseAddr("100.64.0.1")] = true
+		w.list(time.Second, list)
+		w.want("s", "2 3")
+		for _, s := range w.last.Topology.Services {
+			if s.Name == "s" && (len(s.Idle) != 1 || s.Idle[0].Device != "1" || !strings.Contains(s.Idle[0].DrainedBy, "ann")) {
+				t.Errorf("%s: idle %+v", name, s.Idle)
+			}
+		}
+	}
+}
+
 func TestADrainWaitsWhereTheOthersAreOnlyHeld(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 3)
@@ -370,11 +390,11 @@ func TestAFirstListThatSaysOfflineOfAll(t *testing.T) {
 func TestAcceptOnlyWhatIsHeld(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, append(fleet("s", 3), device(7, "tag:service-t")))
-	if _, _, err := w.m.Accept(""); !errors.Is(err, ErrNothingHeld) {
+	if _, _, err := w.m.Accept(""); !errors.Is(err, ErrNothingHeld) || strings.Contains(err.Error(), "service") {
 		t.Errorf("accept of nothing: %v", err)
 	}
 	w.list(time.Second, fleet("s", 1))
-	if _, _, err := w.m.Accept("u"); !errors.Is(err, ErrNothingHeld) {
+	if _, _, err := w.m.Accept("u"); !errors.Is(err, ErrNothingHeld) || !strings.Contains(err.Error(), `service "u"`) {
 		t.Errorf("accept of another service: %v", err)
 	}
 	m, names, err := w.m.Accept("")

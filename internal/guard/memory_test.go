@@ -282,7 +282,9 @@ func TestAWitnessIsRememberedOverARestart(t *testing.T) {
 			w.now = w.now.Add(jump)
 			w.streams = w.now
 			w.healthy = w.now
-			w.list(returnWithin-time.Second, off(all[1:], 2))
+			w.list(31*time.Second, off(all[1:], 2)) // Envoy waits for up to 30 s
+			w.want("s", "1 2 3 4")
+			w.list(returnWithin-32*time.Second, off(all[1:], 2))
 			w.want("s", "1 2 3 4")
 			w.stream[netip.MustParseAddr("100.64.0.2")] = true // it is back
 			w.list(time.Second, off(all[1:], 2))
