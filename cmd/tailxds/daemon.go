@@ -171,6 +171,9 @@ func (d *daemon) loop(ctx context.Context) error {
 			continue
 		case <-clock.C:
 		}
+		if ctx.Err() != nil {
+			return nil // the streams that end now are no witnesses that leave
+		}
 		if d.list.Provider != "" {
 			d.publish(clock, look)
 		}

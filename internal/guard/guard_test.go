@@ -245,6 +245,9 @@ func TestADeadLinkRemovesNobody(t *testing.T) {
 	w.every(10*time.Minute, all[:3])
 	w.want("s", "1 2 3 4")
 	w.wantReason("s", "1 of 4 serving devices are missing while the link is down; judged again when that is mended")
+	if h := w.last.Held[0]; h.Until != nil || !w.last.ListAt.IsZero() {
+		t.Errorf("it is said to end at %v, by a list at %v", h.Until, w.last.ListAt)
+	}
 	w.list(time.Second, retag(all, []string{"tag:service-s", "tag:weight-0"}, 2))
 	w.want("s", "1 3 4") // a drain is the operator's word
 	w.healthy = w.now
@@ -275,6 +278,9 @@ func TestNothingEmptiesAServiceButAPerson(t *testing.T) {
 			w.every(time.Hour, devices)
 			w.want("s", "1 2 3")
 			w.wantReason("s", "until another serves, or until `tailxds accept s`")
+			if h := w.last.Held[0]; h.Until != nil || !w.last.ListAt.IsZero() {
+				t.Errorf("it is said to end at %v, by a list at %v", h.Until, w.last.ListAt)
+			}
 			if len(w.last.Degraded) != 1 || w.last.Degraded[0].String() != "s: 0 of 3 serving" {
 				t.Errorf("degraded: %+v", w.last.Degraded)
 			}

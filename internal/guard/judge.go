@@ -131,9 +131,6 @@ func (j *judge) service(built topology.Service, was Service) (topology.Service, 
 
 	now := Service{Published: slices.Concat(b.serving, held), Loss: clock, Held: devices(held)}
 	now.Gone = j.stillGone(b, slices.Concat(was.Gone, gone), loss, stood && !alone)
-	if len(loss) == 0 || (stood && !alone) {
-		now.Loss = Loss{}
-	}
 	now.Said = said(built, was, now)
 	j.tell(built.Name, b, held, findings{len(loss), of, tooMuch, alone, clock})
 	return topology.NewService(built.Name, slices.Concat(now.Published, b.idleBeside(held))), now
@@ -296,7 +293,10 @@ func (j *judge) healthy() bool { return !j.c.List.HealthySince.IsZero() }
 // clock measures for how long lists have confirmed just this loss.
 func (j *judge) clock(l Loss, devices []string) Loss {
 	at := j.c.List.At
-	if !slices.Equal(l.Devices, devices) {
+	switch {
+	case len(devices) == 0:
+		return Loss{}
+	case !slices.Equal(l.Devices, devices):
 		l = Loss{Devices: devices, Since: j.c.Now}
 		if j.healthy() {
 			l.last = j.c.Now

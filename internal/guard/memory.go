@@ -170,13 +170,16 @@ func (m Memory) adopt(list List) Memory {
 	return m
 }
 
-func rename[T any](byID map[string]T, to map[string]string) map[string]T {
-	all := make(map[string]T, len(byID))
-	for id, v := range byID {
+// rename gives times other IDs; of two that become one the later counts.
+func rename(byID map[string]time.Time, to map[string]string) map[string]time.Time {
+	all := make(map[string]time.Time, len(byID))
+	for id, at := range byID {
 		if other, ok := to[id]; ok {
 			id = other
 		}
-		all[id] = v
+		if known, twice := all[id]; !twice || at.After(known) {
+			all[id] = at
+		}
 	}
 	return all
 }

@@ -42,41 +42,31 @@ func (b *builder) describe(d Device) []spec {
 // pen. A spec without a past is left out unless it may be new, and always where
 // its service is bad: the default service is another one.
 func (b *builder) mend(d Device, specs []spec, past ServiceEndpoints, mayBeNew func(spec) bool) []spec {
-	var mended, nameless []spec
-	claimed := make(map[string]bool)
+	var named, nameless, mended []spec
 	for _, s := range specs {
 		if s.bad[keyService] || (s.near[keyService] && len(past) > 0) {
 			nameless = append(nameless, s)
-			continue
-		}
-		service := value(s.service, b.rules.DefaultService)
-		claimed[service] = true
-		last, known := before(past[service], s)
-		switch {
-		case known && len(s.bad)+len(s.near) > 0:
-			s = b.keep(d, service, s, last)
-		case !known && !mayBeNew(s):
-			continue
-		}
-		mended = append(mended, s)
-	}
-	if len(nameless) == 0 {
-		return mended
-	}
-	// Which service was meant can't be told, so each that nobody claims stays.
-	var open []string
-	for _, service := range slices.Sorted(maps.Keys(past)) {
-		if !claimed[service] {
-			open = append(open, service)
+		} else {
+			named = append(named, s)
 		}
 	}
-	if len(nameless) == 1 && len(open) == 1 {
-		last, _ := before(past[open[0]], nameless[0])
-		return append(mended, b.keep(d, open[0], nameless[0], last))
+	before, open := b.match(named, past)
+	for i, s := range named {
+		switch last := before[i]; {
+		case last != nil && len(s.bad)+len(s.near) > 0:
+			mended = append(mended, b.keep(d, last.service, s, last.Endpoint))
+		case last != nil || mayBeNew(s):
+			mended = append(mended, s)
+		}
 	}
-	for _, service := range open {
-		for _, last := range past[service] {
-			mended = append(mended, b.keep(d, service, spec{bad: allKeys(b.grammar)}, last))
+	// Which service was meant can't be told, unless one endpoint alone is left.
+	switch {
+	case len(nameless) == 0:
+	case len(nameless) == 1 && len(open) == 1:
+		mended = append(mended, b.keep(d, open[0].service, nameless[0], open[0].Endpoint))
+	default:
+		for _, last := range open {
+			mended = append(mended, b.keep(d, last.service, spec{bad: allKeys(b.grammar)}, last.Endpoint))
 		}
 	}
 	return mended
@@ -90,19 +80,52 @@ func allKeys(g grammar) keys {
 	return all
 }
 
-// before is the endpoint that s was: the one with its port, or else the first.
-func before(past []Endpoint, s spec) (Endpoint, bool) {
-	if len(past) == 0 {
-		return Endpoint{}, false
+// said is an endpoint that a device described last.
+type said struct {
+	service string
+	Endpoint
+}
+
+// match finds the endpoint that each spec was: the one of its service with its
+// port, or else one that no other spec was. It also returns those that nobody
+// was. A further spec of a service has the past of the first.
+func (b *builder) match(specs []spec, past ServiceEndpoints) (before []*said, open []said) {
+	for _, service := range slices.Sorted(maps.Keys(past)) {
+		for _, e := range past[service] {
+			open = append(open, said{service, e})
+		}
 	}
-	if s.port != nil && !s.bad[keyPort] {
-		for _, e := range past {
-			if uint32(e.Address.Port()) == *s.port {
-				return e, true
+	all := slices.Clone(open)
+	before = make([]*said, len(specs))
+	for _, exactly := range []bool{true, false} {
+		for i, s := range specs {
+			is := func(last said) bool {
+				return last.service == value(s.service, b.rules.DefaultService) && (!exactly || b.samePort(s, last.Endpoint))
+			}
+			if before[i] != nil {
+				continue
+			}
+			if at := slices.IndexFunc(open, is); at >= 0 {
+				before[i] = &said{open[at].service, open[at].Endpoint}
+				open = slices.Delete(open, at, at+1)
+			} else if !exactly {
+				before[i] = first(all, is)
 			}
 		}
 	}
-	return past[0], true
+	return before, open
+}
+
+func first(all []said, is func(said) bool) *said {
+	if at := slices.IndexFunc(all, is); at >= 0 {
+		return &all[at]
+	}
+	return nil
+}
+
+// samePort tells whether a spec has the port of an endpoint, as far as it can be read.
+func (b *builder) samePort(s spec, e Endpoint) bool {
+	return !s.bad[keyPort] && !s.near[keyPort] && value(s.port, uint32(b.rules.DefaultPort)) == uint32(e.Address.Port())
 }
 
 // keep takes the bad keys of s from the endpoint that it was.
@@ -112,7 +135,9 @@ func (b *builder) keep(d Device, service string, s spec, last Endpoint) spec {
 	for key := range s.open(s.bad, s.near) {
 		switch key {
 		case keyWeight:
-			s.weight = &last.Weight
+			if s.weight == nil || *s.weight != 0 { // a drain that can be read counts: nothing is lower
+				s.weight = &last.Weight
+			}
 		case keyPort:
 			s.port = &port
 		case keyPriority:

@@ -78,6 +78,31 @@ func TestBuildKeepsWhatCannotBeRead(t *testing.T) {
 			now:    granted(`{"port":81,"weight":"3"}`, `{"port":80,"weight":4}`),
 			want:   "server p0 / =7: 100.64.0.1:81*3 100.64.0.1:80*4\n", problems: []string{"JSON number", kept},
 		},
+		"of two ports of one service, one that can't be read": {
+			before: granted(`{"port":80,"weight":2}`, `{"port":81,"weight":3}`),
+			now:    granted(`{"port":"81","weight":4}`, `{"port":80,"weight":5}`),
+			want:   "server p0 / =9: 100.64.0.1:81*4 100.64.0.1:80*5\n", problems: []string{"JSON number", kept},
+		},
+		"of three ports, two that can't be read": {
+			before:   granted(`{"port":80,"weight":2}`, `{"port":81,"weight":3}`, `{"port":82,"weight":4}`),
+			now:      granted(`{"port":"80","weight":2}`, `{"prot":82,"weight":4}`, `{"port":81,"weight":3}`),
+			want:     "server p0 / =9: 100.64.0.1:80*2 100.64.0.1:81*3 100.64.0.1:82*4\n",
+			problems: []string{"JSON number", `did you mean "port"?`, kept, kept},
+		},
+		"a port that moved while another can't be read": {
+			before: granted(`{"port":80,"weight":2}`, `{"port":81,"weight":3}`),
+			now:    granted(`{"port":"80","weight":2}`, `{"port":90,"weight":3}`),
+			want:   "server p0 / =5: 100.64.0.1:80*2 100.64.0.1:90*3\n", problems: []string{"JSON number", kept},
+		},
+		"of two ports of one service, one whose service can't be read": {
+			before: granted(`{"service":"a","port":80,"weight":2}`, `{"service":"a","port":81,"weight":3}`),
+			now:    granted(`{"service":"a_","port":80,"weight":7}`, `{"service":"a","port":81,"weight":3}`),
+			want:   "a p0 / =10: 100.64.0.1:81*3 100.64.0.1:80*7\n", problems: []string{"service must be", kept},
+		},
+		"a drain counts beside a weight that can't be read": {
+			before: device(1, "tag:weight-2"), now: device(1, "tag:weight-0", "tag:weight-O"),
+			want: "server idle drained 100.64.0.1:8080*0\n", problems: []string{"tag:weight-…", kept},
+		},
 		"an attribute that can't be read hides no tag from sight": {
 			before: Device{ID: "1", Addresses: []string{"100.64.0.1"}, Tags: []string{"tag:weight-2"}, Attributes: map[string]string{"weight": "0"}, Online: true},
 			now:    Device{ID: "1", Addresses: []string{"100.64.0.1"}, Tags: []string{"tag:weight-2"}, Attributes: map[string]string{"weight": "none"}, Online: true},
