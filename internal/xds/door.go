@@ -8,9 +8,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/encoding"
-	protocodec "google.golang.org/grpc/encoding/proto"
-	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
@@ -179,25 +176,4 @@ func (d *doorway) refused() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err
-}
-
-// received is a message that may turn out to be none. gRPC itself ends a stream
-// with such a message as Internal, as if the fault were ours.
-type received struct {
-	message any
-	err     error
-}
-
-// lenient is the codec of messages as [received].
-type lenient struct{ encoding.CodecV2 }
-
-func newLenient() lenient { return lenient{encoding.GetCodecV2(protocodec.Name)} }
-
-// Unmarshal implements [encoding.CodecV2].
-func (l lenient) Unmarshal(data mem.BufferSlice, v any) error {
-	if in, ok := v.(*received); ok {
-		in.err = l.CodecV2.Unmarshal(data, in.message)
-		return nil
-	}
-	return l.CodecV2.Unmarshal(data, v)
 }

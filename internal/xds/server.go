@@ -105,7 +105,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.MaxConcurrentStreams(100),
 		grpc.MaxHeaderListSize(64<<10),
 		grpc.MaxRecvMsgSize(largestRequest),
-		grpc.ForceServerCodecV2(newLenient()),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.ChainStreamInterceptor(s.admit, s.door),
 		grpc.UnaryInterceptor(s.admitUnary),
 	)
