@@ -26,7 +26,7 @@ const (
 	unknownFor = 5 * time.Second
 	// whoIsAtOnce bounds the questions to the tailnet that are under way.
 	whoIsAtOnce = 8
-	// endWithin is how long a handler may take to notice that its stream is over.
+	// endWithin is how long a write may go on in a stream that is over.
 	endWithin = 2 * time.Second
 )
 
@@ -220,21 +220,23 @@ func (s *Server) admit(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 	defer s.guests.leave(g)
 
 	done := make(chan error, 1)
-	go func() { done <- handler(srv, admitted{ServerStream: stream, ctx: ctx}) }()
+	inside := admitted{ServerStream: stream, ctx: ctx, writing: make(chan struct{}, 1)}
+	go func() { done <- handler(srv, inside) }()
 	select {
 	case err = <-done:
+		return err
 	case <-ctx.Done():
-		// The handler sees it when it reads or writes next. One that is stuck
-		// in a write ends with the stream.
-		select {
-		case err = <-done:
-		case <-time.After(endWithin):
-		}
 	}
-	if _, ended := status.FromError(context.Cause(ctx)); ended && context.Cause(ctx) != nil {
-		return context.Cause(ctx)
+	if _, revoked := status.FromError(context.Cause(ctx)); !revoked {
+		return <-done // the peer has gone, as every read says now
 	}
-	return err
+	// The stream ends when this returns, and with it a read that waits, by which
+	// the handler learns of it. Nobody may write any more then.
+	select {
+	case inside.writing <- struct{}{}:
+	case <-time.After(endWithin): // a write that is stuck ends with the stream
+	}
+	return context.Cause(ctx)
 }
 
 // admitUnary is admit for calls that are no streams.
@@ -249,27 +251,21 @@ func (s *Server) admitUnary(ctx context.Context, request any, _ *grpc.UnaryServe
 // admitted is a stream whose peer is known, and that ends when it is revoked.
 type admitted struct {
 	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // this is how gRPC hands a value to a stream's handler
+	ctx     context.Context //nolint:containedctx // this is how gRPC hands a value to a stream's handler
+	writing chan struct{}   // full while somebody writes
 }
 
 // Context carries the identity, and ends when the peer is revoked.
 func (a admitted) Context() context.Context { return a.ctx }
 
-// RecvMsg also ends when the peer is revoked. The read that goes on then ends
-// with the stream; nobody looks at m any more.
-func (a admitted) RecvMsg(m any) error {
-	received := make(chan error, 1)
-	go func() { received <- a.ServerStream.RecvMsg(m) }()
+// SendMsg sends nothing any more to a peer that is revoked.
+func (a admitted) SendMsg(m any) error {
 	select {
-	case err := <-received:
-		return err
+	case a.writing <- struct{}{}:
 	case <-a.ctx.Done():
 		return context.Cause(a.ctx)
 	}
-}
-
-// SendMsg sends nothing any more to a peer that is revoked.
-func (a admitted) SendMsg(m any) error {
+	defer func() { <-a.writing }()
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}
