@@ -105,21 +105,27 @@ func (b *builder) add(d Device) {
 	}
 	state := b.presence(d)
 	for _, s := range specs {
-		e := Endpoint{
-			Device: d.ID, Name: d.Name, State: state,
-			Weight: value(s.weight, 1), Priority: value(s.priority, 0),
-			Region: value(s.region, ""), Zone: value(s.zone, ""),
-			Address: netip.AddrPortFrom(address, uint16(value(s.port, uint32(b.rules.DefaultPort)))),
-		}
-		if drain, ok := b.drains[d.ID]; ok {
-			e.DrainedBy = drain.String()
-		}
-		if e.OnPurpose() && state == Serving {
-			e.State = Drained
-		}
-		service := value(s.service, b.rules.DefaultService)
+		service, e := b.endpoint(d, s, address, state)
 		b.services[service] = append(b.services[service], e)
 	}
+}
+
+// endpoint is what a device is in one service, with defaults for what it does
+// not say.
+func (b *builder) endpoint(d Device, s spec, address netip.Addr, state State) (service string, e Endpoint) {
+	e = Endpoint{
+		Device: d.ID, Name: d.Name, State: state,
+		Weight: value(s.weight, 1), Priority: value(s.priority, 0),
+		Region: value(s.region, ""), Zone: value(s.zone, ""),
+		Address: netip.AddrPortFrom(address, uint16(value(s.port, uint32(b.rules.DefaultPort)))),
+	}
+	if drain, ok := b.drains[d.ID]; ok {
+		e.DrainedBy = drain.String()
+	}
+	if e.OnPurpose() && state == Serving {
+		e.State = Drained
+	}
+	return value(s.service, b.rules.DefaultService), e
 }
 
 func value[T any](p *T, otherwise T) T {

@@ -132,7 +132,9 @@ func (b *builder) samePort(s spec, e Endpoint) bool {
 func (b *builder) keep(d Device, service string, s spec, last Endpoint) spec {
 	b.complain(d, service, "keeps in this service what can't be read as it was last, until its metadata is mended")
 	port := uint32(last.Address.Port())
+	s.from = maps.Clone(s.from)
 	for key := range s.open(s.bad, s.near) {
+		s.said(key, Source{Kept, "as it was last, since what is said now can't be read"})
 		switch key {
 		case keyWeight:
 			if s.weight == nil || *s.weight != 0 { // a drain that can be read counts: nothing is lower

@@ -28,6 +28,8 @@ const keyNames = "port, priority, region, service, weight, zone"
 type spec struct {
 	weight, port, priority *uint32
 	service, region, zone  *string
+	// from tells where each value that is there was said.
+	from map[string]Source
 	// bad are the keys whose value can't be read, and near those that a slip of
 	// the pen has kept from being said. What was said last counts for them.
 	bad, near keys
@@ -164,9 +166,11 @@ func (g grammar) parseTags(tags []string) (spec, []complaint) {
 			}
 			bad = append(bad, complaint{loses, fmt.Sprintf("ignored: %s is there too and the lowest counts; remove one", counts)})
 			first[key] = counts
+			s.said(key, Source{FromTag, counts})
 			continue
 		}
 		first[key] = tag
+		s.said(key, Source{FromTag, tag})
 	}
 	s.missed(near)
 	return s, bad
@@ -209,7 +213,9 @@ func (g grammar) parseGrant(raw json.RawMessage) (spec, []complaint) {
 		if err != nil {
 			s.bad.add(key)
 			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %s %v", key, err)})
+			continue
 		}
+		s.said(key, Source{FromGrant, subject})
 	}
 	s.missed(near)
 	return s, bad
@@ -261,9 +267,14 @@ func (g grammar) parseAttributes(attributes map[string]string) (spec, []complain
 			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %sthe attributes are %s", didYouMean(nearly), keyNames)})
 			continue
 		}
-		if _, err := row.set(&s, attributes[key]); err != nil {
+		lower, err := row.set(&s, attributes[key])
+		if err != nil {
 			s.bad.add(strings.ToLower(key))
 			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %s %v", key, err)})
+			continue
+		}
+		if !lower {
+			s.said(strings.ToLower(key), Source{FromAttribute, subject})
 		}
 	}
 	s.missed(near)
@@ -274,6 +285,12 @@ func (g grammar) parseAttributes(attributes map[string]string) (spec, []complain
 // though the value below is filled in: it counts if nothing was published yet.
 func (s spec) over(below spec) spec {
 	s.bad, s.near = s.open(s.bad, below.bad), s.open(s.near, below.near)
+	s.from = maps.Clone(s.from)
+	for key, source := range below.from {
+		if !s.says(key) {
+			s.said(key, source)
+		}
+	}
 	fill(&s.weight, below.weight)
 	fill(&s.port, below.port)
 	fill(&s.priority, below.priority)
