@@ -71,6 +71,7 @@ type snapshot struct {
 	held     []guard.Held
 	degraded []guard.Degraded
 	drains   []operator.Word
+	rules    topology.Rules
 }
 
 // accept is a person's word that what is held may go.
@@ -253,7 +254,7 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 	d.memory = verdict.Memory
 	d.published.Store(&snapshot{
 		at: now, devices: devices, topology: verdict.Topology, problems: problems,
-		held: verdict.Held, degraded: verdict.Degraded, drains: d.words.Drains(now),
+		held: verdict.Held, degraded: verdict.Degraded, drains: d.words.Drains(now), rules: rules,
 	})
 	d.note(now)
 }

@@ -47,6 +47,7 @@ func rootCommand(env environment) *cobra.Command {
 		checkCommand(),
 		statusCommand(env),
 		topCommand(env),
+		explainCommand(env),
 		acceptCommand(env),
 		healthcheckCommand(env),
 		bootstrapCommand(),

@@ -105,14 +105,17 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 		return obeyed{err: err}
 	}
 	d.words = d.words.Say(word)
+	change := journal.Change{Kind: journal.Drain, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is drained by " + topology.Drain{By: o.by, Until: word.Until}.String()}
+	if !o.drain {
+		change.Kind, change.Text = journal.Restore, device.Name+" is restored; it was drained by "+before.String()
+	}
+	d.journal.Add(now, 0, change)
 	saved := publish()
 	if !o.drain {
 		d.log.Warn("an operator restored a device", "device", device.ID, "name", device.Name, "by", o.by)
-		d.journal.Add(now, 0, journal.Change{Kind: journal.Restore, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is restored; it was drained by " + before.String()})
 		return obeyed{text: fmt.Sprintf("%s serves again as its own metadata says; it was drained by %s%s", device, before, otherwise(d.published.Load(), device.ID)), saved: saved}
 	}
 	d.log.Warn("an operator drained a device", "device", device.ID, "name", device.Name, "by", o.by, "until", word.Until)
-	d.journal.Add(now, 0, journal.Change{Kind: journal.Drain, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is drained by " + topology.Drain{By: o.by, Until: word.Until}.String()})
 	return obeyed{text: d.drained(device, word), saved: saved}
 }
 

@@ -29,6 +29,7 @@ func (d *daemon) adminHandler() http.Handler {
 		Ready:   d.readiness,
 		Status:  func() any { return d.status() },
 		Traffic: func() any { return d.traffic() },
+		Explain: func(of, from string) (any, error) { return d.explain(of, from) },
 		Accept:  d.accept,
 		Drain: func(ctx context.Context, device string, long time.Duration, user string) (string, error) {
 			return d.drain(ctx, device, long, operatorHere(user))

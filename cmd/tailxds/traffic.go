@@ -21,28 +21,28 @@ type trafficDocument struct {
 // here.
 func (d *daemon) traffic() trafficDocument {
 	now := time.Now()
-	doc := trafficDocument{At: now, Services: []traffic.Table{}, Envoys: []traffic.Envoy{}}
 	p := d.published.Load()
 	if p == nil || !d.started() {
-		return doc
+		return trafficDocument{At: now, Services: []traffic.Table{}, Envoys: []traffic.Envoy{}}
 	}
 	view := d.reports.View(now)
-	if len(view.Envoys) > 0 {
-		doc.Envoys = view.Envoys
-	}
+	return trafficDocument{At: now, Services: traffic.Tables(d.trafficCase(p, view)), Envoys: joined(view.Envoys)}
+}
+
+// trafficCase is what a table of the traffic is reckoned from.
+func (d *daemon) trafficCase(p *snapshot, view traffic.View) traffic.Case {
 	policy := d.policy.Load().policy
 	var entries map[string]uint32
 	if e := d.callers.Load(); e != nil {
 		entries = *e
 	}
-	doc.Services = traffic.Tables(traffic.Case{
+	return traffic.Case{
 		Topology: p.topology, Entries: entries, Connected: d.server.Connected(), View: view,
 		Rule: func(service string) traffic.Rule {
 			s := policy.For(service)
 			return traffic.Rule{Mode: s.Locality, Failover: s.Failover, Overprovisioning: s.OverprovisioningFactor}
 		},
-	})
-	return doc
+	}
 }
 
 // unhealthy are the servers that every Envoy finds unhealthy, though they are

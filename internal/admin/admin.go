@@ -25,6 +25,10 @@ type Sources struct {
 	Status func() any
 	// Traffic is the document of /traffic.
 	Traffic func() any
+	// Explain is the document of /explain: why each endpoint of a service or a
+	// device is what it is, as the Envoys of another device see it, or as all do.
+	// Both may be empty.
+	Explain func(of, from string) (any, error)
 	// Accept lets through what is held of a service, or of all if it is empty.
 	Accept func(ctx context.Context, service string) error
 	// Drain gives a device no new requests, for a time or without an end if that
@@ -45,6 +49,7 @@ type Sources struct {
 //	GET  /readyz   200 once resources are served, else 503; says how old they are
 //	GET  /status   everything known, as JSON
 //	GET  /traffic  who sends what to whom, and what was to be expected, as JSON
+//	GET  /explain  why ?of= (a service or a device) is what it is, seen ?from= a device
 //	GET  /metrics  Prometheus
 //
 // and for loopback only:
@@ -66,6 +71,14 @@ func Handler(s Sources) http.Handler {
 	})
 	mux.HandleFunc("GET /status", document(s.Status))
 	mux.HandleFunc("GET /traffic", document(s.Traffic))
+	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
+		of, err := s.Explain(r.URL.Query().Get("of"), r.URL.Query().Get("from"))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		document(func() any { return of })(w, r)
+	})
 	mux.Handle("GET /metrics", s.Metrics)
 	operate := func(command string, do func(ctx context.Context, ask url.Values) (string, error)) {
 		mux.HandleFunc("POST /"+command, func(w http.ResponseWriter, r *http.Request) {

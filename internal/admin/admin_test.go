@@ -14,8 +14,14 @@ import (
 // pages serves fixed answers.
 func pages(ready bool, accept error) http.Handler {
 	return Handler(Sources{
-		Ready:   func() (bool, string) { return ready, "the detail" },
-		Status:  func() any { return map[string]int{"devices": 3} },
+		Ready:  func() (bool, string) { return ready, "the detail" },
+		Status: func() any { return map[string]int{"devices": 3} },
+		Explain: func(of, from string) (any, error) {
+			if of == "nobody" {
+				return nil, errors.New("there is no nobody")
+			}
+			return map[string]string{"of": of, "from": from}, nil
+		},
 		Traffic: func() any { return map[string]int{"requests": 4} },
 		Accept: func(_ context.Context, service string) error {
 			if service != "" && accept == nil {
@@ -52,6 +58,8 @@ func TestPages(t *testing.T) {
 		"not ready":                    {method: "GET", path: "/readyz", from: elsewhere, code: 503, body: "the detail"},
 		"status":                       {method: "GET", path: "/status", from: elsewhere, code: 200, body: `"devices": 3`},
 		"traffic":                      {method: "GET", path: "/traffic", from: elsewhere, code: 200, body: `"requests": 4`},
+		"explain":                      {method: "GET", path: "/explain?of=a&from=b", from: elsewhere, code: 200, body: `"from": "b",`},
+		"explain nobody":               {method: "GET", path: "/explain?of=nobody", from: elsewhere, code: 404, body: "there is no nobody"},
 		"metrics":                      {method: "GET", path: "/metrics", from: elsewhere, code: 200, body: "tailxds_problems 0"},
 		"accept from here":             {method: "POST", path: "/accept", from: here, code: 200, body: "is applied"},
 		"accept from here by IPv6":     {method: "POST", path: "/accept", from: "[::1]:5", code: 200, body: "is applied"},
