@@ -130,7 +130,7 @@ func (j *judge) service(built topology.Service, was Service) (topology.Service, 
 	held = b.without(held)
 
 	now := Service{Published: slices.Concat(b.serving, held), Loss: clock, Held: devices(held)}
-	now.Gone = j.stillGone(b, slices.Concat(was.Gone, gone), loss, stood && !alone)
+	now.Gone = stillGone(slices.Concat(was.Gone, gone), loss, stood && !alone)
 	now.Said = said(built, was, now)
 	j.tell(built.Name, b, held, findings{len(loss), of, tooMuch, alone, clock})
 	return topology.NewService(built.Name, slices.Concat(now.Published, b.idleBeside(held))), now
@@ -260,8 +260,12 @@ func (h hearing) split(was Service, accepted map[string]bool) (lost, left []topo
 	return lost, left
 }
 
-// drained tells whether a device leaves on purpose, or by its key.
+// drained tells whether a device leaves on purpose, or by its key. One that
+// serves on another port does not leave.
 func (h hearing) drained(id string) bool {
+	if h.serves[id] {
+		return false
+	}
 	switch h.why[id] {
 	case topology.Drained, topology.Expiring, topology.Expired:
 		return true
@@ -320,12 +324,12 @@ func (j *judge) clock(l Loss, devices []string) Loss {
 
 // stillGone are the endpoints that count as lost for a further loss: those that
 // went, did not come back, and whose loss has not stood its time.
-func (j *judge) stillGone(h hearing, all []topology.Endpoint, loss []string, stood bool) []topology.Endpoint {
+func stillGone(all []topology.Endpoint, loss []string, stood bool) []topology.Endpoint {
 	var gone []topology.Endpoint
 	seen := make(map[string]bool)
 	for _, e := range all {
 		_, counts := slices.BinarySearch(loss, e.Device)
-		if !counts || stood || seen[e.Device] || h.serves[e.Device] {
+		if !counts || stood || seen[e.Device] {
 			continue
 		}
 		seen[e.Device] = true

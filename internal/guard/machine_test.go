@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"encoding/json"
 	"maps"
 	"net/netip"
 	"slices"
@@ -18,6 +19,7 @@ import (
 type machine struct {
 	*world
 	devices  []topology.Device
+	current  List                           // the last that was judged
 	before   map[string][]topology.Endpoint // published, by service
 	gone     map[string]map[string]bool     // removed as lost and not forgiven, by service
 	history  map[string][]seen
@@ -30,7 +32,8 @@ type machine struct {
 // seen is a loss that was judged.
 type seen struct {
 	lost      []string
-	at        time.Time // of the list; zero if none was taken
+	at, now   time.Time // of the list, and of the judgement
+	well      time.Time // since when the source was
 	unhealthy bool
 	restarted bool
 }
@@ -44,6 +47,10 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 			"time passes": func(t *rapid.T) {
 				long := rapid.SampledFrom([]time.Duration{time.Second, 5 * time.Second, 20 * time.Second, 70 * time.Second}).Draw(t, "for")
 				m.step(t, long)
+			},
+			"time passes without a list": func(t *rapid.T) {
+				m.now = m.now.Add(rapid.SampledFrom([]time.Duration{time.Second, 20 * time.Second, 70 * time.Second}).Draw(t, "for"))
+				m.judged(t)
 			},
 			"devices come and go": func(t *rapid.T) {
 				for i := range m.devices {
@@ -63,6 +70,17 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 				}).Draw(t, "tags")
 				i := rapid.IntRange(0, len(m.devices)-1).Draw(t, "device")
 				m.devices[i].Tags = tags
+				m.step(t, time.Second)
+			},
+			"grants change": func(t *rapid.T) {
+				grants := rapid.SampledFrom([][]json.RawMessage{
+					nil,
+					{json.RawMessage(`{"service":"a","port":81}`), json.RawMessage(`{"service":"a","port":82,"weight":2}`)},
+					{json.RawMessage(`{"service":"a","port":81}`), json.RawMessage(`{"service":"a","port":82,"weight":0}`)},
+					{json.RawMessage(`{"service":"a","port":"81"}`), json.RawMessage(`{"service":"b","port":82}`)},
+					{json.RawMessage(`{"service":"a_","port":81}`), json.RawMessage(`{"service":"a","port":82}`)},
+				}).Draw(t, "grants")
+				m.devices[rapid.IntRange(0, len(m.devices)-1).Draw(t, "device")].Grants = grants
 				m.step(t, time.Second)
 			},
 			"keys run out": func(t *rapid.T) {
@@ -89,7 +107,7 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 						m.stream[netip.MustParseAddr(d.Addresses[0])] = true
 					}
 				}
-				m.step(t, time.Second)
+				m.judged(t)
 			},
 			"the source fails": func(t *rapid.T) {
 				m.healthy, m.unwell = time.Time{}, "it fails"
@@ -124,15 +142,27 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 				for service := range m.history {
 					m.history[service] = append(m.history[service], seen{restarted: true})
 				}
-				m.step(t, time.Second)
+				if rapid.Bool().Draw(t, "the source is away") {
+					m.current.At, m.current.HealthySince, m.current.Unwell = time.Time{}, time.Time{}, "no list has come"
+					m.judged(t)
+				} else {
+					m.step(t, time.Second)
+				}
 			},
 		})
 	})
 }
 
-// step judges the list of now and holds the verdict to the rules.
+// step judges a list of now.
 func (m *machine) step(t *rapid.T, after time.Duration) {
-	m.list(after, slices.Clone(m.devices))
+	m.now = m.now.Add(after)
+	m.current = List{Provider: m.provider, Devices: slices.Clone(m.devices), At: m.now, HealthySince: m.healthy, Unwell: m.unwell}
+	m.judged(t)
+}
+
+// judged judges by the last list and holds the verdict to the rules.
+func (m *machine) judged(t *rapid.T) {
+	m.judge(m.current)
 	m.words, m.saying = m.saying, make(map[string]time.Time)
 	built := make(map[string]topology.Service)
 	for _, s := range m.built.Services {
@@ -191,9 +221,14 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 		}
 	}
 	for _, e := range built.Idle {
-		state[e.Device] = e.State
-		if e.Weight == 0 || word(e.Device) {
+		switch {
+		case word(e.Device):
 			state[e.Device] = topology.Drained
+		case state[e.Device] == topology.Offline: // though another of its endpoints is drained
+		case e.Weight == 0:
+			state[e.Device] = topology.Drained
+		default:
+			state[e.Device] = e.State
 		}
 		if e.State == topology.Offline && e.Weight > 0 && !word(e.Device) && m.vouched(e) {
 			serving[e.Device] = true
@@ -203,7 +238,7 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 		}
 	}
 	listed := make(map[string]bool)
-	for _, d := range m.devices {
+	for _, d := range m.current.Devices {
 		listed[d.ID] = true
 	}
 	for _, e := range was {
@@ -218,7 +253,7 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 		t.Fatalf("service %s was emptied", service)
 	}
 	drains := func(id string) bool {
-		return word(id) || state[id] == topology.Drained || state[id] == topology.Expiring || state[id] == topology.Expired
+		return word(id) || !serving[id] && (state[id] == topology.Drained || state[id] == topology.Expiring || state[id] == topology.Expired)
 	}
 	gone := m.gone[service]
 	if gone == nil || accepted {
@@ -244,7 +279,7 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 // proportion holds removals to the share that may go at once, or to the time
 // that their loss stood.
 func (m *machine) proportion(t *rapid.T, service string, was []topology.Endpoint, gone, serving map[string]bool, drains func(string) bool, removed []string) {
-	all := maps.Clone(gone)
+	all, unwell := maps.Clone(gone), m.current.HealthySince.IsZero()
 	for _, e := range was {
 		if !drains(e.Device) && !slices.Contains(m.accepted[service], e.Device) {
 			all[e.Device] = true
@@ -258,17 +293,17 @@ func (m *machine) proportion(t *rapid.T, service string, was []topology.Endpoint
 	}
 	slices.Sort(lost)
 	maps.DeleteFunc(gone, func(id string, _ bool) bool { return serving[id] })
-	m.history[service] = append(m.history[service], seen{lost: lost, at: m.now, unhealthy: m.healthy.IsZero()})
+	m.history[service] = append(m.history[service], seen{lost: lost, at: m.current.At, now: m.now, well: m.current.HealthySince, unhealthy: unwell})
 	stood := m.stood(service)
 	if len(removed) > 0 {
-		if m.healthy.IsZero() {
+		if unwell {
 			t.Fatalf("%v of %s were removed while the source is not well", removed, service)
 		}
 		if 2*len(lost) > len(all) && !stood {
 			t.Fatalf("%v of %s were removed: %d of %d are lost, and that did not stand", removed, service, len(lost), len(all))
 		}
 	}
-	if !m.healthy.IsZero() && 2*len(lost) <= len(all) && len(serving) > 0 {
+	if !unwell && 2*len(lost) <= len(all) && len(serving) > 0 {
 		for _, e := range was {
 			if slices.Contains(lost, e.Device) && !slices.Contains(removed, e.Device) {
 				t.Fatalf("%s of %s waits, though only %d of %d are lost", e.Device, service, len(lost), len(all))
@@ -298,11 +333,13 @@ func (m *machine) stood(service string) bool {
 		case s.unhealthy:
 			long, confirmed = 0, time.Time{}
 		case !slices.Equal(s.lost, lost):
+			long, confirmed = 0, s.now
+		case confirmed.IsZero():
+			confirmed = s.at
+		case s.well.After(confirmed): // it failed in between
 			long, confirmed = 0, s.at
-		default:
-			if !confirmed.IsZero() {
-				long += s.at.Sub(confirmed)
-			}
+		case s.at.After(confirmed):
+			long += s.at.Sub(confirmed)
 			confirmed = s.at
 		}
 		lost = s.lost

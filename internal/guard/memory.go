@@ -122,7 +122,7 @@ func (Memory) stamp(devices []topology.Device, offline map[string]time.Time) []t
 	stamped := slices.Clone(devices)
 	for i := range stamped {
 		stamped[i].OfflineSince = nil
-		if since, ok := offline[stamped[i].ID]; ok && !stamped[i].Online {
+		if since, ok := offline[stamped[i].ID]; ok {
 			stamped[i].OfflineSince = &since
 		}
 	}
