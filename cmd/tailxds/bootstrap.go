@@ -17,8 +17,8 @@ import (
 // bootstrapCommand prints what an Envoy must know by itself.
 func bootstrapCommand() *cobra.Command {
 	var o struct {
-		controlPlanes, otlp                             []string
-		node, region, zone, admin, dns, cluster, output string
+		controlPlanes, otlp                                      []string
+		node, region, zone, admin, metrics, dns, cluster, output string
 	}
 	cmd := &cobra.Command{
 		Use:   "bootstrap --control-plane HOST[:PORT]…",
@@ -38,6 +38,13 @@ func bootstrapCommand() *cobra.Command {
 				return err
 			}
 			c.Admin = admin[0]
+			if o.metrics != "" {
+				metrics, err := hostPorts("--envoy-metrics", []string{o.metrics}, xds.DefaultMetricsPort)
+				if err != nil {
+					return err
+				}
+				c.Metrics = &metrics[0]
+			}
 			if c.DNS, err = resolverAddress(o.dns); err != nil {
 				return err
 			}
@@ -63,6 +70,7 @@ func bootstrapCommand() *cobra.Command {
 	flags.StringVar(&o.region, "region", "", "the region that the Envoy is in")
 	flags.StringVar(&o.zone, "zone", "", "the zone that the Envoy is in")
 	flags.StringVar(&o.admin, "envoy-admin", "127.0.0.1:9901", "address of Envoy's own pages")
+	flags.StringVar(&o.metrics, "envoy-metrics", "", "address where Envoy shows /metrics to Prometheus, and none of its other pages, such as 0.0.0.0:9902")
 	flags.StringVar(&o.dns, "dns", xds.MagicDNS, "who knows the control plane's name")
 	flags.StringVar(&o.output, "output", "", "write it to this file and not to standard output")
 	flags.StringSliceVar(&o.otlp, "otlp", nil, "OpenTelemetry collectors that get the Envoy's metrics, too")

@@ -11,6 +11,7 @@ import (
 // Envoy is a real one.
 type Envoy struct {
 	*Host
+	process *process
 }
 
 // Envoy starts an Envoy on a host of its own, by its own bootstrap, and waits
@@ -32,6 +33,13 @@ func (c *ControlPlane) EnvoyIn(region, name string) *Envoy {
 	return c.envoy(c.rig.Host(name), false, "--region", region)
 }
 
+// EnvoyShowing starts an Envoy on a host of its own that shows its metrics at an
+// address.
+func (c *ControlPlane) EnvoyShowing(address, name string) *Envoy {
+	c.rig.t.Helper()
+	return c.envoy(c.rig.Host(name), false, "--envoy-metrics", address)
+}
+
 // EnvoyWithoutIPv6 starts an Envoy on a host of its own whose kernel, it is made
 // to believe, has no IPv6.
 func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {
@@ -51,11 +59,11 @@ func (c *ControlPlane) envoy(h *Host, withoutIPv6 bool, about ...string) *Envoy 
 	if err := os.WriteFile(config, []byte(bootstrap), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	_, err = h.start(withoutIPv6, h.Name, r.programs.Envoy, "--config-path", config, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warn")
+	p, err := h.start(withoutIPv6, h.Name, r.programs.Envoy, "--config-path", config, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warn")
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	e := &Envoy{h}
+	e := &Envoy{h, p}
 	r.Await(h.Name+" takes requests", func() error {
 		return e.holds(map[string]int{"listener_manager.total_listeners_warming": 0, "listener_manager.workers_started": 1}, "listener_manager.total_listeners_active")
 	})
@@ -126,6 +134,9 @@ func (e *Envoy) Stats() (map[string]int, error) {
 	}
 	return stats, nil
 }
+
+// Said is the end of what Envoy wrote, its access log included.
+func (e *Envoy) Said() string { return e.process.tail() }
 
 // Admin is a page of Envoy's own.
 func (e *Envoy) Admin(path string) (string, error) {

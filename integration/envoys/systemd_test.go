@@ -52,6 +52,7 @@ func TestUnitsRun(t *testing.T) {
 	drain.Start()
 	beside := envoys.Envoy{Host: a.Host}
 	beside.AwaitHealthy("server", 1)
+	beside.AwaitSome("listener_manager.total_listeners_active")
 	if tally := r.Host("laptop").Ask(20, envoys.Get(a.URL(10000), "")); tally.Failed > 0 {
 		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
 	}

@@ -39,6 +39,8 @@ type BootstrapConfig struct {
 	Region, Zone string
 	// Admin is the address of Envoy's own pages, which can change and stop it.
 	Admin HostPort
+	// Metrics is where /metrics is shown to Prometheus, if anywhere.
+	Metrics *HostPort
 	// DNS is who knows the control planes' names, if they are no addresses.
 	DNS netip.AddrPort
 	// Collectors are further receivers of OpenTelemetry metrics.
@@ -77,6 +79,14 @@ func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
+	static := &bootstrap.Bootstrap_StaticResources{Clusters: clusters}
+	if c.Metrics != nil {
+		page, pages, err := metricsPage(*c.Metrics, c.Admin)
+		if err != nil {
+			return nil, err
+		}
+		static.Listeners, static.Clusters = append(static.Listeners, page), append(static.Clusters, pages)
+	}
 	limit, err := anypb.New(&connections.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: mostDownstream})
 	if err != nil {
 		return nil, fmt.Errorf("pack the limit of connections: %w", err)
@@ -102,7 +112,7 @@ func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 			CdsConfig: fromADS(),
 		},
 		ClusterManager:     &bootstrap.ClusterManager{LocalClusterName: Callers},
-		StaticResources:    &bootstrap.Bootstrap_StaticResources{Clusters: clusters},
+		StaticResources:    static,
 		StatsSinks:         sinks,
 		StatsFlushInterval: durationpb.New(reportEvery),
 		Admin:              &bootstrap.Admin{Address: socketAddress(c.Admin.Host, c.Admin.Port)},

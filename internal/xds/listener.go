@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	accesslog "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
@@ -32,7 +33,11 @@ const (
 // buildListeners take requests on all addresses of the host, from the sources
 // that the policy lets in, and ask the routes where they go.
 func buildListeners(t topology.Topology, p Policy, _ string) ([]proto.Message, error) {
-	manager, err := connectionManager()
+	log, err := p.Ingress.accessLog()
+	if err != nil {
+		return nil, err
+	}
+	manager, err := connectionManager(p.Ingress.TrustedHops, log)
 	if err != nil {
 		return nil, err
 	}
@@ -45,7 +50,7 @@ func buildListeners(t topology.Topology, p Policy, _ string) ([]proto.Message, e
 		if policy.Protocol != TCP {
 			continue
 		}
-		proxy, err := connectionProxy(s.Name, policy)
+		proxy, err := connectionProxy(s.Name, policy, log)
 		if err != nil {
 			return nil, err
 		}
@@ -88,11 +93,12 @@ func (i IngressPolicy) listeners(name string, port uint16, filter string, config
 
 // connectionProxy hands connections on as they are. One that no server has taken
 // yet is tried on another.
-func connectionProxy(service string, p ServicePolicy) (*anypb.Any, error) {
+func connectionProxy(service string, p ServicePolicy, log []*accesslog.AccessLog) (*anypb.Any, error) {
 	proxy := &tcpproxy.TcpProxy{
 		StatPrefix:         service,
 		ClusterSpecifier:   &tcpproxy.TcpProxy_Cluster{Cluster: service},
 		MaxConnectAttempts: wrapperspb.UInt32(p.Retries + 1),
+		AccessLog:          log,
 	}
 	if p.HashOn.Source {
 		proxy.HashPolicy = []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{SourceIp: &typev3.HashPolicy_SourceIp{}}}}
@@ -104,7 +110,7 @@ func connectionProxy(service string, p ServicePolicy) (*anypb.Any, error) {
 	return packed, nil
 }
 
-func connectionManager() (*anypb.Any, error) {
+func connectionManager(trustedHops uint32, log []*accesslog.AccessLog) (*anypb.Any, error) {
 	routing, err := anypb.New(&router.Router{})
 	if err != nil {
 		return nil, fmt.Errorf("pack router: %w", err)
@@ -119,9 +125,12 @@ func connectionManager() (*anypb.Any, error) {
 			ConfigType: &hcm.HttpFilter_TypedConfig{TypedConfig: routing},
 		}},
 		// The client is who the tailnet says: its address goes into
-		// x-forwarded-for, and Envoy's own headers are not taken from it.
-		UseRemoteAddress: wrapperspb.Bool(true),
-		UpgradeConfigs:   []*hcm.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+		// x-forwarded-for, and Envoy's own headers are not taken from it. Of the
+		// header only what trusted proxies have written is believed.
+		UseRemoteAddress:  wrapperspb.Bool(true),
+		XffNumTrustedHops: trustedHops,
+		AccessLog:         log,
+		UpgradeConfigs:    []*hcm.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pack connection manager: %w", err)

@@ -130,6 +130,9 @@ func line(node ast.Node) int {
 	return node.GetToken().Position.Line
 }
 
+// mostHops is more proxies than anyone has in front of an Envoy.
+const mostHops = 10
+
 // parseIngress reads who is let in, and where. A list replaces the default one.
 func parseIngress(node ast.Node, defaults IngressPolicy) (IngressPolicy, error) {
 	if node == nil || node.Type() == ast.NullType {
@@ -137,9 +140,11 @@ func parseIngress(node ast.Node, defaults IngressPolicy) (IngressPolicy, error) 
 	}
 	// As wide as the file's numbers, so that one that is too large is named.
 	i := struct {
-		Port  int64    `yaml:"port"`
-		Allow []string `yaml:"allow"`
-	}{int64(defaults.Port), defaults.Allow}
+		Port        int64    `yaml:"port"`
+		Allow       []string `yaml:"allow"`
+		TrustedHops int64    `yaml:"trusted_hops"`
+		AccessLog   string   `yaml:"access_log"`
+	}{int64(defaults.Port), defaults.Allow, int64(defaults.TrustedHops), defaults.AccessLog}
 	if err := decode(node, &i); err != nil {
 		return IngressPolicy{}, err
 	}
@@ -154,7 +159,13 @@ func parseIngress(node ast.Node, defaults IngressPolicy) (IngressPolicy, error) 
 			return IngressPolicy{}, fmt.Errorf("line %d: allow: %w", lineOf(node, fmt.Sprintf("allow[%d]", n)), err)
 		}
 	}
-	return IngressPolicy{Port: uint16(i.Port), Allow: i.Allow}, nil
+	if i.TrustedHops < 0 || i.TrustedHops > mostHops {
+		return IngressPolicy{}, fmt.Errorf("line %d: trusted_hops must be from 0 to %d", lineOf(node, "trusted_hops"), mostHops)
+	}
+	if !slices.Contains([]string{LogNone, LogErrors, LogAll}, i.AccessLog) {
+		return IngressPolicy{}, fmt.Errorf("line %d: access_log must be %s, %s or %s", lineOf(node, "access_log"), LogNone, LogErrors, LogAll)
+	}
+	return IngressPolicy{Port: uint16(i.Port), Allow: i.Allow, TrustedHops: uint32(i.TrustedHops), AccessLog: i.AccessLog}, nil
 }
 
 // parseService reads one service's policy over its defaults.

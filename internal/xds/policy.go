@@ -29,6 +29,12 @@ type IngressPolicy struct {
 	// Allow are the sources that are let in: [FromTailnet], [FromLoopback],
 	// and further addresses and networks. Others' connections are closed.
 	Allow []string `yaml:"allow"`
+	// TrustedHops is how many proxies in front of every Envoy are believed in
+	// what x-forwarded-for says of the client; 0 believes nobody.
+	TrustedHops uint32 `yaml:"trusted_hops"`
+	// AccessLog is which requests Envoys write on their standard output:
+	// [LogNone], [LogErrors] or [LogAll].
+	AccessLog string `yaml:"access_log"`
 }
 
 // The sources that [IngressPolicy.Allow] knows by name.
@@ -165,7 +171,7 @@ func DefaultPolicy() Policy {
 			OutlierDetection:       OutlierDetection{Consecutive5xx: 5, BaseEjectionTime: Duration(5 * time.Second), MaxEjectionPercent: 50},
 			OverprovisioningFactor: 140,
 		},
-		Ingress: IngressPolicy{Port: IngressPort, Allow: []string{FromTailnet, FromLoopback}},
+		Ingress: IngressPolicy{Port: IngressPort, Allow: []string{FromTailnet, FromLoopback}, AccessLog: LogNone},
 	}
 }
 

@@ -1,0 +1,119 @@
+package envoys_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/tailxds/tailxds/integration/envoys"
+)
+
+// logged are the lines of an Envoy's access log for a path.
+func logged(e *envoys.Envoy, path string) []map[string]any {
+	var all []map[string]any
+	for line := range strings.Lines(e.Said()) {
+		var fields map[string]any
+		if json.Unmarshal([]byte(line), &fields) == nil && fields["path"] == path {
+			all = append(all, fields)
+		}
+	}
+	return all
+}
+
+// proxied is a request as a proxy in front hands it on.
+func proxied(url, client string) envoys.Request {
+	return func(ctx context.Context) (*http.Request, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err == nil {
+			r.Header.Set("X-Forwarded-For", client)
+		}
+		return r, err
+	}
+}
+
+func TestAccessLogAndTrustedHops(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.Server("a")
+	a.Handle(func(w http.ResponseWriter, request *http.Request) {
+		if strings.HasPrefix(request.URL.Path, "/broken") {
+			w.WriteHeader(http.StatusNotImplemented)
+		}
+		a.Hello(w)
+	})
+	control := r.ControlPlane("ingress: {access_log: all, trusted_hops: 1}", a.Device("tag:weight-1"))
+	entry, laptop := control.Envoy("entry"), r.Host("laptop")
+	entry.AwaitHealthy("server", 1)
+	ask := func(path string) { laptop.Ask(1, proxied(entry.URL(10000)+path, "203.0.113.7")) }
+	line := func(path string) (only map[string]any) {
+		t.Helper()
+		r.Await("a line for /"+path, func() error {
+			lines := logged(entry, "/"+path)
+			if len(lines) != 1 {
+				return fmt.Errorf("%d lines", len(lines))
+			}
+			only = lines[0]
+			return nil
+		})
+		return only
+	}
+
+	ask("one")
+	got := line("one")
+	for key, want := range map[string]any{
+		"method": "GET", "status": 200.0, "service": "server", "client": "203.0.113.7", "attempts": 1.0, "protocol": "HTTP/1.1",
+	} {
+		if got[key] != want {
+			t.Errorf("the line says %s=%v, want %v: %v", key, got[key], want, got)
+		}
+	}
+	if peer := fmt.Sprint(got["peer"]); !strings.HasPrefix(peer, laptop.V4.String()+":") {
+		t.Errorf("the line says that the peer is %s, not %s", peer, laptop.V4)
+	}
+	if upstream := fmt.Sprint(got["upstream"]); upstream != a.V4.String()+":8080" {
+		t.Errorf("the line says that %s answered, not a", upstream)
+	}
+
+	// Without trust a header says nothing, and of what goes well no line is kept.
+	control.SetPolicy("ingress: {access_log: errors}")
+	r.Await("the other policy is in force", func() error {
+		ask("broken")
+		lines := logged(entry, "/broken")
+		if len(lines) == 0 || lines[len(lines)-1]["client"] != laptop.V4.String() {
+			return fmt.Errorf("the lines are %v", lines)
+		}
+		return nil
+	})
+	ask("two")
+	ask("broken/last") // lines are in order: had there been one of /two, it would be there by now
+	if got := line("broken/last"); got["status"] != 501.0 {
+		t.Errorf("the line of a failure says %v", got)
+	}
+	if lines := logged(entry, "/two"); len(lines) > 0 {
+		t.Errorf("a request that went well is in the log of errors: %v", lines)
+	}
+}
+
+func TestMetricsPageShowsNothingElse(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.Server("a")
+	entry := r.ControlPlane("", a.Device("tag:weight-1")).EnvoyShowing("0.0.0.0:9902", "entry")
+	entry.AwaitHealthy("server", 1)
+	prometheus := r.Host("prometheus")
+	status, page, err := prometheus.Once(envoys.Get(entry.URL(9902)+"metrics", ""))
+	if err != nil || status != http.StatusOK || !strings.Contains(page, `envoy_cluster_membership_healthy{envoy_cluster_name="server"} 1`) {
+		t.Errorf("/metrics: %d, %v: %.500s", status, err, page)
+	}
+	for _, path := range []string{"", "stats/prometheus", "quitquitquit", "config_dump", "metrics/../config_dump", "metrics/x"} {
+		if status, body, err := prometheus.Once(envoys.Get(entry.URL(9902)+path, "")); err != nil || status != http.StatusNotFound {
+			t.Errorf("GET /%s: %d, %v: %.200s", path, status, err, body)
+		}
+	}
+	if status, _, err := prometheus.Once(envoys.Post(entry.URL(9902)+"metrics", "")); err != nil || status != http.StatusNotFound {
+		t.Errorf("POST /metrics: %d, %v", status, err)
+	}
+}
