@@ -21,6 +21,7 @@ import (
 type resources struct {
 	services map[string]serviceInput
 	byType   map[string]resourceSet // by type URL, then by resource name
+	named    map[string]resourceSet // the same, for those who ask by name: with more
 	// views are the assignments as each region's callers get them, for those
 	// regions that were asked for.
 	views map[string]resourceSet
@@ -37,7 +38,10 @@ type serviceInput struct {
 // and nobody serves, and validates it. Resources of services that did not
 // change since the last build are taken over as they are.
 func build(t topology.Topology, p Policy, defaultService string, last *resources) (*resources, error) {
-	next := &resources{services: make(map[string]serviceInput), byType: make(map[string]resourceSet), views: make(map[string]resourceSet)}
+	next := &resources{services: make(map[string]serviceInput), byType: make(map[string]resourceSet), named: make(map[string]resourceSet), views: make(map[string]resourceSet)}
+	if last == nil {
+		last = &resources{}
+	}
 	rows := resourceTypes()
 	for _, row := range rows {
 		next.byType[row.URL] = make(resourceSet)
@@ -51,11 +55,20 @@ func build(t topology.Topology, p Policy, defaultService string, last *resources
 	for _, row := range rows {
 		if row.whole != nil {
 			made, err := row.whole(t, p, defaultService)
-			if err := next.add(row, made, err); err != nil {
+			if err := add(row, made, err, next.byType[row.URL]); err != nil {
 				return nil, err
 			}
 		}
-		next.keepEqual(last, row.URL)
+		keepEqual(last.byType[row.URL], next.byType[row.URL])
+		if row.named != nil {
+			made, err := row.named(t, p)
+			set := maps.Clone(next.byType[row.URL])
+			if err := add(row, made, err, set); err != nil {
+				return nil, err
+			}
+			keepEqual(last.named[row.URL], set)
+			next.named[row.URL] = set
+		}
 	}
 	return next, nil
 }
@@ -81,10 +94,7 @@ func withPolicyServices(t topology.Topology, p Policy) topology.Topology {
 // addService makes what belongs to one service alone, or takes it from last.
 func (n *resources) addService(s topology.Service, p ServicePolicy, last *resources) error {
 	in := serviceInput{service: s, policy: p}
-	var before serviceInput
-	if last != nil {
-		before = last.services[s.Name]
-	}
+	before := last.services[s.Name]
 	samePolicy := before.assignments != nil && reflect.DeepEqual(p, before.policy)
 	if samePolicy {
 		in.assignments = before.assignments
@@ -104,7 +114,7 @@ func (n *resources) addService(s topology.Service, p ServicePolicy, last *resour
 			continue
 		}
 		made, err := row.perService(in)
-		if err := n.add(row, made, err); err != nil {
+		if err := add(row, made, err, n.byType[row.URL]); err != nil {
 			return err
 		}
 	}
@@ -113,15 +123,15 @@ func (n *resources) addService(s topology.Service, p ServicePolicy, last *resour
 
 // takeOver copies what a service had of this type.
 func (row resourceType) takeOver(in serviceInput, from, to resourceSet) {
-	for _, name := range append([]string{in.service.Name}, in.assignments...) {
+	for _, name := range in.names() {
 		if r, ok := from[name]; ok {
 			to[name] = r
 		}
 	}
 }
 
-// add validates what was made by Envoy's own rules and stores it.
-func (n *resources) add(row resourceType, made []proto.Message, err error) error {
+// add validates what was made by Envoy's own rules and puts it into a set.
+func add(row resourceType, made []proto.Message, err error, into resourceSet) error {
 	if err != nil {
 		return fmt.Errorf("build %s: %w", row.Name, err)
 	}
@@ -131,20 +141,17 @@ func (n *resources) add(row resourceType, made []proto.Message, err error) error
 				return fmt.Errorf("validate %s: %w", row.Name, err)
 			}
 		}
-		n.byType[row.URL][cache.GetResourceName(r)] = r
+		into[cache.GetResourceName(r)] = r
 	}
 	return nil
 }
 
 // keepEqual takes over the resources of the last build that did not change, so
 // that they count as the same below.
-func (n *resources) keepEqual(last *resources, url string) {
-	if last == nil {
-		return
-	}
-	for name, r := range n.byType[url] {
-		if old, ok := last.byType[url][name]; ok && proto.Equal(old, r) {
-			n.byType[url][name] = old
+func keepEqual(last, next resourceSet) {
+	for name, r := range next {
+		if old, ok := last[name]; ok && proto.Equal(old, r) {
+			next[name] = old
 		}
 	}
 }

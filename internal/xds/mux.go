@@ -72,3 +72,25 @@ func (q quiet) CreateWatch(r *cache.Request, sub cache.Subscription, to chan cac
 	}
 	return q.LinearCache.CreateWatch(r, sub, to)
 }
+
+// asked tells those who ask for all resources of a type, as Envoys do, from those
+// who ask for some by name, as gRPC clients do, and so may get what is of no use
+// to the others.
+type asked struct{ all, named watchable }
+
+// CreateWatch implements [cache.Cache].
+func (a asked) CreateWatch(r *cache.Request, sub cache.Subscription, to chan cache.Response) (func(), error) {
+	return a.by(sub).CreateWatch(r, sub, to)
+}
+
+// CreateDeltaWatch implements [cache.Cache].
+func (a asked) CreateDeltaWatch(r *cache.DeltaRequest, sub cache.Subscription, to chan cache.DeltaResponse) (func(), error) {
+	return a.by(sub).CreateDeltaWatch(r, sub, to)
+}
+
+func (a asked) by(sub cache.Subscription) watchable {
+	if sub.IsWildcard() {
+		return a.all
+	}
+	return a.named
+}

@@ -19,8 +19,8 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// resourceType is one row of the table of what is served. Just one of its
-// builders is set.
+// resourceType is one row of the table of what is served. Either perService or
+// whole is set.
 type resourceType struct {
 	// Name is the field of the rendered document.
 	Name string
@@ -31,6 +31,9 @@ type resourceType struct {
 	perService func(serviceInput) ([]proto.Message, error)
 	// whole builds the resources that span all services.
 	whole func(topology.Topology, Policy, string) ([]proto.Message, error)
+	// named builds resources for those who ask for them by name, and not for
+	// those who ask for all.
+	named func(topology.Topology, Policy) ([]proto.Message, error)
 }
 
 // resourceTypes is the table, in the order in which additions reach an Envoy:
@@ -39,9 +42,9 @@ type resourceType struct {
 func resourceTypes() []resourceType {
 	return []resourceType{
 		{Name: "endpoints", URL: resource.EndpointType, perService: buildEndpoints},
-		{Name: "clusters", URL: resource.ClusterType, perService: buildClusters},
+		{Name: "clusters", URL: resource.ClusterType, perService: buildClusters, named: grpcClusters},
 		{Name: "routes", URL: resource.RouteType, whole: buildRoutes},
-		{Name: "listeners", URL: resource.ListenerType, whole: buildListeners},
+		{Name: "listeners", URL: resource.ListenerType, whole: buildListeners, named: grpcListeners},
 	}
 }
 
@@ -49,7 +52,7 @@ func resourceTypes() []resourceType {
 func buildEndpoints(in serviceInput) ([]proto.Message, error) { return endpointsFor(in, "") }
 
 // endpointsFor are the service's assignment as the callers of a region get it,
-// once under each of its names. Its locality weights are the sums of their
+// once under each of its names, and that of gRPC clients. Its locality weights are the sums of their
 // endpoints', so that a weight means the same in every region.
 func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 	policy := &endpoint.ClusterLoadAssignment_Policy{
@@ -86,6 +89,9 @@ func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 	var all []proto.Message
 	for _, name := range in.assignments {
 		all = append(all, &endpoint.ClusterLoadAssignment{ClusterName: name, Endpoints: localities, Policy: policy})
+	}
+	if in.policy.speaksGRPC() {
+		all = append(all, grpcAssignment(in, localities))
 	}
 	return all, nil
 }

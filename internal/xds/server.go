@@ -48,6 +48,7 @@ type Server struct {
 	config  Config
 	log     *slog.Logger
 	caches  map[string]*cache.LinearCache // by type URL, but for assignments
+	named   map[string]*cache.LinearCache // the same, for those who ask by name
 	access  *access
 	streams *streams
 	guests  *guests
@@ -64,7 +65,7 @@ type Server struct {
 // first [Server.Set]: an Envoy that reconnects must not be told that all it
 // knows is gone.
 func NewServer(config Config) *Server {
-	s := &Server{config: config, log: config.Log, caches: make(map[string]*cache.LinearCache)}
+	s := &Server{config: config, log: config.Log, caches: make(map[string]*cache.LinearCache), named: make(map[string]*cache.LinearCache)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -83,6 +84,9 @@ func NewServer(config Config) *Server {
 		} else {
 			s.caches[row.URL] = c
 		}
+		if row.named != nil {
+			s.named[row.URL] = cache.NewLinearCache(row.URL, cache.WithVersionPrefix(s.prefix))
+		}
 	}
 	return s
 }
@@ -94,6 +98,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	mux := byType{resource.EndpointType: seen{s}}
 	for url, c := range s.caches {
 		mux[url] = quiet{LinearCache: c, prefix: s.prefix}
+	}
+	for url, c := range s.named {
+		mux[url] = asked{all: mux[url], named: quiet{LinearCache: c, prefix: s.prefix}}
 	}
 	server := grpc.NewServer(
 		// Envoys that vanish without a word are noticed within 40 s, and those
@@ -169,6 +176,9 @@ func (s *Server) changes(next *resources) ([]change, error) {
 	for _, row := range resourceTypes() {
 		if row.URL != resource.EndpointType {
 			all = append(all, change{row.Name, s.caches[row.URL], last.byType[row.URL], next.byType[row.URL]})
+			if c, ok := s.named[row.URL]; ok {
+				all = append(all, change{row.Name, c, last.named[row.URL], next.named[row.URL]})
+			}
 			continue
 		}
 		for region, c := range s.views {

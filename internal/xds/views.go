@@ -33,8 +33,8 @@ func (n *resources) assignments(region string, last *resources) (resourceSet, er
 		if in.policy.Locality != balance.Local {
 			continue
 		}
-		if last != nil && last.views[region] != nil && last.byType[resource.EndpointType][name] == set[name] {
-			for _, assignment := range in.assignments {
+		if last.unchanged(region, in.names(), set) {
+			for _, assignment := range in.names() {
 				set[assignment] = last.views[region][assignment]
 			}
 			continue
@@ -49,6 +49,14 @@ func (n *resources) assignments(region string, last *resources) (resourceSet, er
 	}
 	n.views[region] = set
 	return set, nil
+}
+
+// unchanged tells whether the assignments of these names are in a region's view,
+// made from the same as those of the set.
+func (n *resources) unchanged(region string, names []string, set resourceSet) bool {
+	return n != nil && !slices.ContainsFunc(names, func(name string) bool {
+		return n.views[region][name] == nil || n.byType[resource.EndpointType][name] != set[name]
+	})
 }
 
 // view is the cache of the assignments that callers of a region get.

@@ -196,3 +196,22 @@ func TestCombinationsThatEnvoyCannotDo(t *testing.T) {
 		t.Errorf("a %v, b %v", p.For("a").Failover, p.For("b").Failover)
 	}
 }
+
+// A changed cluster asks for its endpoints under another name, which each view
+// must have though the endpoints are the same.
+func TestAChangedClusterAsksAnewInEachView(t *testing.T) {
+	s := NewServer(Config{DefaultService: "server"})
+	var stream deltaStream
+	for i, timeout := range []string{"1s", "2s"} {
+		if err := s.Set(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: local, protocol: grpc, connect_timeout: "+timeout+"}")); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			stream = openDelta(t, start(t, s))
+		}
+		stream.askFrom("west", s.published.asked("server"))
+		if got, want := priorities(t, stream.want(eds, "")), "0:west 0:westa 1:east"; got != want {
+			t.Errorf("with %s: %q, want %q", timeout, got, want)
+		}
+	}
+}
