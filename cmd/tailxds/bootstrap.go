@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
@@ -19,13 +20,17 @@ func bootstrapCommand() *cobra.Command {
 	var o struct {
 		controlPlanes, otlp                                      []string
 		node, region, zone, admin, metrics, dns, cluster, output string
+		reportEvery                                              time.Duration
 	}
 	cmd := &cobra.Command{
 		Use:   "bootstrap --control-plane HOST[:PORT]…",
 		Short: "Print an Envoy's bootstrap, as YAML",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c := xds.BootstrapConfig{Node: o.node, Cluster: o.cluster, Region: o.region, Zone: o.zone}
+			c := xds.BootstrapConfig{Node: o.node, Cluster: o.cluster, Region: o.region, Zone: o.zone, ReportEvery: o.reportEvery}
+			if o.reportEvery < xds.ShortestReportEvery || o.reportEvery > xds.LongestReportEvery {
+				return wrong("--report-every", o.reportEvery.String(), fmt.Sprintf("a time from %s to %s", xds.ShortestReportEvery, xds.LongestReportEvery))
+			}
 			var err error
 			if c.ControlPlanes, err = hostPorts("--control-plane", o.controlPlanes, xds.DefaultPort); err != nil {
 				return err
@@ -72,6 +77,7 @@ func bootstrapCommand() *cobra.Command {
 	flags.StringVar(&o.admin, "envoy-admin", "127.0.0.1:9901", "address of Envoy's own pages")
 	flags.StringVar(&o.metrics, "envoy-metrics", "", "address where Envoy shows /metrics to Prometheus, and none of its other pages, such as 0.0.0.0:9902")
 	flags.StringVar(&o.dns, "dns", xds.MagicDNS, "who knows the control plane's name")
+	flags.DurationVar(&o.reportEvery, "report-every", xds.DefaultReportEvery, "how often the Envoy reports what it measured: longer where there are thousands")
 	flags.StringVar(&o.output, "output", "", "write it to this file and not to standard output")
 	flags.StringSliceVar(&o.otlp, "otlp", nil, "OpenTelemetry collectors that get the Envoy's metrics, too")
 	return cmd

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -43,8 +44,11 @@ type BootstrapConfig struct {
 	Metrics *HostPort
 	// DNS is who knows the control planes' names, if they are no addresses.
 	DNS netip.AddrPort
-	// Collectors are further receivers of OpenTelemetry metrics.
+	// Collectors are further receivers of OpenTelemetry metrics. They get all that
+	// the Envoy measures.
 	Collectors []HostPort
+	// ReportEvery is how often it reports; 0 is [DefaultReportEvery].
+	ReportEvery time.Duration
 }
 
 // HostPort is a host name or an IP address, and a port.
@@ -58,8 +62,6 @@ type HostPort struct {
 const controlPlane = "control_plane"
 
 const (
-	// reportEvery is how often an Envoy reports what it measured.
-	reportEvery = 5 * time.Second
 	// mostDownstream is how many connections an Envoy takes; Envoy warns of
 	// none.
 	mostDownstream = 50_000
@@ -86,6 +88,10 @@ func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 			return nil, err
 		}
 		static.Listeners, static.Clusters = append(static.Listeners, page), append(static.Clusters, pages)
+	}
+	every := cmp.Or(c.ReportEvery, DefaultReportEvery)
+	if every < ShortestReportEvery || every > LongestReportEvery {
+		return nil, fmt.Errorf("an Envoy can report every %s to %s, not every %s", ShortestReportEvery, LongestReportEvery, every)
 	}
 	limit, err := anypb.New(&connections.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: mostDownstream})
 	if err != nil {
@@ -114,7 +120,8 @@ func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 		ClusterManager:     &bootstrap.ClusterManager{LocalClusterName: Callers},
 		StaticResources:    static,
 		StatsSinks:         sinks,
-		StatsFlushInterval: durationpb.New(reportEvery),
+		StatsFlushInterval: durationpb.New(every),
+		StatsConfig:        statsConfig(),
 		Admin:              &bootstrap.Admin{Address: socketAddress(c.Admin.Host, c.Admin.Port)},
 		OverloadManager: &overload.OverloadManager{ResourceMonitors: []*overload.ResourceMonitor{{
 			Name:       "envoy.resource_monitors.global_downstream_max_connections",
@@ -152,6 +159,13 @@ const (
 	// MagicDNS is where tailscaled answers for names of the tailnet.
 	// https://tailscale.com/kb/1081/magicdns
 	MagicDNS = "100.100.100.100"
+	// DefaultReportEvery is how often an Envoy reports what it measured. A thousand
+	// Envoys at this pace cost the control plane a few percent of a core.
+	DefaultReportEvery = 5 * time.Second
+	// ShortestReportEvery and LongestReportEvery bound it: what is reported more
+	// seldom is no live figure any more.
+	ShortestReportEvery = time.Second
+	LongestReportEvery  = time.Minute
 )
 
 func bootstrapClusters(c BootstrapConfig) ([]*cluster.Cluster, error) {
@@ -250,9 +264,13 @@ func sinks(c BootstrapConfig) ([]*metrics.StatsSink, error) {
 	for i := range c.Collectors {
 		to = append(to, collectorName(i))
 	}
+	used, err := onlyUsed()
+	if err != nil {
+		return nil, err
+	}
 	var all []*metrics.StatsSink
 	for _, name := range to {
-		config, err := anypb.New(&otel.SinkConfig{
+		sink := &otel.SinkConfig{
 			ProtocolSpecifier: &otel.SinkConfig_GrpcService{GrpcService: &core.GrpcService{
 				TargetSpecifier: &core.GrpcService_EnvoyGrpc_{EnvoyGrpc: &core.GrpcService_EnvoyGrpc{ClusterName: name}},
 			}},
@@ -261,7 +279,11 @@ func sinks(c BootstrapConfig) ([]*metrics.StatsSink, error) {
 			EmitTagsAsAttributes:     wrapperspb.Bool(true),
 			UseTagExtractedName:      wrapperspb.Bool(true),
 			ResourceDetectors:        []*core.TypedExtensionConfig{{Name: "envoy.tracers.opentelemetry.resource_detectors.static_config", TypedConfig: where}},
-		})
+		}
+		if name == controlPlane {
+			sink.CustomMetricConversions = used
+		}
+		config, err := anypb.New(sink)
 		if err != nil {
 			return nil, fmt.Errorf("pack the OpenTelemetry sink: %w", err)
 		}
