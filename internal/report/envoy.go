@@ -104,17 +104,15 @@ func (r *Receiver) welcome(key envoyKey, now time.Time) *envoy {
 			}
 		}
 	}
-	for _, full := range []struct {
-		is    bool
-		leave envoyKey
-	}{{beside >= mostOfAddress, silentBeside}, {len(r.envoys) >= mostEnvoys, silent}} {
-		if !full.is {
-			continue
-		}
-		if e := r.envoys[full.leave]; e != nil && !e.stale(now) {
+	leaves := silent
+	if beside >= mostOfAddress {
+		leaves = silentBeside
+	}
+	if beside >= mostOfAddress || len(r.envoys) >= mostEnvoys {
+		if !r.envoys[leaves].stale(now) {
 			return nil
 		}
-		r.forget(full.leave)
+		r.forget(leaves)
 	}
 	start := now.Add(-usual)
 	e := &envoy{interval: usual, since: start, turned: start, seen: start, services: make(map[string]*service)}
@@ -124,9 +122,6 @@ func (r *Receiver) welcome(key envoyKey, now time.Time) *envoy {
 
 func (r *Receiver) forget(key envoyKey) {
 	e := r.envoys[key]
-	if e == nil {
-		return
-	}
 	for _, of := range e.services {
 		r.cells -= len(of.endpoints)
 	}

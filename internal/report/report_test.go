@@ -75,6 +75,24 @@ func (e *export) endpoint(service, endpoint string, healthy bool, requests, erro
 	return e
 }
 
+// together makes one metric of those with the same name, as Envoy does where
+// its sink has conversions.
+func (e *export) together() {
+	by := make(map[string]*metrics.Metric)
+	for _, m := range e.metrics {
+		first := by[m.GetName()]
+		switch {
+		case first == nil:
+			by[m.GetName()] = m
+		case m.GetSum() != nil:
+			first.GetSum().DataPoints = append(first.GetSum().DataPoints, m.GetSum().GetDataPoints()...)
+		case m.GetGauge() != nil:
+			first.GetGauge().DataPoints = append(first.GetGauge().DataPoints, m.GetGauge().GetDataPoints()...)
+		}
+	}
+	e.metrics = slices.Collect(maps.Values(by))
+}
+
 func (e *export) request() *collector.ExportMetricsServiceRequest {
 	return &collector.ExportMetricsServiceRequest{ResourceMetrics: []*metrics.ResourceMetrics{{
 		Resource:     &resource.Resource{Attributes: []*common.KeyValue{text("service.instance.id", e.node), text("cloud.region", e.region)}},

@@ -29,9 +29,10 @@ func Bounds() []float64 { return slices.Clone(bounds[:]) }
 
 // Observe adds a histogram with bounds of its own, as OpenTelemetry has it: one
 // count more than bounds. What lies across several buckets here is spread over
-// them evenly. A histogram that makes no sense adds nothing.
+// them evenly, and what is beyond its last bound counts as just beyond. A
+// histogram that tells nothing adds nothing.
 func (l *Latency) Observe(upper []float64, counts []uint64) {
-	if len(counts) != len(upper)+1 || !slices.IsSorted(upper) || slices.ContainsFunc(upper, func(b float64) bool { return math.IsNaN(b) || b < 0 }) {
+	if len(upper) == 0 || len(counts) != len(upper)+1 || !slices.IsSorted(upper) || slices.ContainsFunc(upper, func(b float64) bool { return math.IsNaN(b) || b < 0 }) {
 		return
 	}
 	l.grow()
