@@ -155,9 +155,7 @@ func (d *daemon) loop(ctx context.Context) error {
 			o.answer <- d.obey(o, time.Now(), func() <-chan error { return d.publish(clock, look) })
 			continue
 		case words := <-d.heard:
-			if !d.learn(words, time.Now()) {
-				continue
-			}
+			d.learn(words, time.Now())
 		case <-d.streams:
 		case <-edits.C:
 			if d.o.Config == "" || !d.reloadPolicy() {
@@ -219,7 +217,7 @@ func (d *daemon) publish(clock, look alarm) <-chan error {
 	d.memory = memory
 	d.prune(now)
 	if d.exchange != nil {
-		d.exchange.Tell(d.words.Words())
+		d.exchange.Tell(d.words.Words(), d.server.Connected())
 	}
 	d.judge(devices, now, clock, look)
 	return d.keeper.keep(d.remembered(devices), now)
@@ -236,7 +234,7 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 	built, problems := topology.Build(devices, rules)
 	verdict := guard.Judge(d.memory, guard.Case{
 		Now: now, List: d.list, Built: built,
-		Connected: d.server.Connected(), StreamsSince: d.streamsSince, Grace: d.o.OfflineGrace,
+		Connected: d.connected(), StreamsSince: d.streamsSince, Grace: d.o.OfflineGrace,
 		HoldFraction: d.o.HoldFraction, HoldFor: d.o.HoldFor,
 	})
 	problems = slices.Concat(problems, verdict.Problems, d.policy.Load().policy.Problems(verdict.Topology))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -135,9 +136,21 @@ func (d *daemon) meet(t *tailnet) (func(context.Context) error, error) {
 	}, nil
 }
 
-// learn takes what operators said to another control plane, and tells whether
-// that is news. Only the loop calls it.
-func (d *daemon) learn(words []operator.Word, now time.Time) bool {
+// connected are the addresses of the devices whose Envoys are connected here or
+// to another control plane.
+func (d *daemon) connected() map[netip.Addr]bool {
+	all := d.server.Connected()
+	if d.exchange != nil {
+		for _, a := range d.exchange.Connected() {
+			all[a] = true
+		}
+	}
+	return all
+}
+
+// learn takes what operators said to another control plane. Only the loop calls
+// it.
+func (d *daemon) learn(words []operator.Word, now time.Time) {
 	before := d.words
 	d.words = before.Merge(words, now)
 	known := before.Words()
@@ -146,7 +159,6 @@ func (d *daemon) learn(words []operator.Word, now time.Time) bool {
 			d.log.Warn("an operator told another control plane", "device", w.Device, "name", w.Name, "drain", w.Drain, "by", w.By, "until", w.Until)
 		}
 	}
-	return !d.words.Equal(before)
 }
 
 // others are the other control planes; none before the tailnet is joined.

@@ -1,8 +1,10 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -13,7 +15,9 @@ import (
 	"tailscale.com/client/local"
 	"tailscale.com/client/tailscale/apitype"
 	"tailscale.com/tailcfg"
+	"tailscale.com/tsnet"
 	"tailscale.com/tstest/integration/testcontrol"
+	"tailscale.com/types/logger"
 
 	"github.com/tailxds/tailxds/internal/peers"
 	"github.com/tailxds/tailxds/internal/provider"
@@ -115,6 +119,47 @@ func TestTwoControlPlanesObeyOneWord(t *testing.T) {
 	// And back, by the other.
 	two.operate("restore", "device", "d03")
 	one.awaitWeights("d01=1 d02=1 d03=1")
+}
+
+// The second witness of one control plane is one of the other, too: half of the
+// Envoys hang on each.
+func TestTwoControlPlanesHearOneWitness(t *testing.T) {
+	t.Parallel()
+	p := newPair(t, "operate", machines(2, "tag:weight-1"))
+	node := &tsnet.Server{
+		Dir: t.TempDir(), Hostname: "d01", ControlURL: p.tailnet.HTTPTestServer.URL, Ephemeral: true,
+		Logf: logger.Discard, UserLogf: logger.Discard,
+	}
+	t.Cleanup(func() { _ = node.Close() })
+	joined, err := node.Up(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := machines(2, "tag:weight-1")
+	all[0].Addresses = []string{joined.TailscaleIPs[0].String()}
+	p.list.list(all)
+	one, two := p.start(t, "plane-1"), p.start(t, "plane-2")
+	p.acquainted(one, two)
+	two.awaitWeights("d01=1 d02=1")
+	e := one.connectBy(func(ctx context.Context, address string) (net.Conn, error) { return node.Dial(ctx, "tcp", "plane-1"+address) }, "server")
+	e.await("server", "d01=1 d02=1")
+
+	p.list.list(all[1:]) // one of two may go at once
+	witness := func(c *control, want int) {
+		t.Helper()
+		c.await(fmt.Sprintf("%d problems", want), func() bool {
+			s := c.status()
+			return len(s.Problems) == want && (want == 0 || strings.Contains(s.Problems[0].Reason, "its own Envoy is connected"))
+		})
+	}
+	witness(one, 1)
+	witness(two, 1)
+	two.passes(3 * hold)
+	witness(two, 1)
+	two.awaitWeights("d01=1 d02=1")
+	e.stop()
+	two.awaitWeights("d02=1")
+	one.awaitWeights("d02=1")
 }
 
 // Whom the policy does not let operate is not believed, and who may not even view

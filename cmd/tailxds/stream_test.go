@@ -39,6 +39,14 @@ type envoy struct {
 // connect opens a stream to the control plane from an address on loopback.
 func (c *control) connect(from string, clusters ...string) *envoy {
 	c.t.Helper()
+	return c.connectBy(func(ctx context.Context, address string) (net.Conn, error) {
+		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).DialContext(ctx, "tcp", address)
+	}, clusters...)
+}
+
+// connectBy opens a stream to the control plane over a connection of the test's choice.
+func (c *control) connectBy(dial func(context.Context, string) (net.Conn, error), clusters ...string) *envoy {
+	c.t.Helper()
 	var address string
 	c.await("the xDS port", func() bool {
 		m := regexp.MustCompile(`msg="serving xDS" address=(\S+)`).FindStringSubmatch(c.log.String())
@@ -47,9 +55,6 @@ func (c *control) connect(from string, clusters ...string) *envoy {
 		}
 		return m != nil
 	})
-	dial := func(ctx context.Context, address string) (net.Conn, error) {
-		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).DialContext(ctx, "tcp", address)
-	}
 	conn, err := grpc.NewClient("passthrough:"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dial))
 	if err != nil {
 		c.t.Fatal(err)

@@ -189,6 +189,23 @@ func TestWhatStandsIsForgiven(t *testing.T) {
 	w.want("s", "1 2 3 4")
 }
 
+// What is held, or serves by its own Envoy's word, stands where it stood.
+func TestHoldingIsNoChange(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, fleet("s", 11))
+	before := w.last.Topology.Services
+	w.stream[netip.MustParseAddr("100.64.0.1")] = true
+	w.list(time.Second, fleet("s", 11)[8:])
+	if w.reason("s") == "" || len(w.last.Problems) != 1 {
+		t.Fatalf("held %+v, problems %+v", w.last.Held, w.last.Problems)
+	}
+	for i, s := range w.last.Topology.Services {
+		if !s.SameServing(before[i]) {
+			t.Errorf("it was\n%+v, and is\n%+v", before[i], s)
+		}
+	}
+}
+
 func TestServicesDoNotWaitForEachOther(t *testing.T) {
 	all := append(fleet("big", 30), device(31, "tag:service-small"), device(32, "tag:service-small"), device(33, "tag:service-small"))
 	w := newWorld(t)

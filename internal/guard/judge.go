@@ -130,6 +130,9 @@ func (j *judge) service(built topology.Service, was Service) (topology.Service, 
 	held = b.without(held)
 
 	now := Service{Published: slices.Concat(b.serving, held), Loss: clock, Held: devices(held)}
+	// In the order of the list, so that what is held is no change, and two control
+	// planes that hold different endpoints publish the same.
+	slices.SortStableFunc(now.Published, func(a, b topology.Endpoint) int { return topology.CompareIDs(a.Device, b.Device) })
 	now.Gone = stillGone(slices.Concat(was.Gone, gone), loss, stood && !alone)
 	now.Said = said(built, was, now)
 	j.tell(built.Name, b, held, findings{len(loss), of, tooMuch, alone, clock})

@@ -211,6 +211,9 @@ func TestMemoryOfNonsenseIsRefused(t *testing.T) {
 	for name, text := range map[string]string{
 		"no address":  `{"services":{"s":{"published":[{"device":"1","weight":1,"state":"serving"}]}}}`,
 		"no device":   `{"services":{"s":{"said":[{"address":"100.64.0.1:80","weight":1}]}}}`,
+		"no port":     `{"services":{"s":{"gone":[{"device":"1","address":"100.64.0.1:0","weight":1}]}}}`,
+		"no weight":   `{"services":{"s":{"published":[{"device":"1","address":"100.64.0.1:80","weight":0,"state":"serving"}]}}}`,
+		"drained":     `{"services":{"s":{"published":[{"device":"1","address":"100.64.0.1:80","weight":1,"state":"drained"}]}}}`,
 		"a bad name":  `{"services":{"S S":{}}}`,
 		"not serving": `{"services":{"s":{"published":[{"device":"1","address":"100.64.0.1:80","weight":0,"state":"drained"}]}}}`,
 	} {

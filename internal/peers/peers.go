@@ -1,5 +1,5 @@
 // Package peers lets control planes of one tailnet know what operators said to
-// any of them.
+// any of them, and whose Envoys are connected to any of them.
 //
 // Each asks each other for its words, and again as soon as it has an answer; the
 // answer waits until there is something new. So a word travels at once, one that
@@ -17,8 +17,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -35,14 +37,19 @@ const Path = "/words"
 
 const (
 	// patience is how long an answer waits for something new, and askWithin how
-	// long a question may take.
-	patience  = 20 * time.Second
-	askWithin = patience + 10*time.Second
+	// long a question may take. One that is killed says no good-bye, so this is also
+	// how long nothing is heard of the one that starts in its place.
+	patience  = 5 * time.Second
+	askWithin = patience + 5*time.Second
 	// again is how soon one that could not be asked is asked again.
 	again = time.Second
-	// mostBytes and mostWords are what is taken of one answer.
-	mostBytes = 8 << 20
-	mostWords = 10_000
+	// believedFor is how long it counts who was connected to one that can't be
+	// asked any more: they are on their way to another, and try up to every 30 s.
+	believedFor = 45 * time.Second
+	// mostBytes, mostWords and mostConnected are what is taken of one answer.
+	mostBytes     = 8 << 20
+	mostWords     = 10_000
+	mostConnected = 100_000
 )
 
 // Config is what an [Exchange] needs. All of it is required.
@@ -55,7 +62,7 @@ type Config struct {
 	// Who names who asks, by its address. One of Names is recognised by its
 	// first part.
 	Who func(ctx context.Context, remote string) (string, error)
-	// Heard is given the words of another, each time it has new ones.
+	// Heard is given the words of another, each time it has news of any kind.
 	Heard func(ctx context.Context, words []operator.Word)
 	Log   *slog.Logger
 }
@@ -83,13 +90,24 @@ type State struct {
 	// Error is why it can't be asked now.
 	Error string `json:"error,omitempty"`
 
-	version string // that it has of ours
+	version   string       // that it has of ours
+	connected []netip.Addr // to it, when it was heard
 }
 
-// answer is what is told: the words, and which they are.
+// answer is what is told, and which of all that there was to tell it is.
 type answer struct {
 	Version string          `json:"version"`
 	Words   []operator.Word `json:"words"`
+	// Connected are the addresses of the devices whose own Envoys are connected to
+	// the one that answers.
+	Connected []netip.Addr `json:"connected,omitempty"`
+}
+
+// sameWords tells whether two versions differ in no more than who is connected.
+func sameWords(a, b string) bool {
+	a, _, _ = strings.Cut(a, "-")
+	b, _, _ = strings.Cut(b, "-")
+	return a == b
 }
 
 // New returns an exchange that has nothing to tell yet.
@@ -103,27 +121,56 @@ func New(c Config) *Exchange {
 	for _, name := range c.Names {
 		e.peers[name] = &State{Name: name}
 	}
-	e.Tell(nil)
+	e.Tell(nil, nil)
 	return e
 }
 
-// Tell replaces what is told to others.
-func (e *Exchange) Tell(words []operator.Word) {
+// Tell replaces what is told to others: operators' words, and the addresses of
+// the devices whose Envoys are connected here.
+func (e *Exchange) Tell(words []operator.Word, connected map[netip.Addr]bool) {
 	if words == nil {
 		words = []operator.Word{}
 	}
-	text, err := json.Marshal(words)
+	addresses := slices.SortedFunc(maps.Keys(connected), netip.Addr.Compare)
+	version, err := versionOf(words, addresses)
 	if err != nil {
 		e.c.Log.Error("words can't be told to other control planes", "error", err) // there is no such word
 		return
 	}
-	sum := sha256.Sum256(text)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if version := hex.EncodeToString(sum[:8]); version != e.told.Version {
-		e.told = answer{version, words}
+	if version != e.told.Version {
+		e.told = answer{version, words, addresses}
 		e.wake()
 	}
+}
+
+// versionOf is a hash of the words, a dash, and one of who is connected.
+func versionOf(words []operator.Word, connected []netip.Addr) (string, error) {
+	var parts []string
+	for _, part := range []any{words, connected} {
+		text, err := json.Marshal(part)
+		if err != nil {
+			return "", fmt.Errorf("write down what is told: %w", err)
+		}
+		sum := sha256.Sum256(text)
+		parts = append(parts, hex.EncodeToString(sum[:8]))
+	}
+	return strings.Join(parts, "-"), nil
+}
+
+// Connected are the addresses of the devices whose Envoys are connected to any of
+// the others, or were when that could be asked last, not long ago.
+func (e *Exchange) Connected() []netip.Addr {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var all []netip.Addr
+	for _, s := range e.peers {
+		if time.Since(s.Heard) < believedFor {
+			all = append(all, s.connected...)
+		}
+	}
+	return all
 }
 
 // wake lets go who waits for a change. The lock is held.
@@ -145,13 +192,13 @@ func (e *Exchange) look() ([]State, <-chan struct{}) {
 	all := []State{}
 	for _, name := range e.c.Names {
 		s := *e.peers[name]
-		s.Knows = s.version == e.told.Version
+		s.Knows = sameWords(s.version, e.told.Version)
 		all = append(all, s)
 	}
 	return all, e.changed
 }
 
-// Known waits until all others have what is told here, or ctx ends.
+// Known waits until all others have the words that are told here, or ctx ends.
 func (e *Exchange) Known(ctx context.Context) []State {
 	for {
 		states, changed := e.look()
@@ -241,13 +288,16 @@ func (e *Exchange) follow(ctx context.Context, name string) {
 		if ctx.Err() != nil {
 			return
 		}
-		e.note(name, err)
+		e.note(name, a, err)
 		switch {
 		case err != nil:
 			seen = "" // it may be another one by then
 			wait(ctx, again)
 		case a.Version != seen:
 			e.c.Heard(ctx, a.Words)
+			if sameWords(a.Version, seen) {
+				wait(ctx, again) // Envoys may come and go by the thousand
+			}
 			seen = a.Version
 		}
 	}
@@ -262,14 +312,15 @@ func wait(ctx context.Context, long time.Duration) {
 	}
 }
 
-// note remembers whether another could be asked, and logs when that changes.
-func (e *Exchange) note(name string, err error) {
+// note remembers what another said, or that it could not be asked, and logs when
+// that changes.
+func (e *Exchange) note(name string, a answer, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.peers[name]
 	was := s.Error
 	if err == nil {
-		s.Heard, s.Error = time.Now(), ""
+		s.Heard, s.Error, s.connected = time.Now(), "", a.Connected
 		if was != "" {
 			e.c.Log.Info("another control plane can be asked again what operators said to it", "peer", name)
 		}
@@ -321,8 +372,8 @@ func read(body []byte) (answer, error) {
 	if err := json.Unmarshal(body, &a); err != nil {
 		return answer{}, fmt.Errorf("its answer makes no sense: %w", err)
 	}
-	if a.Version == "" || len(a.Words) > mostWords {
-		return answer{}, fmt.Errorf("its answer has no version, or more than %d words", mostWords)
+	if a.Version == "" || len(a.Words) > mostWords || len(a.Connected) > mostConnected {
+		return answer{}, fmt.Errorf("its answer has no version, or more than %d words or %d that are connected", mostWords, mostConnected)
 	}
 	for _, w := range a.Words {
 		if err := w.Check(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -91,7 +92,7 @@ func TestAWordIsHeardAtOnce(t *testing.T) {
 		// Longer than an answer waits, so that it has asked anew meanwhile.
 		time.Sleep(3*patience + time.Second)
 		began := time.Now()
-		teller.Tell([]operator.Word{word(1)})
+		teller.Tell([]operator.Word{word(1)}, nil)
 		if got := <-heard; len(got) != 1 || got[0].Name != "d1" || time.Since(began) > 0 {
 			t.Errorf("heard %v after %v", got, time.Since(began))
 		}
@@ -104,7 +105,7 @@ func TestAWordIsHeardAtOnce(t *testing.T) {
 			t.Errorf("who was heard: %+v", s)
 		}
 		// The same again is no news.
-		teller.Tell([]operator.Word{word(1)})
+		teller.Tell([]operator.Word{word(1)}, nil)
 		synctest.Wait()
 		if len(heard) > 0 {
 			t.Error("it was told twice")
@@ -120,7 +121,7 @@ func TestAWordIsHeardAtOnce(t *testing.T) {
 func TestKnownWaitsForAllOrTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := New(config(nil, "other"))
-		e.Tell([]operator.Word{word(1)})
+		e.Tell([]operator.Word{word(1)}, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if s := e.Known(ctx); s[0].Knows {
@@ -144,11 +145,78 @@ func TestKnownWaitsForAllOrTheEnd(t *testing.T) {
 	})
 }
 
+// Whose Envoys are connected to one control plane is known to the other, soon,
+// and for a while after that is away. It is no word that must be known.
+func TestWhoIsConnectedElsewhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		first, second := netip.MustParseAddr("100.64.0.1"), netip.MustParseAddr("fd7a::2")
+		teller := New(config(nil, "other"))
+		teller.Tell([]operator.Word{word(1)}, map[netip.Addr]bool{first: true})
+		server := &http.Server{Handler: teller}
+		c := config(server, "teller")
+		dial, away := c.Dial, false
+		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if away {
+				return nil, errors.New("no route")
+			}
+			return dial(ctx, network, address)
+		}
+		heard := make(chan time.Time, 1000)
+		c.Heard = func(context.Context, []operator.Word) { heard <- time.Now() }
+		listener := New(c)
+		if got := listener.Connected(); len(got) > 0 {
+			t.Errorf("nobody was asked, and %v are connected", got)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- listener.Run(ctx) }()
+		<-heard
+		synctest.Wait()
+		if got := listener.Connected(); !slices.Equal(got, []netip.Addr{first}) || !teller.States()[0].Knows {
+			t.Errorf("connected to the other: %v; it knows the word: %+v", got, teller.States()[0])
+		}
+
+		// A storm of streams is heard of once a second; a word is not held up by more.
+		for range 50 {
+			teller.Tell([]operator.Word{word(1)}, map[netip.Addr]bool{first: true, second: true})
+			time.Sleep(again / 10)
+			teller.Tell([]operator.Word{word(1)}, nil)
+			time.Sleep(again / 10)
+			if !teller.States()[0].Knows {
+				t.Fatal("a stream is taken for a word that the other does not know")
+			}
+		}
+		if n := len(heard); n < 9 || n > 11 {
+			t.Errorf("heard %d times in 10 s", n)
+		}
+		teller.Tell([]operator.Word{word(1)}, map[netip.Addr]bool{second: true})
+		time.Sleep(2 * again)
+		if got := listener.Connected(); !slices.Equal(got, []netip.Addr{second}) {
+			t.Errorf("connected: %v", got)
+		}
+
+		away = true
+		time.Sleep(patience) // the answer that is under way
+		last := listener.States()[0].Heard
+		time.Sleep(time.Until(last.Add(believedFor - 1)))
+		if got := listener.Connected(); !slices.Equal(got, []netip.Addr{second}) {
+			t.Errorf("its Envoys are on their way, and %v are connected", got)
+		}
+		time.Sleep(1)
+		if got := listener.Connected(); len(got) > 0 {
+			t.Errorf("it is long away, and %v are connected", got)
+		}
+		cancel()
+		<-done
+		_ = server.Close()
+	})
+}
+
 // One that can't be asked is asked again, told once, and heard from its start.
 func TestOneThatIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		teller := New(config(nil))
-		teller.Tell([]operator.Word{word(1)})
+		teller.Tell([]operator.Word{word(1)}, nil)
 		server := &http.Server{Handler: teller}
 		c := config(server, "teller")
 		up, dial, dials := false, c.Dial, 0
