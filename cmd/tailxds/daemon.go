@@ -32,6 +32,7 @@ type daemon struct {
 	watcher  *provider.Watcher
 	server   *xds.Server
 	exchange *peers.Exchange // nil without other control planes
+	tailnet  *tailnet        // nil without one
 	ready    chan struct{}
 	joining  atomic.Pointer[string] // why that takes so long
 	// ownKeyExpires asks when the key of the control plane's own node expires;

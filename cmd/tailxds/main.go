@@ -49,6 +49,7 @@ func rootCommand(env environment) *cobra.Command {
 		topCommand(env),
 		explainCommand(env),
 		acceptCommand(env),
+		doctorCommand(env),
 		healthcheckCommand(env),
 		bootstrapCommand(),
 		drainCommand(env),

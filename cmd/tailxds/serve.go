@@ -108,6 +108,7 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, no
 		}
 		leave, listener, config.Local = t.close, t.listener, t.local
 		server.Identify, d.ownKeyExpires = t.identify, t.keyExpires
+		d.tailnet = t
 		if meet, err = d.meet(t); err != nil {
 			leave()
 			return err

@@ -30,6 +30,7 @@ func (d *daemon) adminHandler() http.Handler {
 		Status:  func() any { return d.status() },
 		Traffic: func() any { return d.traffic() },
 		Explain: func(of, from string) (any, error) { return d.explain(of, from) },
+		Doctor:  func(ctx context.Context) any { return d.facts(ctx) },
 		Accept:  d.accept,
 		Drain: func(ctx context.Context, device string, long time.Duration, user string) (string, error) {
 			return d.drain(ctx, device, long, operatorHere(user))

@@ -29,6 +29,8 @@ type Sources struct {
 	// device is what it is, as the Envoys of another device see it, or as all do.
 	// Both may be empty.
 	Explain func(of, from string) (any, error)
+	// Doctor is the document of /doctor.
+	Doctor func(ctx context.Context) any
 	// Accept lets through what is held of a service, or of all if it is empty.
 	Accept func(ctx context.Context, service string) error
 	// Drain gives a device no new requests, for a time or without an end if that
@@ -48,6 +50,7 @@ type Sources struct {
 //	GET  /healthz  200 while the process lives
 //	GET  /readyz   200 once resources are served, else 503; says how old they are
 //	GET  /status   everything known, as JSON
+//	GET  /doctor   what `tailxds doctor` judges by, as JSON
 //	GET  /traffic  who sends what to whom, and what was to be expected, as JSON
 //	GET  /explain  why ?of= (a service or a device) is what it is, seen ?from= a device
 //	GET  /metrics  Prometheus
@@ -78,6 +81,9 @@ func Handler(s Sources) http.Handler {
 			return
 		}
 		document(func() any { return of })(w, r)
+	})
+	mux.HandleFunc("GET /doctor", func(w http.ResponseWriter, r *http.Request) {
+		document(func() any { return s.Doctor(r.Context()) })(w, r)
 	})
 	mux.Handle("GET /metrics", s.Metrics)
 	operate := func(command string, do func(ctx context.Context, ask url.Values) (string, error)) {

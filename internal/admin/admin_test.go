@@ -23,6 +23,7 @@ func pages(ready bool, accept error) http.Handler {
 			return map[string]string{"of": of, "from": from}, nil
 		},
 		Traffic: func() any { return map[string]int{"requests": 4} },
+		Doctor:  func(context.Context) any { return map[string]int{"port": 18000} },
 		Accept: func(_ context.Context, service string) error {
 			if service != "" && accept == nil {
 				return errors.New("asked for " + service)
@@ -60,6 +61,7 @@ func TestPages(t *testing.T) {
 		"traffic":                      {method: "GET", path: "/traffic", from: elsewhere, code: 200, body: `"requests": 4`},
 		"explain":                      {method: "GET", path: "/explain?of=a&from=b", from: elsewhere, code: 200, body: `"from": "b",`},
 		"explain nobody":               {method: "GET", path: "/explain?of=nobody", from: elsewhere, code: 404, body: "there is no nobody"},
+		"doctor":                       {method: "GET", path: "/doctor", from: elsewhere, code: 200, body: `"port": 18000`},
 		"metrics":                      {method: "GET", path: "/metrics", from: elsewhere, code: 200, body: "tailxds_problems 0"},
 		"accept from here":             {method: "POST", path: "/accept", from: here, code: 200, body: "is applied"},
 		"accept from here by IPv6":     {method: "POST", path: "/accept", from: "[::1]:5", code: 200, body: "is applied"},

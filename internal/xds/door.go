@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -141,10 +142,21 @@ func (d *doorway) introduce(node *core.Node) *core.Node {
 	}
 	at := node.GetLocality()
 	d.node = &core.Node{
-		Id: clean(node.GetId()), Cluster: clean(node.GetCluster()),
+		UserAgentVersionType: &core.Node_UserAgentVersion{UserAgentVersion: agent(node)},
+		Id:                   clean(node.GetId()), Cluster: clean(node.GetCluster()),
 		Locality: &core.Locality{Region: clean(at.GetRegion()), Zone: clean(at.GetZone()), SubZone: clean(at.GetSubZone())},
 	}
 	return d.node
+}
+
+// agent is the version of the Envoy that a node is, such as "1.40.0"; empty if it
+// is none.
+func agent(node *core.Node) string {
+	v := node.GetUserAgentBuildVersion().GetVersion()
+	if node.GetUserAgentName() != "envoy" || v == nil {
+		return ""
+	}
+	return fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
 }
 
 // serves tells whether a type is served. A request for another gets no answer,

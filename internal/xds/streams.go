@@ -25,10 +25,12 @@ type Stream struct {
 	Node    string         `json:"node"`
 	// Region is where the tailnet knows the device to be; without a tailnet, where
 	// the node says it is. Claims is what the node says if that is another.
-	Region string    `json:"region,omitempty"`
-	Claims string    `json:"claims,omitempty"`
-	Delta  bool      `json:"delta"`
-	Since  time.Time `json:"since"`
+	Region string `json:"region,omitempty"`
+	Claims string `json:"claims,omitempty"`
+	// Envoy is its version, such as "1.40.0"; empty for a client that is no Envoy.
+	Envoy string    `json:"envoy,omitempty"`
+	Delta bool      `json:"delta"`
+	Since time.Time `json:"since"`
 	// Types are what it was sent and said of it, by the type's short name.
 	Types map[string]TypeState `json:"types"`
 
@@ -154,6 +156,9 @@ func (s *streams) note(key streamKey, node *core.Node, name, nonce string, rejec
 	}
 	if node != nil {
 		stream.claim(node.GetLocality().GetRegion())
+		if v := node.GetUserAgentVersion(); v != "" {
+			stream.Envoy = v
+		}
 	}
 	if nonce == "" {
 		return Stream{}, false

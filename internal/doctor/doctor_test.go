@@ -1,0 +1,207 @@
+package doctor
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+func at(after time.Duration) *time.Time { x := noon.Add(after); return &x }
+
+func span(d time.Duration) *time.Duration { return &d }
+
+func address(n int) netip.Addr { return netip.AddrFrom4([4]byte{100, 64, 0, byte(n)}) }
+
+func prefixes(texts ...string) []netip.Prefix {
+	var all []netip.Prefix
+	for _, t := range texts {
+		all = append(all, netip.MustParsePrefix(t))
+	}
+	return all
+}
+
+// well are facts in which nothing is wrong.
+func well() Facts {
+	return Facts{
+		Version: "v1",
+		ControlPlane: &ControlPlane{
+			Version: "v1", Now: noon, Port: 18000, Advertised: []string{"tag:control-plane"},
+			Node:    &Node{State: "Running", Name: "plane.example.ts.net", Tags: []string{"tag:control-plane"}, MagicDNS: true, NetmapCached: true},
+			Sources: prefixes("100.64.0.1/32", "100.64.0.2/32"), ClockAhead: span(0),
+			Source: "netmap", LastGood: noon.Add(-3 * time.Second),
+			Endpoints: []Endpoint{
+				{Service: "hello", Name: "west-1", Address: address(1), State: "serving", Connected: true, Path: Direct},
+				{Service: "server", Name: "west-1", Address: address(1), State: "serving", Connected: true, Path: Direct},
+				{Service: "server", Name: "east-1", Address: address(2), State: "offline"},
+			},
+			Envoys: []Envoy{{Name: "west-1", Version: "1.40.0"}, {Name: "laptop"}},
+		},
+		Host: &Host{
+			Target: "plane:18000", Addresses: []netip.Addr{address(9)}, Node: &Node{State: "Running", Name: "west-1.example.ts.net", Tags: []string{"tag:west"}},
+			Path: Direct, EnvoyVersion: "1.40.0", EnvoyConnected: true,
+		},
+	}
+}
+
+func TestNothingIsWrong(t *testing.T) {
+	findings := Examine(well())
+	var texts []string
+	for _, f := range findings {
+		if f.Level != Pass || f.Mend != "" {
+			t.Errorf("%+v", f)
+		}
+		texts = append(texts, f.Check+": "+f.Text)
+	}
+	if len(findings) != len(checks()) || Count(findings, Pass) != len(findings) || Count(findings, Fail) != 0 {
+		t.Errorf("%d findings of %d checks: %v", len(findings), len(checks()), findings)
+	}
+	for _, want := range []string{
+		"joined: as plane.example.ts.net", "own tag: tag:control-plane", "node key: never expires", "clock: agrees with the coordination server's",
+		"servers may connect: the policy lets them reach port 18000", "device list: from netmap, 3s old",
+		"connected: 2, and one beside each of 1 servers", "versions: 1.40.0", "operators' drains: none", "let in: the control plane serves this host",
+		"tailscaled: as west-1.example.ts.net tag:west", "Envoy: 1.40.0, connected to the control plane",
+	} {
+		if !slices.Contains(texts, want) {
+			t.Errorf("it lacks %q: %q", want, texts)
+		}
+	}
+}
+
+// Each check finds just what is wrong, and says how to mend it.
+func TestChecks(t *testing.T) {
+	type control = func(*ControlPlane)
+	type host = func(*Host)
+	for _, c := range []struct {
+		check  string
+		level  Level
+		text   string
+		change any
+	}{
+		{"joined", Fail, "not on the tailnet yet: waiting for login", control(func(c *ControlPlane) { c.Joining = "waiting for login" })},
+		{"joined", Fail, "its node is not running: Stopped", control(func(c *ControlPlane) { c.Node.State = "Stopped" })},
+		{"joined", Warn, "it serves without a tailnet, and every peer may connect", control(func(c *ControlPlane) { c.Node = nil })},
+		{"own tag", Fail, "it asks for tag:a, tag:b and has not got it", control(func(c *ControlPlane) { c.Advertised = []string{"tag:a", "tag:control-plane", "tag:b"} })},
+		{"own tag", Warn, "it has no tag, so it belongs to a person and its key expires", control(func(c *ControlPlane) { c.Advertised, c.Node.Tags = nil, nil })},
+		{"node key", Fail, "expires 2026-06-03 11:59 UTC", control(func(c *ControlPlane) { c.Node.KeyExpires = at(keyFail - 1) })},
+		{"node key", Warn, "expires 2026-06-03 12:00 UTC", control(func(c *ControlPlane) { c.Node.KeyExpires = at(keyFail) })},
+		{"node key", Warn, "expires 2026-06-15 11:59 UTC", control(func(c *ControlPlane) { c.Node.KeyExpires = at(keyWarn - 1) })},
+		{"node key", Pass, "expires 2026-06-15 12:00 UTC", control(func(c *ControlPlane) { c.Node.KeyExpires = at(keyWarn) })},
+		{"node health", Warn, "a; b", control(func(c *ControlPlane) { c.Node.Health = []string{"a", "b"} })},
+		{"MagicDNS", Warn, "the tailnet gives no names, so Envoys find the control plane by an IP address only", control(func(c *ControlPlane) { c.Node.MagicDNS = false })},
+		{"netmap cache", Warn, "a restart while the coordination server is away would wait for it", control(func(c *ControlPlane) { c.Node.NetmapCached = false })},
+		{"clock", Warn, "the coordination server could not be asked what time it is", control(func(c *ControlPlane) { c.ClockAhead = nil })},
+		{"clock", Pass, "agrees with the coordination server's", control(func(c *ControlPlane) { c.ClockAhead = span(-clockWarn) })},
+		{"clock", Warn, "2.1s ahead of the coordination server's", control(func(c *ControlPlane) { c.ClockAhead = span(2100 * time.Millisecond) })},
+		{"clock", Warn, "1m0s behind the coordination server's", control(func(c *ControlPlane) { c.ClockAhead = span(-clockFail) })},
+		{"clock", Fail, "1m1s behind the coordination server's", control(func(c *ControlPlane) { c.ClockAhead = span(-61 * time.Second) })},
+		{"servers may connect", Fail, "the policy does not let them reach port 18000: east-1", control(func(c *ControlPlane) { c.Sources = prefixes("100.64.0.1/32") })},
+		{"servers may connect", Pass, "the policy lets them reach port 18000", control(func(c *ControlPlane) { c.Sources = prefixes("100.64.0.2/31") })}, // west-1 is connected
+		{"servers may connect", Warn, "whether the policy lets them reach port 18000 depends on their capabilities: east-1", control(func(c *ControlPlane) { c.Sources, c.ByCapability = nil, true })},
+		{"servers may connect", "", "", control(func(c *ControlPlane) { c.Endpoints = nil })},
+		{"others may not", Warn, "the policy lets the whole tailnet reach port 18000; who is no endpoint is refused there, and knocks all the same", control(func(c *ControlPlane) { c.Sources = prefixes("0.0.0.0/0", "::/0") })},
+		{"others may not", Warn, "", control(func(c *ControlPlane) { c.Sources = prefixes("100.64.0.1/32", "100.64.0.0/10") })},
+		{"others may not", Warn, "", control(func(c *ControlPlane) { c.Sources = prefixes("fd7a:115c:a1e0::/48") })},
+		{"others may not", Pass, "the policy closes port 18000 to the rest of the tailnet", control(func(c *ControlPlane) { c.Sources = prefixes("100.64.0.0/11", "fd7a:115c:a1e0::/49", "10.0.0.0/8") })},
+		{"direct paths", Warn, "a relay is between the control plane and east-1 (relay headscale)", control(func(c *ControlPlane) { c.Endpoints[2].Path = "relay headscale" })},
+		{"direct paths", Warn, "a relay is between the control plane and west-1 (relay fra)", control(func(c *ControlPlane) { c.Endpoints[0].Path, c.Endpoints[1].Path = "relay fra", "relay fra" })},
+		{"version", Warn, "v0; this program is v1", control(func(c *ControlPlane) { c.Version = "v0" })},
+		{"device list", Fail, "none yet: the source has not answered", control(func(c *ControlPlane) { c.LastGood = time.Time{} })},
+		{"device list", Fail, "none yet: 401", control(func(c *ControlPlane) { c.LastGood, c.SourceError = time.Time{}, "401" })},
+		{"device list", Fail, "3s old: 500", control(func(c *ControlPlane) { c.SourceError = "500" })},
+		{"device list", "", "", control(func(c *ControlPlane) { c.Joining = "x" })},
+		{"policy file", Fail, "it is bad, and the last good one holds: line 3", control(func(c *ControlPlane) { c.PolicyError = "line 3" })},
+		{"publication", Fail, "what was published last stays: no", control(func(c *ControlPlane) { c.PublishError = "no" })},
+		{"connected", Warn, "1 of 2 servers have no Envoy connected: east-1", control(func(c *ControlPlane) { c.Endpoints[2].State = "serving" })},
+		{"connected", Fail, "no Envoy is connected", control(func(c *ControlPlane) { c.Envoys = nil })},
+		{"connected", "", "", control(func(c *ControlPlane) { c.Envoys, c.Endpoints = nil, c.Endpoints[2:] })},
+		{"configuration taken", Fail, "rejected by west-1: route: no such cluster", control(func(c *ControlPlane) { c.Envoys[0].Rejected = "route: no such cluster" })},
+		{"configuration taken", "", "", control(func(c *ControlPlane) { c.Envoys = nil })},
+		{"versions", Warn, "west-1 has 1.41.0", control(func(c *ControlPlane) { c.Envoys[0].Version = "1.41.0" })},
+		{"versions", Pass, "1.40.0, 1.40.2", control(func(c *ControlPlane) { c.Envoys[1].Version = "1.40.2" })},
+		{"versions", "", "", control(func(c *ControlPlane) { c.Envoys = c.Envoys[1:] })},
+		{"served", Fail, "hello: 0 of 2 serving", control(func(c *ControlPlane) { c.Degraded = []string{"hello: 0 of 2 serving"} })},
+		{"nothing held", Warn, "hello: the last 2", control(func(c *ControlPlane) { c.Held = []string{"hello: the last 2"} })},
+		{"no problems", Warn, "6: a; b; c; d; and 2 more", control(func(c *ControlPlane) { c.Problems = []string{"a", "b", "c", "d", "e", "f"} })},
+		{"no problems", Warn, "4: a; b; c; d", control(func(c *ControlPlane) { c.Problems = []string{"a", "b", "c", "d"} })},
+		{"operators' drains", Pass, "drained: d1; d2", control(func(c *ControlPlane) {
+			c.Drains = []Drain{{Name: "d1", At: noon.Add(-forgotten)}, {Name: "d2", At: noon.Add(-2 * forgotten), Until: noon.Add(1)}}
+		})},
+		{"operators' drains", Warn, "drained without an end: d1 by op for 49h0m0s", control(func(c *ControlPlane) {
+			c.Drains = []Drain{{Name: "d1", By: "op", At: noon.Add(-49*time.Hour - time.Minute)}}
+		})},
+		{"name of the control plane", Fail, "no such host", host(func(h *Host) { h.ResolveError = "no such host" })},
+		{"name of the control plane", Pass, "100.64.0.9", host(func(*Host) {})},
+		{"control plane's port", Fail, "timeout", host(func(h *Host) { h.DialError = "timeout" })},
+		{"control plane's port", "", "", host(func(h *Host) { h.ResolveError, h.DialError = "x", "y" })},
+		{"let in", Fail, "the control plane refuses this host: no endpoint", host(func(h *Host) { h.Refused = "no endpoint" })},
+		{"let in", Fail, "what answers there is no control plane: HTML", host(func(h *Host) { h.CallError = "HTML" })},
+		{"let in", "", "", host(func(h *Host) { h.ResolveError = "x" })},
+		{"let in", "", "", host(func(h *Host) { h.DialError = "x" })},
+		{"tailscaled", Warn, "it can't be asked here: no socket", host(func(h *Host) { h.Node, h.NodeError = nil, "no socket" })},
+		{"tailscaled", "", "", host(func(h *Host) { h.Node = nil })},
+		{"tailscaled", Fail, "it is not on the tailnet: NeedsLogin", host(func(h *Host) { h.Node.State = "NeedsLogin" })},
+		{"tailscaled", Warn, "x", host(func(h *Host) { h.Node.Health = []string{"x"} })},
+		{"direct path", Warn, "to the control plane by relay fra", host(func(h *Host) { h.Path = "relay fra" })},
+		{"direct path", "", "", host(func(h *Host) { h.Path = "" })},
+		{"Envoy", Warn, "it can't be asked: refused", host(func(h *Host) { h.EnvoyError = "refused" })},
+		{"Envoy", "", "", host(func(h *Host) { h.EnvoyVersion = "" })},
+		{"Envoy", Fail, "1.40.0, and it has no stream to the control plane", host(func(h *Host) { h.EnvoyConnected = false })},
+	} {
+		f := well()
+		switch change := c.change.(type) {
+		case control:
+			change(f.ControlPlane)
+		case host:
+			change(f.Host)
+		}
+		findings := Examine(f)
+		i := slices.IndexFunc(findings, func(f Finding) bool { return f.Check == c.check })
+		switch {
+		case i < 0 && c.level == "":
+			continue
+		case i < 0 || c.level == "":
+			t.Errorf("%s: found %+v", c.check, findings)
+			continue
+		}
+		got := findings[i]
+		if got.Level != c.level || (c.text != "" && got.Text != c.text) || (got.Mend == "") != (c.level == Pass) {
+			t.Errorf("%s: %+v, want %s %q", c.check, got, c.level, c.text)
+		}
+	}
+}
+
+// What was not asked is not judged.
+func TestOnlyWhatIsKnown(t *testing.T) {
+	categories := func(f Facts) string {
+		var all []string
+		for _, f := range Examine(f) {
+			all = append(all, f.Category)
+		}
+		return strings.Join(slices.Compact(all), ", ")
+	}
+	f := well()
+	f.Host = nil
+	if got := categories(f); got != "tailnet, policy, control plane, Envoys, services" {
+		t.Errorf("beside the control plane: %s", got)
+	}
+	f = well()
+	f.ControlPlane = nil
+	if got := categories(f); got != "this host" {
+		t.Errorf("on a host: %s", got)
+	}
+	f = well()
+	f.Host, f.ControlPlane.Joining = nil, "waiting"
+	for _, finding := range Examine(f) {
+		if finding.Category == "policy" || (finding.Category == "tailnet" && finding.Check != "joined") {
+			t.Errorf("while it joins: %+v", finding)
+		}
+	}
+	if got := fmt.Sprint(Examine(Facts{})); got != "[]" {
+		t.Errorf("nothing is known: %s", got)
+	}
+}
