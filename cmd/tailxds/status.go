@@ -92,9 +92,18 @@ type statusDocument struct {
 	Services []topology.Service `json:"services"`
 	Problems []topology.Problem `json:"problems"`
 	Envoys   []xds.Stream       `json:"envoys"`
-	Devices  []topology.Device  `json:"devices"`
+	// HealthChecks are what Envoys are told where the policy has no interval.
+	HealthChecks *healthChecks     `json:"healthChecks,omitempty"`
+	Devices      []topology.Device `json:"devices"`
 	// Changes are what happened of late, the newest first.
 	Changes []journal.Change `json:"changes"`
+}
+
+// healthChecks say how often Envoys check servers, and for how many Envoys that
+// was chosen.
+type healthChecks struct {
+	Envoys   int    `json:"envoys"`
+	Interval string `json:"interval"`
 }
 
 type policyStatus struct {
@@ -114,6 +123,8 @@ func (d *daemon) status() statusDocument {
 		doc.Provider = &s
 		doc.Envoys = d.server.Streams()
 		doc.Peers = d.others()
+		checks := d.server.Checks()
+		doc.HealthChecks = &healthChecks{checks.Envoys, checks.Every.String()}
 	}
 	if text := d.publishErr.Load(); text != nil {
 		doc.Error = *text

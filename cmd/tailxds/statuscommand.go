@@ -224,6 +224,10 @@ func printStatus(out io.Writer, doc statusDocument) error {
 	for _, e := range doc.Envoys {
 		t.row(e.Device, e.Node, e.Address.Addr(), time.Since(e.Since).Round(time.Second), envoyState(e))
 	}
+	if c := doc.HealthChecks; c != nil && c.Interval != "1s" {
+		t.row()
+		t.row(fmt.Sprintf("health checks: each Envoy checks every %s, for %d Envoys", c.Interval, c.Envoys))
+	}
 	if len(doc.Problems) > 0 {
 		t.row()
 		t.row("PROBLEM ON", "SUBJECT", "REASON")

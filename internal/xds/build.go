@@ -188,7 +188,8 @@ type Resource struct {
 // Render is what a [Server] would publish, by type and name. Assignments, which
 // it publishes under several names, are rendered under their service's.
 func Render(t topology.Topology, p Policy, defaultService string) ([]Resource, error) {
-	built, err := build(t, p, defaultService, nil)
+	checks := Checks{}.next(len(t.Present()), 0)
+	built, err := build(t, p.checkedEvery(checks.Every), defaultService, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strconv"
@@ -31,8 +32,9 @@ type HealthCheck struct {
 	ExpectedStatuses []Statuses `yaml:"expected_statuses"`
 	// Service that grpc.health.v1.Health is asked for; empty is the whole server.
 	// https://github.com/grpc/grpc/blob/master/doc/health-checking.md
-	Service            string   `yaml:"service"`
-	Interval           Duration `yaml:"interval"`
+	Service string `yaml:"service"`
+	// Interval between two checks by one Envoy.
+	Interval           Interval `yaml:"interval"`
 	Timeout            Duration `yaml:"timeout"`
 	UnhealthyThreshold uint32   `yaml:"unhealthy_threshold"`
 	HealthyThreshold   uint32   `yaml:"healthy_threshold"`
@@ -73,7 +75,7 @@ func (h HealthCheck) checks() []check {
 		{"health_check.path", strings.HasPrefix(h.Path, "/") && visible(h.Path), "must begin with / and hold visible ASCII only: encode what else is wanted as %XX"},
 		{"health_check.expected_statuses", len(h.ExpectedStatuses) > 0, "must name a status, such as 200"},
 		{"health_check.service", len(h.Service) <= 255 && visible(h.Service), "must be the name of a gRPC service, such as acme.Shop"},
-		{"health_check.interval", within(h.Interval, 100*time.Millisecond, time.Hour), "must be from 100ms to 1h"},
+		{"health_check.interval", h.Interval == AutoInterval || within(Duration(h.Interval), 100*time.Millisecond, time.Hour), "must be auto, or from 100ms to 1h"},
 		{"health_check.timeout", within(h.Timeout, 10*time.Millisecond, time.Minute), "must be from 10ms to 1m"},
 		{"health_check.unhealthy_threshold", h.UnhealthyThreshold >= 1 && h.UnhealthyThreshold <= 100, "must be from 1 to 100"},
 		{"health_check.healthy_threshold", h.HealthyThreshold >= 1 && h.HealthyThreshold <= 100, "must be from 1 to 100"},
@@ -102,7 +104,8 @@ func (s ServicePolicy) meaninglessChecks() []check {
 
 // healthCheck is a service's check as Envoy takes it.
 func healthCheck(p ServicePolicy) *core.HealthCheck {
-	h, interval := p.HealthCheck, p.HealthCheck.Interval.proto()
+	h := p.HealthCheck
+	interval := Duration(cmp.Or(h.Interval, Interval(oftenest))).proto()
 	check := &core.HealthCheck{
 		Timeout:            h.Timeout.proto(),
 		Interval:           interval,

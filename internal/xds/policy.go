@@ -166,7 +166,7 @@ func DefaultPolicy() Policy {
 			Limits:         Limits{Connections: unbounded, Pending: unbounded, Requests: unbounded},
 			HealthCheck: HealthCheck{
 				Protocol: Auto, Path: "/healthz", ExpectedStatuses: []Statuses{{200, 200}},
-				Interval: Duration(time.Second), Timeout: Duration(time.Second), UnhealthyThreshold: 2, HealthyThreshold: 1,
+				Timeout: Duration(time.Second), UnhealthyThreshold: 2, HealthyThreshold: 1,
 			},
 			OutlierDetection:       OutlierDetection{Consecutive5xx: 5, BaseEjectionTime: Duration(5 * time.Second), MaxEjectionPercent: 50},
 			OverprovisioningFactor: 140,

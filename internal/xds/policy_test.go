@@ -19,10 +19,10 @@ func TestParsePolicyTakesDefaultsForWhatIsLeftOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	api := p.For("api")
-	if api.Timeout != Duration(30*time.Second) || api.HealthCheck.Interval != Duration(5*time.Second) || api.HealthCheck.Path != "/healthz" || api.Hosts[0] != "api.example.com" {
+	if api.Timeout != Duration(30*time.Second) || api.HealthCheck.Interval != Interval(5*time.Second) || api.HealthCheck.Path != "/healthz" || api.Hosts[0] != "api.example.com" {
 		t.Errorf("api: %+v", api)
 	}
-	if plain, other := p.For("plain"), p.For("other"); plain.Timeout != Duration(30*time.Second) || other.Timeout != Duration(30*time.Second) || other.HealthCheck.Interval != Duration(time.Second) {
+	if plain, other := p.For("plain"), p.For("other"); plain.Timeout != Duration(30*time.Second) || other.Timeout != Duration(30*time.Second) || other.HealthCheck.Interval != AutoInterval {
 		t.Errorf("plain: %+v\nother: %+v", plain, other)
 	}
 }
@@ -45,7 +45,7 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 		"unknown top key":   {"service: {}\n", []string{"service", "1"}},
 		"duplicate key":     {"services:\n  a:\n    retries: 1\n    retries: 2\n", []string{"retries", "4"}},
 		"bad duration":      {"services:\n  a:\n    timeout: soon\n", []string{"soon", "3"}},
-		"out of range":      {"services:\n  a:\n    health_check:\n      path: /x\n      interval: 1ms\n", []string{"line 5", "health_check.interval", "from 100ms"}},
+		"out of range":      {"services:\n  a:\n    health_check:\n      path: /x\n      interval: 1ms\n", []string{"line 5", "health_check.interval", "auto, or from 100ms"}},
 		"negative":          {"services:\n  a:\n    retries: -1\n", []string{"3"}},
 		"bad enum":          {"defaults:\n  protocol: http3\n", []string{"line 2", "http1, http2, grpc or tcp"}},
 		"bad host":          {"services:\n  a:\n    hosts: [x.io, 'x.*']\n", []string{"line 3", "plain domain names"}},

@@ -123,6 +123,19 @@ func (g *guests) connected() map[netip.Addr]bool {
 	return addresses
 }
 
+// envoys is how many streams are open on which configuration is fetched.
+func (g *guests) envoys() int {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := 0
+	for who := range g.open {
+		if who.ads {
+			n++
+		}
+	}
+	return n
+}
+
 // again asks for a look at all streams. It never blocks.
 func (g *guests) again() {
 	select {

@@ -59,6 +59,7 @@ type Server struct {
 	views     map[string]*cache.LinearCache // of assignments, by the caller's region
 	published *resources                    // nil before the first Set
 	callers   *endpoint.ClusterLoadAssignment
+	checks    Checks
 }
 
 // NewServer makes a server without resources. It refuses streams until the
@@ -139,7 +140,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) Set(t topology.Topology, p Policy) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next, err := build(t, p, s.config.DefaultService, s.published)
+	checks := s.checks.next(len(t.Present()), s.guests.envoys())
+	next, err := build(t, p.checkedEvery(checks.Every), s.config.DefaultService, s.published)
 	if err != nil {
 		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
 	}
@@ -149,6 +151,10 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 		return err
 	}
 	s.published = next
+	if checks.Every != s.checks.Every && s.checks.Every != 0 {
+		s.log.Info("another interval of health checks, where the policy leaves it open", "interval", checks.Every, "was", s.checks.Every, "envoys", checks.Envoys)
+	}
+	s.checks = checks
 	if s.access.allow(t.Addresses(), t.Regions()) {
 		s.guests.again()
 	}
