@@ -29,6 +29,7 @@ func (d *daemon) adminHandler() http.Handler {
 		Ready:   d.readiness,
 		Status:  func() any { return d.status() },
 		Traffic: func() any { return d.traffic() },
+		History: func(service string) (any, error) { return d.history(service) },
 		Explain: func(of, from string) (any, error) { return d.explain(of, from) },
 		Doctor:  func(ctx context.Context) any { return d.facts(ctx) },
 		Accept:  d.accept,

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/tailxds/tailxds/internal/topology"
@@ -43,6 +44,15 @@ func (d *daemon) trafficCase(p *snapshot, view traffic.View) traffic.Case {
 			return traffic.Rule{Mode: s.Locality, Failover: s.Failover, Overprovisioning: s.OverprovisioningFactor}
 		},
 	}
+}
+
+// history is the last minutes of a service's traffic.
+func (d *daemon) history(service string) (traffic.History, error) {
+	p := d.published.Load()
+	if p == nil || !slices.ContainsFunc(p.topology.Services, func(s topology.Service) bool { return s.Name == service }) {
+		return traffic.History{}, fmt.Errorf("there is no service %q", service)
+	}
+	return d.reports.History(service, time.Now()), nil
 }
 
 // unhealthy are the servers that every Envoy finds unhealthy, though they are

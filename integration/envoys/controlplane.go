@@ -141,7 +141,13 @@ func (c *ControlPlane) write(path string, text []byte) {
 
 // Status is /status, into a value that names what the test wants to know.
 func (c *ControlPlane) Status(into any) error {
-	text, err := c.fetch(statusURL + "/status")
+	return c.Page("/status", into)
+}
+
+// Page is a page of the control plane's own, into a value that names what the
+// test wants to know.
+func (c *ControlPlane) Page(path string, into any) error {
+	text, err := c.fetch(statusURL + path)
 	if err != nil {
 		return err
 	}

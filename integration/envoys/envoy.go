@@ -50,7 +50,7 @@ func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {
 func (c *ControlPlane) envoy(h *Host, withoutIPv6 bool, about ...string) *Envoy {
 	r := c.rig
 	r.t.Helper()
-	about = append([]string{"bootstrap", "--control-plane", c.V4.String(), "--node", h.Name, "--envoy-admin", "127.0.0.1:" + adminPort}, about...)
+	about = append([]string{"bootstrap", "--control-plane", c.V4.String(), "--node", h.Name, "--envoy-admin", "127.0.0.1:" + adminPort, "--report-every", "1s"}, about...)
 	bootstrap, err := output(exec.CommandContext(r.ctx, r.programs.ControlPlane, about...))
 	if err != nil {
 		r.t.Fatal(err)

@@ -25,6 +25,8 @@ type Sources struct {
 	Status func() any
 	// Traffic is the document of /traffic.
 	Traffic func() any
+	// History is the document of /history, of one service.
+	History func(service string) (any, error)
 	// Explain is the document of /explain: why each endpoint of a service or a
 	// device is what it is, as the Envoys of another device see it, or as all do.
 	// Both may be empty.
@@ -52,6 +54,7 @@ type Sources struct {
 //	GET  /status   everything known, as JSON
 //	GET  /doctor   what `tailxds doctor` judges by, as JSON
 //	GET  /traffic  who sends what to whom, and what was to be expected, as JSON
+//	GET  /history  the last 15 minutes of the traffic of ?service=, as JSON
 //	GET  /explain  why ?of= (a service or a device) is what it is, seen ?from= a device
 //	GET  /metrics  Prometheus
 //
@@ -74,14 +77,8 @@ func Handler(s Sources) http.Handler {
 	})
 	mux.HandleFunc("GET /status", document(s.Status))
 	mux.HandleFunc("GET /traffic", document(s.Traffic))
-	mux.HandleFunc("GET /explain", func(w http.ResponseWriter, r *http.Request) {
-		of, err := s.Explain(r.URL.Query().Get("of"), r.URL.Query().Get("from"))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusNotFound)
-			return
-		}
-		document(func() any { return of })(w, r)
-	})
+	mux.HandleFunc("GET /history", answer(func(q url.Values) (any, error) { return s.History(q.Get("service")) }))
+	mux.HandleFunc("GET /explain", answer(func(q url.Values) (any, error) { return s.Explain(q.Get("of"), q.Get("from")) }))
 	mux.HandleFunc("GET /doctor", func(w http.ResponseWriter, r *http.Request) {
 		document(func() any { return s.Doctor(r.Context()) })(w, r)
 	})
@@ -127,6 +124,18 @@ func document(of func() any) http.HandlerFunc {
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
 		_ = encoder.Encode(of()) // the client went away: nobody to tell
+	}
+}
+
+// answer is [document] for what may not be there.
+func answer(of func(url.Values) (any, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		what, err := of(r.URL.Query())
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusNotFound)
+			return
+		}
+		document(func() any { return what })(w, r)
 	}
 }
 

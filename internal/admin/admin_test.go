@@ -14,8 +14,9 @@ import (
 // pages serves fixed answers.
 func pages(ready bool, accept error) http.Handler {
 	return Handler(Sources{
-		Ready:  func() (bool, string) { return ready, "the detail" },
-		Status: func() any { return map[string]int{"devices": 3} },
+		Ready:   func() (bool, string) { return ready, "the detail" },
+		Status:  func() any { return map[string]int{"devices": 3} },
+		History: func(service string) (any, error) { return map[string]string{"history of": service}, nil },
 		Explain: func(of, from string) (any, error) {
 			if of == "nobody" {
 				return nil, errors.New("there is no nobody")
@@ -60,6 +61,7 @@ func TestPages(t *testing.T) {
 		"status":                       {method: "GET", path: "/status", from: elsewhere, code: 200, body: `"devices": 3`},
 		"traffic":                      {method: "GET", path: "/traffic", from: elsewhere, code: 200, body: `"requests": 4`},
 		"explain":                      {method: "GET", path: "/explain?of=a&from=b", from: elsewhere, code: 200, body: `"from": "b",`},
+		"history":                      {method: "GET", path: "/history?service=a", from: elsewhere, code: 200, body: `"history of": "a"`},
 		"explain nobody":               {method: "GET", path: "/explain?of=nobody", from: elsewhere, code: 404, body: "there is no nobody"},
 		"doctor":                       {method: "GET", path: "/doctor", from: elsewhere, code: 200, body: `"port": 18000`},
 		"metrics":                      {method: "GET", path: "/metrics", from: elsewhere, code: 200, body: "tailxds_problems 0"},

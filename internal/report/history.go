@@ -171,7 +171,7 @@ func (r *Receiver) History(service string, now time.Time) traffic.History {
 	newest := stepOf(now.Add(-r.slowest(now))) - 1
 	first := newest - steps + 2 // one is being written over
 	out := traffic.History{
-		Start: startOf(first), Step: stepTime, Entries: make(map[string][]float64),
+		Start: startOf(first), Step: stepTime, Endpoints: []traffic.EndpointHistory{}, Entries: make(map[string][]float64),
 		Crossing: make([]float64, newest-first+1), Latency: make([]traffic.Latency, newest-first+1),
 	}
 	h := r.histories[service]

@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"sort"
@@ -117,6 +118,16 @@ func (l Latency) Quantile(q float64) time.Duration {
 		low = bounds[i]
 	}
 	return milliseconds(low) // or more
+}
+
+// MarshalJSON writes its middle and its end in milliseconds, {"p50", "p99"}; null
+// if it is empty.
+func (l Latency) MarshalJSON() ([]byte, error) {
+	if l.Count() == 0 {
+		return []byte("null"), nil
+	}
+	p50, p99 := quantiles(l)
+	return fmt.Appendf(nil, `{"p50":%.3f,"p99":%.3f}`, p50, p99), nil
 }
 
 func milliseconds(ms float64) time.Duration { return time.Duration(ms * float64(time.Millisecond)) }

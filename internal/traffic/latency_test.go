@@ -1,6 +1,7 @@
 package traffic
 
 import (
+	"encoding/json"
 	"math"
 	"slices"
 	"testing"
@@ -70,6 +71,15 @@ func TestNothingIsLost(t *testing.T) {
 			t.Fatalf("p10 %s, p90 %s", l.Quantile(0.1), l.Quantile(0.9))
 		}
 	})
+}
+
+func TestLatencyInJSON(t *testing.T) {
+	var l Latency
+	l.Observe([]float64{10, 20}, []uint64{0, 100, 0})
+	text, err := json.Marshal([]Latency{{}, l})
+	if err != nil || string(text) != `[null,{"p50":15.000,"p99":19.900}]` {
+		t.Errorf("%s, %v", text, err)
+	}
 }
 
 func TestTheSameBoundsLoseNothing(t *testing.T) {

@@ -64,18 +64,18 @@ type Endpoint struct {
 type History struct {
 	// Start is when the first step began, and Step how long each lasts. The last
 	// one is the newest that is over.
-	Start time.Time
-	Step  time.Duration
+	Start time.Time     `json:"start"`
+	Step  time.Duration `json:"step"` // in nanoseconds
 	// Endpoints that got requests in any step, by address. Each list below and in
 	// them has one value a step.
-	Endpoints []EndpointHistory
+	Endpoints []EndpointHistory `json:"endpoints"`
 	// Entries are requests a second by the region where they entered.
-	Entries map[string][]float64
+	Entries map[string][]float64 `json:"entries"`
 	// Crossing are requests a second that left their region: both their Envoy's
 	// and their server's were known, and differ.
-	Crossing []float64
+	Crossing []float64 `json:"crossing"`
 	// Latency of all requests of a step.
-	Latency []Latency
+	Latency []Latency `json:"latency"`
 }
 
 // Steps is how many steps there are.
@@ -84,6 +84,7 @@ func (h History) Steps() int { return len(h.Crossing) }
 // EndpointHistory is one endpoint's part of a [History]. Requests and Errors are
 // a second.
 type EndpointHistory struct {
-	Address          netip.AddrPort
-	Requests, Errors []float64
+	Address  netip.AddrPort `json:"address"`
+	Requests []float64      `json:"requests"`
+	Errors   []float64      `json:"errors"`
 }
