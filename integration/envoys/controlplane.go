@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -58,6 +59,16 @@ func (r *Rig) ControlPlane(policy string, devices ...Device) *ControlPlane {
 	c.SetPolicy(policy)
 	c.Start()
 	return c
+}
+
+// Tailxds runs a command of tailxds on the host, and returns what it printed. The
+// error is of a command that failed, and holds what it said.
+func (h *Host) Tailxds(args ...string) (printed string, err error) {
+	err = h.Do(func() error {
+		printed, err = output(exec.CommandContext(h.rig.ctx, h.rig.programs.ControlPlane, args...))
+		return err
+	})
+	return printed, err
 }
 
 // Stop kills the control plane.

@@ -68,7 +68,7 @@ func output(cmd *exec.Cmd) (string, error) {
 	cmd.Stderr = &said
 	out, err := cmd.Output()
 	if err != nil {
-		return "", fmt.Errorf("%s: %w: %s", cmd.Path, err, said.String())
+		return string(out), fmt.Errorf("%s: %w: %s", cmd.Path, err, said.String())
 	}
 	return string(out), nil
 }
