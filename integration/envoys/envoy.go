@@ -40,6 +40,13 @@ func (c *ControlPlane) EnvoyShowing(address, name string) *Envoy {
 	return c.envoy(c.rig.Host(name), false, "--envoy-metrics", address)
 }
 
+// EnvoyBy starts an Envoy on a host of its own, by the bootstrap that just these
+// flags make, but for its name.
+func (c *ControlPlane) EnvoyBy(name string, flags ...string) *Envoy {
+	c.rig.t.Helper()
+	return c.boot(c.rig.Host(name), false, flags)
+}
+
 // EnvoyWithoutIPv6 starts an Envoy on a host of its own whose kernel, it is made
 // to believe, has no IPv6.
 func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {
@@ -48,10 +55,14 @@ func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {
 }
 
 func (c *ControlPlane) envoy(h *Host, withoutIPv6 bool, about ...string) *Envoy {
+	c.rig.t.Helper()
+	return c.boot(h, withoutIPv6, append([]string{"--control-plane", c.V4.String(), "--envoy-admin", "127.0.0.1:" + adminPort, "--report-every", "1s"}, about...))
+}
+
+func (c *ControlPlane) boot(h *Host, withoutIPv6 bool, flags []string) *Envoy {
 	r := c.rig
 	r.t.Helper()
-	about = append([]string{"bootstrap", "--control-plane", c.V4.String(), "--node", h.Name, "--envoy-admin", "127.0.0.1:" + adminPort, "--report-every", "1s"}, about...)
-	bootstrap, err := output(exec.CommandContext(r.ctx, r.programs.ControlPlane, about...))
+	bootstrap, err := output(exec.CommandContext(r.ctx, r.programs.ControlPlane, append([]string{"bootstrap", "--node", h.Name}, flags...)...))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -1,0 +1,135 @@
+package envoys_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/net/dns/dnsmessage"
+	"google.golang.org/grpc"
+
+	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+
+	"github.com/tailxds/tailxds/integration/envoys"
+)
+
+// sink is an OpenTelemetry collector that keeps what Envoys say of themselves,
+// and the names of what they measure.
+type sink struct {
+	collector.UnimplementedMetricsServiceServer
+
+	mu    sync.Mutex
+	heard map[string]bool
+}
+
+// Export implements the OTLP metrics service.
+func (s *sink) Export(_ context.Context, r *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, from := range r.GetResourceMetrics() {
+		for _, a := range from.GetResource().GetAttributes() {
+			s.heard[a.GetKey()+"="+a.GetValue().GetStringValue()] = true
+		}
+		for _, scope := range from.GetScopeMetrics() {
+			for _, m := range scope.GetMetrics() {
+				s.heard[m.GetName()] = true
+			}
+		}
+	}
+	return &collector.ExportMetricsServiceResponse{}, nil
+}
+
+func (s *sink) lacks(want ...string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, w := range want {
+		if !s.heard[w] {
+			return fmt.Errorf("no %s in %d things", w, len(s.heard))
+		}
+	}
+	return nil
+}
+
+// knows answers questions for one name's IPv4 address, and for nothing else.
+func knows(t *testing.T, h *envoys.Host, name, address string) {
+	t.Helper()
+	var socket net.PacketConn
+	err := h.Do(func() (err error) {
+		socket, err = (&net.ListenConfig{}).ListenPacket(t.Context(), "udp", ":53")
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = socket.Close() })
+	go func() {
+		buffer := make([]byte, 1500)
+		for {
+			n, from, err := socket.ReadFrom(buffer)
+			if err != nil {
+				return // it is closed
+			}
+			var m dnsmessage.Message
+			if m.Unpack(buffer[:n]) != nil || len(m.Questions) != 1 {
+				continue
+			}
+			q := m.Questions[0]
+			m.Response, m.Additionals = true, nil
+			switch {
+			case q.Name.String() != name+".":
+				m.RCode = dnsmessage.RCodeNameError
+			case q.Type == dnsmessage.TypeA:
+				m.Answers = []dnsmessage.Resource{{
+					Header: dnsmessage.ResourceHeader{Name: q.Name, Class: q.Class, TTL: 5},
+					Body:   &dnsmessage.AResource{A: [4]byte(net.ParseIP(address).To4())},
+				}}
+			}
+			if packed, err := m.Pack(); err == nil {
+				_, _ = socket.WriteTo(packed, from)
+			}
+		}
+	}()
+}
+
+// An Envoy finds its control plane by name, by the resolver that its bootstrap
+// names, and tells a collector of one's own what it tells the control plane. Its
+// own pages are for its host alone, and it has a limit of connections.
+func TestABootstrapByNameWithACollector(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a, dns, otlp := r.Server("a"), r.Host("dns"), r.Host("collector")
+	control := r.ControlPlane("", a.Device("tag:weight-1"))
+	knows(t, dns, "plane.example.com", control.V4.String())
+	l, err := otlp.Listen(":4317")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := &sink{heard: map[string]bool{}}
+	server := grpc.NewServer()
+	collector.RegisterMetricsServiceServer(server, heard)
+	go func() { _ = server.Serve(l) }() // until it is stopped
+	t.Cleanup(server.Stop)
+
+	entry := control.EnvoyBy("entry", "--control-plane", "plane.example.com", "--dns", dns.V4.String(),
+		"--region", "west", "--zone", "a", "--otlp", net.JoinHostPort(otlp.V4.String(), "4317"))
+	entry.AwaitHealthy("server", 1)
+	if tally := entry.Ask(10, envoys.Get(entry.URL(10000), "")); tally.Failed > 0 {
+		t.Error(tally.Reasons)
+	}
+	r.Await("the collector hears of it", func() error {
+		return heard.lacks("cloud.region=west", "cloud.availability_zone=a", "service.instance.id=entry", "cluster.endpoint.rq_total")
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if c, err := dns.Dial(ctx, "tcp", net.JoinHostPort(entry.V4.String(), "9901")); err == nil {
+		_ = c.Close()
+		t.Error("others reach Envoy's own pages")
+	}
+	if said := entry.Said(); strings.Contains(said, "no configured limit") {
+		t.Errorf("Envoy warns: %s", said)
+	}
+}
