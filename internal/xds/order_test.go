@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 )
@@ -131,6 +132,60 @@ func TestStateOfTheWorldIsOrdered(t *testing.T) {
 		first := slices.CompactFunc(slices.Clone(order), func(a, b string) bool { return a == b })
 		if got := strings.Join(first[:min(4, len(first))], " "); got != "endpoints clusters routes listeners" {
 			t.Fatalf("they came as %v", order)
+		}
+	}
+}
+
+// A weight's change sends that service's assignment and nothing else: to an Envoy
+// with all types one resource, and to one of other services nothing. So does a
+// policy that is written anew and says the same, but for the change.
+func TestAWeightReachesWhomItConcerns(t *testing.T) {
+	devices := func(weight string) map[string][]string {
+		return map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b", "tag:weight-" + weight}, "d3": {"tag:service-b"}}
+	}
+	const policy = "services: {a: {locality: local, protocol: grpc}, b: {locality: nearest, routes: [{path: /x, service: a}]}}"
+	s := NewServer(Config{DefaultService: "server"})
+	publish := func(weight string) {
+		t.Helper()
+		if err := s.Set(topologyOf(devices(weight)), mustParse(t, policy)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish("1")
+	whole := follow(t, s)
+	delta := openDelta(t, start(t, s))
+	for _, url := range []string{cds, lds} {
+		delta.ask(url, nil, "*")
+		delta.want(url, "")
+	}
+	delta.ask(rds, nil, Ingress)
+	delta.want(rds, "")
+	delta.ask(eds, nil, s.published.asked("a"), s.published.asked("b"))
+	delta.want(eds, "")
+	other := openDelta(t, start(t, s)) // of service a alone
+	other.ask(eds, nil, s.published.asked("a"))
+	other.want(eds, "")
+
+	for _, weight := range []string{"5", "7"} {
+		publish(weight)
+		b := s.published.asked("b")
+		if got := unpack[*endpoint.ClusterLoadAssignment](whole, whole.want(eds)); len(got) != 1 || got[0].GetClusterName() != b {
+			t.Errorf("state of the world: sent %v, want %s alone", got, b)
+		}
+		whole.settle() // so nothing else came
+		if r := delta.want(eds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != b {
+			t.Errorf("delta: sent %v, want %s alone", r.GetResources(), b)
+		}
+	}
+	// What comes next to each is of a change that does concern it.
+	moved := devices("7")
+	moved["d1"] = []string{"tag:service-a", "tag:weight-3"}
+	if err := s.Set(topologyOf(moved), mustParse(t, policy)); err != nil {
+		t.Fatal(err)
+	}
+	for name, stream := range map[string]deltaStream{"all": delta, "a": other} {
+		if r := stream.want(eds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != s.published.asked("a") {
+			t.Errorf("%s: sent %v, want a alone", name, r.GetResources())
 		}
 	}
 }
