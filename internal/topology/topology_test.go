@@ -1,0 +1,59 @@
+package topology
+
+import (
+	"maps"
+	"net/netip"
+	"testing"
+	"time"
+)
+
+func TestSameServing(t *testing.T) {
+	built := func(tags ...string) Service {
+		all, _ := Build([]Device{device(1, append(tags, "tag:service-s")...), device(2, "tag:service-s", "tag:weight-0")}, rules())
+		return all.Services[0]
+	}
+	s := built("tag:weight-2", "tag:region-west", "tag:zone-a")
+	idle := s
+	idle.Idle = nil
+	if !s.SameServing(built("tag:weight-2", "tag:region-west", "tag:zone-a")) || !s.SameServing(idle) {
+		t.Error("Envoys would see a difference where there is none")
+	}
+	renamed, lower := s, s
+	renamed.Name = "t"
+	lower.Localities = []Locality{s.Localities[0]}
+	lower.Localities[0].Priority = 1
+	for name, other := range map[string]Service{
+		"name": renamed, "priority": lower,
+		"region":   built("tag:weight-2", "tag:region-east", "tag:zone-a"),
+		"zone":     built("tag:weight-2", "tag:region-west", "tag:zone-b"),
+		"weight":   built("tag:weight-3", "tag:region-west", "tag:zone-a"),
+		"endpoint": built("tag:weight-2", "tag:region-west", "tag:zone-a", "tag:port-81"),
+		"nobody":   {Name: s.Name},
+	} {
+		if s.SameServing(other) {
+			t.Errorf("another %s is the same to Envoys", name)
+		}
+	}
+}
+
+// Regions and presence are told also of who serves nothing now.
+func TestWhatIsKnownOfIdleDevices(t *testing.T) {
+	past := rules().Now.Add(-time.Hour)
+	offline, expired := device(3, "tag:weight-1", "tag:region-east"), device(4, "tag:weight-1")
+	offline.Online, expired.Expires = false, &past
+	all, _ := Build([]Device{device(1, "tag:weight-1"), device(2, "tag:weight-0", "tag:region-west"), offline, expired}, rules())
+	if got := all.Present(); !maps.Equal(got, map[string]bool{"1": true, "2": true}) {
+		t.Errorf("present: %v", got)
+	}
+	want := map[netip.Addr]string{netip.MustParseAddr("100.64.0.2"): "west", netip.MustParseAddr("100.64.0.3"): "east"}
+	if got := all.Regions(); !maps.Equal(got, want) {
+		t.Errorf("regions: %v, want %v", got, want)
+	}
+	// The first that is named counts.
+	two := device(1)
+	two.Grants = grants(`{"service":"a","region":"west"}`, `{"service":"b","region":"east"}`)
+	all, _ = Build([]Device{two}, rules())
+	if got := all.Regions(); !maps.Equal(got, map[netip.Addr]string{netip.MustParseAddr("100.64.0.1"): "west"}) {
+		t.Errorf("regions: %v", got)
+	}
+}
