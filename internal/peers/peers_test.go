@@ -13,6 +13,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,9 +155,10 @@ func TestWhoIsConnectedElsewhere(t *testing.T) {
 		teller.Tell([]operator.Word{word(1)}, map[netip.Addr]bool{first: true})
 		server := &http.Server{Handler: teller}
 		c := config(server, "teller")
-		dial, away := c.Dial, false
+		dial := c.Dial
+		var away atomic.Bool
 		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			if away {
+			if away.Load() {
 				return nil, errors.New("no route")
 			}
 			return dial(ctx, network, address)
@@ -195,7 +197,7 @@ func TestWhoIsConnectedElsewhere(t *testing.T) {
 			t.Errorf("connected: %v", got)
 		}
 
-		away = true
+		away.Store(true)
 		time.Sleep(patience) // the answer that is under way
 		last := listener.States()[0].Heard
 		time.Sleep(time.Until(last.Add(believedFor - 1)))
@@ -219,13 +221,15 @@ func TestOneThatIsAway(t *testing.T) {
 		teller.Tell([]operator.Word{word(1)}, nil)
 		server := &http.Server{Handler: teller}
 		c := config(server, "teller")
-		up, dial, dials := false, c.Dial, 0
+		dial := c.Dial
+		var up atomic.Bool
+		var dials atomic.Int32
 		c.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-			dials++
+			dials.Add(1)
 			if address != "teller:80" {
 				t.Errorf("it dials %s", address)
 			}
-			if !up {
+			if !up.Load() {
 				return nil, errors.New("no route")
 			}
 			return dial(ctx, network, address)
@@ -240,10 +244,10 @@ func TestOneThatIsAway(t *testing.T) {
 		go func() { done <- e.Run(ctx) }()
 		time.Sleep(4*again + again/2)
 		synctest.Wait()
-		if s := e.States()[0]; s.Error != "ask teller: no route" || dials != 5 {
-			t.Errorf("%+v after %d dials", s, dials)
+		if s := e.States()[0]; s.Error != "ask teller: no route" || dials.Load() != 5 {
+			t.Errorf("%+v after %d dials", s, dials.Load())
 		}
-		up = true
+		up.Store(true)
 		if got := <-heard; len(got) != 1 {
 			t.Errorf("heard %v", got)
 		}
