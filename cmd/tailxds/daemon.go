@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/tailxds/tailxds/internal/balance"
+	"github.com/tailxds/tailxds/internal/dashboard"
 	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/journal"
 	"github.com/tailxds/tailxds/internal/operator"
@@ -39,6 +40,7 @@ type daemon struct {
 	// nil without a tailnet. Set before ready is closed, too.
 	ownKeyExpires func(context.Context) *time.Time
 
+	page    *dashboard.Dashboard
 	reports *report.Receiver
 	streams chan struct{} // an Envoy came or went
 	accepts chan accept
@@ -95,6 +97,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word),
 		memory: *past.Memory, words: operator.NewBook(past.Words), keeper: keeper{writer: store.NewWriter(kept, log)},
 	}
+	d.page = newPage(d)
 	if err := d.firstPolicy(past.Policy); err != nil {
 		return nil, err
 	}
@@ -256,6 +259,7 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 		held: verdict.Held, degraded: verdict.Degraded, drains: d.words.Drains(now), rules: rules,
 	})
 	d.note(now)
+	d.page.Changed()
 }
 
 // measure publishes where requests enter, if that has changed.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tailxds/tailxds/internal/journal"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/traffic"
 	"github.com/tailxds/tailxds/internal/xds"
 )
 
@@ -26,7 +27,7 @@ func (d *daemon) note(now time.Time) {
 	policy, streams := d.policy.Load(), d.server.Streams()
 	was := d.told
 	d.told = told{publication: d.reached().Publication, situation: journal.Situation{
-		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams),
+		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, d.traffic().Services),
 		Envoys: envoysOf(streams), PolicyError: policy.err, Policies: policyTexts(policy.policy),
 	}}
 	if was.situation.Policies == nil {
@@ -55,9 +56,9 @@ func (d *daemon) changes() []journal.Change {
 	return joined(d.journal.Changes(time.Now()))
 }
 
-// problemsOf are all problems there are now.
-func (d *daemon) problemsOf(p *snapshot, streams []xds.Stream) []topology.Problem {
-	return slices.Concat(p.problems, misplaced(streams), estranged(d.others(), d.o.Hostname, time.Now()), unhealthy(d.traffic().Services))
+// problemsOf are all problems there are now, beside what was measured.
+func (d *daemon) problemsOf(p *snapshot, streams []xds.Stream, tables []traffic.Table) []topology.Problem {
+	return slices.Concat(p.problems, misplaced(streams), estranged(d.others(), d.o.Hostname, time.Now()), unhealthy(tables))
 }
 
 // envoysOf are the connected Envoys as the journal tells of them.

@@ -79,6 +79,7 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	}
 
 	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return d.page.Run(ctx) })
 	g.Go(func() error { return admin.Serve(ctx, adminListener, d.adminHandler()) })
 	g.Go(func() error { return d.run(ctx, g, stateDir, node) })
 	log.Info("starting", "version", version(), "admin", adminListener.Addr().String(), "state", stateDir)

@@ -19,6 +19,7 @@ import (
 	"github.com/tailxds/tailxds/internal/peers"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/traffic"
 	"github.com/tailxds/tailxds/internal/xds"
 )
 
@@ -40,6 +41,7 @@ func (d *daemon) adminHandler() http.Handler {
 			return d.restore(ctx, device, operatorHere(user))
 		},
 		Hosts:   d.o.AdminHosts,
+		Page:    d.page.Handler(adminDoor()),
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	})
 }
@@ -112,7 +114,10 @@ type policyStatus struct {
 	Error string `json:"error,omitempty"`
 }
 
-func (d *daemon) status() statusDocument {
+func (d *daemon) status() statusDocument { return d.statusBeside(d.traffic().Services) }
+
+// statusBeside is the status beside what was measured of the services.
+func (d *daemon) statusBeside(tables []traffic.Table) statusDocument {
 	doc := statusDocument{
 		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().wrong()}, Degraded: []string{}, Held: []guard.Held{}, Drains: []operator.Word{},
 		Services: []topology.Service{}, Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{},
@@ -138,7 +143,7 @@ func (d *daemon) status() statusDocument {
 			doc.Degraded = append(doc.Degraded, s.String())
 		}
 		doc.Services = joined(doc.Services, p.topology.Services)
-		doc.Problems = joined(doc.Problems, d.problemsOf(p, doc.Envoys))
+		doc.Problems = joined(doc.Problems, d.problemsOf(p, doc.Envoys, tables))
 		doc.Devices = joined(doc.Devices, p.devices)
 	}
 	return doc

@@ -40,6 +40,8 @@ type Sources struct {
 	// what the command says of who runs it. The answer is for people.
 	Drain   func(ctx context.Context, device string, long time.Duration, user string) (string, error)
 	Restore func(ctx context.Context, device, user string) (string, error)
+	// Page serves the live page, from / down.
+	Page http.Handler
 	// Metrics serves /metrics.
 	Metrics http.Handler
 	// Hosts are names under which the pages answer, besides localhost and IP
@@ -57,6 +59,7 @@ type Sources struct {
 //	GET  /history  the last 15 minutes of the traffic of ?service=, as JSON
 //	GET  /explain  why ?of= (a service or a device) is what it is, seen ?from= a device
 //	GET  /metrics  Prometheus
+//	GET  /         the live page, which asks for itself who may operate
 //
 // and for loopback only:
 //
@@ -83,6 +86,9 @@ func Handler(s Sources) http.Handler {
 		document(func() any { return s.Doctor(r.Context()) })(w, r)
 	})
 	mux.Handle("GET /metrics", s.Metrics)
+	for _, path := range []string{"GET /{$}", "GET /a/", "GET /live", "GET /preview", "POST /act/"} {
+		mux.Handle(path, s.Page)
+	}
 	operate := func(command string, do func(ctx context.Context, ask url.Values) (string, error)) {
 		mux.HandleFunc("POST /"+command, func(w http.ResponseWriter, r *http.Request) {
 			if !fromLoopback(r) {

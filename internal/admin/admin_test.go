@@ -41,6 +41,7 @@ func pages(ready bool, accept error) http.Handler {
 			return "restored " + device + " by " + user, nil
 		},
 		Hosts:   []string{"Pool.example.com."},
+		Page:    http.NotFoundHandler(),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("tailxds_problems 0\n")) }),
 	})
 }

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/dashboard"
+	"github.com/tailxds/tailxds/internal/journal"
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// problems are what somebody should mend, the worst first. Each says how.
+func (f pageFacts) problems(p places) []dashboard.Problem {
+	all := []dashboard.Problem{}
+	all = append(all, f.policyProblems()...)
+	for _, service := range f.status.Degraded {
+		all = append(all, dashboard.Problem{
+			Severity: dashboard.Error, Title: "Nobody serves " + service,
+			Mend: "bring a server back, or drop the service from the policy file",
+		})
+	}
+	for _, i := range p.servers {
+		if s := f.table.Servers[i]; s.Unhealthy() {
+			all = append(all, dashboard.Problem{
+				Severity: dashboard.Error, About: dashboard.AboutServer, ID: s.Address.String(), Name: cmp.Or(s.Name, s.Device),
+				Title: "is unhealthy", Words: fmt.Sprintf("%d of %d Envoys say so", s.Of-s.Healthy, s.Of),
+				Mend: fmt.Sprintf("is its server up at %s, and does the policy's health_check fit it?", s.Address),
+			})
+		}
+	}
+	for _, e := range p.entries {
+		all = append(all, f.entryProblems(e)...)
+	}
+	return append(all, f.metadataProblems(p)...)
+}
+
+func (f pageFacts) policyProblems() []dashboard.Problem {
+	var all []dashboard.Problem
+	if f.status.Policy.Error != "" {
+		all = append(all, dashboard.Problem{
+			Severity: dashboard.Error, Title: "The policy file is bad", Words: f.status.Policy.Error,
+			Mend: "edit it; `tailxds check` says whether it is good. The last good one is in force",
+		})
+	}
+	if f.status.Error != "" {
+		all = append(all, dashboard.Problem{
+			Severity: dashboard.Error, Title: "Nothing new can be published", Words: f.status.Error,
+			Mend: "Envoys keep what they have until that is mended",
+		})
+	}
+	return all
+}
+
+// quiet is how long a connected Envoy may take to its first report.
+const quiet = 20 * time.Second
+
+func (f pageFacts) entryProblems(e pageEntry) []dashboard.Problem {
+	about := dashboard.Problem{About: dashboard.AboutEntry, ID: e.id, Name: e.name()}
+	var all []dashboard.Problem
+	if entry := e.entry(); entry.Sync == dashboard.Rejected {
+		rejected := about
+		rejected.Severity, rejected.Title, rejected.Words = dashboard.Error, "rejected what it was sent", entry.Words
+		rejected.Mend = "edit the policy file, or update this Envoy; it keeps its last good configuration"
+		rejected.Since = f.since(func(c journal.Change) bool { return c.Kind == journal.Rejected && c.Name == e.stream.Device })
+		all = append(all, rejected)
+	}
+	if !e.reporting() && f.now.Sub(e.stream.Since) > quiet && f.someReport() {
+		silent := about
+		silent.Severity, silent.Title = dashboard.Warning, "reports nothing"
+		silent.Mend = "print its bootstrap anew with `tailxds bootstrap`, and start it with that"
+		all = append(all, silent)
+	}
+	return all
+}
+
+// someReport is whether any Envoy reports: if none does, a notice says so.
+func (f pageFacts) someReport() bool {
+	for _, e := range f.traffic.View.Envoys {
+		if !e.Stale {
+			return true
+		}
+	}
+	return false
+}
+
+// metadataProblems are what is ignored of the tailnet's tags, grants and
+// attributes. That all Envoys find a server unhealthy is told before.
+func (f pageFacts) metadataProblems(p places) []dashboard.Problem {
+	var all []dashboard.Problem
+	sick := unhealthy(f.tables)
+	for _, problem := range f.status.Problems {
+		if slices.Contains(sick, problem) {
+			continue
+		}
+		told := dashboard.Problem{
+			Severity: dashboard.Warning, Name: cmp.Or(problem.Name, problem.Device), Title: problem.Subject, Words: problem.Reason, Mend: mendOf(problem),
+			Since: f.since(func(c journal.Change) bool {
+				return c.Kind == journal.Problem && c.Device == problem.Device && c.To == problem.Subject
+			}),
+		}
+		for _, i := range p.servers {
+			if s := f.table.Servers[i]; s.Device == problem.Device {
+				told.About, told.ID = dashboard.AboutServer, s.Address.String()
+			}
+		}
+		all = append(all, told)
+	}
+	return all
+}
+
+// mendOf is what to do about something that is ignored, by what it is.
+func mendOf(p topology.Problem) string {
+	switch {
+	case strings.HasPrefix(p.Subject, "tag:"):
+		return "give the device another tag; until then its last good value counts"
+	case strings.HasPrefix(p.Subject, "grant"):
+		return "edit the grant in the tailnet's policy; until then its last good value counts"
+	case strings.HasPrefix(p.Subject, "custom:"):
+		return "set the device's posture attribute anew; until then its last good value counts"
+	case p.Subject == "region":
+		return "start the Envoy with the bootstrap that `tailxds bootstrap --region` prints"
+	case p.Subject == "missing" || p.Subject == "offline":
+		return "look whether the source's list is whole; nothing is lost meanwhile"
+	default:
+		return "`tailxds explain` says where it comes from"
+	}
+}
+
+// since is when a change of a kind happened last; 0 if that is forgotten.
+func (f pageFacts) since(is func(journal.Change) bool) int64 {
+	if i := slices.IndexFunc(f.status.Changes, is); i >= 0 {
+		return f.status.Changes[i].At.UnixMilli()
+	}
+	return 0
+}
+
+// notices say in what way the page is not to be trusted.
+func (f pageFacts) notices(p places) []dashboard.Notice {
+	all := []dashboard.Notice{}
+	tell := func(title, format string, args ...any) {
+		all = append(all, dashboard.Notice{Title: title, Text: fmt.Sprintf(format, args...)})
+	}
+	if !f.status.Ready {
+		tell("Not ready", "%s", strings.TrimPrefix(f.status.Detail, "not ready: "))
+		return all
+	}
+	if s := f.status.Provider; s != nil && s.Stale {
+		why := cmp.Or(s.Error, "none has come since the start")
+		tell("The list of devices is old", "It is from %s; what it says is served on. %s.", s.LastGood.UTC().Format("2006-01-02 15:04:05 MST"), capital(why))
+	}
+	switch {
+	case len(p.entries) == 0:
+		tell("No Envoy is connected", "Nothing is known of traffic and health. Give each Envoy the bootstrap that `tailxds bootstrap` prints.")
+	case !f.someReport() && slices.ContainsFunc(p.entries, func(e pageEntry) bool { return f.now.Sub(e.stream.Since) > quiet }):
+		tell("No Envoy reports", "Nothing is known of traffic and health, though %d %s connected: "+
+			"were they started with the bootstrap that this `tailxds bootstrap` prints?", len(p.entries), isAre(len(p.entries)))
+	}
+	return all
+}
+
+func isAre(n int) string {
+	if n == 1 {
+		return "is"
+	}
+	return "are"
+}
+
+func capital(s string) string { return strings.ToUpper(s[:1]) + s[1:] }

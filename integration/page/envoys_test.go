@@ -1,0 +1,293 @@
+package page_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+
+	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/shares"
+)
+
+// pool is real Envoys and servers beside the real control plane, and a way for
+// the browser to its page.
+type pool struct {
+	*envoys.Rig
+	control *envoys.ControlPlane
+	servers map[string]*envoys.Server
+	entries map[string]*envoys.Envoy // by region
+	url     string                   // of the page, by loopback
+}
+
+// newPool is servers in two regions, with weights: a 1 and b 3 in west, c and d
+// with 2 each in east; and an entry in each region.
+func newPool(t *testing.T, policy string) *pool {
+	t.Helper()
+	if why := envoys.Unusable(); why != "" {
+		t.Skip(why)
+	}
+	programs, err := envoys.Build(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &pool{Rig: envoys.New(t, programs), servers: map[string]*envoys.Server{}, entries: map[string]*envoys.Envoy{}}
+	p.control = p.ControlPlane(policy, p.devices("a", "b", "c", "d")...)
+	for _, region := range []string{"west", "east"} {
+		p.entries[region] = p.control.EnvoyIn(region, region+"-entry")
+	}
+	for _, entry := range p.entries {
+		entry.AwaitHealthy("server", 4)
+	}
+	p.url = forward(t, p.control.Host, "127.0.0.1:9090")
+	return p
+}
+
+// devices is a list of some of the servers.
+func (p *pool) devices(names ...string) []envoys.Device {
+	tags := map[string]string{"a": "weight-1 region-west", "b": "weight-3 region-west", "c": "weight-2 region-east", "d": "weight-2 region-east"}
+	var list []envoys.Device
+	for _, name := range names {
+		if p.servers[name] == nil {
+			p.servers[name] = p.Server(name)
+		}
+		list = append(list, p.servers[name].Device(strings.Fields("tag:"+strings.ReplaceAll(tags[name], " ", " tag:"))...))
+	}
+	return list
+}
+
+// forward makes a port of this machine's loopback out of one on a host of the
+// rig, where connections come by loopback, too.
+func forward(t *testing.T, h *envoys.Host, to string) (url string) {
+	t.Helper()
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			from, err := l.Accept()
+			if err != nil {
+				return // it is closed
+			}
+			go func() {
+				defer func() { _ = from.Close() }()
+				c, err := h.Dial(context.Background(), "tcp", to)
+				if err != nil {
+					return // the browser is told by the end of its connection
+				}
+				go func() { _, _ = io.Copy(c, from); _ = c.Close() }()
+				_, _ = io.Copy(from, c)
+			}()
+		}
+	}()
+	return "http://" + l.Addr().String() + "/"
+}
+
+// steady sends a fixed number of requests a second, half into each region, until
+// it is stopped.
+func (p *pool) steady(t *testing.T, rate int) (stop func() shares.Tally) {
+	t.Helper()
+	var loads []*envoys.Load
+	for _, entry := range p.entries {
+		every := time.NewTicker(2 * time.Second / time.Duration(rate))
+		t.Cleanup(every.Stop)
+		get := envoys.Get(entry.URL(10000), "")
+		loads = append(loads, entry.Flow(4, func(ctx context.Context) (*http.Request, error) {
+			<-every.C
+			return get(ctx)
+		}))
+	}
+	return func() shares.Tally {
+		sum := shares.Tally{Counts: map[string]int{}}
+		for _, load := range loads {
+			part := load.Stop().By(shares.Host)
+			sum.Failed += part.Failed
+			sum.Reasons += part.Reasons
+			for name, n := range part.Counts {
+				sum.Counts[name] += n
+			}
+		}
+		return sum
+	}
+}
+
+// open opens a page and waits for its first figures.
+func (p *pool) open(t *testing.T) tab {
+	t.Helper()
+	tab := newTab(t)
+	looks[0].emulate(tab, "prefers-reduced-motion")
+	tab.do(chromedp.Navigate(p.url))
+	tab.until(lively)
+	return tab
+}
+
+// number reads a figure from the page.
+func number(selector string) string {
+	return `parseFloat(document.querySelector('` + selector + `').textContent.replace(/[,%]/g, ''))`
+}
+
+// shareOf is a server's share on the page, in percent.
+func shareOf(name string) string { return number(`#servers [data-name="` + name + `"] .share`) }
+
+// history is what the page is told of the last 15 minutes.
+func history(t *testing.T, url string) (h struct {
+	Start, Step int64
+	Rate        []float64
+	Shares      [][]int
+	Regions     []string
+}) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"live", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = answer.Body.Close() }()
+	lines := bufio.NewScanner(answer.Body)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if lines.Text() != "event: history" {
+			continue
+		}
+		lines.Scan()
+		if err := json.Unmarshal([]byte(strings.TrimPrefix(lines.Text(), "data: ")), &h); err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	t.Fatal("the stream has no history")
+	return h
+}
+
+// The figures on the page are what the client counted, of shares and of requests;
+// a drained server's share goes to 0 there, and its change is marked at once.
+func TestThePageShowsWhatTheClientCounted(t *testing.T) {
+	p := newPool(t, "defaults: {locality: exact}")
+	tab := p.open(t)
+	const rate = 160
+	stop := p.steady(t, rate)
+	// Envoys report each five seconds, and figures are of some ten.
+	tab.until(fmt.Sprintf(`Math.abs(%s - %d) < %d`, number("#k-rate"), rate, rate/10))
+	for name, percent := range map[string]float64{"a": 12.5, "b": 37.5, "c": 25, "d": 25} {
+		tab.until(fmt.Sprintf(`Math.abs(%s - %v) < 1.5`, shareOf(name), percent))
+		want(tab, fmt.Sprintf(`Math.abs(parseFloat(%s.querySelector('[data-f=expected]').textContent) - %v) < 0.06`, row(name), percent), true)
+	}
+	tab.until(`document.querySelector('#k-ok').textContent === '100.00'`)
+	tab.until(fmt.Sprintf(`Math.abs(%s - 50) < 3`, number("#k-cross"))) // by the weights, half of each region's requests
+	tab.until(`document.querySelectorAll('#callers tbody tr').length === 2 && document.querySelector('#k-p99').textContent !== '–'`)
+
+	screenshot(tab, "real")
+	p.wellCounted(t, stop())
+
+	// An operator drains b: that is marked at once, and its share goes.
+	stop = p.steady(t, rate)
+	tab.run(row("b") + `.querySelector('button').click()`)
+	tab.run(`document.querySelector('.acts button').click()`)
+	tab.until(`[...document.querySelectorAll('#ask .preview tr')].map(r => r.textContent).join() === 'east50.0 %→80.0 %,west50.0 %→20.0 %'`)
+	tab.run(`document.querySelector('#ask-do').click()`)
+	tab.until(row("b") + `.dataset.state === 'drained'`)
+	tab.until(`document.querySelector('#changes').textContent.includes('b') && document.querySelectorAll('.marker[data-kind=drained]').length > 0`)
+	tab.until(fmt.Sprintf(`%s.querySelector('.rate').textContent === '' && Math.abs(%s - 20) < 2`, row("b"), shareOf("a")))
+
+	tab.run(`document.querySelector('.acts button').click(); document.querySelector('#ask-do').click()`)
+	tab.until(row("b") + `.dataset.state === 'serving'`)
+	tab.until(fmt.Sprintf(`Math.abs(%s - 37.5) < 2`, shareOf("b")))
+	if tally := stop(); tally.Failed > 0 {
+		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
+	}
+}
+
+// wellCounted waits until the page's history has just the requests that the
+// client counted. (What an Envoy sent to a server after its last report, it does
+// not tell once that server is drained.)
+func (p *pool) wellCounted(t *testing.T, tally shares.Tally) {
+	t.Helper()
+	if tally.Failed > 0 {
+		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
+	}
+	deadline := time.Now().Add(patience)
+	for {
+		h, sum := history(t, p.url), 0.0
+		for _, rate := range h.Rate {
+			sum += rate * float64(h.Step) / 1000
+		}
+		if math.Abs(sum-float64(tally.Answered())) < 5 { // rates are rounded
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the page's history has %.0f requests, the client counted %d", sum, tally.Answered())
+		}
+	}
+}
+
+// What Envoys find unhealthy is said as they see it, with what to do.
+func TestThePageSaysWhoIsSick(t *testing.T) {
+	p := newPool(t, "")
+	tab := p.open(t)
+	p.servers["b"].Sick(true)
+	tab.until(row("b") + `.querySelector('.why').textContent === '2 of 2 say unhealthy'`)
+	tab.until(`document.querySelector('#problems').textContent.includes('bis unhealthy') || document.querySelector('#problems').textContent.includes('b is unhealthy')`)
+	p.servers["b"].Sick(false)
+	tab.until(row("b") + `.dataset.health === undefined`)
+}
+
+// A loss that is held is shown as held, and goes once an operator accepts it.
+func TestThePageAcceptsWhatIsHeld(t *testing.T) {
+	p := newPool(t, "")
+	tab := p.open(t)
+	p.control.SetDevices(p.devices("a")...)
+	tab.until(`document.querySelector('#held').textContent.includes('3 of 4 serving devices are missing')`)
+	want(tab, row("c")+`.dataset.state`, "serving")
+	tab.run(`document.querySelector('#held button').click()`)
+	tab.until(`document.querySelector('#ask .names').textContent === 'b  c  d' && document.querySelector('#ask .preview').textContent.includes('100.0 %')`)
+	tab.run(`document.querySelector('#ask-do').click()`)
+	tab.until(`document.querySelectorAll('#held li').length === 0 && document.querySelectorAll('#servers tbody tr').length === 1`)
+}
+
+// Who comes from elsewhere than loopback may look, and nothing else.
+func TestFromElsewhereOneMayOnlyLook(t *testing.T) {
+	p := newPool(t, "")
+	p.control.Stop()
+	p.control.Start("--admin", "0.0.0.0:9090")
+	laptop := p.Host("laptop")
+	url := p.control.URL(9090)
+	if status, body, err := laptop.Once(envoys.Get(url, "")); err != nil || status != 200 || !strings.Contains(body, "<title>tailxds</title>") {
+		t.Errorf("looking: %d %v %.80s", status, err, body)
+	}
+	status, body, err := laptop.Once(func(ctx context.Context) (*http.Request, error) {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, url+"act/drain", strings.NewReader(`{"device": "a"}`))
+		if err == nil {
+			r.Header.Set("Content-Type", "application/json")
+		}
+		return r, err
+	})
+	if err != nil || status != 403 {
+		t.Errorf("draining: %d %v %s", status, err, body)
+	}
+	if status, body, err := laptop.Once(envoys.Get(url, "evil.example")); err != nil || status != 421 {
+		t.Errorf("under another name: %d %v %s", status, err, body)
+	}
+}
+
+// screenshot is for whoever looks at what a test saw.
+func screenshot(tab tab, name string) {
+	if dir := os.Getenv("PAGE_PICTURES"); dir != "" {
+		write(tab.t, filepath.Join(dir, name+".png"), get(tab, chromedp.CaptureScreenshot()))
+	}
+}

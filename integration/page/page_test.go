@@ -1,0 +1,94 @@
+// Package page_test holds the live page against a real browser: on a made-up
+// world for looks, sizes and hands, and on real Envoys for what it says.
+package page_test
+
+import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+)
+
+// worldProgram shows made-up tailnets, built once.
+var worldProgram string
+
+func TestMain(m *testing.M) { os.Exit(tests(m)) } //nolint:forbidigo // a main of its own
+
+func tests(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "tailxds-page")
+	if err == nil {
+		defer func() { _ = os.RemoveAll(dir) }()
+		err = prepare(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "the page can't be tested:", err)
+		return 1
+	}
+	defer func() { _ = chromedp.Cancel(theBrowser) }()
+	return m.Run()
+}
+
+// prepare builds what the tests run, and starts the browser.
+func prepare(dir string) error {
+	worldProgram = filepath.Join(dir, "world")
+	build := exec.Command("go", "build", "-o", worldProgram, "./internal/dashboard/world")
+	build.Dir = root()
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the made-up world: %w: %s", err, out)
+	}
+	var err error
+	theBrowser, err = startBrowser()
+	return err
+}
+
+// world is a made-up tailnet: regions, servers in each, what happens there.
+type world struct {
+	regions, each  int
+	scenario, role string
+}
+
+// serve shows a world until the test ends. It returns its page's address.
+func serve(t *testing.T, w world) (url string) {
+	t.Helper()
+	cmd := exec.Command(worldProgram, "-address", "127.0.0.1:0", "-regions", strconv.Itoa(w.regions), "-each", strconv.Itoa(w.each),
+		"-scenario", w.scenario, "-role", cmp.Or(w.role, "operate"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait() // it was killed
+	})
+	url, err = bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.TrimSpace(url)
+}
+
+// lively is whether the page shows figures.
+const lively = `document.body.dataset.live === 'live' && document.querySelector('#k-cross-sub').textContent !== ''`
+
+// open opens a world at rest.
+func open(t *testing.T, w world) tab {
+	t.Helper()
+	url := serve(t, w)
+	tab := newTab(t)
+	looks[0].emulate(tab, "prefers-reduced-motion")
+	tab.do(chromedp.Navigate(url))
+	tab.until(lively)
+	return tab
+}

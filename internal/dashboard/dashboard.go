@@ -1,0 +1,93 @@
+// Package dashboard is the live page: who serves what, what flows where, what
+// changed, and what to do about it. Its files are plain HTML, CSS and JavaScript
+// modules: what is in web/ is what the browser runs, so there is nothing to
+// build. What it shows, who may see it and who may act arrive as functions.
+package dashboard
+
+import (
+	"context"
+	"net/http"
+	"time"
+)
+
+// Source is what the page shows and what can be done on it. All are required.
+type Source struct {
+	// Look is a service as it is now, asked once a second for each service that
+	// somebody has open. For a name that it does not know, it shows another
+	// service.
+	Look func(service string) View
+	// Preview is what shares would be after an act.
+	Preview func(Ask) Preview
+	// Accept lets what is held of a service go.
+	Accept func(ctx context.Context, by, service string) error
+	// Drain takes a device out of all its services; for a while, or until it is
+	// restored if that is 0.
+	Drain func(ctx context.Context, by, device string, during time.Duration) error
+	// Restore takes the operator's word on a device back.
+	Restore func(ctx context.Context, by, device string) error
+}
+
+// View is a service at one moment.
+type View struct {
+	Snapshot Snapshot
+	Tick     Tick // by position in the Snapshot
+	History  History
+}
+
+// Dashboard is the page, kept up to date for all who look at it.
+type Dashboard struct {
+	source Source
+	files  assets
+	hub    *hub
+}
+
+// New prepares the page. Nothing moves on it before [Dashboard.Run].
+func New(s Source) *Dashboard {
+	files := embedded()
+	return &Dashboard{source: s, files: files, hub: newHub(s.Look, files.hash)}
+}
+
+// Run keeps open pages up to date until ctx ends, and then ends their streams.
+func (d *Dashboard) Run(ctx context.Context) error { return d.hub.run(ctx) }
+
+// Changed has open pages learn at once what would reach them within a second.
+func (d *Dashboard) Changed() { d.hub.changed() }
+
+// policy lets the page load its own files and talk to its own server, and
+// nothing else. Trusted Types make any use of innerHTML throw.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
+
+// Handler serves the page to those whom the door lets in:
+//
+//	GET  /            the page
+//	GET  /a/          its files
+//	GET  /live        a stream of events, of ?service=
+//	GET  /preview     what an act would do to the shares
+//	POST /act/accept  {"service"}
+//	POST /act/drain   {"device", "minutes"}; 0 is until restored
+//	POST /act/restore {"device"}
+func (d *Dashboard) Handler(door Door) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /{$}", d.files.index())
+	mux.Handle("GET /a/{hash}/{file}", d.files)
+	mux.Handle("GET /live", d.live(door))
+	mux.HandleFunc("GET /preview", d.preview)
+	mux.HandleFunc("POST /act/accept", d.act(func(ctx context.Context, by string, a Ask) error {
+		return d.source.Accept(ctx, by, a.Service)
+	}))
+	mux.HandleFunc("POST /act/drain", d.act(func(ctx context.Context, by string, a Ask) error {
+		return d.source.Drain(ctx, by, a.Device, time.Duration(a.Minutes)*time.Minute)
+	}))
+	mux.HandleFunc("POST /act/restore", d.act(func(ctx context.Context, by string, a Ask) error {
+		return d.source.Restore(ctx, by, a.Device)
+	}))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", policy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("Cache-Control", "no-store") // but for the files
+		door.admit(mux).ServeHTTP(w, r)
+	})
+}

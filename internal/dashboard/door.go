@@ -1,0 +1,73 @@
+package dashboard
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+)
+
+// Capability is the app capability by which the tailnet's policy says who may
+// see the page, and who may operate: [{"role": "view"}] or [{"role": "operate"}].
+const Capability = "tailxds.dev/cap/admin"
+
+// Door says who may come in.
+type Door struct {
+	// Who is who makes a request, and what they may do now.
+	Who func(*http.Request) Viewer
+	// Answers tells whether the page answers under a host's name, in lower case
+	// and without port. Others could be pointed here by somebody else's page
+	// (DNS rebinding), which would then read what is said here.
+	Answers func(ctx context.Context, host string) bool
+}
+
+type viewerKey struct{}
+
+// viewerOf is who makes a request that the door let in.
+func viewerOf(ctx context.Context) Viewer {
+	v, _ := ctx.Value(viewerKey{}).(Viewer)
+	return v
+}
+
+// admit lets in who may see the page, asks under a name of ours, and does not
+// come from another site's page. Over plain HTTP browsers send no
+// Sec-Fetch-Site, so that Origin and Host must say it.
+func (door Door) admit(next http.Handler) http.Handler {
+	next = http.NewCrossOriginProtection().Handler(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !door.Answers(r.Context(), HostName(r.Host)) {
+			http.Error(w, "the page does not answer under this name", http.StatusMisdirectedRequest)
+			return
+		}
+		if origin := r.Header.Get("Origin"); origin != "" && !sameHost(origin, r.Host) {
+			http.Error(w, "not from a page of another site", http.StatusForbidden)
+			return
+		}
+		v := door.Who(r)
+		if v.Role != RoleView && v.Role != RoleOperate {
+			http.Error(w, "you may not see this page: the tailnet's policy must grant you "+Capability+` with {"role": "view"} or {"role": "operate"}`, http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), viewerKey{}, v)))
+	})
+}
+
+// sameHost tells whether an origin is the host that was asked.
+func sameHost(origin, host string) bool {
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
+}
+
+// HostName is a host without port, brackets and a last dot, in lower case.
+func HostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	host = strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
+	if a, err := netip.ParseAddr(host); err == nil {
+		return a.String()
+	}
+	return host
+}
