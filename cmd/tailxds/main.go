@@ -56,6 +56,7 @@ func rootCommand(env environment) *cobra.Command {
 		restoreCommand(env),
 		drainAtStopCommand(),
 		versionCommand(),
+		documentsCommand(),
 	)
 	return root
 }
