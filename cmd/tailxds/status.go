@@ -25,7 +25,7 @@ import (
 
 func (d *daemon) adminHandler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newMetrics(d))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newMetrics(d), newTrafficMetrics(d.traffic))
 	return admin.Handler(admin.Sources{
 		Ready:   d.readiness,
 		Status:  func() any { return d.status() },

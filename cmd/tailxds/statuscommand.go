@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/tailxds/tailxds/internal/journal"
 	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -235,10 +236,30 @@ func printStatus(out io.Writer, doc statusDocument) error {
 			t.row(p.Name, p.Subject, p.Reason)
 		}
 	}
+	t.changed(doc.Changes)
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print status: %w", err)
 	}
 	return nil
+}
+
+// lastChanges is how many changes a status shows; -o json has all.
+const lastChanges = 8
+
+// changed shows the last changes, the newest first.
+func (t table) changed(changes []journal.Change) {
+	if len(changes) == 0 {
+		return
+	}
+	t.row()
+	t.row("CHANGED", "WHAT", "BY", "REACHED")
+	for _, c := range changes[:min(lastChanges, len(changes))] {
+		reached := "-"
+		if c.Reach != nil {
+			reached = c.Reach.String()
+		}
+		t.row(c.At.UTC().Format(time.TimeOnly), c.Text, dash(c.By), reached)
+	}
 }
 
 func (t table) endpoint(service string, priority uint32, e topology.Endpoint) {

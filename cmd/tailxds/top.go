@@ -89,13 +89,9 @@ func printTop(out io.Writer, doc trafficDocument, only []string) error {
 
 // reporting tells of how many Envoys the figures are.
 func reporting(doc trafficDocument) string {
-	stale := 0
-	for _, e := range doc.Envoys {
-		if e.Stale {
-			stale++
-		}
-	}
-	switch n := len(doc.Envoys) - stale; {
+	n := reportingNow(doc.Envoys)
+	stale := len(doc.Envoys) - n
+	switch {
 	case n == 0 && stale == 0:
 		return "no Envoy reports: its bootstrap must be that of `tailxds bootstrap`"
 	case n == 0:
