@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -16,7 +17,10 @@ import (
 )
 
 // defaultAdmin is on loopback: the pages have no authentication.
-const defaultAdmin = "127.0.0.1:9090"
+const (
+	defaultAdmin     = "127.0.0.1:" + defaultAdminPort
+	defaultAdminPort = "9090"
+)
 
 // adminCommand makes a command that talks to a running control plane.
 func adminCommand(env environment, use, short string, run func(*cobra.Command, []string, adminClient) error) *cobra.Command {
@@ -37,14 +41,11 @@ type adminClient struct{ address string }
 func (c adminClient) do(ctx context.Context, method, path string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	host, port, err := net.SplitHostPort(c.address)
+	base, err := adminURL(c.address)
 	if err != nil {
-		return nil, fmt.Errorf("--admin %q: %w", c.address, err)
+		return nil, err
 	}
-	if host == "" || host == "0.0.0.0" || host == "::" {
-		host = "127.0.0.1" // what it listens on is no address to ask
-	}
-	request, err := http.NewRequestWithContext(ctx, method, "http://"+net.JoinHostPort(host, port)+path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, base+path, nil)
 	if err != nil {
 		return nil, fmt.Errorf("--admin %q: %w", c.address, err)
 	}
@@ -61,6 +62,30 @@ func (c adminClient) do(ctx context.Context, method, path string) ([]byte, error
 		return nil, errors.New(printable(strings.TrimSpace(string(body))))
 	}
 	return body, nil
+}
+
+// adminURL is the base URL of the admin pages, by what people call them: a host,
+// host:port, the address that they listen on, or a URL.
+func adminURL(address string) (string, error) {
+	scheme, rest := "http", address
+	if s, after, ok := strings.Cut(address, "://"); ok {
+		scheme, rest = s, strings.TrimSuffix(after, "/")
+	}
+	host, port, err := net.SplitHostPort(rest)
+	if err != nil {
+		host, port = strings.Trim(rest, "[]"), defaultAdminPort
+		if scheme == "https" {
+			port = "443"
+		}
+	}
+	switch host {
+	case "", "0.0.0.0", "::":
+		host = "127.0.0.1" // what it listens on is no address to ask
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil || !validHost(host) || (scheme != "http" && scheme != "https") {
+		return "", wrong("--admin", address, "a host, host:port or URL, such as 127.0.0.1:9090")
+	}
+	return scheme + "://" + net.JoinHostPort(host, port), nil
 }
 
 // tell prints a page of one line.

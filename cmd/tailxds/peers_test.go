@@ -141,7 +141,9 @@ func TestTwoControlPlanesHearOneWitness(t *testing.T) {
 	one, two := p.start(t, "plane-1"), p.start(t, "plane-2")
 	p.acquainted(one, two)
 	two.awaitWeights("d01=1 d02=1")
-	e := one.connectBy(func(ctx context.Context, address string) (net.Conn, error) { return node.Dial(ctx, "tcp", "plane-1"+address) }, "server")
+	e := one.connectBy(func(ctx context.Context, address string) (net.Conn, error) {
+		return node.Dial(ctx, "tcp", "plane-1"+address)
+	}, "server")
 	e.await("server", "d01=1 d02=1")
 
 	p.list.list(all[1:]) // one of two may go at once

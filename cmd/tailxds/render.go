@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -17,6 +19,7 @@ import (
 
 func renderCommand(env environment) *cobra.Command {
 	var o options
+	var only string
 	cmd := &cobra.Command{
 		Use:   "render --devices FILE [--config FILE]",
 		Short: "Print the xDS resources that a device file makes, as JSON",
@@ -28,7 +31,10 @@ func renderCommand(env environment) *cobra.Command {
 			if err := o.checkTopology(); err != nil {
 				return err
 			}
-			out, err := render(cmd, o)
+			if only != "" && !slices.Contains(xds.TypeNames(), only) {
+				return wrong("--only", only, strings.Join(xds.TypeNames(), ", "))
+			}
+			out, err := render(cmd, o, only)
 			if err != nil {
 				return err
 			}
@@ -37,11 +43,13 @@ func renderCommand(env environment) *cobra.Command {
 		},
 	}
 	topologyFlags(newBinder(cmd, env), &o)
+	cmd.Flags().StringVar(&only, "only", "", "print the resources of one type: "+strings.Join(xds.TypeNames(), ", "))
 	return cmd
 }
 
-// render is the document: resources by type, and the problems.
-func render(cmd *cobra.Command, o options) ([]byte, error) {
+// render is the document: resources by type, and the problems; or the resources
+// of only one type.
+func render(cmd *cobra.Command, o options, only string) ([]byte, error) {
 	if o.Devices == "" {
 		return nil, errors.New("render needs --devices FILE (or - for standard input)")
 	}
@@ -80,6 +88,9 @@ func render(cmd *cobra.Command, o options) ([]byte, error) {
 		}
 		document[r.Type] = append(document[r.Type].([]json.RawMessage), raw)
 	}
+	if only != "" {
+		return json.MarshalIndent(document[only], "", "  ")
+	}
 	return json.MarshalIndent(document, "", "  ")
 }
 
@@ -95,20 +106,4 @@ func (o options) rules(now time.Time) (topology.Rules, error) {
 		DefaultService: o.DefaultService, DefaultPort: o.DefaultPort, PreferIPv6: o.PreferIPv6,
 		Now: now, OfflineGrace: o.OfflineGrace, DrainWindow: o.DrainWindow,
 	}, nil
-}
-
-func checkCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "check FILE",
-		Short: "Validate a policy file, for CI",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			policy, err := readPolicy(args[0])
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, policies for %d services\n", args[0], len(policy.policy.Services))
-			return err
-		},
-	}
 }

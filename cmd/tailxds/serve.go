@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -61,6 +62,11 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	if err := provider.Check(o.providerConfig(log), o.Listen == ""); err != nil {
 		return err
 	}
+	unlock, err := lock(stateDir)
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	node, err := o.nodeStore(nodeLog(log))
 	if err != nil {
 		return err
@@ -153,6 +159,23 @@ func (o options) providerConfig(log *slog.Logger) provider.Config {
 		APIToken: o.APIToken, ClientID: o.ClientID, ClientSecret: o.ClientSecret,
 		Devices: o.Devices, MaxBytes: o.MaxResponseBytes, Log: log,
 	}
+}
+
+// lock keeps a second control plane out of a state directory: two with one node
+// key would take turns in throwing each other off the tailnet. The kernel gives
+// it back however the process ends.
+func lock(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("lock the state directory: %w (give a writable one with --state-dir)", err)
+	}
+	err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		_ = f.Close()
+		return nil, fmt.Errorf("the state directory %s is in use by another control plane: stop it, or give this one its own with --state-dir", dir)
+	}
+	// A file system that knows no locks keeps nobody out.
+	return func() { _ = f.Close() }, nil
 }
 
 // stateDir makes the state directory, for its owner only.

@@ -232,6 +232,19 @@ func TestServeRestartsWithoutItsSource(t *testing.T) {
 	}
 }
 
+// Two control planes with one state would throw each other off the tailnet.
+func TestAStateDirectoryHasOneControlPlane(t *testing.T) {
+	t.Parallel()
+	c := trial(t, machines(1, "tag:weight-1"))
+	o := defaults()
+	o.Provider, o.Devices, o.Listen, o.Admin, o.StateDir = "file", filepath.Join(c.dir, "devices.json"), "127.0.0.1:0", "127.0.0.1:0", filepath.Join(c.dir, "state")
+	err := serve(t.Context(), o, io.Discard)
+	if err == nil || !strings.Contains(err.Error(), "is in use by another control plane: stop it, or give this one its own with --state-dir") {
+		t.Errorf("a second one: %v", err)
+	}
+	c.restart().awaitWeights("d01=1") // it is given back
+}
+
 // lockedBuffer is a log that is read while it is written.
 type lockedBuffer struct {
 	mu sync.Mutex

@@ -169,6 +169,23 @@ func TestStatusWatch(t *testing.T) {
 	}
 }
 
+func TestAdminURL(t *testing.T) {
+	for address, want := range map[string]string{
+		"127.0.0.1:9090": "http://127.0.0.1:9090", ":9091": "http://127.0.0.1:9091", "0.0.0.0:9090": "http://127.0.0.1:9090", "[::]:9090": "http://127.0.0.1:9090",
+		"box": "http://box:9090", "box.example.com:80": "http://box.example.com:80", "::1": "http://[::1]:9090", "[::1]": "http://[::1]:9090", "[fd7a::1]:1": "http://[fd7a::1]:1",
+		"http://box:8080/": "http://box:8080", "http://box": "http://box:9090", "https://box": "https://box:443", "https://box:8443": "https://box:8443", "": "http://127.0.0.1:9090",
+	} {
+		if got, err := adminURL(address); err != nil || got != want {
+			t.Errorf("%q: %q, %v, want %q", address, got, err, want)
+		}
+	}
+	for _, bad := range []string{"box:http", "ftp://box", "http://box/status", "a b", "box:99999", "http://user@box"} {
+		if got, err := adminURL(bad); err == nil || !strings.Contains(err.Error(), "it must be a host, host:port or URL") {
+			t.Errorf("%q: %q, %v", bad, got, err)
+		}
+	}
+}
+
 func TestDrainAndRestoreNameTheDevice(t *testing.T) {
 	for want, args := range map[string][]string{
 		"POST /drain?device=west-1&user=alice":              {"drain", "west-1"},

@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+func checkCommand() *cobra.Command {
+	o := options{DefaultService: "server", DefaultPort: 8080}
+	cmd := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Validate a policy file, for CI",
+		Long: `Validate a policy file: what this passes, Envoys take. FILE may be - for standard input.
+
+With --devices it also warns of services in it that no device has, and of what is ignored in the devices' own
+metadata.`,
+		Example: "  tailxds check policy.yaml --devices devices.yaml\n  git show HEAD:policy.yaml | tailxds check -",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			policy, err := checkedPolicy(args[0], cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			if o.Devices != "" {
+				warnings, err := o.unserved(cmd.Context(), policy)
+				if err != nil {
+					return err
+				}
+				for _, w := range warnings {
+					fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", printable(w))
+				}
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, policies for %d services\n", args[0], len(policy.policy.Services))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&o.Devices, "devices", "", "device file, JSON or YAML: warn of services that no device has")
+	cmd.Flags().StringVar(&o.DefaultService, "default-service", o.DefaultService, "with --devices: service of a device that names none")
+	return cmd
+}
+
+// checkedPolicy reads a policy file, or standard input.
+func checkedPolicy(path string, stdin io.Reader) (policyFile, error) {
+	if path != "-" {
+		return readPolicy(path)
+	}
+	text, err := io.ReadAll(stdin)
+	if err != nil {
+		return policyFile{}, fmt.Errorf("read policy: %w", err)
+	}
+	return parsePolicy(path, string(text))
+}
+
+// unserved are the services of a policy that no device has, and what else the
+// devices tell of it.
+func (o options) unserved(ctx context.Context, policy policyFile) ([]string, error) {
+	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: o.Devices})
+	if err != nil {
+		return nil, err
+	}
+	devices, err := src.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := o.rules(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	t, problems := topology.Build(devices, rules)
+	has := make(map[string]bool)
+	for _, s := range t.Services {
+		has[s.Name] = len(s.Serving())+len(s.Idle) > 0
+	}
+	var warnings []string
+	for _, name := range slices.Sorted(maps.Keys(policy.policy.Services)) {
+		if !has[name] {
+			warnings = append(warnings, "no device has the service "+name+": requests to it are answered 503")
+		}
+	}
+	for _, p := range slices.Concat(problems, policy.policy.Problems(t)) {
+		warnings = append(warnings, problemLine(p))
+	}
+	return warnings, nil
+}
