@@ -48,6 +48,8 @@ func newPeer(ctx context.Context, s setup) (peer, error) {
 		return newOurs(s)
 	case "watched":
 		return newWatched(s)
+	case "reporting":
+		return newReporting()
 	case "bare":
 		return &bare{setup: s, streams: make(map[chan []byte]bool)}, nil
 	case "snapshots":
