@@ -4,6 +4,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -49,6 +50,12 @@ func TestChartRenders(t *testing.T) {
 			"--set", "envoy.image.digest=" + digest, "--set", "tailscale.image.digest=" + digest,
 			"--set", "server.drainPath=", "--set", "server.port=3000", "--set", "server.env[0].name=COLOR",
 			"--set", "server.env[0].value=blue", "--set", "replicaCount=5", "--set", "drainSeconds=20",
+			"--set", "advertiseTags=", "--set", "tags={weight-2,tag:service-shop}",
+			"--set", "server.command={/shop}", "--set", "server.args={--verbose}", "--set", "server.envFrom[0].secretRef.name=shop",
+			"--set", "server.volumes[0].name=cache", "--set", "server.volumes[0].emptyDir.medium=Memory",
+			"--set", "server.volumeMounts[0].name=cache", "--set", "server.volumeMounts[0].mountPath=/cache",
+			"--set", "server.securityContext.runAsUser=1000", "--set", "server.livenessProbe.exec.command={/shop,alive}",
+			"--set", "server.startupProbe.httpGet.path=/up", "--set", "server.startupProbe.httpGet.port=http",
 			"--set", "nodeSelector.disk=ssd", "--set", "imagePullSecrets[0].name=pull", "--set", "podAnnotations.a=b",
 		},
 	} {
@@ -77,12 +84,17 @@ func TestChartNotes(t *testing.T) {
 		"tags come with headscale's key": {
 			[]string{"--set", "loginServer=https://headscale.example"},
 			[]string{"advertiseTags is not sent", "--tags tag:weight-2,tag:region-east"},
-			"No advertiseTags",
+			"No tags",
+		},
+		"a list of tags": {
+			[]string{"--set", "advertiseTags=", "--set", "tags={weight-2,service-shop}", "--set", "loginServer=https://headscale.example"},
+			[]string{"tags are not sent", "--tags tag:weight-2,tag:service-shop,tag:region-east"},
+			"No tags",
 		},
 		"no tags": {
 			[]string{"--set", "advertiseTags="},
-			[]string{"No advertiseTags"},
-			"is not sent",
+			[]string{"No tags"},
+			"not sent",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -140,6 +152,10 @@ func TestChartSchema(t *testing.T) {
 		"a second flag after the tags":  {[]string{"advertiseTags=--advertise-tags=tag:a --ssh"}, "advertiseTags"},
 		"a locality with a space":       {[]string{"serverLocality=us east"}, "serverLocality"},
 		"a login server without scheme": {[]string{"loginServer=headscale"}, "loginServer"},
+		"a list of tags":                {[]string{"advertiseTags=", "tags={weight-2,tag:region-east}"}, ""},
+		"a tag that is none":            {[]string{"advertiseTags=", "tags={weight 2}"}, "tags"},
+		"tags in both ways":             {[]string{"tags={weight-2}"}, "not"},
+		"a volume that is the chart's":  {[]string{"server.volumes[0].name=envoy"}, "volumes"},
 		"replicas in words":             {[]string{"replicaCount=two"}, "replicaCount"},
 		"a negative number of replicas": {[]string{"replicaCount=-1"}, "replicaCount"},
 		"a digest that is a tag":        {[]string{"envoy.image.digest=latest"}, "digest"},
@@ -168,16 +184,28 @@ func TestChartSchema(t *testing.T) {
 
 // The README's table and the values must name the same things.
 func TestChartReadmeNamesEveryValue(t *testing.T) {
-	readme, err := os.ReadFile(chart + "/README.md")
-	if err != nil {
-		t.Fatal(err)
+	for _, chart := range []string{chart, controlPlaneChart} {
+		readme, err := os.ReadFile(chart + "/README.md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		values, err := os.ReadFile(chart + "/values.yaml")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range leaves(string(values)) {
+			if !strings.Contains(string(readme), "`"+name+"`") {
+				t.Errorf("%s/README.md does not explain `%s`", chart, name)
+			}
+		}
 	}
-	values, err := os.ReadFile(chart + "/values.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var parents []string
-	for line := range strings.Lines(string(values)) {
+}
+
+// leaves are the values that can be set; what Kubernetes gives its form is one.
+func leaves(values string) []string {
+	var parents, all []string
+	whole := regexp.MustCompile(`(^|\.)(resources|securityContext|podAnnotations)(\.|$)`)
+	for line := range strings.Lines(values) {
 		key, rest, ok := strings.Cut(strings.TrimRight(line, "\n"), ":")
 		if !ok || strings.HasPrefix(strings.TrimSpace(key), "#") {
 			continue
@@ -185,11 +213,14 @@ func TestChartReadmeNamesEveryValue(t *testing.T) {
 		depth := (len(key) - len(strings.TrimLeft(key, " "))) / 2
 		parents = append(parents[:depth], strings.TrimSpace(key))
 		name := strings.Join(parents, ".")
-		if rest == "" || strings.Contains(name, ".resources.") {
-			continue // the table names what can be set: leaves, and resources as one
+		if at := whole.FindStringSubmatchIndex(name); at != nil {
+			name = name[:at[5]]
+		} else if rest == "" {
+			continue
 		}
-		if !strings.Contains(string(readme), "`"+name+"`") {
-			t.Errorf("deploy/server/README.md does not explain `%s`", name)
+		if len(all) == 0 || all[len(all)-1] != name {
+			all = append(all, name)
 		}
 	}
+	return all
 }

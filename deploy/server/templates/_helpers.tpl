@@ -20,9 +20,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end }}
 
-{{/* The tags of the devices. The region is one like the weight, so that the control plane knows it. */}}
+{{/* The tags of the devices: of the list, or of the flag. The region is one like the weight, so that the control plane knows it. */}}
 {{- define "server.tags" -}}
 {{- $tags := trimPrefix "--advertise-tags=" .Values.advertiseTags -}}
+{{- if .Values.tags -}}
+{{- $named := list -}}
+{{- range .Values.tags -}}
+{{- $named = append $named (printf "tag:%s" (trimPrefix "tag:" .)) -}}
+{{- end -}}
+{{- $tags = join "," $named -}}
+{{- end -}}
 {{- if and .Values.serverLocality (not (contains "tag:region-" $tags)) -}}
 {{- $tags = printf "%s,tag:region-%s" $tags .Values.serverLocality -}}
 {{- end -}}
@@ -36,7 +43,7 @@ tags are the device's.
 {{- define "server.tailscaleArgs" -}}
 {{- if .Values.loginServer -}}
 --login-server={{ .Values.loginServer }}
-{{- else if .Values.advertiseTags -}}
+{{- else if or .Values.tags .Values.advertiseTags -}}
 --advertise-tags={{ include "server.tags" . }}
 {{- end -}}
 {{- end }}
