@@ -363,41 +363,6 @@ func TestADrainWaitsWhereTheOthersAreOnlyHeld(t *testing.T) {
 	w.want("s", "1 2 3")
 }
 
-func TestTheSecondWitness(t *testing.T) {
-	w := newWorld(t)
-	all := fleet("s", 4)
-	w.list(0, all)
-	for n := range 3 {
-		w.stream[netip.MustParseAddr(fmt.Sprintf("100.64.0.%d", n+1))] = true
-	}
-	w.every(5*time.Minute, append(off(all[1:2], 2), all[3])) // 1 and 3 are missing, 2 is offline
-	w.want("s", "1 2 3 4")
-	if len(w.last.Held) != 0 || len(w.last.Problems) != 3 {
-		t.Errorf("held %+v, problems %+v", w.last.Held, w.last.Problems)
-	}
-	for _, p := range w.last.Problems {
-		if !strings.Contains(p.Reason, "its own Envoy is connected") {
-			t.Errorf("problem %+v", p)
-		}
-	}
-	// What a device says of itself is believed.
-	w.list(time.Second, retag(all, nil, 2))
-	w.want("s", "1 3 4")
-	// A witness that leaves takes its word along, when it has had time to come again.
-	w.list(time.Second, retag(all, nil, 2)[1:])
-	clear(w.stream)
-	w.list(grace-time.Second, retag(all, nil, 2)[1:])
-	w.want("s", "1 3 4")
-	if p := w.last.Problems; len(p) != 1 || !strings.Contains(p[0].Reason, "its own Envoy was connected") {
-		t.Errorf("problems %+v", p)
-	}
-	if want := w.now.Add(time.Second); !w.last.Topology.Next.Equal(want) {
-		t.Errorf("judged again at %v, want %v", w.last.Topology.Next, want)
-	}
-	w.list(time.Second, retag(all, nil, 2)[1:])
-	w.want("s", "3 4")
-}
-
 func TestAFirstListThatSaysOfflineOfAll(t *testing.T) {
 	w := newWorld(t)
 	all := off(fleet("s", 3), 1, 2, 3)

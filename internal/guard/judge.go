@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -195,38 +194,6 @@ func (j *judge) hear(built topology.Service, was Service) hearing {
 	}
 	maps.Copy(h.serves, vouched)
 	return h
-}
-
-// returnWithin is how long an Envoy may take to connect again once it can: it
-// tries at growing intervals of up to 30 s.
-const returnWithin = 45 * time.Second
-
-// vouches tells whether a device's own Envoy says that it is there, against the
-// list, and makes a problem of that. The reason says where "is" or "was" belongs.
-func (j *judge) vouches(e topology.Endpoint, subject, reason string) bool {
-	seen, connected := j.c.Now, j.c.Connected[e.Address.Addr()]
-	verb := "is"
-	if !connected {
-		var known bool
-		if seen, known = j.witnessed[e.Device]; !known {
-			return false
-		}
-		until := seen.Add(j.c.Grace)
-		if seen.Before(j.c.StreamsSince) || seen.After(j.c.Now) { // remembered, maybe by a wrong clock
-			until = j.c.StreamsSince.Add(returnWithin)
-		}
-		if !j.c.Now.Before(until) {
-			return false
-		}
-		j.wake(until)
-		verb = "was"
-	}
-	j.v.Memory.Witnessed[e.Device] = seen
-	p := topology.Problem{Device: e.Device, Name: e.Name, Subject: subject, Reason: fmt.Sprintf(reason, verb)}
-	if !slices.Contains(j.v.Problems, p) {
-		j.v.Problems = append(j.v.Problems, p)
-	}
-	return true
 }
 
 // wake has it judged again at a time.

@@ -264,59 +264,6 @@ func TestAnotherProviderKnowsThemByTheirAddresses(t *testing.T) {
 	}
 }
 
-// Envoys connect again after a restart, but not at once.
-func TestAWitnessIsRememberedOverARestart(t *testing.T) {
-	for name, jump := range map[string]time.Duration{"short": time.Second, "long": 24 * time.Hour, "with the clock set back": -24 * time.Hour} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t)
-			all := fleet("s", 4)
-			w.list(0, all)
-			w.stream[netip.MustParseAddr("100.64.0.1")], w.stream[netip.MustParseAddr("100.64.0.2")] = true, true
-			w.every(time.Minute, off(all[1:], 2)) // 1 is missing, 2 is offline
-			w.want("s", "1 2 3 4")
-			before := w.m
-			w.list(time.Second, off(all[1:], 2))
-			if !w.m.SameButForTime(before) {
-				t.Error("only time has passed")
-			}
-
-			w.restart()
-			clear(w.stream)
-			w.now = w.now.Add(jump)
-			w.streams = w.now
-			w.healthy = w.now
-			w.list(31*time.Second, off(all[1:], 2)) // Envoy waits for up to 30 s
-			w.want("s", "1 2 3 4")
-			w.list(returnWithin-32*time.Second, off(all[1:], 2))
-			w.want("s", "1 2 3 4")
-			w.stream[netip.MustParseAddr("100.64.0.2")] = true // it is back
-			w.list(time.Second, off(all[1:], 2))
-			w.want("s", "2 3 4")
-			if w.m.SameButForTime(before) {
-				t.Error("a witness that is gone is no passing of time")
-			}
-		})
-	}
-}
-
-func TestAWitnessKeepsItsWordUnderANewID(t *testing.T) {
-	w := newWorld(t)
-	all := fleet("s", 3)
-	w.list(0, all)
-	w.stream[netip.MustParseAddr("100.64.0.1")] = true
-	w.every(time.Minute, off(all, 1))
-	clear(w.stream)
-	w.provider = "netmap"
-	other := off(fleet("s", 3), 1)
-	for i := range other {
-		other[i].ID = fmt.Sprintf("n%d", i+1)
-	}
-	w.list(time.Second, other)
-	w.want("s", "n1 n2 n3")
-	w.list(grace, other)
-	w.want("s", "n2 n3")
-}
-
 // A device with two endpoints of which one is drained, and that goes offline, is
 // lost like others: it does not leave on purpose.
 func TestADrainedPortIsNoDrainOfTheDevice(t *testing.T) {

@@ -113,6 +113,9 @@ func TestTheWriterSavesTheNewestAndWaitsForNobody(t *testing.T) {
 		s.let <- errors.New("disk full")
 		s.let <- errors.New("disk full")
 		synctest.Wait()
+		if strings.Contains(log.String(), "kept again") {
+			t.Errorf("it fails still, and the log says:\n%s", log.String())
+		}
 		w.Save([]byte("5"))
 		s.let <- nil
 		synctest.Wait()
