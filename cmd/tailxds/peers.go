@@ -17,6 +17,7 @@ import (
 	"tailscale.com/tailcfg"
 
 	"github.com/tailxds/tailxds/internal/admin"
+	"github.com/tailxds/tailxds/internal/dashboard"
 	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/peers"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -25,7 +26,7 @@ import (
 // adminCapability is the app capability by which the tailnet's policy says who
 // may see a control plane's pages, and who may operate it: [{"role": "view"}] or
 // [{"role": "operate"}].
-const adminCapability = "tailxds.dev/cap/admin"
+const adminCapability = dashboard.Capability
 
 // adminRole is the most that the tailnet's policy grants to somebody: "operate",
 // "view" or nothing. A value that can't be read grants nothing.
@@ -106,32 +107,38 @@ func (o options) others() []string {
 	})
 }
 
-// meet prepares the exchange with other control planes, and returns what does it
-// until its context ends.
+// pagePort is where the tailnet finds the live page, http://tsnet-dynamic-eds/,
+// and other control planes find this one.
+const pagePort = ":80"
+
+// meet prepares what the tailnet finds on port 80: the live page, and the
+// exchange with other control planes, if there are any. It returns what serves
+// them until its context ends.
 func (d *daemon) meet(t *tailnet) (func(context.Context) error, error) {
-	names := d.o.others()
-	if len(names) == 0 {
-		return func(context.Context) error { return nil }, nil
-	}
-	listener, err := t.server.Listen("tcp", ":80")
+	listener, err := t.server.Listen("tcp", pagePort)
 	if err != nil {
-		return nil, fmt.Errorf("listen for other control planes on the tailnet: %w", err)
+		return nil, fmt.Errorf("listen for the live page on the tailnet: %w", err)
 	}
-	d.exchange = peers.New(peers.Config{
-		Names: names, Dial: t.dialOperator, Who: t.nameOf, Log: d.log,
-		Heard: func(ctx context.Context, words []operator.Word) {
-			select {
-			case d.heard <- words:
-			case <-ctx.Done():
-			}
-		},
-	})
 	pages := http.NewServeMux()
-	pages.Handle("GET "+peers.Path, t.admit(d.exchange))
+	pages.Handle("/", d.page.Handler(t.door()))
+	if names := d.o.others(); len(names) > 0 {
+		d.exchange = peers.New(peers.Config{
+			Names: names, Dial: t.dialOperator, Who: t.nameOf, Log: d.log,
+			Heard: func(ctx context.Context, words []operator.Word) {
+				select {
+				case d.heard <- words:
+				case <-ctx.Done():
+				}
+			},
+		})
+		pages.Handle("GET "+peers.Path, t.admit(d.exchange))
+	}
 	return func(ctx context.Context) error {
 		var on errgroup.Group
 		on.Go(func() error { return admin.Serve(ctx, listener, pages) })
-		on.Go(func() error { return d.exchange.Run(ctx) })
+		if d.exchange != nil {
+			on.Go(func() error { return d.exchange.Run(ctx) })
+		}
 		return on.Wait()
 	}, nil
 }

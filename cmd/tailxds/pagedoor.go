@@ -1,0 +1,54 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+
+	"tailscale.com/client/tailscale/apitype"
+	"tailscale.com/ipn/ipnstate"
+
+	"github.com/tailxds/tailxds/internal/dashboard"
+)
+
+// door lets in whom the tailnet's policy grants the page, under the node's own
+// names. Both are asked anew for each request, and again and again for a stream.
+func (t *tailnet) door() dashboard.Door {
+	return dashboard.Door{
+		Who: func(r *http.Request) dashboard.Viewer {
+			who, err := t.local.WhoIs(r.Context(), r.RemoteAddr)
+			if err != nil {
+				return dashboard.Viewer{} // a stranger, or nobody can tell
+			}
+			return viewerOf(who)
+		},
+		Answers: func(ctx context.Context, host string) bool {
+			status, err := t.local.StatusWithoutPeers(ctx)
+			return err == nil && status.Self != nil && slices.Contains(namesOf(status.Self), host)
+		},
+	}
+}
+
+// viewerOf is who looks, and what they may do. A device with tags is nobody's, so
+// it is called by its name.
+func viewerOf(who *apitype.WhoIsResponse) dashboard.Viewer {
+	v := dashboard.Viewer{Role: dashboard.Role(adminRole(who))}
+	v.Name, _, _ = strings.Cut(who.Node.Name, ".")
+	if len(who.Node.Tags) == 0 && who.UserProfile != nil && who.UserProfile.LoginName != "" {
+		v.Name = who.UserProfile.LoginName
+	}
+	v.Name = printable(v.Name)
+	return v
+}
+
+// namesOf are the names and addresses of a node, as a browser writes them.
+func namesOf(self *ipnstate.PeerStatus) []string {
+	full := dashboard.HostName(self.DNSName)
+	short, _, _ := strings.Cut(full, ".")
+	names := []string{full, short}
+	for _, a := range self.TailscaleIPs {
+		names = append(names, a.String())
+	}
+	return slices.DeleteFunc(names, func(s string) bool { return s == "" })
+}
