@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func TestAnAnswerTellsTheLoad(t *testing.T) {
 	h := reportLoad(200, now, newHandler("a", "", log.New(io.Discard, "", 0)))
 	for n := 1; n <= 3; n++ {
 		w := httptest.NewRecorder()
-		h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+		h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
 		want := fmt.Sprintf("TEXT application_utilization=%g,rps_fractional=%d", float64(n)/200, n)
 		if got := w.Header().Get("endpoint-load-metrics"); got != want || !strings.Contains(w.Body.String(), "from a") {
 			t.Errorf("got %q and %q, want %q", got, w.Body, want)
