@@ -76,7 +76,7 @@ func TestTheFiguresAreWhatTheClientsCount(t *testing.T) {
 				rw.WriteHeader(http.StatusInternalServerError)
 				return
 			}
-			time.Sleep(5 * time.Millisecond) //nolint:forbidigo // it is how long an answer takes
+			time.Sleep(5 * time.Millisecond) // it is how long an answer takes
 			s.Hello(rw)
 		})
 	}

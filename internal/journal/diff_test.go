@@ -106,12 +106,14 @@ func TestDiffReads(t *testing.T) {
 	}{
 		"nothing": {},
 		"a weight and a state": {
-			Situation{Topology: service(1, topology.Serving)}, Situation{Topology: service(0, topology.Drained)},
+			Situation{Topology: service(1, topology.Serving)},
+			Situation{Topology: service(0, topology.Drained)},
 			[]string{"weight west-1 in server: weight 1 → 0", "state west-1 in server: state serving → drained"},
 		},
 		"it came": {Situation{}, Situation{Topology: service(2, topology.Serving)}, []string{"service the service server is known now", "added west-1 came to server: serving, weight 2 in west"}},
 		"it went": {
-			Situation{Topology: service(2, topology.Serving)}, Situation{Topology: topology.Topology{Services: []topology.Service{{Name: "server"}}}},
+			Situation{Topology: service(2, topology.Serving)},
+			Situation{Topology: topology.Topology{Services: []topology.Service{{Name: "server"}}}},
 			[]string{"removed west-1 is gone from server; it was serving with weight 2 in west"},
 		},
 		"held":               {Situation{}, Situation{Held: held}, []string{"held west-1 is held in server, though it is offline"}},

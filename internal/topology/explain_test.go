@@ -33,7 +33,8 @@ func TestExplainTellsWhereEachValueComesFrom(t *testing.T) {
 		"the lowest tag":       {Device{Tags: []string{"tag:weight-3", "tag:weight-2"}}, nil, []string{"weight=2 (tag tag:weight-2)"}},
 		"attributes over tags": {Device{Tags: []string{"tag:weight-3"}, Attributes: map[string]string{"Weight": "5"}}, nil, []string{"weight=5 (attribute custom:tailxds_Weight=5)"}},
 		"grants over tags": {
-			Device{Tags: []string{"tag:port-7", "tag:weight-2"}, Grants: []json.RawMessage{grant, json.RawMessage(`{"service":"b"}`)}, Attributes: map[string]string{"region": "east"}}, nil,
+			Device{Tags: []string{"tag:port-7", "tag:weight-2"}, Grants: []json.RawMessage{grant, json.RawMessage(`{"service":"b"}`)}, Attributes: map[string]string{"region": "east"}},
+			nil,
 			[]string{
 				`service=hello (grant {"service":"hello","port":9}), weight=2 (tag tag:weight-2), region=east (attribute custom:tailxds_region=east), port=9 (grant {"service":"hello","port":9})`,
 				`service=b (grant {"service":"b"}), weight=2 (tag tag:weight-2), region=east (attribute custom:tailxds_region=east), port=7 (tag tag:port-7)`,
@@ -45,7 +46,8 @@ func TestExplainTellsWhereEachValueComesFrom(t *testing.T) {
 			}, []string{"weight=8 (kept as it was last, since what is said now can't be read), region=west (tag tag:region-west)"},
 		},
 		"an operator above all": {
-			Device{Attributes: map[string]string{"weight": "5"}}, func(r *Rules) { r.Drains = map[string]Drain{"1": {By: "alice"}} },
+			Device{Attributes: map[string]string{"weight": "5"}},
+			func(r *Rules) { r.Drains = map[string]Drain{"1": {By: "alice"}} },
 			[]string{"drained=by alice (operator `tailxds drain`), weight=5 (attribute custom:tailxds_weight=5)"},
 		},
 	} {

@@ -132,8 +132,15 @@ func TestOffByMoreThanChance(t *testing.T) {
 		observed, expected, n float64
 		want                  bool
 	}{
-		{0.5, 0.5, 1e6, false}, {0.53, 0.5, 1e6, true}, {0.47, 0.5, 1e6, true}, {0.519, 0.5, 1e9, false},
-		{0.3, 0.5, 100, false}, {0.27, 0.5, 100, true}, {0, 0.5, 0, false}, {0.021, 0, 1, true}, {0.97, 1, 1, true},
+		{0.5, 0.5, 1e6, false},
+		{0.53, 0.5, 1e6, true},
+		{0.47, 0.5, 1e6, true},
+		{0.519, 0.5, 1e9, false},
+		{0.3, 0.5, 100, false},
+		{0.27, 0.5, 100, true},
+		{0, 0.5, 0, false},
+		{0.021, 0, 1, true},
+		{0.97, 1, 1, true},
 	} {
 		if got := off(test.observed, test.expected, test.n); got != test.want {
 			t.Errorf("%v of %v requests, expected %v: %t", test.observed, test.n, test.expected, got)
