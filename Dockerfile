@@ -31,9 +31,10 @@ COPY --from=build /out/client /usr/local/bin/
 USER 65532:65532
 ENTRYPOINT ["client"]
 
-# It mints keys with headscale's own command.
+# It mints keys with headscale's own command, and leaves the client for the laptop.
 FROM ${HEADSCALE_IMAGE} AS lab-init
 COPY --from=build /out/lab-init /usr/local/bin/
+COPY --from=build /out/client /usr/local/bin/
 ENTRYPOINT ["/usr/local/bin/lab-init"]
 
 FROM scratch AS control-plane

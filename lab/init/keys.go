@@ -36,7 +36,7 @@ func labKeys(servers, controlPlane string) []labKey {
 	return []labKey{
 		preauth(filepath.Join(servers, "west"), "tag:region-west", "tag:weight-1"),
 		preauth(filepath.Join(servers, "east"), "tag:region-east", "tag:weight-2"),
-		preauth(filepath.Join(servers, "laptop"), "tag:laptop"),
+		preauth(filepath.Join(servers, "laptop"), "tag:laptop", "tag:region-west"),
 		preauth(filepath.Join(controlPlane, "authkey"), "tag:control-plane"),
 		{
 			path: filepath.Join(controlPlane, "api-token"),

@@ -5,6 +5,8 @@
 //	lab-init keys      keys for the tailnet, minted by headscale
 //	lab-init ready     is the Envoy in this network namespace ready?
 //	lab-init get URL   prints what URL answers, e.g. http://127.0.0.1:9901/clusters
+//	lab-init path cut ADDRESS...         loses what arrives from these addresses
+//	lab-init path slow DELAY ADDRESS...  delays it; both until they are told to stop
 package main
 
 import (
@@ -19,7 +21,8 @@ import (
 
 // Where things lie in the containers; compose.yaml mounts a volume at each.
 const (
-	sharedDir       = "/lab"               // everyone reads it: the CA, Envoy's bootstrap, this program
+	programs        = "/usr/local/bin"     // of this image
+	sharedDir       = "/lab"               // everyone reads it: the CA, Envoy's bootstrap, programs
 	headscaleDir    = "/var/lib/headscale" // headscale's alone
 	socketDir       = "/run/headscale"     // headscale's socket
 	keysDir         = "/keys/servers"      // what servers and the laptop join with
@@ -51,7 +54,13 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		return ready(ctx, "http://127.0.0.1:9901/ready", "127.0.0.1:10000")
 	case len(args) == 2 && args[0] == "get":
 		return get(ctx, args[1], out)
+	case len(args) > 0 && args[0] == "path":
+		h, err := parseHindrance(args[1:])
+		if err != nil {
+			return err
+		}
+		return hinder(ctx, h, out)
 	default:
-		return errors.New("usage: lab-init prepare | keys | ready | get URL")
+		return errors.New("usage: lab-init prepare | keys | ready | get URL | path cut ADDRESS... | path slow DELAY ADDRESS...")
 	}
 }

@@ -31,8 +31,12 @@ func prepare(getenv func(string) string, out io.Writer) error {
 	if err := writeBootstrap(filepath.Join(sharedDir, "envoy.yaml"), getenv("TS_ENVOY_CONTROL_PLANE_HOST")); err != nil {
 		return err
 	}
-	if err := installSelf(filepath.Join(sharedDir, "lab-init")); err != nil {
-		return err
+	// Envoy's container holds nothing but Envoy, and the laptop's nothing but
+	// Tailscale: here they find a health check, and the client.
+	for _, program := range []string{"lab-init", "client"} {
+		if err := install(filepath.Join(programs, program), filepath.Join(sharedDir, program)); err != nil {
+			return err
+		}
 	}
 	fmt.Fprintln(out, "certificate, bootstrap and volumes are ready")
 	return nil
@@ -86,16 +90,11 @@ func writeBootstrap(target, host string) error {
 	return replaceFile(target, text, 0o444)
 }
 
-// installSelf puts this program where Envoy's container, which holds nothing
-// but Envoy, can run it as its health check.
-func installSelf(target string) error {
-	self, err := os.Executable()
+// install puts a program of this image where other containers can run it.
+func install(source, target string) error {
+	program, err := os.ReadFile(source)
 	if err != nil {
-		return fmt.Errorf("finding this program: %w", err)
-	}
-	program, err := os.ReadFile(self)
-	if err != nil {
-		return fmt.Errorf("reading this program: %w", err)
+		return fmt.Errorf("reading a program of this image: %w", err)
 	}
 	return replaceFile(target, program, 0o555)
 }
