@@ -11,36 +11,70 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tailxds/tailxds/integration/lab"
 	"github.com/tailxds/tailxds/integration/readme"
 )
 
 // TestReadme runs the README's marked shell blocks, in order and in one shell, on
-// a lab of their own.
+// a lab of their own; then the tour's on the same lab; then it breaks what the tour
+// does not.
 func TestReadme(t *testing.T) {
-	page, err := os.ReadFile("../README.md")
+	ctx, l := begin(t, "readme")
+	l.From, l.Client = "laptop", loadProject(ctx, t, l.Project).Services["client"].Image
+	controlPlanePolicy(t)
+	t.Setenv("COMPOSE_PROJECT_NAME", l.Project)
+	t.Setenv("COMPOSE_PROGRESS", "quiet")
+	t.Setenv("COMPOSE_FILE", "compose.yaml:integration/"+unpublished)
+	for _, step := range []struct {
+		name string
+		run  func(context.Context, *testing.T, *lab.Lab)
+	}{
+		{"README.md", func(ctx context.Context, t *testing.T, l *lab.Lab) { runPage(ctx, t, l, "README.md") }},
+		{"a fresh lab", asTagged},
+		{"tour.md", func(ctx context.Context, t *testing.T, l *lab.Lab) { runPage(ctx, t, l, "docs/tour.md") }},
+		{"a slow path is slow", slowPathIsSlow},
+		{"a path is cut and both sides live on", cutPathLeavesBothSides},
+	} {
+		if !t.Run(step.name, func(t *testing.T) { step.run(ctx, t, l) }) {
+			t.FailNow()
+		}
+	}
+}
+
+// runPage runs a page's blocks as its reader does.
+func runPage(ctx context.Context, t *testing.T, l *lab.Lab, name string) {
+	page, err := os.ReadFile("../" + name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	blocks, err := readme.Parse(string(page))
 	if err != nil {
-		t.Fatalf("README.md: %v", err)
+		t.Fatalf("%s: %v", name, err)
 	}
 	if len(blocks) == 0 {
-		t.Fatal("README.md marks no shell block to run: put <!-- test: run --> before one")
+		t.Fatalf("%s marks no shell block to run: put <!-- test: run --> before one", name)
 	}
-	ctx, l := begin(t, "readme")
-	t.Setenv("COMPOSE_PROJECT_NAME", l.Project)
-	t.Setenv("COMPOSE_PROGRESS", "quiet")
 	sh := startShell(ctx, t, "..")
 	for _, block := range blocks {
-		output, err := sh.run(block.Script)
+		output, err := sh.run(here(ctx, t, l, block.Script))
 		if err != nil {
-			t.Fatalf("README.md:%d: %v\n%s", block.Line, err, block.Script)
+			t.Fatalf("%s:%d: %v\n%s", name, block.Line, err, block.Script)
 		}
 		if err := block.Check(output); err != nil {
-			t.Errorf("README.md: %v", err)
+			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// here asks the laptop's Envoy where a test reaches it: it publishes no port.
+func here(ctx context.Context, t *testing.T, l *lab.Lab, script string) string {
+	t.Helper()
+	const published = "curl http://localhost:10000"
+	if !strings.Contains(script, published) {
+		return script
+	}
+	// It says who answered; curl's own words are for whom it can't reach.
+	return strings.ReplaceAll(script, published, fmt.Sprintf("curl --silent --show-error --fail http://%s:10000", edgeAddress(ctx, t, l, "laptop")))
 }
 
 // shell is one bash that runs block after block, as the reader's does.

@@ -2,6 +2,7 @@ package integration_test
 
 import (
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,8 +19,16 @@ type composeConfig struct {
 		Scale       *int
 		NetworkMode string `json:"network_mode"`
 		Environment map[string]*string
+		Ports       []port
 	}
 	Networks map[string]struct{ Internal bool }
+}
+
+// port is one that the machine of the lab is given.
+type port struct {
+	HostIP    string `json:"host_ip"`
+	Published string
+	Target    int
 }
 
 func (c composeConfig) setting(service, name string) string {
@@ -108,7 +117,7 @@ func TestRealTailnetNeedsOnlyDotEnv(t *testing.T) {
 	for service, tags := range map[string]string{
 		"west-1": "tag:region-west,tag:weight-1", "west-2": "tag:region-west,tag:weight-1",
 		"east-1": "tag:region-east,tag:weight-2", "east-2": "tag:region-east,tag:weight-2",
-		"laptop": "tag:laptop",
+		"laptop": "tag:laptop,tag:region-west",
 	} {
 		arguments := strings.Fields(config.setting(service, "TS_EXTRA_ARGS"))
 		for _, want := range []string{"--advertise-tags=" + tags, "--login-server=https://controlplane.tailscale.com"} {
@@ -139,8 +148,8 @@ func TestLabNeedsNoSettings(t *testing.T) {
 		t.Errorf("only %v are started", running)
 	}
 	for name, network := range config.Networks {
-		if !network.Internal {
-			t.Errorf("network %s leads out", name)
+		if network.Internal == (name == edge) {
+			t.Errorf("network %s leads out: %t", name, !network.Internal)
 		}
 	}
 	for service := range config.Services {
@@ -151,6 +160,31 @@ func TestLabNeedsNoSettings(t *testing.T) {
 			if value := config.setting(service, name); value != "" && !strings.HasPrefix(value, "file:/keys/") {
 				t.Errorf("%s has %s=%s, which was not minted in the lab", service, name, value)
 			}
+		}
+	}
+}
+
+// What is published is for the lab's own machine alone, and can be moved aside.
+func TestPublishedPorts(t *testing.T) {
+	for settings, want := range map[string]map[string]port{
+		"": {
+			"laptop":        {"127.0.0.1", "10000", 10000},
+			"control-plane": {"127.0.0.1", "8090", 9090},
+		},
+		"LAB_PORT=10001\nLAB_PAGE_PORT=8091\n": {
+			"laptop":        {"127.0.0.1", "10001", 10000},
+			"control-plane": {"127.0.0.1", "8091", 9090},
+		},
+	} {
+		config := render(t, settings)
+		found := map[string]port{}
+		for name, service := range config.Services {
+			for _, p := range service.Ports {
+				found[name] = p
+			}
+		}
+		if !maps.Equal(found, want) {
+			t.Errorf("with %q: %+v, want %+v", settings, found, want)
 		}
 	}
 }

@@ -13,8 +13,11 @@ import (
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
-// regions are the networks between which nothing may pass but the tailnet.
+// regions are the networks between which nothing may pass but the tailnet. edge
+// is where the machine that the lab runs on reaches it.
 var regions = []string{"west", "east", "control"}
+
+const edge = "edge"
 
 // regionsMeetOnTheTailnetOnly looks at it in four ways: how the containers are
 // attached, what a connection past the tailnet does, whether headscale lets
@@ -28,8 +31,20 @@ func regionsMeetOnTheTailnetOnly(ctx context.Context, t *testing.T, w *walk) {
 		}
 	}
 	for container, at := range attachments(networks) {
-		if len(at) > 1 && container != w.Container("headscale") {
-			t.Errorf("%s is on %v; only headscale may be on more than one", container, at)
+		want := 1
+		switch container {
+		case w.Container("headscale"):
+			want = len(regions)
+		case w.Container("laptop"), w.Container("control-plane"):
+			want = 2 // of which one is the edge
+		}
+		if len(at) != want || slices.Contains(at, edge) != (want == 2) {
+			t.Errorf("%s is on %v; only headscale may be on more than one region's, and only the laptop and the control plane on the edge", container, at)
+		}
+	}
+	for _, service := range []string{"headscale", "laptop", "control-plane"} {
+		if forwards, err := w.Probe.Read(ctx, w.Container(service), "/proc/sys/net/ipv4/ip_forward"); err != nil || forwards != "0" {
+			t.Errorf("%s is on more than one network and a router between them: %q, %v", service, forwards, err)
 		}
 	}
 
@@ -185,7 +200,7 @@ func (n network) address(t *testing.T, container string) netip.Addr {
 func (w *walk) networks(ctx context.Context, t *testing.T) map[string]network {
 	t.Helper()
 	found := map[string]network{}
-	for _, region := range regions {
+	for _, region := range append([]string{edge}, regions...) {
 		output, err := engine.Docker(ctx, "network", "inspect", w.Project+"_"+region)
 		if err != nil {
 			t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ory/dockertest/v3/docker"
 
+	"github.com/tailxds/tailxds/integration/lab"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
@@ -176,7 +177,12 @@ func serverIsCutOff(ctx context.Context, t *testing.T, r *rig) {
 // onlyHealthy returns nil if the Envoy finds one endpoint healthy, and no other,
 // whether the others are unhealthy or gone.
 func (r *rig) onlyHealthy(ctx context.Context, name string) error {
-	hosts, err := r.Hosts(ctx, "west-1")
+	return onlyHealthyIn(ctx, r.Lab, "west-1", shares.Shares{name: 1})
+}
+
+// onlyHealthyIn is the same for any Envoy and endpoints.
+func onlyHealthyIn(ctx context.Context, l *lab.Lab, service string, want shares.Shares) error {
+	hosts, err := l.Hosts(ctx, service)
 	if err != nil {
 		return err
 	}
@@ -186,8 +192,8 @@ func (r *rig) onlyHealthy(ctx context.Context, name string) error {
 			healthy = append(healthy, host.Name)
 		}
 	}
-	if !slices.Equal(healthy, []string{name}) {
-		return fmt.Errorf("Envoy has %v", hosts)
+	if !slices.Equal(healthy, slices.Sorted(maps.Keys(want))) {
+		return fmt.Errorf("%s's Envoy has %v", service, hosts)
 	}
 	return nil
 }

@@ -90,13 +90,16 @@ func forgetSettings(t *testing.T) {
 	t.Setenv("TESTCONTAINERS_HOST_OVERRIDE", "127.0.0.1")
 }
 
-// composeFile is the lab as it is shipped.
-const composeFile = "../compose.yaml"
+// composeFile is the lab as it is shipped; unpublished takes its ports away.
+const (
+	composeFile = "../compose.yaml"
+	unpublished = "testdata/unpublished.yaml"
+)
 
 // loadProject reads the shipped lab, as the environment sets it.
 func loadProject(ctx context.Context, t *testing.T, name string) *types.Project {
 	t.Helper()
-	options, err := cli.NewProjectOptions([]string{composeFile},
+	options, err := cli.NewProjectOptions([]string{composeFile, unpublished},
 		cli.WithOsEnv, cli.WithName(name), cli.WithProfiles([]string{"*"}))
 	if err != nil {
 		t.Fatal(err)
@@ -112,11 +115,23 @@ func loadProject(ctx context.Context, t *testing.T, name string) *types.Project 
 // test may edit the policy and nobody else does, and returns where it is.
 func headscaleConfig(t *testing.T) string {
 	t.Helper()
+	return copied(t, "LAB_HEADSCALE_CONFIG", "../lab/headscale")
+}
+
+// controlPlanePolicy does the same for the control plane's policy file.
+func controlPlanePolicy(t *testing.T) string {
+	t.Helper()
+	return filepath.Join(copied(t, "LAB_POLICY", "../lab/policy"), "policy.yaml")
+}
+
+// copied copies a directory for the test alone and names it by a setting of the lab.
+func copied(t *testing.T, setting, from string) string {
+	t.Helper()
 	dir := t.TempDir()
-	if err := os.CopyFS(dir, os.DirFS("../lab/headscale")); err != nil {
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}
-	// headscale runs as a user of its own.
+	// In the containers, users of their own read it.
 	err := filepath.WalkDir(dir, func(path string, entry os.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -130,7 +145,7 @@ func headscaleConfig(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Setenv("LAB_HEADSCALE_CONFIG", dir)
+	t.Setenv(setting, dir)
 	return dir
 }
 

@@ -29,6 +29,7 @@ type walk struct {
 	*lab.Lab
 	stack  compose.ComposeStack
 	config string // the directory of headscale's configuration
+	policy string // the control plane's policy file
 }
 
 // TestWalkthrough replays the walkthrough on the shipped lab, step by step. Each
@@ -45,9 +46,12 @@ func TestWalkthrough(t *testing.T) {
 		{"regions meet on the tailnet only", regionsMeetOnTheTailnetOnly},
 		{"one west server is unhealthy", oneServerIsUnhealthy},
 		{"any other Envoy does the same", anyEnvoyDoesTheSame},
+		{"this machine reaches the laptop's Envoy", thisMachineReachesTheLaptop},
 		{"a tag changes while requests flow", aTagChanges},
 		{"a drained server ends what it has", aDrainedServerEndsWhatItHas},
 		{"a grant's weight wins over the tag's", aGrantWins},
+		{"nearest crosses regions no more than it must", nearestCrossesNoMoreThanItMust},
+		{"local stays at home", localStaysAtHome},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(ctx, t, w) }) {
 			t.FailNow()
@@ -58,10 +62,10 @@ func TestWalkthrough(t *testing.T) {
 func startWalk(t *testing.T) (context.Context, *walk) {
 	t.Helper()
 	ctx, l := begin(t, "lab")
-	w := &walk{Lab: l, config: headscaleConfig(t)}
+	w := &walk{Lab: l, config: headscaleConfig(t), policy: controlPlanePolicy(t)}
 	project := loadProject(ctx, t, l.Project)
 	l.From, l.Client = "laptop", project.Services["client"].Image
-	stack, err := compose.NewDockerComposeWith(compose.StackIdentifier(l.Project), compose.WithStackFiles(composeFile))
+	stack, err := compose.NewDockerComposeWith(compose.StackIdentifier(l.Project), compose.WithStackFiles(composeFile, unpublished))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +179,7 @@ func within5s(ctx context.Context, t *testing.T, check func() error) {
 }
 
 func anyEnvoyDoesTheSame(ctx context.Context, t *testing.T, w *walk) {
-	others := []string{"west-2", "east-1", "east-2"}
+	others := []string{"west-2", "east-1", "east-2", "laptop"}
 	w.awaitWeights(ctx, t, bothRegions, others...)
 	for _, service := range others {
 		assertShares(ctx, t, w.Lab, envoy(service), bothRegions, shares.OneStepWrong(bothRegions)...)

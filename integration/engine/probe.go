@@ -96,6 +96,11 @@ func (p *Probe) Dial(ctx context.Context, container, address string) error {
 	return err
 }
 
+// Read reads a file that tells of the container's network, as /proc/sys/net/ does.
+func (p *Probe) Read(ctx context.Context, container, file string) (string, error) {
+	return Docker(ctx, p.args(container, []string{"read", file})...)
+}
+
 // Watch asks a URL from inside the container's network, many times a second,
 // until the answer matches the pattern. It returns once the watch has begun;
 // the answer must not match before. The function it returns waits for the match

@@ -17,6 +17,7 @@ type Host struct {
 	Weight   int
 	Priority int
 	Healthy  bool
+	Requests int // sent to it since this Envoy knows it
 }
 
 func (h Host) String() string {
@@ -58,6 +59,10 @@ type clusters struct {
 			Locality struct {
 				Region string `json:"region"`
 			} `json:"locality"`
+			Stats []struct {
+				Name  string `json:"name"`
+				Value int    `json:"value,string"`
+			} `json:"stats"`
 		} `json:"host_statuses"`
 	} `json:"cluster_statuses"`
 }
@@ -75,7 +80,14 @@ func (l *Lab) Hosts(ctx context.Context, service string) ([]Host, error) {
 			continue
 		}
 		for _, h := range cluster.Hosts {
+			requests := 0
+			for _, stat := range h.Stats {
+				if stat.Name == "rq_total" {
+					requests = stat.Value
+				}
+			}
 			hosts = append(hosts, Host{
+				Requests: requests,
 				Address:  fmt.Sprintf("%s:%d", h.Address.Socket.Address, h.Address.Socket.Port),
 				Name:     h.Name,
 				Region:   h.Locality.Region,

@@ -70,7 +70,16 @@ func (l *Lab) Ask(ctx context.Context, url string, n int, flags ...string) (shar
 // counts who answered. It returns once the client runs.
 func (l *Lab) Flow(ctx context.Context, url string) (stop func() (shares.Tally, error), err error) {
 	// One at a time leaves the machine some room for what is tested.
-	flow, err := l.flow(ctx, "--concurrency=1", url, strconv.Itoa(1<<30))
+	return l.until(ctx, "--concurrency=1", url)
+}
+
+// FlowAt is a flow of so many requests a second.
+func (l *Lab) FlowAt(ctx context.Context, url string, rate int) (stop func() (shares.Tally, error), err error) {
+	return l.until(ctx, fmt.Sprintf("--rate=%d", rate), url)
+}
+
+func (l *Lab) until(ctx context.Context, flag, url string) (stop func() (shares.Tally, error), err error) {
+	flow, err := l.flow(ctx, flag, url, strconv.Itoa(1<<30))
 	if err != nil {
 		return nil, err
 	}

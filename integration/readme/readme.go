@@ -141,6 +141,9 @@ func (b Block) Check(output string) error {
 func lastReport(output string) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
 	first := len(lines) - 1
+	if first > 0 && strings.HasPrefix(lines[first], "Latency: ") {
+		first--
+	}
 	for first > 0 && strings.HasSuffix(lines[first-1], ")") && strings.Contains(lines[first-1], "% (") {
 		first--
 	}

@@ -67,6 +67,7 @@ func TestCheck(t *testing.T) {
 		"other letters":               {readme.Block{Output: "ok\n"}, "no", false},
 		"the shares fit":              {readme.Block{Output: even, Shares: balanced}, even, true},
 		"the last report counts":      {readme.Block{Output: even, Shares: balanced}, "Started\n" + drifted + "done\n" + even + "\n", true},
+		"latencies are passed by":     {readme.Block{Output: even, Shares: balanced}, "Started\n" + even + "Latency: p50 0.9 ms\n", true},
 		"an earlier report does not":  {readme.Block{Output: even, Shares: balanced}, even + drifted, false},
 		"the client's shares are off": {readme.Block{Output: even, Shares: balanced}, drifted, false},
 		"the page's shares are off":   {readme.Block{Output: drifted, Shares: balanced}, even, false},

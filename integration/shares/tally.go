@@ -56,15 +56,20 @@ func Region(answer string) string {
 var (
 	shareLine  = regexp.MustCompile(`^(.+): (\d+\.\d)% \((\d+)\)$`)
 	failedLine = regexp.MustCompile(`^Failed: (\d+)$`)
+	// Printed where the client keeps to a rate.
+	latencyLine = regexp.MustCompile(`^Latency: .+$`)
 )
 
 // Parse reads what the client prints on standard output: one line an answer,
-// most frequent first, then the failures. Anything else is an error, for its
-// lines are an interface that users parse too.
+// most frequent first, then the failures, and latencies where it kept to a rate.
+// Anything else is an error, for its lines are an interface that users parse too.
 func Parse(output string) (Tally, error) {
 	tally := Tally{Counts: map[string]int{}}
 	lines := strings.Split(strings.TrimSuffix(output, "\n"), "\n")
 	last := len(lines) - 1
+	if last > 0 && latencyLine.MatchString(lines[last]) {
+		last--
+	}
 	m := failedLine.FindStringSubmatch(lines[last])
 	if m == nil {
 		return Tally{}, fmt.Errorf("the client's last line is %q, not \"Failed: N\"", lines[last])

@@ -26,6 +26,13 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestParseTakesLatencies(t *testing.T) {
+	tally, err := shares.Parse("Hello from west-1! in west: 100.0% (3)\nFailed: 0\nLatency: p50 0.9 ms, max 2.0 ms\n")
+	if err != nil || tally.Answered() != 3 {
+		t.Errorf("got %v, %v", tally, err)
+	}
+}
+
 func TestParseRefuses(t *testing.T) {
 	for name, output := range map[string]string{
 		"nothing":            "",
@@ -34,6 +41,7 @@ func TestParseRefuses(t *testing.T) {
 		"a wrong order":      "Hello from a! in x: 25.0% (1)\nHello from b! in x: 75.0% (3)\nFailed: 0\n",
 		"a wrong percentage": "Hello from a! in x: 60.0% (1)\nHello from b! in x: 50.0% (1)\nFailed: 0\n",
 		"an answer twice":    "Hello from a! in x: 50.0% (1)\nHello from a! in x: 50.0% (1)\nFailed: 0\n",
+		"only latencies":     "Latency: p50 0.9 ms\n",
 		"a trailing line":    "Hello from a! in x: 100.0% (1)\nFailed: 0\nbye\n",
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -21,6 +21,7 @@ const usage = `usage:
   probe watch URL REGEXP      print "watching", then the time (RFC 3339) when the
                               answer first matches
   probe dial ADDRESS          connect to a TCP address
+  probe read FILE             print a file, such as one of /proc/sys/net
   probe sniff INTERFACE       print "sniffing"; at the end of standard input
                               print a line for each pair of IPv4 addresses seen:
                               SOURCE DESTINATION PACKETS
@@ -54,6 +55,13 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 		return watch(ctx, args[1], args[2], stdout)
 	case len(args) == 2 && args[0] == "dial":
 		return dial(ctx, args[1])
+	case len(args) == 2 && args[0] == "read":
+		text, err := os.ReadFile(args[1])
+		if err != nil {
+			return err
+		}
+		_, err = stdout.Write(text)
+		return err
 	case len(args) == 2 && args[0] == "sniff":
 		return sniff(ctx, args[1], stdin, stdout)
 	case len(args) == 6 && args[0] == "forge":
