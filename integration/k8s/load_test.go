@@ -86,12 +86,11 @@ type steady struct {
 	log     strings.Builder
 }
 
-// startSteady returns when the client is under way. Its few connections are
-// kept alive and so cling to an Envoy each: the hardest case for a drain.
-func (c cluster) startSteady(t *testing.T, url string) *steady {
+// startSteady returns when the client is under way.
+func (c cluster) startSteady(t *testing.T, url string, flags ...string) *steady {
 	t.Helper()
 	s := &steady{cluster: c, name: fmt.Sprintf("steady-%d", clientNumber.Add(1))}
-	c.apply(t, clientPod(s.name, "-concurrency", "4", url, "100000000"))
+	c.apply(t, clientPod(s.name, append(flags, url, "100000000")...))
 	c.do(t, "-n", serversNamespace, "wait", "pod", s.name, "--for=condition=Ready", "--timeout=60s")
 	// Its report comes when it is told to stop, and a deleted pod has no log.
 	s.logs = exec.CommandContext(context.WithoutCancel(t.Context()), c.kubectl, "--kubeconfig", c.kubeconfig,
@@ -117,7 +116,8 @@ func (s *steady) stop(t *testing.T) shares.Tally {
 // underLoad does something while requests flow, and fails if one of them does.
 func (c cluster) underLoad(t *testing.T, url string, do func()) {
 	t.Helper()
-	s := c.startSteady(t, url)
+	// Few connections, kept alive, cling to an Envoy each: the hardest case for a drain.
+	s := c.startSteady(t, url, "-concurrency", "4")
 	do()
 	tally := s.stop(t)
 	t.Logf("%d answered, %d failed", tally.Answered(), tally.Failed)

@@ -47,6 +47,7 @@ func TestWalkthrough(t *testing.T) {
 		{"only the tailnet joins the clusters", r.apart},
 		{"one west server is unhealthy", r.unhealthy},
 		{"any entry node", r.anyEntry},
+		{"near", r.near},
 		{"control-plane pod deleted under load", r.deleteControlPlane},
 		{"server pod deleted under load", r.deleteServer},
 		{"a pod drains before it ends", r.drain},
@@ -77,9 +78,7 @@ func (r *rig) secrets(t *testing.T) {
 	}
 	r.west.apply(t, configMap(controlNamespace, "envoy-control-plane-settings", settings))
 	r.west.apply(t, configMap(controlNamespace, "envoy-control-plane-files", map[string]string{
-		"ca.crt": r.tailnet.ca,
-		// As docs/kubernetes.md has it: requests come from pods of the cluster too.
-		"policy.yaml": "ingress: {allow: [tailnet, loopback, 10.0.0.0/8]}",
+		"ca.crt": r.tailnet.ca, "policy.yaml": policy("weighted"),
 	}))
 	for c, tags := range map[cluster][]string{
 		r.west: {"tag:region-west", "tag:weight-1"},
