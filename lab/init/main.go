@@ -61,6 +61,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		}
 		return hinder(ctx, h, out)
 	default:
-		return errors.New("usage: lab-init prepare | keys | ready | get URL | path cut ADDRESS... | path slow DELAY ADDRESS...")
+		return errors.New("usage: lab-init prepare | keys | ready | get URL | path cut ADDRESS… | path slow DELAY ADDRESS…")
 	}
 }

@@ -28,7 +28,7 @@ func parseHindrance(args []string) (hindrance, error) {
 		}
 		h.delay, args = delay, args[2:]
 	default:
-		return hindrance{}, errors.New("usage: lab-init path cut ADDRESS... | path slow DELAY ADDRESS...")
+		return hindrance{}, errors.New("usage: lab-init path cut ADDRESS… | path slow DELAY ADDRESS…")
 	}
 	for _, arg := range args {
 		address, err := netip.ParseAddr(arg)
