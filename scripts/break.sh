@@ -1,12 +1,12 @@
 # shellcheck shell=bash
 # What breaks the lab on purpose, and mends it. scripts/lab sources it.
 
-break_usage='usage: scripts/lab break region NAME               nobody there answers, and no connection is closed
-       scripts/lab break server NAME               it is killed
-       scripts/lab break path REGION REGION        nothing passes between two regions
-       scripts/lab break path REGION REGION DELAY  such as 100ms: each round trip takes that much longer
-       scripts/lab break headscale                 coordination server and relay are stopped
-       scripts/lab mend                            undoes it all'
+break_usage='scripts/lab break region NAME               nobody there answers, and no connection is closed
+scripts/lab break server NAME               it is killed
+scripts/lab break path REGION REGION        nothing passes between two regions
+scripts/lab break path REGION REGION DELAY  each round trip between them takes longer, by 100ms or so
+scripts/lab break headscale                 coordination server and relay are stopped
+scripts/lab mend                            undoes it all'
 
 # How long the laptop's Envoy may take to notice what was broken, or mended. A
 # relay that comes back is tried anew at growing intervals.
@@ -22,7 +22,8 @@ break_lab() {
     path/3) break_path "$2" "$3" cut ;;
     path/4) break_path "$2" "$3" slow "$4" ;;
     headscale/1) break_headscale ;;
-    *) die "$break_usage" ;;
+    /0) echo "$break_usage" ;;
+    *) die "that can't be broken; scripts/lab break lists what can" ;;
   esac
 }
 

@@ -59,6 +59,8 @@ const (
 	// An engine without images, and a registry that does not answer.
 	bareEngine = `case "$*" in info | version*) echo amd64 ;; *) exit 1 ;; esac`
 	oldCompose = `case "$*" in info) ;; "compose version --short") echo 2.10.2 ;; *) exit 1 ;; esac`
+	// A lab of one server.
+	someLab = `case "$*" in *"--quiet control-plane") echo 0123 ;; *--format*) echo west-1-server running ;; *) ;; esac`
 	// All images but Envoy's are there.
 	noEnvoy = `case "$*" in *manifest*) exit 1 ;; version*) echo amd64 ;; *envoy*) exit 1 ;; *) ;; esac`
 )
@@ -142,6 +144,30 @@ func TestEachFailureSaysHowToMendIt(t *testing.T) {
 		{
 			name: "taking down without an engine", script: "lab", args: []string{"down"}, programs: map[string]string{"docker": noEngine},
 			want: "start the engine, then run this again",
+		},
+		{
+			name: "breaking without a lab", script: "lab", args: []string{"break", "headscale"}, programs: map[string]string{"docker": "exit 0"},
+			want: "there is no lab yet: make lab",
+		},
+		{
+			name: "mending without an engine", script: "lab", args: []string{"mend"}, programs: map[string]string{"docker": noEngine},
+			want: "so there is no lab: make lab",
+		},
+		{
+			name: "breaking what can't be", script: "lab", args: []string{"break", "path", "west"}, programs: map[string]string{"docker": someLab},
+			want: "scripts/lab break lists what can",
+		},
+		{
+			name: "breaking an unknown region", script: "lab", args: []string{"break", "region", "north"}, programs: map[string]string{"docker": someLab},
+			want: "there is no region north; there are west and east",
+		},
+		{
+			name: "breaking an unknown server", script: "lab", args: []string{"break", "server", "west-3"}, programs: map[string]string{"docker": someLab},
+			want: "no server west-3 runs; these do: west-1",
+		},
+		{
+			name: "an unknown mode", script: "lab", args: []string{"locality", "closest"}, programs: map[string]string{"docker": someLab},
+			want: "there are weighted, exact, nearest and local",
 		},
 		{name: "an unknown command", script: "lab", args: []string{"sideways"}, want: "usage: scripts/lab up | down"},
 	} {
