@@ -4,13 +4,16 @@ SHELL := /bin/bash
 # Two cores and one engine: one thing after the other.
 .NOTPARALLEL:
 
-.PHONY: help lab lab-down lab-test envoy-test page-test images test lint vuln unit bench k8s-test binaries
+.PHONY: help lab lab-mend lab-down lab-test envoy-test page-test images test lint vuln unit bench k8s-test binaries
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 lab: ## bring up two regions joined by a tailnet, and say what to try
 	@scripts/lab up
+
+lab-mend: ## undo what `scripts/lab break` broke on purpose
+	@scripts/lab mend
 
 lab-down: ## remove the lab: containers, networks and volumes
 	@scripts/lab down
