@@ -38,8 +38,8 @@ func edgeAddress(ctx context.Context, t *testing.T, l *lab.Lab, service string) 
 // a browser asks for the control plane's pages.
 func thisMachineReachesTheLaptop(ctx context.Context, t *testing.T, w *walk) {
 	for service, want := range map[string]struct{ port, path, says string }{
-		"laptop":        {"10000", "/", "Hello from "},
-		"control-plane": {"9090", "/readyz", "ready"},
+		"laptop": {"10000", "/", "Hello from "},
+		"page":   {"9090", "/readyz", "ready"},
 	} {
 		url := fmt.Sprintf("http://%s:%s%s", edgeAddress(ctx, t, w.Lab, service), want.port, want.path)
 		request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -168,12 +168,12 @@ func TestLabNeedsNoSettings(t *testing.T) {
 func TestPublishedPorts(t *testing.T) {
 	for settings, want := range map[string]map[string]port{
 		"": {
-			"laptop":        {"127.0.0.1", "10000", 10000},
-			"control-plane": {"127.0.0.1", "8090", 9090},
+			"laptop": {"127.0.0.1", "10000", 10000},
+			"page":   {"127.0.0.1", "8090", 9090},
 		},
 		"LAB_PORT=10001\nLAB_PAGE_PORT=8091\n": {
-			"laptop":        {"127.0.0.1", "10001", 10000},
-			"control-plane": {"127.0.0.1", "8091", 9090},
+			"laptop": {"127.0.0.1", "10001", 10000},
+			"page":   {"127.0.0.1", "8091", 9090},
 		},
 	} {
 		config := render(t, settings)

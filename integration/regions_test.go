@@ -35,14 +35,14 @@ func regionsMeetOnTheTailnetOnly(ctx context.Context, t *testing.T, w *walk) {
 		switch container {
 		case w.Container("headscale"):
 			want = len(regions)
-		case w.Container("laptop"), w.Container("control-plane"):
+		case w.Container("laptop"), w.Container("page"):
 			want = 2 // of which one is the edge
 		}
 		if len(at) != want || slices.Contains(at, edge) != (want == 2) {
-			t.Errorf("%s is on %v; only headscale may be on more than one region's, and only the laptop and the control plane on the edge", container, at)
+			t.Errorf("%s is on %v; only headscale may be on more than one region's, and only the laptop and the page on the edge", container, at)
 		}
 	}
-	for _, service := range []string{"headscale", "laptop", "control-plane"} {
+	for _, service := range []string{"headscale", "laptop", "page"} {
 		if forwards, err := w.Probe.Read(ctx, w.Container(service), "/proc/sys/net/ipv4/ip_forward"); err != nil || forwards != "0" {
 			t.Errorf("%s is on more than one network and a router between them: %q, %v", service, forwards, err)
 		}

@@ -141,7 +141,7 @@ $1
 The laptop's Envoy finds $(healthy) of $(docker compose ps --all --services | grep -c -- '-server$') servers healthy.
 
 Watch:  $2
-        $(address control-plane 9090)     who finds whom healthy, and who is sent what
+        $(address page 9090)     who finds whom healthy, and who is sent what
 Mend:   scripts/lab mend
 EOT
 }

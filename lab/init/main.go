@@ -5,6 +5,7 @@
 //	lab-init keys      keys for the tailnet, minted by headscale
 //	lab-init ready     is the Envoy in this network namespace ready?
 //	lab-init get URL   prints what URL answers, e.g. http://127.0.0.1:9901/clusters
+//	lab-init forward LISTEN ADDRESS      hands connections on
 //	lab-init path cut ADDRESS...         loses what arrives from these addresses
 //	lab-init path slow DELAY ADDRESS...  delays it; both until they are told to stop
 package main
@@ -54,6 +55,8 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		return ready(ctx, "http://127.0.0.1:9901/ready", "127.0.0.1:10000")
 	case len(args) == 2 && args[0] == "get":
 		return get(ctx, args[1], out)
+	case len(args) == 3 && args[0] == "forward":
+		return forward(ctx, args[1], args[2])
 	case len(args) > 0 && args[0] == "path":
 		h, err := parseHindrance(args[1:])
 		if err != nil {
@@ -61,6 +64,6 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 		}
 		return hinder(ctx, h, out)
 	default:
-		return errors.New("usage: lab-init prepare | keys | ready | get URL | path cut ADDRESS… | path slow DELAY ADDRESS…")
+		return errors.New("usage: lab-init prepare | keys | ready | get URL | forward LISTEN ADDRESS | path cut ADDRESS… | path slow DELAY ADDRESS…")
 	}
 }
