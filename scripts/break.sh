@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What breaks the lab on purpose, and mends it. scripts/lab sources it.
 
-break_usage='scripts/lab break region NAME               nobody there answers, and no connection is closed
+break_usage='scripts/lab break region NAME               nobody reaches it, and no connection is closed
 scripts/lab break server NAME               it is killed
 scripts/lab break path REGION REGION        nothing passes between two regions
 scripts/lab break path REGION REGION DELAY  each round trip between them takes longer, by 100ms or so
@@ -28,14 +28,15 @@ break_lab() {
 }
 
 break_region() {
-  local parts
+  local device
   require_region "$1"
-  mapfile -t parts < <(in_state running | grep -E "^$1-[0-9]+(-|\$)")
-  ((${#parts[@]})) || die "nothing of region $1 runs: scripts/lab mend brings back what was broken"
-  compose pause "${parts[@]}"
-  await_healthy "$(servers)"
-  broken "Region $1 is frozen: nobody there answers, and no connection is closed." \
-    "curl $(address laptop 10000)     the other region answers all"
+  in_state running | grep -qE "^$1-[0-9]+\$" || die "no server of region $1 runs"
+  for device in $(sidecars "$1"); do
+    if attached "$device"; then docker network disconnect "$(project)_$1" "$(docker compose ps --quiet "$device")"; fi
+  done
+  await_healthy "$(servers "^$(other "$1")-")"
+  broken "Region $1 is cut off: nobody reaches it, and no connection is closed." \
+    "curl $(address laptop 10000)     region $(other "$1") answers all"
 }
 
 break_server() {
@@ -43,7 +44,7 @@ break_server() {
   compose kill "$1-server"
   await_healthy "$(servers)"
   broken "The server $1 is killed. Its Envoy and its place on the tailnet live on." \
-    "curl $(address "$1" 10000 "http://$1:10000")     even there the others answer"
+    "docker compose exec $1 client http://localhost:10000 100     the others answer for it, even there"
 }
 
 break_headscale() {
@@ -123,13 +124,16 @@ unhinder() {
 }
 
 mend() {
-  local parts
+  local stopped device region
   unhinder
-  mapfile -t parts < <(in_state paused)
-  ((${#parts[@]} == 0)) || compose unpause "${parts[@]}"
+  for region in west east; do
+    for device in $(sidecars "$region"); do
+      attached "$device" || docker network connect --alias "$device" "$(project)_$region" "$(docker compose ps --quiet "$device")"
+    done
+  done
   # prepare and keys have done their work.
-  mapfile -t parts < <(in_state exited | grep -vxE 'prepare|keys' || true)
-  ((${#parts[@]} == 0)) || compose start "${parts[@]}"
+  mapfile -t stopped < <(in_state exited | grep -vxE 'prepare|keys' || true)
+  ((${#stopped[@]} == 0)) || compose start "${stopped[@]}"
   await_healthy "$(servers)"
   say "All is mended: the laptop's Envoy finds $(servers) of $(servers) servers healthy."
 }
@@ -148,14 +152,25 @@ EOT
 
 project() { docker inspect --format '{{index .Config.Labels "com.docker.compose.project"}}' "$(docker compose ps --all --quiet | head -1)"; }
 
-# in_state STATE lists the services whose container is running, paused or exited.
+# in_state STATE lists the services whose container is running or exited.
 in_state() { docker compose ps --all --format '{{.Service}} {{.State}}' | awk -v state="$1" '$2 == state {print $1}'; }
 
 # servers [PATTERN]: how many servers run, or of those that fit it.
 servers() { in_state running | grep -- "${1:-.}" | grep -c -- '-server$' || true; }
 
-# devices REGION: those on the tailnet. The laptop is in west.
-devices() { in_state running | grep -E "^$1-[0-9]+\$|^laptop\$" | if [[ $1 == west ]]; then cat; else grep -vx laptop; fi; }
+# sidecars REGION: the devices of its servers. devices REGION: the laptop too, which is in west.
+sidecars() { in_state running | grep -E "^$1-[0-9]+\$" || true; }
+devices() {
+  sidecars "$1"
+  if [[ $1 == west ]]; then in_state running | grep -x laptop || true; fi
+}
+
+other() { if [[ $1 == west ]]; then echo east; else echo west; fi; }
+
+# attached DEVICE tells whether it is on a network.
+attached() {
+  [[ $(docker inspect --format '{{len .NetworkSettings.Networks}}' "$(docker compose ps --quiet "$1")") != 0 ]]
+}
 
 require_region() {
   local region
@@ -180,12 +195,10 @@ await_healthy() {
   done
 }
 
-# address SERVICE PORT [ELSE]: where this machine reaches it, if it is published.
+# address SERVICE PORT: where this machine reaches it, if it is published.
 address() {
   local at
-  if at=$(docker compose port "$1" "$2" 2>/dev/null) && [[ -n $at && $at != *:0 ]]; then
-    echo "http://localhost:${at##*:}"
-  else
-    echo "${3:-http://localhost:$2}"
-  fi
+  at=$(docker compose port "$1" "$2" 2>/dev/null) || at=
+  if [[ -z $at || $at == *:0 ]]; then at=:$2; fi
+  echo "http://localhost:${at##*:}"
 }
