@@ -19,6 +19,11 @@ func forward(ctx context.Context, listen, to string) error {
 	if err != nil {
 		return fmt.Errorf("listening for what is to be forwarded: %w", err)
 	}
+	return forwardFrom(ctx, listener, to)
+}
+
+// forwardFrom closes the listener.
+func forwardFrom(ctx context.Context, listener net.Listener, to string) error {
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
 	for {
 		from, err := listener.Accept()

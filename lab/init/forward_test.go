@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 )
 
 func TestForward(t *testing.T) {
@@ -15,24 +15,17 @@ func TestForward(t *testing.T) {
 		_, _ = io.Copy(w, r.Body)
 	}))
 	defer page.Close()
-	// A port that is free now; nothing else of this test listens.
-	spare := httptest.NewServer(nil)
-	address := strings.TrimPrefix(spare.URL, "http://")
-	spare.Close()
-
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- forward(ctx, address, strings.TrimPrefix(page.URL, "http://")) }()
-	var response *http.Response
-	for range 1_000 { // until it listens
-		var err error
-		if response, err = http.Post("http://"+address, "text/plain", strings.NewReader("there and back")); err == nil {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	if response == nil {
-		t.Fatal("nothing is forwarded")
+	go func() { ended <- forwardFrom(ctx, listener, strings.TrimPrefix(page.URL, "http://")) }()
+	address := "http://" + listener.Addr().String()
+	response, err := http.Post(address, "text/plain", strings.NewReader("there and back"))
+	if err != nil {
+		t.Fatal(err)
 	}
 	body, err := io.ReadAll(response.Body)
 	_ = response.Body.Close()
@@ -41,7 +34,7 @@ func TestForward(t *testing.T) {
 	}
 	page.CloseClientConnections()
 	page.Close()
-	if _, err := http.Get("http://" + address); err == nil {
+	if _, err := http.Get(address); err == nil {
 		t.Error("something answers though the page is gone")
 	}
 	cancel()
