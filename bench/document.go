@@ -46,7 +46,11 @@ func writeDocument(path string, all []measured) error {
 	var rows, details strings.Builder
 	for _, m := range all {
 		fmt.Fprintf(&rows, "| %s | %s | %s | %s | %s |\n", m.what, m.beside, m.target, m.value, m.verdict())
-		fmt.Fprintf(&details, "- **%s**, beside %s: %s\n", m.what, m.beside, m.detail)
+		beside := ""
+		if m.beside != "" {
+			beside = ", beside " + m.beside
+		}
+		fmt.Fprintf(&details, "- **%s**%s: %s\n", m.what, beside, m.detail)
 	}
 	var page bytes.Buffer
 	t, err := template.New("page").Parse(form)
