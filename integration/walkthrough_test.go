@@ -47,6 +47,7 @@ func TestWalkthrough(t *testing.T) {
 		{"one west server is unhealthy", oneServerIsUnhealthy},
 		{"any other Envoy does the same", anyEnvoyDoesTheSame},
 		{"this machine reaches the laptop's Envoy", thisMachineReachesTheLaptop},
+		{"a server joins by the Docker recipe", aServerJoinsByTheRecipe},
 		{"a tag changes while requests flow", aTagChanges},
 		{"a drained server ends what it has", aDrainedServerEndsWhatItHas},
 		{"a grant's weight wins over the tag's", aGrantWins},
