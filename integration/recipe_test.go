@@ -38,7 +38,9 @@ func aServerJoinsByTheRecipe(ctx context.Context, t *testing.T, w *walk) {
 		"CONTROL_PLANE=tsnet-dynamic-eds.tailnet.lab", "TS_LOGIN_SERVER=https://headscale:8443", "TS_AUTHKEY=file:/keys/west",
 		"UNHEALTHY_URL=http://127.0.0.1:8080/unhealthy", "DRAIN_SECONDS=5",
 	}
-	t.Cleanup(func() { w.compose(context.WithoutCancel(ctx), t, project, settings, "down", "--volumes", "--timeout", "1") })
+	t.Cleanup(func() {
+		w.compose(context.WithoutCancel(ctx), t, project, settings, "down", "--volumes", "--timeout", "1")
+	})
 	four := shares.Shares{"west-1": 1, "west-2": 1, "east-1": 2, "east-2": 2}
 	five := shares.Shares{"west-1": 1, "west-2": 1, "east-1": 2, "east-2": 2, name: 1}
 
