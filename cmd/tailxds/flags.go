@@ -30,6 +30,9 @@ type options struct {
 	// JoinWarning is how often the log says why the tailnet is not joined; 0
 	// means half a minute. It has no flag.
 	JoinWarning time.Duration
+	// TellOthers is how long an operator waits for other control planes to know;
+	// 0 means 3 s. It has no flag.
+	TellOthers time.Duration
 }
 
 // binder declares flags together with the environment variables that stand in

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -176,7 +177,8 @@ func (d *daemon) others() []peers.State {
 	return d.exchange.States()
 }
 
-// tellOthers is how long an operator waits for other control planes to know.
+// tellOthers is how long an operator waits for other control planes to know,
+// unless options say otherwise.
 const tellOthers = 3 * time.Second
 
 // spread waits until the others know what was said here, and says who does not.
@@ -184,7 +186,7 @@ func (d *daemon) spread(ctx context.Context) string {
 	if d.exchange == nil {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, tellOthers)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.o.TellOthers, tellOthers))
 	defer cancel()
 	var text strings.Builder
 	for _, s := range d.exchange.Known(ctx) {

@@ -38,6 +38,7 @@ func (p pair) start(t *testing.T, name string) *control {
 	return startControl(t, dir, joiner(dir, p.tailnet.HTTPTestServer.URL), func(o *options) {
 		o.Provider, o.Devices, o.Hostname, o.Peers = provider.FromFile, filepath.Join(p.list.dir, "devices.json"), name, []string{"plane-1", "plane-2"}
 		o.PollInterval, o.HoldFor = 100*time.Millisecond, hold
+		o.TellOthers = time.Minute // however slow the machine is
 	})
 }
 

@@ -74,7 +74,7 @@ type Exchange struct {
 
 	mu      sync.Mutex
 	told    answer
-	changed chan struct{} // closed when told changes, or what another has
+	changed chan struct{} // closed when told changes, or how it stands with another
 	peers   map[string]*State
 }
 
@@ -198,11 +198,12 @@ func (e *Exchange) look() ([]State, <-chan struct{}) {
 	return all, e.changed
 }
 
-// Known waits until all others have the words that are told here, or ctx ends.
+// Known waits until all others that can be asked have the words that are told
+// here, or ctx ends. For one that can't be asked nobody knows how long it takes.
 func (e *Exchange) Known(ctx context.Context) []State {
 	for {
 		states, changed := e.look()
-		if !slices.ContainsFunc(states, func(s State) bool { return !s.Knows }) {
+		if !slices.ContainsFunc(states, func(s State) bool { return !s.Knows && s.Error == "" }) {
 			return states
 		}
 		select {
@@ -328,6 +329,7 @@ func (e *Exchange) note(name string, a answer, err error) {
 	}
 	s.Error = err.Error()
 	if was == "" {
+		e.wake()
 		e.c.Log.Warn("another control plane can't be asked what operators said to it", "peer", name, "error", err)
 	}
 }
