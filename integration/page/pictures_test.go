@@ -5,7 +5,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/chromedp/chromedp"
 )
@@ -29,6 +28,25 @@ var shots = []struct {
 	{"empty", world{scenario: "calm"}, "", looks[:1]},
 }
 
+// TestReadmePictures makes the pictures that the documents show. They are not
+// compared: fonts differ.
+func TestReadmePictures(t *testing.T) {
+	if !*update {
+		t.Skip("only with -update")
+	}
+	url := serve(t, world{regions: 3, each: 4, scenario: "held"})
+	for name, l := range map[string]look{
+		"page-light": {width: 1280, height: 880, scheme: "light"}, "page-dark": {width: 1280, height: 880, scheme: "dark"},
+	} {
+		tab := newTab(t)
+		l.emulate(tab)
+		tab.do(chromedp.Navigate(url))
+		tab.until(lively)
+		ticks(tab, 2) // dots are on their way
+		write(t, filepath.Join(root(), "docs", "pictures", name+".png"), get(tab, chromedp.CaptureScreenshot()))
+	}
+}
+
 // TestPictures shows the page for people to look at: PAGE_PICTURES is a directory
 // for all of them.
 func TestPictures(t *testing.T) {
@@ -44,10 +62,12 @@ func TestPictures(t *testing.T) {
 				l.emulate(tab)
 				tab.do(chromedp.Navigate(url))
 				tab.until(lively)
+				if shot.world.each > 0 && shot.world.scenario != "silent" {
+					ticks(tab, 1) // dots are on their way
+				}
 				if shot.script != "" {
 					tab.run(shot.script)
 				}
-				tab.do(chromedp.Sleep(2200 * time.Millisecond)) // dots are on their way
 				path := filepath.Join(dir, shot.name+"-"+l.name+".png")
 				if l.mobile {
 					write(t, path, get(tab, chromedp.FullScreenshot(100)))

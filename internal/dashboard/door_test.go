@@ -118,8 +118,11 @@ func TestOwnSite(t *testing.T) {
 	var d did
 	h := New(d.source()).Handler(as(RoleOperate))
 	for _, headers := range []map[string]string{
-		{"Origin": "http://page.example"}, {"Host": "page.example:80", "Origin": "http://page.example:80"}, {"Host": "PAGE.example."},
-		{"Host": "100.64.0.1", "Origin": "http://100.64.0.1"}, {"Host": "100.64.0.1:80"},
+		{"Origin": "http://page.example"},
+		{"Host": "page.example:80", "Origin": "http://page.example:80"},
+		{"Host": "PAGE.example."},
+		{"Host": "100.64.0.1", "Origin": "http://100.64.0.1"},
+		{"Host": "100.64.0.1:80"},
 	} {
 		if answer := ask(h, http.MethodPost, "/act/drain", `{"device": "n1"}`, headers); answer.Code != 204 {
 			t.Errorf("%v: %d %s", headers, answer.Code, answer.Body)

@@ -74,7 +74,7 @@ func listen(t *testing.T, url string) listener {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = answer.Body.Close() })
-	if answer.StatusCode != 200 || answer.Header.Get("Content-Type") != "text/event-stream" {
+	if answer.StatusCode != http.StatusOK || answer.Header.Get("Content-Type") != "text/event-stream" {
 		t.Fatalf("%d %v", answer.StatusCode, answer.Header)
 	}
 	lines := bufio.NewScanner(answer.Body)
@@ -178,7 +178,7 @@ func TestAStreamEndsWithTheRole(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = answer.Body.Close()
-	if answer.StatusCode != 403 {
+	if answer.StatusCode != http.StatusForbidden {
 		t.Errorf("without a role: %d", answer.StatusCode)
 	}
 }

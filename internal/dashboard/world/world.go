@@ -187,7 +187,7 @@ func (w *world) source() dashboard.Source {
 			}
 			return w.say(device, dashboard.Drained, word)
 		},
-		Restore: func(_ context.Context, by, device string) error { return w.say(device, dashboard.Serving, nil) },
+		Restore: func(_ context.Context, _, device string) error { return w.say(device, dashboard.Serving, nil) },
 	}
 }
 
