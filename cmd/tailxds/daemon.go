@@ -80,6 +80,7 @@ type snapshot struct {
 // accept is a person's word that what is held may go.
 type accept struct {
 	service string // empty means all
+	by      string
 	answer  chan error
 }
 
@@ -149,7 +150,7 @@ func (d *daemon) loop(ctx context.Context) error {
 		case u := <-d.watcher.Updates():
 			d.hear(u)
 		case a := <-d.accepts:
-			err := d.letThrough(a.service)
+			err := d.letThrough(a.service, a.by)
 			if err == nil {
 				d.publish(clock, look)
 			}
@@ -278,25 +279,25 @@ func (d *daemon) measure() {
 }
 
 // letThrough lets what is held go at the next judgement.
-func (d *daemon) letThrough(service string) error {
+func (d *daemon) letThrough(service, by string) error {
 	memory, services, err := d.memory.Accept(service)
 	if err != nil {
 		return fmt.Errorf("accept: %w", err)
 	}
 	d.log.Warn("what was held is let through by an operator", "services", services)
 	for _, name := range services {
-		d.journal.Add(time.Now(), 0, journal.Change{Kind: journal.Accepted, Service: name, Text: "what was held of " + name + " is let through by an operator"})
+		d.journal.Add(time.Now(), 0, journal.Change{Kind: journal.Accepted, Service: name, Text: "what was held of " + name + " is let through by an operator", By: by})
 	}
 	d.memory = memory
 	return nil
 }
 
 // accept hands a person's word to the loop, and waits until it is heard.
-func (d *daemon) accept(ctx context.Context, service string) error {
+func (d *daemon) accept(ctx context.Context, service, by string) error {
 	if !d.started() {
 		return guard.ErrNothingHeld
 	}
-	a := accept{service, make(chan error, 1)}
+	a := accept{service, by, make(chan error, 1)}
 	select {
 	case d.accepts <- a:
 		return <-a.answer

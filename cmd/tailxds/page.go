@@ -16,7 +16,7 @@ func newPage(d *daemon) *dashboard.Dashboard {
 		Look:    func(service string) dashboard.View { return d.pageOf(service).view() },
 		Preview: func(a dashboard.Ask) dashboard.Preview { return d.pageOf(a.Service).preview(a) },
 		Accept: func(ctx context.Context, by, service string) error {
-			return d.accept(ctx, service)
+			return d.accept(ctx, service, by)
 		},
 		Drain: func(ctx context.Context, by, device string, during time.Duration) error {
 			_, err := d.drain(ctx, device, during, by)
