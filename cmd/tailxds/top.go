@@ -41,11 +41,10 @@ func topCommand(env environment) *cobra.Command {
 			_, err := look(cmd.Context(), cmd.OutOrStdout())
 			return err
 		}
-		_, err := watchPage(cmd.Context(), cmd.OutOrStdout(), topEvery, look)
-		if cmd.Context().Err() != nil {
-			return nil // it was shown
+		if _, err := watchPage(cmd.Context(), cmd.OutOrStdout(), topEvery, look); cmd.Context().Err() == nil {
+			return err
 		}
-		return err
+		return nil // it was shown
 	})
 	cmd.Args = cobra.MaximumNArgs(1)
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, or json, which prints it once")

@@ -1,6 +1,7 @@
 package envoys_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -67,7 +68,7 @@ func TestDoctorOfARealPool(t *testing.T) {
 		r.Await(want, func() error {
 			said, err := h.Tailxds(append([]string{"doctor"}, args...)...)
 			if err != nil || !strings.Contains(strings.Join(strings.Fields(said), " "), want) {
-				return fmt.Errorf("%v: %s", err, said)
+				return errors.Join(err, errors.New(said))
 			}
 			return nil
 		})

@@ -19,7 +19,7 @@ import (
 )
 
 // theBrowser is started once for all tests; each test gets a tab of its own.
-var theBrowser context.Context //nolint:containedctx // chromedp keeps its browser in one
+var theBrowser context.Context
 
 // root is the repository's.
 func root() string {

@@ -148,7 +148,8 @@ func history(t *testing.T, url string) (h struct {
 	Rate        []float64
 	Shares      [][]int
 	Regions     []string
-}) {
+},
+) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"live", nil)
 	if err != nil {

@@ -78,13 +78,11 @@ func Handler(s Sources) http.Handler {
 		}
 		_, _ = fmt.Fprintln(w, detail)
 	})
-	mux.HandleFunc("GET /status", document(s.Status))
-	mux.HandleFunc("GET /traffic", document(s.Traffic))
+	mux.HandleFunc("GET /status", document(func(context.Context) any { return s.Status() }))
+	mux.HandleFunc("GET /traffic", document(func(context.Context) any { return s.Traffic() }))
 	mux.HandleFunc("GET /history", answer(func(q url.Values) (any, error) { return s.History(q.Get("service")) }))
 	mux.HandleFunc("GET /explain", answer(func(q url.Values) (any, error) { return s.Explain(q.Get("of"), q.Get("from")) }))
-	mux.HandleFunc("GET /doctor", func(w http.ResponseWriter, r *http.Request) {
-		document(func() any { return s.Doctor(r.Context()) })(w, r)
-	})
+	mux.HandleFunc("GET /doctor", document(s.Doctor))
 	mux.Handle("GET /metrics", s.Metrics)
 	for _, path := range []string{"GET /{$}", "GET /a/", "GET /live", "GET /preview", "POST /act/"} {
 		mux.Handle(path, s.Page)
@@ -124,12 +122,12 @@ func Handler(s Sources) http.Handler {
 }
 
 // document prints what of returns as JSON.
-func document(of func() any) http.HandlerFunc {
-	return func(w http.ResponseWriter, _ *http.Request) {
+func document(of func(context.Context) any) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
-		_ = encoder.Encode(of()) // the client went away: nobody to tell
+		_ = encoder.Encode(of(r.Context())) // the client went away: nobody to tell
 	}
 }
 
@@ -141,7 +139,7 @@ func answer(of func(url.Values) (any, error)) http.HandlerFunc {
 			http.Error(w, err.Error(), http.StatusNotFound)
 			return
 		}
-		document(func() any { return what })(w, r)
+		document(func(context.Context) any { return what })(w, r)
 	}
 }
 

@@ -204,12 +204,14 @@ func TestWhoIsConnectedElsewhere(t *testing.T) {
 		if got := listener.Connected(); !slices.Equal(got, []netip.Addr{second}) {
 			t.Errorf("its Envoys are on their way, and %v are connected", got)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if got := listener.Connected(); len(got) > 0 {
 			t.Errorf("it is long away, and %v are connected", got)
 		}
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		_ = server.Close()
 	})
 }
@@ -256,7 +258,9 @@ func TestOneThatIsAway(t *testing.T) {
 			t.Errorf("it is there: %+v", s)
 		}
 		cancel()
-		<-done
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
 		_ = server.Close()
 		if out := log.String(); strings.Count(out, "can't be asked") != 1 || strings.Count(out, "can be asked again") != 1 {
 			t.Errorf("the log:\n%s", out)

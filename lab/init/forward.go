@@ -25,16 +25,16 @@ func forward(ctx context.Context, listen, to string) error {
 // forwardFrom closes the listener.
 func forwardFrom(ctx context.Context, listener net.Listener, to string) error {
 	context.AfterFunc(ctx, func() { _ = listener.Close() })
-	for {
+	for ctx.Err() == nil {
 		from, err := listener.Accept()
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
+		switch {
+		case err == nil:
+			go pipe(ctx, from, to)
+		case ctx.Err() == nil:
 			return fmt.Errorf("accepting a connection to forward: %w", err)
 		}
-		go pipe(ctx, from, to)
 	}
+	return nil
 }
 
 const connectTimeout = 5 * time.Second

@@ -36,7 +36,7 @@ compile() {
     cd "$k8s_here/build/$module" || exit
     CGO_ENABLED=0 GOFLAGS=-buildvcs=false nice -n "${K8S_BUILD_NICE:-0}" \
       go build -trimpath "${args% *}" -o "$output/" "${args##* }"
-  )
+  ) || return
   # A program is named after its package's folder, which is not what everybody calls this one.
   if [[ $module == etcd ]]; then
     mv "$output/server" "$output/etcd"
@@ -60,7 +60,8 @@ build() {
     local fresh=$kept.new.$$
     rm -rf "$fresh"
     mkdir -p "$fresh"
-    compile "$module" "$fresh"
+    # Said here, since errexit does not hold where this is called.
+    compile "$module" "$fresh" || { rm -rf "$fresh" && die "$module could not be built (the lines above say why)"; }
     # A rename is the last step: a build that was stopped half-way is never taken for a whole one.
     mv -T "$fresh" "$kept" 2>/dev/null || rm -rf "$fresh"
     say "Built $module in $((SECONDS - start)) s."
@@ -86,12 +87,13 @@ gather() {
 
 main() {
   mkdir -p "$k8s_cache"
-  local modules=(kubernetes etcd containerd cni helm coredns pause) folders=()
+  local modules=(kubernetes etcd containerd cni helm coredns pause) folders=() folder
   if (($#)); then
     modules=("$@")
   fi
   for module in "${modules[@]}"; do
-    folders+=("$(build "$module")")
+    folder=$(build "$module")
+    folders+=("$folder")
   done
   if (($#)); then
     printf '%s\n' "${folders[@]}"
