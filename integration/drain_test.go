@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tailxds/tailxds/integration/engine"
 	"github.com/tailxds/tailxds/integration/lab"
 	"github.com/tailxds/tailxds/integration/shares"
 )
@@ -67,5 +68,28 @@ func aDrainedServerEndsWhatItHas(ctx context.Context, t *testing.T, w *walk) {
 	if err := w.SetTags(ctx, node, node.Tags...); err != nil {
 		t.Fatal(err)
 	}
+	w.awaitWeights(ctx, t, bothRegions, "west-1")
+}
+
+// anOperatorDrains takes a server out by a word to the control plane, and gives it
+// back; and `tailxds doctor` finds nothing that fails in all of it.
+func anOperatorDrains(ctx context.Context, t *testing.T, w *walk) {
+	tailxds := func(args ...string) string {
+		t.Helper()
+		said, err := engine.Exec(ctx, w.Container("control-plane"), append([]string{"tailxds"}, args...)...)
+		if err != nil {
+			t.Fatalf("tailxds %v: %v", args, err)
+		}
+		return said
+	}
+	rest := shares.Shares{"west-1": 1, "east-1": 2, "east-2": 2}
+	if said := tailxds("drain", "west-2", "--for", "1h"); !strings.Contains(said, "takes no new requests until") {
+		t.Errorf("drain says %q", said)
+	}
+	w.awaitWeights(ctx, t, rest, "west-1")
+	if found := tailxds("doctor"); !strings.Contains(found, "drained: west-2") || !strings.Contains(found, "as tsnet-dynamic-eds.") {
+		t.Errorf("doctor finds\n%s", found)
+	}
+	tailxds("restore", "west-2")
 	w.awaitWeights(ctx, t, bothRegions, "west-1")
 }

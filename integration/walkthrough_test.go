@@ -50,6 +50,7 @@ func TestWalkthrough(t *testing.T) {
 		{"a server joins by the Docker recipe", aServerJoinsByTheRecipe},
 		{"a tag changes while requests flow", aTagChanges},
 		{"a drained server ends what it has", aDrainedServerEndsWhatItHas},
+		{"an operator drains a server", anOperatorDrains},
 		{"a grant's weight wins over the tag's", aGrantWins},
 		{"nearest crosses regions no more than it must", nearestCrossesNoMoreThanItMust},
 		{"local stays at home", localStaysAtHome},
