@@ -51,6 +51,7 @@ func TestWalkthrough(t *testing.T) {
 		{"a tag changes while requests flow", aTagChanges},
 		{"a drained server ends what it has", aDrainedServerEndsWhatItHas},
 		{"an operator drains a server", anOperatorDrains},
+		{"the tailnet decides who sees the live page", theTailnetDecidesWhoSeesThePage},
 		{"a grant's weight wins over the tag's", aGrantWins},
 		{"nearest crosses regions no more than it must", nearestCrossesNoMoreThanItMust},
 		{"local stays at home", localStaysAtHome},
