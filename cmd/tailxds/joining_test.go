@@ -3,15 +3,16 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
 	"tailscale.com/tstest/integration"
 	"tailscale.com/tstest/integration/testcontrol"
 	"tailscale.com/types/logger"
@@ -58,17 +59,35 @@ func (c *control) awaitJoined() {
 	c.await("the tailnet to be joined", func() bool { return strings.Contains(c.log.String(), "joined the tailnet") })
 }
 
-// A coordination server that can't be reached is told as that, with the node's
-// own reason, for as long as it lasts.
-func TestJoiningTellsADeadCoordinationServer(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// refuse takes an IPv4 address and port, without listening there, for as long as
+// the test runs. A port that is only free may be another program's a moment later.
+func refuse(t *testing.T, address netip.AddrPort) string {
+	t.Helper()
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = l.Close()
+	t.Cleanup(func() { _ = unix.Close(socket) })
+	if err := unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Bind(socket, &unix.SockaddrInet4{Addr: address.Addr().As4(), Port: int(address.Port())}); err != nil {
+		t.Fatal(err)
+	}
+	bound, err := unix.Getsockname(socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return netip.AddrPortFrom(address.Addr(), uint16(bound.(*unix.SockaddrInet4).Port)).String()
+}
+
+// A coordination server that can't be reached is told as that, with the node's
+// own reason, for as long as it lasts.
+func TestJoiningTellsADeadCoordinationServer(t *testing.T) {
+	address := refuse(t, netip.MustParseAddrPort("127.0.0.1:0"))
 	dir := t.TempDir()
-	c := startControl(t, dir, joiner(dir, "http://"+l.Addr().String()))
-	c.awaitReason("cannot reach the coordination server http://" + l.Addr().String() + ": .*connection refused")
+	c := startControl(t, dir, joiner(dir, "http://"+address))
+	c.awaitReason("cannot reach the coordination server http://" + address + ": .*connection refused")
 	if err := c.stop(); err != nil {
 		t.Errorf("told to stop while joining: %v", err)
 	}
@@ -97,6 +116,7 @@ func TestJoiningTellsTheLoginURL(t *testing.T) {
 		}
 		s.HTTPTestServer.CloseClientConnections()
 		s.HTTPTestServer.Listener.Close()
+		refuse(t, netip.MustParseAddrPort(s.HTTPTestServer.Listener.Addr().String()))
 		c := startControl(t, dir, joiner(dir, s.HTTPTestServer.URL))
 		c.awaitReason("cannot reach the coordination server " + s.HTTPTestServer.URL + ": .*connection refused")
 	})
