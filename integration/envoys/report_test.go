@@ -76,7 +76,7 @@ func TestTheFiguresAreWhatTheClientsCount(t *testing.T) {
 				rw.WriteHeader(http.StatusInternalServerError)
 				return
 			}
-			time.Sleep(5 * time.Millisecond) // it is how long an answer takes
+			time.Sleep(8 * time.Millisecond) // it is how long an answer takes
 			s.Hello(rw)
 		})
 	}
@@ -125,12 +125,12 @@ func TestTheFiguresAreWhatTheClientsCount(t *testing.T) {
 			}
 		}
 		cross = m.sum(m.Crossing)
-		for _, l := range m.Latency {
+		for _, l := range m.Latency { // to within one of Envoy's buckets
 			if l != nil && l.P50 >= 5 && l.P99 >= l.P50 {
 				return nil
 			}
 		}
-		return fmt.Errorf("no step took 5 ms: %v", m.Latency)
+		return fmt.Errorf("no step took as long as an answer does: %v", m.Latency)
 	})
 	if total := 800.0 + fail; cross < 0.3*total || cross > 0.7*total {
 		t.Errorf("%v of %v requests crossed, want about a half", cross, total)
