@@ -10,6 +10,7 @@ scripts/lab mend                            undoes it all'
 
 # How long the laptop's Envoy may take to notice what was broken, or mended. A
 # relay that comes back is tried anew at growing intervals.
+steady_for=6
 noticed_within=120
 
 # The label of the containers that hinder a path; its value is the project.
@@ -134,7 +135,8 @@ mend() {
   # prepare and keys have done their work.
   mapfile -t stopped < <(in_state exited | grep -vxE 'prepare|keys' || true)
   ((${#stopped[@]} == 0)) || compose start "${stopped[@]}"
-  await_healthy "$(servers)"
+  # What comes back may fail its first requests on connections of before, and be ejected for a while.
+  await_healthy "$(servers)" "$steady_for"
   say "All is mended: the laptop's Envoy finds $(servers) of $(servers) servers healthy."
 }
 
@@ -185,12 +187,18 @@ healthy() {
     grep -c '^server::.*::health_flags::healthy$' || true
 }
 
-# await_healthy N waits until the laptop's Envoy finds that many healthy.
+# await_healthy N [SECONDS] waits until the laptop's Envoy finds that many healthy, and has for so long.
 await_healthy() {
-  local until=$((SECONDS + noticed_within))
+  local until=$((SECONDS + noticed_within)) since='' found
   in_state running | grep -qx laptop-envoy || return 0
-  while [[ $(healthy) != "$1" ]]; do
-    ((SECONDS < until)) || die "the laptop's Envoy finds $(healthy) servers healthy and not $1, $noticed_within s later: docker compose exec control-plane tailxds status says what is known"
+  while true; do
+    found=$(healthy)
+    if [[ $found != "$1" ]]; then
+      since=''
+    elif ((SECONDS - ${since:=$SECONDS} >= ${2:-0})); then
+      return 0
+    fi
+    ((SECONDS < until)) || die "the laptop's Envoy finds $found servers healthy and not $1, $noticed_within s later: docker compose exec control-plane tailxds status says what is known"
     sleep 0.3
   done
 }
