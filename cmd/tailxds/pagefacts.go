@@ -212,15 +212,24 @@ func natural(a, b string) int {
 	return cmp.Compare(a, b)
 }
 
-// reportOf is what the Envoy of a stream has reported.
+// reportOf is what the Envoy of a stream has reported. Envoys that share a
+// bootstrap all report under the node that it names, though each was started
+// under one of its own (--service-node); the address tells them apart then.
 func (f pageFacts) reportOf(s xds.Stream) *traffic.Envoy {
-	i := slices.IndexFunc(f.traffic.View.Envoys, func(e traffic.Envoy) bool {
-		return e.Address == s.Address.Addr() && e.Node == s.Node
-	})
-	if i < 0 {
-		return nil
+	var here []*traffic.Envoy
+	for i, e := range f.traffic.View.Envoys {
+		if e.Address != s.Address.Addr() {
+			continue
+		}
+		if e.Node == s.Node {
+			return &f.traffic.View.Envoys[i]
+		}
+		here = append(here, &f.traffic.View.Envoys[i])
 	}
-	return &f.traffic.View.Envoys[i]
+	if len(here) != 1 {
+		return nil // none, or nobody can tell which
+	}
+	return here[0]
 }
 
 // name is the device's, without its tailnet's domain; without a tailnet, what the
