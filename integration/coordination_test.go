@@ -18,6 +18,15 @@ import (
 // says that it is offline, and it serves as before. Its own Envoy, which is
 // connected to the control plane, is the witness.
 func serverLosesItsCoordination(ctx context.Context, t *testing.T, r *rig) {
+	for _, device := range []string{"west-1", "east-1"} { // again, after what was before
+		await(ctx, t, func() error {
+			node, err := r.Node(ctx, device)
+			if err == nil && !node.Online {
+				err = fmt.Errorf("headscale says that %s is offline", device)
+			}
+			return err
+		})
+	}
 	stop := r.flow(ctx, t)
 	mend, err := r.Probe.Cut(ctx, r.Container("west-1"), r.address(ctx, t, "headscale"))
 	if err != nil {

@@ -18,6 +18,15 @@ func (c *control) sourceFails() {
 	c.write("devices.json", "[{")
 }
 
+// failures are those of the source in a row; 0 also while it is not asked yet.
+func (c *control) failures() int {
+	c.t.Helper()
+	if p := c.status().Provider; p != nil {
+		return p.Failures
+	}
+	return 0
+}
+
 func TestTrialRestartsWhileTheSourceIsAway(t *testing.T) {
 	t.Parallel()
 	c := trial(t, machines(3, "tag:weight-2"))
@@ -25,7 +34,7 @@ func TestTrialRestartsWhileTheSourceIsAway(t *testing.T) {
 	c.sourceFails()
 	for range 3 {
 		c = c.restart()
-		c.await("a failure", func() bool { return c.status().Provider.Failures > 1 })
+		c.await("a failure", func() bool { return c.failures() > 1 })
 		// A stream is a reason to judge again, by what was kept.
 		c.connect("127.0.0.11", "server").await("server", "d01=2 d02=2 d03=2")
 		c.await("it to be known", func() bool { return len(c.status().Envoys) == 1 })
@@ -58,10 +67,10 @@ func TestTrialAPolicyEditBeforeTheFirstList(t *testing.T) {
 	c.sourceFails()
 	c.write("policy.yaml", "")
 	c = c.restart()
-	c.await("a failure", func() bool { return c.status().Provider.Failures > 0 })
+	c.await("a failure", func() bool { return c.failures() > 0 })
 	c.write("policy.yaml", "defaults: {retries: 1}\n")
 	c.await("the new policy", func() bool { return strings.Contains(c.log.String(), "policy reloaded") })
-	c.await("a further failure", func() bool { return c.status().Provider.Failures > 2 })
+	c.await("a further failure", func() bool { return c.failures() > 2 })
 	if s := c.status(); s.Ready || s.At != nil {
 		t.Errorf("published without a list: %+v", s)
 	}

@@ -161,7 +161,7 @@ func TestServe(t *testing.T) {
 	})
 	t.Run("a bad file leaves the last good devices", func(t *testing.T) {
 		c.write("devices.json", `[{"id":`)
-		c.await("an error", func() bool { return c.status().Provider.Error != "" })
+		c.await("an error", func() bool { p := c.status().Provider; return p != nil && p.Error != "" })
 		if code, detail := c.do(http.MethodGet, "/readyz"); code != http.StatusOK || !strings.Contains(detail, "ready, but") {
 			t.Errorf("readyz: %d %s", code, detail)
 		}
