@@ -37,7 +37,9 @@ type said struct {
 // requests to all endpoints.
 func (s said) requests() (sum float64) {
 	for _, of := range s.services {
-		sum += of.requests()
+		for _, e := range of.endpoints {
+			sum += e.requests
+		}
 	}
 	return sum
 }
@@ -47,11 +49,14 @@ type saidService struct {
 	endpoints map[netip.AddrPort]*saidEndpoint
 }
 
-func (s saidService) requests() (sum float64) {
+// nothing tells whether no request began or ended since the last report.
+func (s saidService) nothing() bool {
 	for _, e := range s.endpoints {
-		sum += e.requests
+		if e.requests > 0 || e.errors > 0 {
+			return false
+		}
 	}
-	return sum
+	return s.latency.Count() == 0
 }
 
 // saidEndpoint is what happened to an endpoint since the last report, and how it

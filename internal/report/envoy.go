@@ -49,8 +49,19 @@ type service struct {
 type cell struct {
 	before, now tally
 	inFlight    uint64
-	healthy     bool
-	told        bool // in the last report
+	// open are the requests that were told of and may still fail.
+	open    float64
+	healthy bool
+	told    bool // in the last report
+}
+
+// judge believes as many errors as there are requests that can have failed: one
+// that begins before a report is taken, and ends after it, is a request of that
+// report and an error of the next. Envoy takes the counts one after the other, so
+// that any request of a report may do so, and not only those then in flight.
+func (c *cell) judge(t *saidEndpoint) {
+	t.errors = min(t.errors, t.requests+c.open)
+	c.open = min(c.open+t.requests-t.errors, float64(t.inFlight)+t.requests)
 }
 
 type tally struct{ requests, errors, fails float64 }
@@ -178,12 +189,14 @@ func (r *Receiver) noteService(e *envoy, name string, told *saidService) {
 		c := of.endpoints[address]
 		if c == nil {
 			if r.cells >= mostCells {
+				t.errors = min(t.errors, t.requests)
 				continue
 			}
 			c = &cell{}
 			of.endpoints[address] = c
 			r.cells++
 		}
+		c.judge(t)
 		c.now.add(tally{t.requests, t.errors, t.fails})
 		c.told, c.healthy, c.inFlight = true, t.healthy, t.inFlight
 	}

@@ -46,7 +46,7 @@ func startOf(step int64) time.Time { return time.Unix(0, step*int64(stepTime)) }
 // part of the time.
 func (r *Receiver) remember(region string, s said, from, until time.Time) {
 	for name, told := range s.services {
-		if told.requests() == 0 && told.latency.Count() == 0 {
+		if told.nothing() {
 			continue
 		}
 		h := r.histories[name]
@@ -118,7 +118,7 @@ func (h *history) add(region string, regions map[netip.AddrPort]string, told *sa
 	share := float32(p.share)
 	h.latency[at].Add(told.latency, p.share)
 	for address, t := range told.endpoints {
-		if t.requests == 0 {
+		if t.requests == 0 && t.errors == 0 {
 			continue
 		}
 		e := h.endpoints[address]
@@ -131,7 +131,7 @@ func (h *history) add(region string, regions map[netip.AddrPort]string, told *sa
 		}
 		e.last = max(e.last, p.step)
 		e.requests[at] += float32(t.requests) * share
-		e.errors[at] += float32(min(t.errors, t.requests)) * share
+		e.errors[at] += float32(t.errors) * share
 		if region == "" {
 			continue
 		}

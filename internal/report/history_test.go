@@ -62,3 +62,44 @@ func TestHistoryTellsEachStep(t *testing.T) {
 		}
 	})
 }
+
+// A request that begins before a report is taken and fails after it is a request
+// of one report, and an error of the next. Nobody gets more errors than requests.
+func TestAnErrorThatIsToldLaterThanItsRequest(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		reports [][3]int64 // requests, errors, in flight
+		errors  float64
+	}{
+		{"together", [][3]int64{{3, 2, 0}}, 2},
+		{"in the next report", [][3]int64{{3, 0, 1}, {0, 1, 0}}, 1},
+		{"between two counts of a report", [][3]int64{{3, 0, 0}, {0, 1, 0}}, 1},
+		{"after a long time", [][3]int64{{3, 0, 1}, {0, 0, 1}, {0, 0, 1}, {0, 1, 0}}, 1},
+		{"beside one that does well", [][3]int64{{1, 0, 1}, {1, 2, 0}}, 2},
+		{"of no request", [][3]int64{{0, 4, 0}}, 0},
+		{"more than there can be", [][3]int64{{3, 0, 1}, {0, 9, 9}, {0, 9, 9}, {1, 9, 9}}, 4},
+		{"of a request that ended", [][3]int64{{3, 0, 0}, {0, 0, 0}, {0, 1, 0}}, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t)
+				r.Know(published("s", "west"))
+				for _, n := range test.reports {
+					time.Sleep(time.Second)
+					r.send((&export{node: "n"}).endpoint("s", at(1).String(), true, n[0], n[1], n[2]))
+				}
+				time.Sleep(20 * time.Second)
+				h := r.History("s", time.Now())
+				got := 0.0
+				for _, e := range h.Endpoints {
+					for _, n := range e.Errors {
+						got += n * h.Step.Seconds()
+					}
+				}
+				if math.Abs(got-test.errors) > 0.001 {
+					t.Errorf("%v errors, want %v", got, test.errors)
+				}
+			})
+		})
+	}
+}
