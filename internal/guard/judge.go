@@ -160,6 +160,7 @@ func (j *judge) hear(built topology.Service, was Service) hearing {
 	}
 	for _, e := range built.Serving() {
 		serve(e)
+		j.remember(e.Device)
 	}
 	for _, e := range built.Idle {
 		switch {

@@ -204,6 +204,10 @@ func (m *machine) vouched(e topology.Endpoint) bool {
 	return true
 }
 
+func (m *machine) offline(id string) bool {
+	return slices.ContainsFunc(m.current.Devices, func(d topology.Device) bool { return d.ID == id && !d.Online })
+}
+
 func (m *machine) rules(t *rapid.T, service string, built topology.Service, now []topology.Endpoint) {
 	was, accepted := m.before[service], m.accepted[service] != nil
 	serving, state := make(map[string]bool), make(map[string]topology.State)
@@ -213,6 +217,9 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 	}
 	for _, e := range built.Serving() {
 		serving[e.Device] = true
+		if at, known := m.words[e.Device]; known && m.offline(e.Device) {
+			m.saying[e.Device] = at // it serves by its grace, and may need the word after
+		}
 		if word(e.Device) {
 			t.Fatalf("an operator drained it, and it serves: %+v", e)
 		}
@@ -271,6 +278,11 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 			t.Fatalf("a drain waits: %+v", e)
 		case !stays && !drains(e.Device) && !slices.Contains(m.accepted[service], e.Device):
 			removed = append(removed, e.Device)
+		}
+	}
+	for _, id := range removed {
+		if state[id] == topology.Offline && m.now.Before(m.current.HealthySince.Add(grace)) {
+			t.Fatalf("%s of %s was removed %s after it could come back", id, service, m.now.Sub(m.current.HealthySince))
 		}
 	}
 	m.proportion(t, service, was, gone, serving, drains, removed)

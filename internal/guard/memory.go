@@ -90,22 +90,30 @@ type List struct {
 // Observe notes a list: whose devices they are, and since when each of them is
 // offline, which it writes into a copy of the devices. A device that served,
 // and every device of the first list ever, counts as online until then: a
-// coordination server that has just started may say offline of all.
+// coordination server that has just started may say offline of all. For the same
+// reason a device that is published counts as offline only since the source is
+// well: before, it could not come back.
 func (m Memory) Observe(list List) (Memory, []topology.Device) {
 	if list.At.IsZero() {
 		return m, m.stamp(list.Devices, m.Offline)
 	}
 	first := m.List.IsZero()
 	m = m.adopt(list)
-	served := make(map[string]bool)
+	served, published := make(map[string]bool), make(map[string]bool)
 	for _, s := range m.Services {
-		for _, e := range slices.Concat(s.Published, s.Said) {
+		for _, e := range s.Said {
 			served[e.Device] = true
+		}
+		for _, e := range s.Published {
+			served[e.Device], published[e.Device] = true, true
 		}
 	}
 	offline := make(map[string]time.Time)
 	for _, d := range list.Devices {
 		since, known := m.Offline[d.ID]
+		if published[d.ID] && since.Before(list.HealthySince) {
+			since = list.HealthySince
+		}
 		switch {
 		case d.Online:
 		case known && !since.After(list.At): // else the clock was wrong

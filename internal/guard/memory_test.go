@@ -316,3 +316,65 @@ func TestTheGraceOfADeviceGoesOnOverARestart(t *testing.T) {
 	w.list(time.Second, off(all, 1))
 	w.want("s", "1 2 3 4") // a new grace
 }
+
+// A device can't come back while its coordination server is away: the time that
+// it has begins anew when that is well again.
+func TestTheGraceBeginsAnewWhenTheSourceIsWellAgain(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 4)
+	w.list(0, all)
+	w.list(time.Second, off(all, 1))
+	w.list(grace, off(all, 1))
+	w.want("s", "2 3 4") // it is gone, and no outage brings it back
+	for range 3 {        // the server restarts again and again
+		w.list(5*time.Second, off(all, 1, 2))
+		w.want("s", "2 3 4")
+		w.healthy, w.unwell = time.Time{}, "it fails"
+		w.list(5*time.Second, off(all, 1, 2))
+		w.want("s", "2 3 4")
+		w.now = w.now.Add(5 * time.Second)
+		w.healthy = w.now
+	}
+	w.list(0, off(all, 1, 2))
+	w.list(grace-time.Second, off(all, 1, 2))
+	w.want("s", "2 3 4")
+	w.list(time.Second, off(all, 1, 2))
+	w.want("s", "3 4")
+}
+
+// What an Envoy said while its device lacked the coordination server counts when
+// the grace, which began anew, is over.
+func TestAWordOutlivesAGraceThatBeganAnew(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 4)
+	w.list(0, all)
+	w.stream[netip.MustParseAddr("100.64.0.1")] = true
+	w.every(time.Minute, off(all, 1))
+	w.want("s", "1 2 3 4")
+	w.restart()
+	clear(w.stream)
+	w.now = w.now.Add(time.Second)
+	w.streams, w.healthy = w.now, w.now
+	w.list(0, off(all, 1))
+	w.list(grace, off(all, 1))
+	w.want("s", "1 2 3 4")
+	if p := w.last.Problems; len(p) != 1 || !strings.Contains(p[0].Reason, "its own Envoy was connected") {
+		t.Errorf("problems %+v", p)
+	}
+	w.list(returnWithin-grace, off(all, 1))
+	w.want("s", "2 3 4")
+}
+
+// A device that is back needs nobody's word, and keeps none for later.
+func TestAWordIsForgottenWhenTheDeviceIsBack(t *testing.T) {
+	w := newWorld(t)
+	all := fleet("s", 4)
+	w.list(0, all)
+	w.stream[netip.MustParseAddr("100.64.0.1")] = true
+	w.every(time.Minute, off(all, 1))
+	w.list(time.Second, all)
+	clear(w.stream)
+	if len(w.m.Witnessed) > 0 {
+		t.Errorf("remembered: %v", w.m.Witnessed)
+	}
+}

@@ -39,3 +39,12 @@ func (j *judge) vouches(e topology.Endpoint, subject, reason string) bool {
 	}
 	return true
 }
+
+// remember keeps what an Envoy said of a device that serves by its grace: when
+// that ends, it may be needed.
+func (j *judge) remember(id string) {
+	seen, known := j.witnessed[id]
+	if _, offline := j.v.Memory.Offline[id]; known && offline {
+		j.v.Memory.Witnessed[id] = seen
+	}
+}
