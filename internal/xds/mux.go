@@ -6,7 +6,6 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 )
@@ -52,25 +51,6 @@ func (b byType) cache(url string, sub cache.Subscription) (watchable, error) {
 // Fetch implements [cache.Cache], for REST, which is not served.
 func (byType) Fetch(context.Context, *cache.Request) (cache.Response, error) {
 	return nil, fmt.Errorf("resources are served by streams only")
-}
-
-// quiet answers a rejected state-of-the-world response only once there is
-// something new. [cache.LinearCache] answers a request without a version at
-// once, and the rejection of a first response has none: the same resource
-// would be sent and rejected as fast as the network goes.
-type quiet struct {
-	*cache.LinearCache
-	prefix string
-}
-
-// CreateWatch implements [cache.Cache].
-func (q quiet) CreateWatch(r *cache.Request, sub cache.Subscription, to chan cache.Response) (func(), error) {
-	if r.GetErrorDetail() != nil && len(sub.ReturnedResources()) > 0 {
-		// A version of ours makes the cache compare, and wait if all is known.
-		r = proto.CloneOf(r)
-		r.VersionInfo = q.prefix
-	}
-	return q.LinearCache.CreateWatch(r, sub, to)
 }
 
 // asked tells those who ask for all resources of a type, as Envoys do, from those

@@ -16,7 +16,6 @@ import (
 
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
@@ -47,8 +46,8 @@ type Config struct {
 type Server struct {
 	config  Config
 	log     *slog.Logger
-	caches  map[string]*cache.LinearCache // by type URL, but for assignments
-	named   map[string]*cache.LinearCache // the same, for those who ask by name
+	caches  map[string]*collection // by type URL, but for assignments
+	named   map[string]*collection // the same, for those who ask by name
 	access  *access
 	streams *streams
 	guests  *guests
@@ -56,8 +55,8 @@ type Server struct {
 	prefix  string // of state-of-the-world versions
 
 	mu        sync.Mutex
-	views     map[string]*cache.LinearCache // of assignments, by the caller's region
-	published *resources                    // nil before the first Set
+	views     map[string]*collection // of assignments, by the caller's region
+	published *resources             // nil before the first Set
 	callers   *endpoint.ClusterLoadAssignment
 	checks    Checks
 }
@@ -66,7 +65,7 @@ type Server struct {
 // first [Server.Set]: an Envoy that reconnects must not be told that all it
 // knows is gone.
 func NewServer(config Config) *Server {
-	s := &Server{config: config, log: config.Log, caches: make(map[string]*cache.LinearCache), named: make(map[string]*cache.LinearCache)}
+	s := &Server{config: config, log: config.Log, caches: make(map[string]*collection), named: make(map[string]*collection)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -79,14 +78,14 @@ func NewServer(config Config) *Server {
 	// another process apart; delta versions are content hashes and need none.
 	s.prefix = fmt.Sprintf("%x-", time.Now().UnixNano())
 	for _, row := range resourceTypes() {
-		c := cache.NewLinearCache(row.URL, cache.WithVersionPrefix(s.prefix))
+		c := newCollection(row.URL, "", s.prefix, nil)
 		if row.URL == resource.EndpointType {
-			s.views = map[string]*cache.LinearCache{"": c}
+			s.views = map[string]*collection{"": c}
 		} else {
 			s.caches[row.URL] = c
 		}
 		if row.named != nil {
-			s.named[row.URL] = cache.NewLinearCache(row.URL, cache.WithVersionPrefix(s.prefix))
+			s.named[row.URL] = newCollection(row.URL, "named", s.prefix, nil)
 		}
 	}
 	return s
@@ -98,10 +97,10 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	defer cancel()
 	mux := byType{resource.EndpointType: seen{s}}
 	for url, c := range s.caches {
-		mux[url] = quiet{LinearCache: c, prefix: s.prefix}
+		mux[url] = c
 	}
 	for url, c := range s.named {
-		mux[url] = asked{all: mux[url], named: quiet{LinearCache: c, prefix: s.prefix}}
+		mux[url] = asked{all: mux[url], named: c}
 	}
 	server := grpc.NewServer(
 		// Envoys that vanish without a word are noticed within 40 s, and those
@@ -165,14 +164,14 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 	return nil
 }
 
-// change is what is to be put into one cache.
+// change is what is to be put into one collection.
 type change struct {
 	name       string // of the type
-	cache      *cache.LinearCache
+	into       *collection
 	last, next resourceSet
 }
 
-// changes are one for each cache, in the order in which additions reach an Envoy.
+// changes are one for each collection, in the order in which additions reach an Envoy.
 func (s *Server) changes(next *resources) ([]change, error) {
 	last := s.published
 	if last == nil {
@@ -202,7 +201,7 @@ func (s *Server) changes(next *resources) ([]change, error) {
 	return all, nil
 }
 
-// publish puts the difference into the caches: first what is new or changed,
+// publish puts the difference into the collections: first what is new or changed,
 // then removals in reverse, so that no Envoy is told of a route to a cluster
 // that it does not have.
 func (s *Server) publish(next *resources) (changes int, err error) {
@@ -224,7 +223,7 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 		if changed := changedSince(c.last, c.next); len(changed) > 0 {
 			begin()
 			changes += len(changed)
-			if err := c.cache.UpdateResources(changed, nil); err != nil {
+			if err := c.into.update(changed, nil); err != nil {
 				return changes, fmt.Errorf("publish %s: %w", c.name, err)
 			}
 		}
@@ -233,7 +232,7 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 		if removed := removedSince(c.last, c.next); len(removed) > 0 {
 			begin()
 			changes += len(removed)
-			if err := c.cache.UpdateResources(nil, removed); err != nil {
+			if err := c.into.update(nil, removed); err != nil {
 				return changes, fmt.Errorf("withdraw %s: %w", c.name, err)
 			}
 		}
@@ -242,7 +241,7 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 }
 
 // sendable refuses what can't be written to the wire, such as text that is no
-// UTF-8. A cache would take it, and then fail every stream that asks for its type.
+// UTF-8. A collection would take it, and then fail every stream that asks for its type.
 func sendable(all []change) error {
 	for _, c := range all {
 		for name, r := range changedSince(c.last, c.next) {

@@ -44,11 +44,23 @@ func (n *resources) assignments(region string, last *resources) (resourceSet, er
 			return nil, fmt.Errorf("service %s as seen from region %s: %w", name, region, err)
 		}
 		for _, r := range made {
-			set[cache.GetResourceName(r)] = r
+			name := cache.GetResourceName(r)
+			set[name] = r
+			if old, ok := last.view(region)[name]; ok && proto.Equal(old, r) {
+				set[name] = old
+			}
 		}
 	}
 	n.views[region] = set
 	return set, nil
+}
+
+// view is what a region's callers got; nil if none of them asked.
+func (n *resources) view(region string) resourceSet {
+	if n == nil {
+		return nil
+	}
+	return n.views[region]
 }
 
 // unchanged tells whether the assignments of these names are in a region's view,
@@ -59,8 +71,8 @@ func (n *resources) unchanged(region string, names []string, set resourceSet) bo
 	})
 }
 
-// view is the cache of the assignments that callers of a region get.
-func (s *Server) view(region string) (*cache.LinearCache, error) {
+// view is the collection of the assignments that callers of a region get.
+func (s *Server) view(region string) (*collection, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if c, ok := s.views[region]; ok {
@@ -76,7 +88,7 @@ func (s *Server) view(region string) (*cache.LinearCache, error) {
 			return nil, err
 		}
 	}
-	c := cache.NewLinearCache(resource.EndpointType, cache.WithVersionPrefix(s.prefix), cache.WithInitialResources(maps.Clone(set)))
+	c := newCollection(resource.EndpointType, "from "+region, s.prefix, set)
 	s.views[region] = c
 	return c, nil
 }
@@ -91,7 +103,7 @@ func (s seen) CreateWatch(r *cache.Request, sub cache.Subscription, to chan cach
 	if err != nil {
 		return nil, err
 	}
-	return quiet{LinearCache: c, prefix: s.prefix}.CreateWatch(r, sub, to)
+	return c.CreateWatch(r, sub, to)
 }
 
 // CreateDeltaWatch implements [cache.Cache].
