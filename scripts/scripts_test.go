@@ -169,6 +169,10 @@ func TestEachFailureSaysHowToMendIt(t *testing.T) {
 			name: "an unknown mode", script: "lab", args: []string{"locality", "closest"}, programs: map[string]string{"docker": someLab},
 			want: "there are weighted, exact, nearest and local",
 		},
+		{
+			name: "systemd outside of namespaces", script: "machine", args: []string{"name", "files", "root", "cgroup"},
+			want: "systemd may only start as PID 1 of its own PID namespace",
+		},
 		{name: "an unknown command", script: "lab", args: []string{"sideways"}, want: "usage: scripts/lab up | down"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -79,6 +79,10 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	if err != nil {
 		return err
 	}
+	tell, err := supervisor()
+	if err != nil {
+		return err
+	}
 	adminListener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Admin)
 	if err != nil {
 		return fmt.Errorf("listen for the admin pages: %w (choose another address with --admin)", err)
@@ -88,6 +92,10 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	g.Go(func() error { return d.page.Run(ctx) })
 	g.Go(func() error { return admin.Serve(ctx, adminListener, d.adminHandler()) })
 	g.Go(func() error { return d.run(ctx, g, stateDir, node) })
+	g.Go(func() error {
+		tellSupervisor(ctx, tell, d.readiness)
+		return nil
+	})
 	log.Info("starting", "version", version(), "admin", adminListener.Addr().String(), "state", stateDir)
 	if err := g.Wait(); !errors.Is(err, context.Canceled) {
 		return err

@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"time"
 
+	"github.com/mdlayher/sdnotify"
 	"github.com/spf13/cobra"
 
 	"github.com/tailxds/tailxds/internal/drain"
@@ -31,7 +32,12 @@ To take a device out by hand, run tailxds drain DEVICE beside the control plane.
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signal.Ignore(os.Interrupt)
+			tell, err := supervisor()
+			if err != nil {
+				return err
+			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "waiting for SIGTERM, to drain the server beside this; Ctrl-C does nothing")
+			tell(sdnotify.Ready) // not before SIGTERM drains, and does not just end this
 			<-cmd.Context().Done()
 			return drain.Run(context.WithoutCancel(cmd.Context()), opts)
 		},

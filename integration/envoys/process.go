@@ -30,11 +30,11 @@ type process struct {
 // process, too. Its thread must live as long as it does, for the kernel tells
 // a child of its parent's death by the thread that made it.
 func (h *Host) start(withoutIPv6 bool, name, program string, args ...string) (*process, error) {
-	return h.startWith(os.Environ(), withoutIPv6, name, program, args...)
+	return h.startApart(0, withoutIPv6, name, program, args...)
 }
 
-// startWith is start with just this environment.
-func (h *Host) startWith(env []string, withoutIPv6 bool, name, program string, args ...string) (*process, error) {
+// startApart is start in further namespaces of the program's own.
+func (h *Host) startApart(namespaces uintptr, withoutIPv6 bool, name, program string, args ...string) (*process, error) {
 	path := filepath.Join(h.rig.dir, fmt.Sprintf("%s-%d.log", name, h.rig.number()))
 	log, err := os.Create(path)
 	if err != nil {
@@ -42,8 +42,8 @@ func (h *Host) startWith(env []string, withoutIPv6 bool, name, program string, a
 	}
 	cmd := exec.Command(program, args...) //nolint:noctx // it ends with the rig, by stop
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Dir, cmd.Env = h.rig.dir, env
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	cmd.Dir = h.rig.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Cloneflags: namespaces}
 	p := &process{name: name, log: path, cmd: cmd, done: make(chan struct{})}
 	started := make(chan error)
 	go func() {

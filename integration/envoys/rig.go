@@ -33,6 +33,10 @@ import (
 // failure; nobody waits longer than need be.
 const patience = 20 * time.Second
 
+// stopPatience is for what stops in its own time, a drain of the default length
+// included.
+const stopPatience = 60 * time.Second
+
 const bridgeName = "switch"
 
 // Programs are what a rig runs.
@@ -45,8 +49,7 @@ type Programs struct {
 // Build gets Envoy, and builds the control plane and the lab's server from the
 // working tree, into a directory. It says why it can't, if this machine has no use for either.
 func Build(ctx context.Context, dir string) (Programs, error) {
-	_, here, _, _ := runtime.Caller(0)
-	root := filepath.Join(filepath.Dir(here), "..", "..")
+	root := root()
 	p := Programs{ControlPlane: filepath.Join(dir, "tailxds")}
 	out, err := output(exec.CommandContext(ctx, filepath.Join(root, "scripts", "envoy")))
 	if err != nil {
@@ -61,6 +64,12 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 		return p, fmt.Errorf("build the control plane and the lab's server: %w", err)
 	}
 	return p, nil
+}
+
+// root is the repository.
+func root() string {
+	_, here, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(here), "..", "..")
 }
 
 func output(cmd *exec.Cmd) (string, error) {
@@ -189,6 +198,12 @@ func (r *Rig) end() {
 
 // Await fails the test unless check comes true.
 func (r *Rig) Await(what string, check func() error) {
+	r.t.Helper()
+	r.awaitFor(patience, what, check)
+}
+
+// awaitFor is [Rig.Await] with another patience.
+func (r *Rig) awaitFor(patience time.Duration, what string, check func() error) {
 	r.t.Helper()
 	deadline := time.Now().Add(patience)
 	tick := time.NewTicker(5 * time.Millisecond)

@@ -7,69 +7,186 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
-	"sync/atomic"
 	"testing"
 
 	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/shares"
 )
 
 const units = "../../deploy/systemd"
 
-// What the units run, run as they say: a control plane, an Envoy by its own
-// bootstrap, and a drain that begins at SIGTERM.
-func TestUnitsRun(t *testing.T) {
-	t.Parallel()
-	r := newRig(t)
-	a := r.Server("a")
-	var unhealthy atomic.Int64
-	a.Handle(func(w http.ResponseWriter, request *http.Request) {
-		if request.URL.Path == "/unhealthy" {
-			unhealthy.Add(1)
-			a.Sick(true)
-		}
-		a.Hello(w)
-	})
-	devices := filepath.Join(t.TempDir(), "devices.json")
-	list, err := json.Marshal([]envoys.Device{a.Device("tag:weight-1")})
+// settings is a file of settings as it is shipped, with some filled in.
+func settings(t *testing.T, name string, lines ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(units, name))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(devices, list, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	plane := r.Host("plane")
-	plane.Unit(units+"/tailxds.service", map[string]string{
-		"TS_ENVOY_LISTEN": ":18000", "TS_ENVOY_PROVIDER": "file", "TS_ENVOY_DEVICES": devices, "HOME": t.TempDir(),
-	}).Start()
-
-	settings := map[string]string{
-		"CONTROL_PLANE": plane.V4.String(), "REGION": "west", "CONCURRENCY": "1",
-		"UNHEALTHY_URL": "http://127.0.0.1:8080/unhealthy", "DRAIN_SECONDS": "1",
-	}
-	a.Unit(units+"/tailxds-envoy.service", settings).Start()
-	drain := a.Unit(units+"/tailxds-drain.service", settings)
-	drain.Start()
-	beside := envoys.Envoy{Host: a.Host}
-	beside.AwaitHealthy("server", 1)
-	beside.AwaitSome("listener_manager.total_listeners_active")
-	if tally := r.Host("laptop").Ask(20, envoys.Get(a.URL(10000), "")); tally.Failed > 0 {
-		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
-	}
-
-	r.Await("the drain waits for SIGTERM", func() error { return says(drain, "waiting for SIGTERM") })
-	drain.Stop()
-	if unhealthy.Load() != 1 {
-		t.Errorf("at its stop the drain asked %d times for /unhealthy, want once", unhealthy.Load())
-	}
-	beside.AwaitStats(map[string]int{"cluster.server.membership_healthy": 0})
+	return string(text) + strings.Join(lines, "\n") + "\n"
 }
 
-func says(u *envoys.Unit, text string) error {
-	if said := u.Said(); !strings.Contains(said, text) {
-		return fmt.Errorf("it says %q", said)
+// withUnits is what the package installs, beside the program, and what it is told.
+func withUnits(t *testing.T, files map[string]string) map[string]string {
+	t.Helper()
+	all, err := filepath.Glob(units + "/*.service")
+	if err != nil || len(all) != 3 {
+		t.Fatalf("units: %v (%v)", all, err)
 	}
-	return nil
+	for _, path := range all {
+		files["/usr/lib/systemd/system/"+filepath.Base(path)] = settings(t, filepath.Base(path))
+	}
+	return files
+}
+
+// What docs/servers.md tells who runs an application of their own.
+const app = `
+[Unit]
+Before=tailxds-drain.service
+[Service]
+DynamicUser=yes
+ExecStart=/usr/bin/server
+[Install]
+WantedBy=multi-user.target
+`
+
+// bootServer boots a server of the pool, and starts what docs/servers.md says.
+func bootServer(t *testing.T, h *envoys.Host, plane *envoys.Machine) *envoys.Machine {
+	t.Helper()
+	m := h.Boot(withUnits(t, map[string]string{
+		"/etc/systemd/system/app.service": app,
+		"/etc/tailxds/envoy.env": settings(t, "envoy.env",
+			"CONTROL_PLANE="+plane.V4.String(), "REGION=west", "CONCURRENCY=1", "UNHEALTHY_URL=http://127.0.0.1:8080/unhealthy"),
+	}))
+	m.Must("systemctl", "enable", "--now", "app", "tailxds-envoy", "tailxds-drain")
+	return m
+}
+
+// The units, started by systemd itself on machines of their own, with all their
+// sandbox: a control plane that keeps its state and takes in edits, and servers
+// that join, drain and shut down without a request that fails.
+func TestUnitsRun(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	hosts := []*envoys.Host{r.Host("a"), r.Host("b")}
+	list, err := json.Marshal([]envoys.Device{hosts[0].Device("tag:weight-1"), hosts[1].Device("tag:weight-1")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// No request is tried again: whoever is sent one must answer.
+	const policy = "defaults: {retries: 0}\n"
+	plane := r.Host("plane").Boot(withUnits(t, map[string]string{
+		"/etc/tailxds/devices.json": string(list),
+		"/etc/tailxds/policy.yaml":  policy,
+		"/etc/tailxds/tailxds.env": settings(t, "tailxds.env", "TS_ENVOY_CONFIG=/etc/tailxds/policy.yaml",
+			"TS_ENVOY_LISTEN=:18000", "TS_ENVOY_PROVIDER=file", "TS_ENVOY_DEVICES=/etc/tailxds/devices.json"),
+	}))
+	plane.Must("systemctl", "enable", "--now", "tailxds")
+	// That has returned, so it serves.
+	plane.Must("tailxds", "status", "--exit-code")
+	if says := plane.Must("systemctl", "show", "--property=StatusText", "--value", "tailxds"); says != "ready" {
+		t.Errorf("systemctl status says of it %q", says)
+	}
+	a, b := bootServer(t, hosts[0], plane), bootServer(t, hosts[1], plane)
+	entry := envoys.Envoy{Host: b.Host}
+	for _, server := range hosts {
+		beside := envoys.Envoy{Host: server}
+		beside.AwaitHealthy("server", 2)
+		beside.AwaitSome("listener_manager.total_listeners_active")
+	}
+	for machine, of := range map[*envoys.Machine][]string{plane: {"tailxds"}, a: {"tailxds-envoy", "tailxds-drain"}} {
+		for _, unit := range of {
+			assertLockedIn(t, machine, unit)
+		}
+	}
+	laptop := r.Host("laptop")
+	load := laptop.Flow(4, envoys.Get(b.URL(10000), ""))
+
+	// The control plane dies: it starts again, and knows what it knew.
+	plane.Must("tailxds", "drain", "a")
+	entry.AwaitHealthy("server", 1)
+	assertKept(t, plane)
+	before := plane.Must("systemctl", "show", "--property=MainPID", "--value", "tailxds")
+	plane.Must("systemctl", "kill", "--signal=KILL", "tailxds")
+	r.Await("it runs again", func() error {
+		if now := plane.Must("systemctl", "show", "--property=MainPID", "--value", "tailxds"); now == "0" || now == before {
+			return fmt.Errorf("its process is %s, and was %s", now, before)
+		}
+		said, err := plane.Run("tailxds", "status")
+		if err == nil && !strings.Contains(said, "drained") {
+			err = fmt.Errorf("it has forgotten the drain: %s", said)
+		}
+		return err
+	})
+	plane.Must("tailxds", "restore", "a")
+	entry.AwaitHealthy("server", 2)
+
+	// An edit of the policy, without a restart.
+	plane.Write("/etc/tailxds/policy.yaml", policy+"services: {shop: {hosts: [shop.example.com]}}\n")
+	r.Await("the edit acts", func() error {
+		status, body, err := laptop.Once(envoys.Get(b.URL(10000), "shop.example.com"))
+		if err == nil && status != http.StatusServiceUnavailable {
+			err = fmt.Errorf("%d: %s", status, body)
+		}
+		return err
+	})
+
+	// A new version of the application alone.
+	a.Must("systemctl", "stop", "tailxds-drain")
+	entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 1})
+	a.Must("systemctl", "is-active", "app", "tailxds-envoy")
+	a.Must("systemctl", "restart", "app")
+	a.Must("systemctl", "start", "tailxds-drain")
+	entry.AwaitHealthy("server", 2)
+
+	a.PowerOff()
+	entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 1})
+	if tally := load.Stop(); tally.Failed > 0 || tally.By(shares.Host).Counts["a"] == 0 || tally.By(shares.Host).Counts["b"] == 0 {
+		t.Errorf("of the requests %d failed (%s), and they were answered by %v", tally.Failed, tally.Reasons, tally.By(shares.Host).Counts)
+	}
+	plane.Must("systemctl", "stop", "tailxds")
+	if ended := plane.Must("systemctl", "show", "--property=Result,ExecMainStatus,ActiveState", "tailxds"); ended != "Result=success\nExecMainStatus=0\nActiveState=inactive" {
+		t.Errorf("the control plane was stopped, and %s", ended)
+	}
+}
+
+// assertLockedIn finds that what the unit says of its sandbox is so: systemd
+// leaves out without a word some of what it can't do.
+func assertLockedIn(t *testing.T, m *envoys.Machine, unit string) {
+	t.Helper()
+	pid := m.Must("systemctl", "show", "--property=MainPID", "--value", unit)
+	facts := m.Must("cat", "/proc/"+pid+"/status")
+	for _, want := range []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
+		if !strings.Contains(facts, want+"\n") {
+			t.Errorf("%s runs without %q:\n%s", unit, want, facts)
+		}
+	}
+	if regexp.MustCompile(`(?m)^[UG]id:.*\t0\b`).MatchString(facts) {
+		t.Errorf("%s runs as root:\n%s", unit, facts)
+	}
+	for _, own := range []string{"user", "mnt"} {
+		if m.Must("readlink", "/proc/"+pid+"/ns/"+own) == m.Must("readlink", "/proc/1/ns/"+own) {
+			t.Errorf("%s has no %s namespace of its own", unit, own)
+		}
+	}
+}
+
+// assertKept finds the control plane's state where the unit says, and that nobody
+// else can read it.
+func assertKept(t *testing.T, m *envoys.Machine) {
+	t.Helper()
+	file, err := os.Stat(m.Path("/var/lib/private/tailxds/memory.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Stat(m.Path("/var/lib/private/tailxds"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if file.Mode().Perm() != 0o600 || dir.Mode().Perm() != 0o700 {
+		t.Errorf("the state's modes are %v and %v", dir.Mode(), file.Mode())
+	}
 }
 
 // systemd itself must find nothing wrong with the units, and little that they
