@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -19,7 +21,8 @@ func checkCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Validate a policy file, for CI",
-		Long: `Validate a policy file: what this passes, Envoys take. FILE may be - for standard input.
+		Long: `Validate a policy file: what this passes, Envoys take. FILE may be - for standard input. All that is wrong is told
+at once, as FILE:LINE:COLUMN: KEY: what would be right.
 
 With --devices it also warns of services in it that no device has, and of what is ignored in the devices' own
 metadata.`,
@@ -28,7 +31,7 @@ metadata.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			policy, err := checkedPolicy(args[0], cmd.InOrStdin())
 			if err != nil {
-				return err
+				return eachFault(cmd.ErrOrStderr(), args[0], err)
 			}
 			if o.Devices != "" {
 				warnings, err := o.unserved(cmd.Context(), policy)
@@ -58,6 +61,22 @@ func checkedPolicy(path string, stdin io.Reader) (policyFile, error) {
 		return policyFile{}, fmt.Errorf("read policy: %w", err)
 	}
 	return parsePolicy(path, string(text))
+}
+
+// eachFault writes what is wrong with a file, one fault a line, as compilers and
+// editors do; the error counts them.
+func eachFault(to io.Writer, path string, err error) error {
+	var faults document.Faults
+	if !errors.As(err, &faults) {
+		return err
+	}
+	for _, f := range faults {
+		fmt.Fprintf(to, "%s:%d:%d: %s\n", path, f.Line, f.Column, printable(f.Text()))
+	}
+	if len(faults) == 1 {
+		return fmt.Errorf("%s: 1 fault", path)
+	}
+	return fmt.Errorf("%s: %d faults", path, len(faults))
 }
 
 // unserved are the services of a policy that no device has, and what else the

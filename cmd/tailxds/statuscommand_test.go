@@ -12,7 +12,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/goccy/go-yaml"
+	"go.yaml.in/yaml/v4"
 )
 
 // away is a control plane with a service that nobody serves, and with texts
@@ -105,7 +105,7 @@ func TestStatusAsADocument(t *testing.T) {
 		harmless(t, out)
 		got := map[string]any{}
 		if args[len(args)-1] == "--output=yaml" {
-			if err := yaml.Unmarshal([]byte(out), &got); err != nil || !strings.HasPrefix(out, "version: v1\nready: true\n") {
+			if err := yaml.Load([]byte(out), &got); err != nil || !strings.HasPrefix(out, "version: v1\nready: true\n") {
 				t.Errorf("%v of\n%s", err, out)
 			}
 		} else if err := json.Unmarshal([]byte(out), &got); err != nil || got["detail"] != want["detail"] {

@@ -20,8 +20,8 @@ import (
 // large is the size that must not hurt.
 const large = 10_000
 
-// document is a list of n devices with the fields that its API sends.
-func document(name string, n int) []byte {
+// answerOf is a list of n devices with the fields that its API sends.
+func answerOf(name string, n int) []byte {
 	var b bytes.Buffer
 	fmt.Fprintf(&b, `{%q:[`, apis()[name])
 	for i := range n {
@@ -99,7 +99,7 @@ func ratio(b *testing.B, ours, bare func()) {
 func BenchmarkList10k(b *testing.B) {
 	for name := range apis() {
 		b.Run(name, func(b *testing.B) {
-			body := document(name, large)
+			body := answerOf(name, large)
 			src := openLarge(b, name, body)
 			b.SetBytes(int64(len(body)))
 			ratio(b, func() {
@@ -179,7 +179,7 @@ func BenchmarkNetmapChange10k(b *testing.B) {
 // A large list is read in memory that its devices need, not its document.
 func TestLargeListIsBounded(t *testing.T) {
 	for name := range apis() {
-		body := document(name, large)
+		body := answerOf(name, large)
 		src := openLarge(t, name, body)
 		var before, after runtime.MemStats
 		runtime.GC()
@@ -201,7 +201,7 @@ func TestLargeListIsBounded(t *testing.T) {
 
 // One device more than fits is too many: nothing of the list is used.
 func TestLargeListOverTheLimit(t *testing.T) {
-	body := document(Headscale, 1000)
+	body := answerOf(Headscale, 1000)
 	open := func(limit int) Source {
 		src, _, err := Open(Config{
 			Provider: Headscale, APIURL: "https://hs.example", APIToken: "key",

@@ -13,8 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
+	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -148,15 +147,15 @@ func endsForCertain(text []byte) bool {
 
 // fileDevice is a device as people write it.
 type fileDevice struct {
-	ID           string            `json:"id"`
-	Name         string            `json:"name"`
-	Addresses    []string          `json:"addresses"`
-	Tags         []string          `json:"tags"`
-	Online       *bool             `json:"online"`
-	OfflineSince *string           `json:"offlineSince"` // as /status prints it; the watch tells anew
-	Expires      *string           `json:"expires"`      // text, since YAML would take a wrong time for none
-	Grants       []any             `json:"grants"`
-	Attributes   map[string]string `json:"attributes"`
+	ID           string            `json:"id" yaml:"id"`
+	Name         string            `json:"name" yaml:"name"`
+	Addresses    []string          `json:"addresses" yaml:"addresses"`
+	Tags         []string          `json:"tags" yaml:"tags"`
+	Online       *bool             `json:"online" yaml:"online"`
+	OfflineSince *string           `json:"offlineSince" yaml:"offlineSince"` // as /status prints it; the watch tells anew
+	Expires      *string           `json:"expires" yaml:"expires"`           // text, since YAML would take a wrong time for none
+	Grants       []any             `json:"grants" yaml:"grants"`
+	Attributes   map[string]string `json:"attributes" yaml:"attributes"`
 }
 
 // ParseDevices reads the text of a file of devices. With strictJSON it may not
@@ -250,33 +249,19 @@ func position(text []byte, offset int64) string {
 	return fmt.Sprintf("%d:%d", line, column)
 }
 
-func parseYAML(text []byte, into *[]fileDevice) (err error) {
-	// The library panics on some broken documents, as fuzzing found. A typing
-	// error in a file must not end the control plane.
-	defer func() {
-		if p := recover(); p != nil {
-			err = fmt.Errorf("1:1: the YAML can't be read: %v", p)
-		}
-	}()
-	d := yaml.NewDecoder(bytes.NewReader(text), yaml.Strict())
-	if err := d.Decode(into); errors.Is(err, io.EOF) {
-		return nil // comments and nothing else
-	} else if err != nil {
-		return yamlError(err)
+func parseYAML(text []byte, into *[]fileDevice) error {
+	list, err := document.Parse(text)
+	if err == nil && !list.Null() {
+		list.Read(into)
+		err = list.Err()
 	}
-	var more any
-	if err := d.Decode(&more); !errors.Is(err, io.EOF) {
-		return errors.New(" it holds a second YAML document; write one list")
+	var faults document.Faults
+	if !errors.As(err, &faults) {
+		return err
 	}
-	return nil
-}
-
-// yamlError writes goccy's error on one line, as "3:14: …".
-func yamlError(err error) error {
-	var at yaml.Error
-	if errors.As(err, &at) && at.GetToken() != nil && at.GetToken().Position != nil {
-		p := at.GetToken().Position
-		return fmt.Errorf("%d:%d: %s", p.Line, p.Column, at.GetMessage())
+	var all []string
+	for _, f := range faults {
+		all = append(all, fmt.Sprintf("%d:%d: %s", f.Line, f.Column, f.Text()))
 	}
-	return fmt.Errorf("1:1: %s", strings.Join(strings.Fields(err.Error()), " "))
+	return errors.New(strings.Join(all, "; "))
 }

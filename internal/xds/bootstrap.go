@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"time"
 
-	"github.com/goccy/go-yaml"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -26,6 +25,8 @@ import (
 	otel "github.com/envoyproxy/go-control-plane/envoy/extensions/stat_sinks/open_telemetry/v3"
 	detectors "github.com/envoyproxy/go-control-plane/envoy/extensions/tracers/opentelemetry/resource_detectors/v3"
 	upstreamhttp "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+
+	"github.com/tailxds/tailxds/internal/document"
 )
 
 // BootstrapConfig is what an Envoy must know by itself; all else comes from the
@@ -144,7 +145,7 @@ func BootstrapYAML(c BootstrapConfig) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the bootstrap: %w", err)
 	}
-	if text, err = yaml.JSONToYAML(text); err != nil {
+	if text, err = document.FromJSON(text); err != nil {
 		return nil, fmt.Errorf("write the bootstrap: %w", err)
 	}
 	return text, nil

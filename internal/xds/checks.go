@@ -1,11 +1,9 @@
 package xds
 
 import (
-	"fmt"
+	"errors"
 	"maps"
 	"time"
-
-	"github.com/goccy/go-yaml/ast"
 )
 
 // With as many Envoys as servers, checks grow with the square of their number.
@@ -80,21 +78,20 @@ func (p Policy) checkedEvery(every time.Duration) Policy {
 // Interval is how often an Envoy checks a server, or [AutoInterval].
 type Interval time.Duration
 
+const wantInterval = "must be auto, or from 100ms to 1h"
+
 // AutoInterval leaves it to the control plane: see [Checks].
 const AutoInterval Interval = 0
 
-// UnmarshalYAML reads auto, or a duration.
-func (i *Interval) UnmarshalYAML(node ast.Node) error {
-	if node.GetToken().Value == Auto {
+// UnmarshalText reads auto, or a duration.
+func (i *Interval) UnmarshalText(text []byte) error {
+	if string(text) == Auto {
 		*i = AutoInterval
 		return nil
 	}
 	var d Duration
-	if err := d.UnmarshalYAML(node); err != nil {
-		return fmt.Errorf("%w, or auto", err)
-	}
-	if d == 0 {
-		return fmt.Errorf("line %d: health_check.interval must be auto, or from 100ms to 1h", line(node))
+	if err := d.UnmarshalText(text); err != nil || d == 0 {
+		return errors.New(wantInterval)
 	}
 	*i = Interval(d)
 	return nil

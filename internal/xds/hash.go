@@ -1,13 +1,11 @@
 package xds
 
 import (
-	"fmt"
-
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/ast"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/tailxds/tailxds/internal/document"
 )
 
 // HashOn is what requests have in common that go to the same server: one of a
@@ -21,26 +19,26 @@ type HashOn struct {
 	Source bool
 }
 
-// UnmarshalYAML reads {header: H}, {cookie: C} or source.
-func (h *HashOn) UnmarshalYAML(node ast.Node) error {
-	wrong := fmt.Errorf("line %d: hash_on must be {header: NAME}, {cookie: NAME} or source", line(node))
-	if word, ok := node.(*ast.StringNode); ok && word.Value == "source" {
+// hashKey is how a header or a cookie is written.
+type hashKey struct {
+	Header string `yaml:"header"`
+	Cookie string `yaml:"cookie"`
+}
+
+// ReadSection reads {header: H}, {cookie: C} or source.
+func (h *HashOn) ReadSection(from document.Section) {
+	if from.Word() == "source" {
 		*h = HashOn{Source: true}
-		return nil
+		return
 	}
-	var written struct {
-		Header string `yaml:"header"`
-		Cookie string `yaml:"cookie"`
+	var key hashKey
+	fits := from.Fits(&key)
+	name := key.Header + key.Cookie
+	if !fits || (key.Header == "") == (key.Cookie == "") || len(name) > 255 || !isToken(name) {
+		from.Wrong("must be {header: NAME}, {cookie: NAME} or source")
+		return
 	}
-	if err := yaml.NodeToValue(node, &written, yaml.Strict()); err != nil {
-		return wrong
-	}
-	name := written.Header + written.Cookie
-	if (written.Header == "") == (written.Cookie == "") || len(name) > 255 || !isToken(name) {
-		return wrong
-	}
-	*h = HashOn{Header: written.Header, Cookie: written.Cookie}
-	return nil
+	*h = HashOn{Header: key.Header, Cookie: key.Cookie}
 }
 
 // isToken tells whether a text can be the name of a header or a cookie (RFC

@@ -8,11 +8,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"github.com/tailxds/tailxds/internal/document"
 )
 
 // Auto is a check in the protocol that the servers speak.
@@ -43,17 +44,16 @@ type HealthCheck struct {
 // Statuses are those of HTTP from First to Last.
 type Statuses struct{ First, Last int64 }
 
-// UnmarshalYAML reads 200, or 200-299.
-func (s *Statuses) UnmarshalYAML(node ast.Node) error {
-	text := node.GetToken().Value
-	first, last, isRange := strings.Cut(text, "-")
+// UnmarshalText reads 200, or 200-299.
+func (s *Statuses) UnmarshalText(text []byte) error {
+	first, last, isRange := strings.Cut(string(text), "-")
 	if !isRange {
 		last = first
 	}
 	low, errLow := strconv.ParseUint(first, 10, 16)
 	high, errHigh := strconv.ParseUint(last, 10, 16)
 	if errLow != nil || errHigh != nil || low < 100 || high > 599 || low > high {
-		return fmt.Errorf("line %d: %q is no status of HTTP, such as 200, or range of them, such as 200-299", line(node), text)
+		return fmt.Errorf("must be a status of HTTP, such as 200, or a range of them, such as 200-299, and not %s", document.Quoted(string(text)))
 	}
 	*s = Statuses{int64(low), int64(high)}
 	return nil
@@ -69,13 +69,12 @@ func (s ServicePolicy) checkedBy() string {
 
 // checks hold each value of a health check to what Envoy takes.
 func (h HealthCheck) checks() []check {
-	known := map[string]bool{Auto: true, HTTP1: true, HTTP2: true, GRPC: true, TCP: true}
 	return []check{
-		{"health_check.protocol", known[h.Protocol], "must be auto, http1, http2, grpc or tcp"},
+		{"health_check.protocol", slices.Contains(checkedBys(), h.Protocol), oneOf(checkedBys())},
 		{"health_check.path", strings.HasPrefix(h.Path, "/") && visible(h.Path), "must begin with / and hold visible ASCII only: encode what else is wanted as %XX"},
 		{"health_check.expected_statuses", len(h.ExpectedStatuses) > 0, "must name a status, such as 200"},
 		{"health_check.service", len(h.Service) <= 255 && visible(h.Service), "must be the name of a gRPC service, such as acme.Shop"},
-		{"health_check.interval", h.Interval == AutoInterval || within(Duration(h.Interval), 100*time.Millisecond, time.Hour), "must be auto, or from 100ms to 1h"},
+		{"health_check.interval", h.Interval == AutoInterval || within(Duration(h.Interval), 100*time.Millisecond, time.Hour), wantInterval},
 		{"health_check.timeout", within(h.Timeout, 10*time.Millisecond, time.Minute), "must be from 10ms to 1m"},
 		{"health_check.unhealthy_threshold", h.UnhealthyThreshold >= 1 && h.UnhealthyThreshold <= 100, "must be from 1 to 100"},
 		{"health_check.healthy_threshold", h.HealthyThreshold >= 1 && h.HealthyThreshold <= 100, "must be from 1 to 100"},
@@ -84,7 +83,7 @@ func (h HealthCheck) checks() []check {
 
 // meaninglessChecks are the keys that say nothing of a check in this protocol.
 func (s ServicePolicy) meaninglessChecks() []check {
-	const service = " has no meaning where the check is by "
+	const service = "has no meaning where the check is by "
 	switch by := s.checkedBy(); by {
 	case TCP:
 		return []check{

@@ -4,10 +4,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/tailxds/tailxds/internal/balance"
+	"github.com/tailxds/tailxds/internal/document"
 )
 
 // Policy says how each service is balanced, and where Envoys take requests:
@@ -137,11 +137,11 @@ type OutlierDetection struct {
 // Duration is a [time.Duration] that is written as Go writes it: 1.5s, 2m.
 type Duration time.Duration
 
-// UnmarshalYAML reads a duration, and says on which line a bad one is.
-func (d *Duration) UnmarshalYAML(node ast.Node) error {
-	v, err := time.ParseDuration(node.GetToken().Value)
+// UnmarshalText reads a duration.
+func (d *Duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("line %d: %q is no duration such as 500ms, 5s or 2m", line(node), node.GetToken().Value)
+		return fmt.Errorf("must be a duration such as 500ms, 5s or 2m, and not %s", document.Quoted(string(text)))
 	}
 	*d = Duration(v)
 	return nil

@@ -1,8 +1,11 @@
 package xds
 
 import (
+	"errors"
+	"fmt"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -10,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -40,10 +44,10 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 		text string
 		want []string
 	}{
-		"syntax":            {"services:\n  a: [\n", []string{"parse policy"}},
-		"unknown key":       {"services:\n  a:\n    timout: 3s\n", []string{"timout", "3"}},
-		"unknown top key":   {"service: {}\n", []string{"service", "1"}},
-		"duplicate key":     {"services:\n  a:\n    retries: 1\n    retries: 2\n", []string{"retries", "4"}},
+		"syntax":            {"services:\n  a: [\n", []string{"line 3", "no YAML"}},
+		"unknown key":       {"services:\n  a:\n    timout: 3s\n", []string{"line 3: services.a.timout", "did you mean timeout?"}},
+		"unknown top key":   {"service: {}\n", []string{"line 1: service:", "did you mean services?"}},
+		"duplicate key":     {"services:\n  a:\n    retries: 1\n    retries: 2\n", []string{"line 4: services.a.retries", "in line 3 already"}},
 		"bad duration":      {"services:\n  a:\n    timeout: soon\n", []string{"soon", "3"}},
 		"out of range":      {"services:\n  a:\n    health_check:\n      path: /x\n      interval: 1ms\n", []string{"line 5", "health_check.interval", "auto, or from 100ms"}},
 		"negative":          {"services:\n  a:\n    retries: -1\n", []string{"3"}},
@@ -86,9 +90,19 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 		"hosts for all":     {"defaults:\n  hosts: [x.io]\n", []string{"defaults", "one service"}},
 		"bad service name":  {"services:\n  a_b: {}\n", []string{"a_b", "letters"}},
 		"case twice":        {"services:\n  a: {}\n  A: {}\n", []string{"twice"}},
-		"not a map":         {"- a\n", []string{"1"}},
-		"breaks the parser": {"! 0000000000000000000000000000000000000", []string{"parse policy"}},
-		"two documents":     {"services: {}\n---\nservices: {}\n", []string{"one YAML document"}},
+		"not a map":         {"- a\n", []string{"line 1", "keys and their values"}},
+		"no value":          {"services:\n  a:\n    timeout:\n", []string{"line 3", "has no value"}},
+		"no number":         {"services:\n  a:\n    retries: many\n", []string{"line 3", `from 0 to 10, and not "many"`}},
+		"too large a port":  {"ingress:\n  port: 1000000\n", []string{"line 2", `from 1 to 65535, and not "1000000"`}},
+		"a list for one":    {"services:\n  a:\n    timeout: [1s]\n", []string{"line 3", "one value, and not a list"}},
+		"one for a list":    {"services:\n  a:\n    hosts: x.io\n", []string{"line 3", "must be a list"}},
+		"neither bool":      {"defaults:\n  show_endpoint: maybe\n", []string{"line 2", "true or false"}},
+		"control character": {"services:\n  # \x1b[2J\n  a: {}\n", []string{"line 2", "U+001B"}},
+		"refers to itself":  {"services: &a\n  a: *a\n", []string{"line 2", "contains itself"}},
+		"nobody's anchor":   {"services: *a\n", []string{"line 1", "unknown anchor"}},
+		"very deep":         {"services: " + strings.Repeat("[", 100_000), []string{"line 1", "exceeded max depth"}},
+		"breaks the parser": {"! 0000000000000000000000000000000000000", []string{"line 1", "keys and their values"}},
+		"two documents":     {"services: {}\n---\nservices: {}\n", []string{"line 2", "second YAML document"}},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -102,6 +116,92 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// All that is wrong is told at once, each with its place, and nothing that only
+// follows from it.
+func TestParsePolicyTellsEveryFault(t *testing.T) {
+	_, err := ParsePolicy([]byte(`ingress:
+  port: 0
+  allow: [intranet, tailnet, 10.1.0.0/8]
+services:
+  a_b: {retries: 11}
+  hello:
+    timout: 3s
+    timeout: soon
+    load_balancing: maglev
+    load_balancing: random
+    routes:
+    - {path: x, headers: {Host: y, "a b": z}}
+    - {service: shop, split: {b_c: 1, d: 10001}}
+    - service: shop
+  shop:
+    hosts: [x.io, server..io]
+    health_check: {interval: 1ms, protocol: udp, path: x, port: 65536}
+  tcp: {protocol: tcp, timeout: 3s, show_endpoint: true}
+  web: {hosts: [x.io, y.io, hello], hash_on: source, attempt_timeout: 20s}
+  www: {hosts: [y.io]}
+service: {}
+`))
+	var faults document.Faults
+	if !errors.As(err, &faults) {
+		t.Fatalf("%v", err)
+	}
+	var got []string
+	for _, f := range faults {
+		got = append(got, fmt.Sprintf("%d:%d %s", f.Line, f.Column, f.Text()))
+	}
+	want := []string{
+		"2:9 ingress.port: must be from 1 to 65535",
+		`3:11 ingress.allow[0]: "intranet" must be tailnet, loopback, or a network such as 10.0.0.0/8`,
+		`3:30 ingress.allow[2]: "10.1.0.0/8" is no network; did you mean 10.0.0.0/8?`,
+		"5:3 services.a_b: the service name \"a_b\" must be 1 to 63 letters, digits and inner dashes",
+		"5:18 services.a_b.retries: must be from 0 to 10",
+		"7:5 services.hello.timout: there is no such key; did you mean timeout?",
+		`8:14 services.hello.timeout: must be a duration such as 500ms, 5s or 2m, and not "soon"`,
+		"10:5 services.hello.load_balancing: stands there twice, in line 9 already",
+		"12:7 services.hello.routes[0]: a rule needs either service, which gets all that matches, or split, which names several and their weights",
+		"12:14 services.hello.routes[0].path: a path must begin with / and hold visible ASCII without ? and #: encode what else is wanted as %XX",
+		"12:33 services.hello.routes[0].headers.Host: the header host is what hosts are for: name a service that has the host",
+		`12:43 services.hello.routes[0].headers.a b: "a b" can't be the name of a header`,
+		"13:7 services.hello.routes[1]: a rule needs either service, which gets all that matches, or split, which names several and their weights",
+		"13:36 services.hello.routes[1].split.b_c: the service name \"b_c\" must be 1 to 63 letters, digits and inner dashes",
+		"13:42 services.hello.routes[1].split.d: a weight must be from 0 to 10000",
+		"16:12 services.shop.hosts: must be plain domain names without port, such as app.example.com or *.example.com",
+		"17:30 services.shop.health_check.interval: must be auto, or from 100ms to 1h",
+		"17:45 services.shop.health_check.protocol: must be auto, http1, http2, grpc or tcp",
+		"17:56 services.shop.health_check.path: must begin with / and hold visible ASCII only: encode what else is wanted as %XX",
+		`17:65 services.shop.health_check.port: must be a whole number from 0 to 65535, and not "65536"`,
+		"18:19 services.tcp.protocol: tcp needs listen, the port on which Envoys take its connections",
+		"18:33 services.tcp.timeout: has no meaning with protocol: tcp",
+		"18:52 services.tcp.show_endpoint: has no meaning with protocol: tcp",
+		"19:46 services.web.hash_on: goes with load_balancing: ring_hash or maglev only",
+		"19:71 services.web.attempt_timeout: must not be longer than timeout",
+		"21:1 service: there is no such key; did you mean services?",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
+	}
+}
+
+// What is taken over from bad defaults is told once, where it stands.
+func TestBadDefaultsAreNoFaultOfAService(t *testing.T) {
+	_, err := ParsePolicy([]byte("services: {a: {hash_on: source}, b: {}}\ndefaults: {load_balancing: maglv}\n"))
+	const want = "line 2: defaults.load_balancing: must be round_robin, least_request, random, ring_hash, maglev or client_side_weighted_round_robin"
+	if err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+}
+
+func TestParsePolicyFollowsReferences(t *testing.T) {
+	p := mustParse(t, "services:\n  a: &a\n    retries: 1\n    timeout: 9s\n    health_check: &check {port: 9}\n  b:\n    <<: *a\n    retries: 2\n  c: {health_check: *check}\n")
+	if b := p.For("b"); b.Retries != 2 || b.Timeout != Duration(9*time.Second) || b.HealthCheck.Port != 9 || p.For("c").HealthCheck.Port != 9 {
+		t.Errorf("b: %+v\nc: %+v", b, p.For("c"))
+	}
+	_, err := ParsePolicy([]byte("services:\n  a: &a\n    failover: [x]\n  b: {<<: [*a], locality: local}\n  c: *a\n"))
+	if err == nil || !strings.Contains(err.Error(), "services.a.failover") || !strings.Contains(err.Error(), "services.c.failover") || strings.Contains(err.Error(), "services.b") {
+		t.Errorf("got %v", err)
 	}
 }
 
@@ -120,8 +220,14 @@ func FuzzParsePolicy(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := ParsePolicy([]byte(text))
 		if err != nil {
-			if err.Error() == "" {
-				t.Error("an error without words")
+			var faults document.Faults
+			if !errors.As(err, &faults) {
+				t.Fatalf("it was read, and can't be built: %v", err)
+			}
+			for i, f := range faults {
+				if f.Line < 1 || f.Line > 1+strings.Count(text, "\n") || f.Column < 1 || f.Reason == "" || slices.Contains(faults[:i], f) {
+					t.Errorf("%+v among %v", f, err)
+				}
 			}
 			return
 		}

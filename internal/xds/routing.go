@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml/ast"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -16,6 +15,7 @@ import (
 	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
+	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -63,79 +63,82 @@ func (r RouteRule) shares() (services []string, until []uint32) {
 // whole is all requests, in millionths.
 const whole = 1_000_000
 
-// checkRoutes holds a service's rules to what Envoy takes and what makes sense,
+// readRoutes holds a service's rules to what Envoy takes and what makes sense,
 // and writes them as Envoy compares them.
-func (s *ServicePolicy) checkRoutes(node ast.Node) error {
-	if len(s.Routes) > mostRules {
-		return fmt.Errorf("line %d: routes must be at most %d rules", lineOf(node, "routes"), mostRules)
+func readRoutes(s document.Section, rules []RouteRule) {
+	if len(rules) > mostRules {
+		s.Wrong("must be at most %d rules", mostRules)
+		return
 	}
-	for i := range s.Routes {
-		if key, want := s.Routes[i].check(); want != "" {
-			path := fmt.Sprintf("routes[%d]", i)
-			if written(node, path+key) {
-				path += key
-			}
-			return fmt.Errorf("line %d: routes: %s", lineOf(node, path), want)
+	for i := range rules {
+		if rule := s.Item(i); rule.Sound() {
+			readRule(rule, &rules[i])
 		}
 	}
-	return nil
 }
 
-// check says what is wrong with a rule, and with which key of it.
-func (r *RouteRule) check() (key, want string) {
+func readRule(s document.Section, r *RouteRule) {
 	r.Path = strings.TrimRight(r.Path, "/")
-	switch {
-	case r.Path != "" && (!strings.HasPrefix(r.Path, "/") || !visible(r.Path) || strings.ContainsAny(r.Path, "?#") || len(r.Path) > longestMatch):
-		return ".path", "a path must begin with / and hold visible ASCII without ? and #: encode what else is wanted as %XX"
-	case (r.Service == "") == (len(r.Split) == 0):
-		return "", "a rule needs either service, which gets all that matches, or split, which names several and their weights"
-	case len(r.Split) > mostTargets:
-		return ".split", fmt.Sprintf("a split must name at most %d services", mostTargets)
+	if r.Path != "" && (!strings.HasPrefix(r.Path, "/") || !visible(r.Path) || strings.ContainsAny(r.Path, "?#") || len(r.Path) > longestMatch) {
+		s.At("path").Wrong("a path must begin with / and hold visible ASCII without ? and #: encode what else is wanted as %%XX")
 	}
-	headers := make(map[string]string, len(r.Headers))
-	for name, value := range r.Headers {
-		lower := strings.ToLower(name)
+	if (r.Service == "") == (len(r.Split) == 0) {
+		s.Wrong("a rule needs either service, which gets all that matches, or split, which names several and their weights")
+	}
+	r.Headers = readHeaders(s.At("headers"), r.Headers)
+	r.Service = strings.ToLower(r.Service)
+	if err := topology.ValidName(r.Service); r.Service != "" && err != nil {
+		s.At("service").Wrong("the service name %q %v", r.Service, err)
+	}
+	r.Split = readSplit(s.At("split"), r.Split)
+}
+
+// readHeaders are the headers as Envoy has them, in lower case.
+func readHeaders(s document.Section, written map[string]string) map[string]string {
+	headers := make(map[string]string, len(written))
+	for _, name := range slices.Sorted(maps.Keys(written)) {
+		lower, value, at := strings.ToLower(name), written[name], s.Key(name)
+		_, twice := headers[lower]
 		switch {
 		case !isToken(name) || len(name) > 255:
-			return ".headers", fmt.Sprintf("%q can't be the name of a header", name)
+			at.Wrong("%s can't be the name of a header", document.Quoted(name))
 		case lower == "host":
-			return ".headers", "the header host is what hosts are for: name a service that has the host"
+			at.Wrong("the header host is what hosts are for: name a service that has the host")
 		case value == "" || strings.TrimSpace(value) != value || !visible(strings.ReplaceAll(value, " ", "")) || len(value) > longestMatch:
-			return ".headers", fmt.Sprintf("the value of header %s must be visible ASCII", name)
-		}
-		if _, twice := headers[lower]; twice {
-			return ".headers", fmt.Sprintf("the header %s stands there twice; names differ in more than case", lower)
+			at.Wrong("the value of a header must be visible ASCII")
+		case twice:
+			at.Wrong("the header stands there twice; names differ in more than case")
 		}
 		headers[lower] = value
 	}
-	r.Headers = headers
-	return r.checkTargets()
+	return headers
 }
 
-func (r *RouteRule) checkTargets() (key, want string) {
-	r.Service = strings.ToLower(r.Service)
-	split, sum := make(map[string]uint32, len(r.Split)), uint32(0)
-	for name, weight := range r.Split {
-		lower := strings.ToLower(name)
+// readSplit are the weights by the services' names in lower case.
+func readSplit(s document.Section, written map[string]uint32) map[string]uint32 {
+	if len(written) > mostTargets {
+		s.Wrong("a split must name at most %d services", mostTargets)
+		return nil
+	}
+	split, sum := make(map[string]uint32, len(written)), uint64(0)
+	for _, name := range slices.Sorted(maps.Keys(written)) {
+		lower, weight, at := strings.ToLower(name), written[name], s.Key(name)
 		if _, twice := split[lower]; twice {
-			return ".split", fmt.Sprintf("the service %s stands there twice; names differ in more than case", lower)
+			at.Wrong("the service stands there twice; names differ in more than case")
+		}
+		if err := topology.ValidName(lower); err != nil {
+			at.Wrong("the service name %q %v", name, err)
 		}
 		if weight > heaviestSplit {
-			return ".split", fmt.Sprintf("the weight of %s must be from 0 to %d", name, heaviestSplit)
+			at.Wrong("a weight must be from 0 to %d", heaviestSplit)
 		}
 		split[lower] = weight
-		sum += weight
+		sum += uint64(weight)
 	}
 	if len(split) > 0 && sum == 0 {
-		return ".split", "one service of a split must have a weight above 0"
+		s.Wrong("one service of a split must have a weight above 0")
 	}
-	r.Split = split
-	for name := range r.targets() {
-		if err := topology.ValidName(name); err != nil {
-			return "", fmt.Sprintf("the service name %q %v", name, err)
-		}
-	}
-	return "", ""
+	return split
 }
 
 // targets yields all services that a rule names, also with a weight of 0.
@@ -147,18 +150,16 @@ func (r RouteRule) targets() func(func(string) bool) {
 }
 
 // routable guards that no rule sends requests to a service of connections.
-func (p Policy) routable(nodes map[string]ast.Node) error {
-	for _, name := range slices.Sorted(maps.Keys(nodes)) {
-		for i, rule := range p.Services[strings.ToLower(name)].Routes {
+func (p Policy) routable(services map[string]document.Section) {
+	for _, name := range slices.Sorted(maps.Keys(services)) {
+		for i, rule := range p.Services[name].Routes {
 			for target := range rule.targets() {
 				if p.For(target).Protocol == TCP {
-					return fmt.Errorf("line %d: service %s: routes: %s has protocol: tcp, and takes no requests",
-						lineOf(nodes[name], fmt.Sprintf("routes[%d]", i)), name, target)
+					services[name].At("routes").Item(i).Wrong("%s has protocol: tcp, and takes no requests", target)
 				}
 			}
 		}
 	}
-	return nil
 }
 
 // Problems are the slips of a policy that only the topology tells: rules that

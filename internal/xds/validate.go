@@ -1,12 +1,9 @@
 package xds
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/goccy/go-yaml/ast"
 
 	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -15,7 +12,7 @@ import (
 // meaningless are the keys that say nothing of a service with this protocol,
 // and why.
 func (s ServicePolicy) meaningless() []check {
-	const service = " has no meaning with protocol: "
+	const service = "has no meaning with protocol: "
 	if s.Protocol == TCP {
 		return append(s.meaninglessChecks(), []check{
 			{path: "hosts", want: service + "tcp: a connection names no host"},
@@ -28,29 +25,46 @@ func (s ServicePolicy) meaningless() []check {
 	return append(s.meaninglessChecks(), check{path: "listen", want: service + s.Protocol + ": it is for tcp only"})
 }
 
-// together refuses what Envoy can't do both of.
-func (s ServicePolicy) together(node ast.Node) error {
+// together refuses what Envoy can't do both of. Failover tells whether the
+// service's own section has that key.
+func (s ServicePolicy) together(failover bool) []check {
 	hashed := s.LoadBalancing == "ring_hash" || s.LoadBalancing == "maglev"
-	for _, c := range []check{
+	return []check{
+		{"failover", !failover || s.Locality == balance.Local || len(s.Failover) == 0, "goes with locality: local only: the other modes send to all regions"},
+		{"locality", s.Locality != balance.Exact || s.LoadBalancing != "least_request", "exact needs load_balancing: round_robin or random: least_request gives no exact shares"},
 		{"load_balancing", !hashed || s.HashOn != (HashOn{}), s.LoadBalancing + " needs hash_on, which says what belongs together"},
-		{"hash_on", hashed || s.HashOn == (HashOn{}), "hash_on goes with load_balancing: ring_hash or maglev only"},
+		{"hash_on", hashed || s.HashOn == (HashOn{}), "goes with load_balancing: ring_hash or maglev only"},
 		{"hash_on", s.Protocol != TCP || s.HashOn == (HashOn{}) || s.HashOn.Source, "a connection has no header and no cookie: with protocol: tcp, hash_on is source"},
-		{"protocol", s.Protocol != TCP || s.Listen > 0, "protocol: tcp needs listen, the port on which Envoys take its connections"},
-		{"health_check.protocol", s.checkedBy() != GRPC || s.Protocol == GRPC || s.Protocol == HTTP2, "health_check.protocol: grpc needs protocol: grpc or http2: Envoy asks over the HTTP/2 of the service"},
-		{"locality", !hashed || s.Locality != balance.Nearest, "locality: nearest goes with round_robin, least_request and random: a hash leaves no choice of region"},
-		{"slow_start", s.SlowStart == 0 || s.LoadBalancing == "round_robin" || s.LoadBalancing == "least_request" || s.LoadBalancing == ByLoad, "slow_start goes with load_balancing: round_robin, least_request or " + ByLoad + " only"},
+		{"protocol", s.Protocol != TCP || s.Listen > 0, "tcp needs listen, the port on which Envoys take its connections"},
+		{"health_check.protocol", s.checkedBy() != GRPC || s.Protocol == GRPC || s.Protocol == HTTP2, "grpc needs protocol: grpc or http2: Envoy asks over the HTTP/2 of the service"},
+		{"locality", !hashed || s.Locality != balance.Nearest, "nearest goes with round_robin, least_request and random: a hash leaves no choice of region"},
+		{"slow_start", s.SlowStart == 0 || s.LoadBalancing == "round_robin" || s.LoadBalancing == "least_request" || s.LoadBalancing == ByLoad, "goes with load_balancing: round_robin, least_request or " + ByLoad + " only"},
 		{"load_balancing", s.LoadBalancing != ByLoad || s.Protocol != TCP, ByLoad + " needs answers that report a load: with protocol: tcp there are none"},
-		{"locality", s.LoadBalancing != ByLoad || s.Locality != balance.Nearest, "locality: nearest goes with round_robin, least_request and random: with " + ByLoad + " the servers' reports weigh, and Envoy knows of no nearest"},
-		{"attempt_timeout", s.AttemptTimeout == 0 || s.Retries > 0, "attempt_timeout needs retries: without them, timeout is that of the only attempt"},
-		{"attempt_timeout", s.AttemptTimeout == 0 || s.Timeout == 0 || s.AttemptTimeout <= s.Timeout, "attempt_timeout must not be longer than timeout"},
-	} {
-		if !c.ok {
-			return fmt.Errorf("line %d: %s", lineOf(node, c.path), c.want)
-		}
+		{"locality", s.LoadBalancing != ByLoad || s.Locality != balance.Nearest, "nearest goes with round_robin, least_request and random: with " + ByLoad + " the servers' reports weigh, and Envoy knows of no nearest"},
+		{"attempt_timeout", s.AttemptTimeout == 0 || s.Retries > 0, "needs retries: without them, timeout is that of the only attempt"},
+		{"attempt_timeout", s.AttemptTimeout == 0 || s.Timeout == 0 || s.AttemptTimeout <= s.Timeout, "must not be longer than timeout"},
 	}
-	return nil
 }
 
+// The words that a key of the file can have.
+func protocols() []string  { return []string{HTTP1, HTTP2, GRPC, TCP} }
+func checkedBys() []string { return append([]string{Auto}, protocols()...) }
+func accessLogs() []string { return []string{LogNone, LogErrors, LogAll} }
+func localities() []string {
+	return []string{string(balance.Weighted), string(balance.Exact), string(balance.Nearest), string(balance.Local)}
+}
+
+func loadBalancings() []string {
+	return []string{"round_robin", "least_request", "random", "ring_hash", "maglev", ByLoad}
+}
+
+// oneOf says that a value must be one of some words.
+func oneOf(words []string) string {
+	last := len(words) - 1
+	return "must be " + strings.Join(words[:last], ", ") + " or " + words[last]
+}
+
+// check holds the value at a path, within its section, to what it must be.
 type check struct {
 	path string
 	ok   bool
@@ -63,11 +77,11 @@ func (s ServicePolicy) checks() []check {
 	const limit = "must be from 1 to 4294967295"
 	return append(s.HealthCheck.checks(), []check{
 		{"hosts", !slices.ContainsFunc(s.Hosts, badHost), "must be plain domain names without port, such as app.example.com or *.example.com"},
-		{"protocol", slices.Contains([]string{HTTP1, HTTP2, GRPC, TCP}, s.Protocol), "must be http1, http2, grpc or tcp"},
-		{"load_balancing", slices.Contains([]string{"round_robin", "least_request", "random", "ring_hash", "maglev", ByLoad}, s.LoadBalancing), "must be round_robin, least_request, random, ring_hash, maglev or " + ByLoad},
+		{"protocol", slices.Contains(protocols(), s.Protocol), oneOf(protocols())},
+		{"load_balancing", slices.Contains(loadBalancings(), s.LoadBalancing), oneOf(loadBalancings())},
 		{"slow_start", within(s.SlowStart, 0, time.Hour), "must be from 0 (none) to 1h"},
 		{"attempt_timeout", within(s.AttemptTimeout, 0, 24*time.Hour), "must be from 0 (none) to 24h"},
-		{"locality", slices.Contains([]balance.Mode{balance.Weighted, balance.Exact, balance.Nearest, balance.Local}, s.Locality), "must be weighted, exact, nearest or local"},
+		{"locality", slices.Contains(localities(), string(s.Locality)), oneOf(localities())},
 		{"failover", !slices.ContainsFunc(s.Failover, func(r string) bool { return topology.ValidName(r) != nil }), "must be names of regions, such as [central, east]"},
 		{"failover", len(slices.Compact(slices.Sorted(slices.Values(s.Failover)))) == len(s.Failover), "must name each region once"},
 		{"timeout", within(s.Timeout, 0, 24*time.Hour), "must be from 0 (none) to 24h"},

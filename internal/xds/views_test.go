@@ -181,10 +181,10 @@ func TestCallerOf(t *testing.T) {
 
 func TestCombinationsThatEnvoyCannotDo(t *testing.T) {
 	for text, want := range map[string]string{
-		"defaults: {locality: nearby}":                               "line 1: locality must be weighted, exact, nearest or local",
-		"defaults: {failover: [east]}":                               "line 1: failover goes with locality: local only",
-		"services:\n  a: {locality: local, failover: [east, east]}":  "line 2: failover must name each region once",
-		"services:\n  a: {locality: local, failover: [East Coast]}":  "line 2: failover must be names of regions",
+		"defaults: {locality: nearby}":                               "line 1: defaults.locality: must be weighted, exact, nearest or local",
+		"defaults: {failover: [east]}":                               "line 1: defaults.failover: goes with locality: local only",
+		"services:\n  a: {locality: local, failover: [east, east]}":  "line 2: services.a.failover: must name each region once",
+		"services:\n  a: {locality: local, failover: [East Coast]}":  "line 2: services.a.failover: must be names of regions",
 		"defaults: {locality: exact, load_balancing: least_request}": "least_request gives no exact shares",
 	} {
 		if _, err := ParsePolicy([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {

@@ -1,0 +1,139 @@
+// Package document reads YAML strictly, and tells of a document all that is
+// wrong with it: where, at which key, and what would be right.
+//
+// It is pure. Whatever a text holds, a control plane that reads it lives on: deep
+// nesting and references without end are faults like others.
+package document
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// Parse reads the one document that a text holds. An empty text is a section
+// that is not written. The error is [Faults].
+func Parse(text []byte) (Section, error) {
+	if line, what := unreadable(text); what != "" {
+		return Section{}, Faults{{Line: line, Column: 1, Reason: what}}
+	}
+	root := Section{faults: new(Faults)}
+	var documents []yaml.Node
+	err := yaml.Load(text, &documents, yaml.WithAllDocuments())
+	switch {
+	case err != nil:
+		return Section{}, noYAML(err)
+	case len(documents) > 1:
+		return Section{}, Faults{{Line: documents[1].Line, Column: 1, Reason: "a second YAML document begins here; one is wanted"}}
+	case len(documents) == 0 || len(documents[0].Content) == 0:
+		return root, nil
+	}
+	// What refers to itself, or grows by references without end, is found by
+	// building all of it.
+	var all any
+	if err := documents[0].Load(&all, yaml.WithUniqueKeys(false)); err != nil {
+		return Section{}, noYAML(err)
+	}
+	root.near = documents[0].Content[0]
+	root.node = meant(root.near)
+	return root, nil
+}
+
+// noYAML is the library's first error, with its place.
+func noYAML(err error) Faults {
+	at := &yaml.LoadError{Message: err.Error()}
+	_ = errors.As(err, &at)
+	reason := "this is no YAML that can be read: " + at.Message
+	if at.ContextMsg != "" {
+		reason += " " + at.ContextMsg
+		if begins := at.ContextMark.Line; begins > 0 && begins != at.Mark.Line {
+			reason += fmt.Sprintf(" that begins in line %d", begins)
+		}
+	}
+	return Faults{{Line: max(1, at.Mark.Line), Column: max(1, at.Mark.Column), Reason: reason}}
+}
+
+// unreadable says which line holds what no YAML may hold.
+func unreadable(text []byte) (line int, what string) {
+	line = 1
+	for len(text) > 0 {
+		r, size := utf8.DecodeRune(text)
+		switch {
+		case r == utf8.RuneError && size == 1:
+			return line, "this is no UTF-8 text"
+		case r == '\n':
+			line++
+		case unicode.IsControl(r) && !strings.ContainsRune("\t\r\u0085", r):
+			return line, fmt.Sprintf(`the control character %U can't be read: write it as an escape within "…"`, r)
+		}
+		text = text[size:]
+	}
+	return 0, ""
+}
+
+// meant is what an alias stands for.
+func meant(n *yaml.Node) *yaml.Node {
+	for n.Kind == yaml.AliasNode {
+		n = n.Alias
+	}
+	return n
+}
+
+// pair is a key and its value in a mapping, or in one that is merged into it.
+type pair struct {
+	key, value *yaml.Node
+	merged     bool
+}
+
+// pairs are what stands in a mapping, and then what it merges: <<: *other.
+func pairs(n *yaml.Node) []pair {
+	if n == nil || n.Kind != yaml.MappingNode {
+		return nil
+	}
+	var own, merged []pair
+	merge := func(of *yaml.Node) {
+		for _, p := range pairs(meant(of)) {
+			merged = append(merged, pair{p.key, p.value, true})
+		}
+	}
+	for i := 0; i+1 < len(n.Content); i += 2 {
+		key, value := meant(n.Content[i]), n.Content[i+1]
+		switch of := meant(value); {
+		case key.ShortTag() != "!!merge":
+			own = append(own, pair{key, value, false})
+		case of.Kind == yaml.SequenceNode:
+			for _, one := range of.Content {
+				merge(one)
+			}
+		default:
+			merge(of)
+		}
+	}
+	return append(own, merged...)
+}
+
+// said is what stands there, for people.
+func said(n *yaml.Node) string {
+	switch n.Kind {
+	case yaml.MappingNode:
+		return "keys with values"
+	case yaml.SequenceNode:
+		return "a list"
+	default:
+		return Quoted(n.Value)
+	}
+}
+
+// Quoted is a value in quotes, as long as people read.
+func Quoted(value string) string {
+	const most = 60
+	if r := []rune(value); len(r) > most {
+		value = string(r[:most]) + "…"
+	}
+	return strconv.Quote(value)
+}

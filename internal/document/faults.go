@@ -1,0 +1,59 @@
+package document
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Fault is one thing that is wrong with a document.
+type Fault struct {
+	// Line and Column are where it stands, both from 1.
+	Line, Column int
+	// Path is the key that is meant, services.hello.retries; empty where it is the
+	// whole document.
+	Path string
+	// Reason says what would be right.
+	Reason string
+
+	number bool // a number was wanted there, and none could be read
+}
+
+// String is "line 3: services.hello.retries: must be from 0 to 10".
+func (f Fault) String() string { return fmt.Sprintf("line %d: %s", f.Line, f.Text()) }
+
+// Text is the fault without its line.
+func (f Fault) Text() string {
+	if f.Path == "" {
+		return f.Reason
+	}
+	return f.Path + ": " + f.Reason
+}
+
+// Faults are all that is wrong with a document, in the order of its lines.
+type Faults []Fault
+
+// Error has all of them on one line.
+func (f Faults) Error() string {
+	all := make([]string, len(f))
+	for i, fault := range f {
+		all[i] = fault.String()
+	}
+	return strings.Join(all, "; ")
+}
+
+// at tells whether a fault is noted at a path or below it.
+func (f Faults) at(path string) bool {
+	return slices.ContainsFunc(f, func(fault Fault) bool {
+		rest, below := strings.CutPrefix(fault.Path, path)
+		return below && (path == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+// sorted is f in the order of the lines.
+func (f Faults) sorted() Faults {
+	return slices.SortedStableFunc(slices.Values(f), func(a, b Fault) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+}
