@@ -107,6 +107,7 @@ type ours struct {
 	server  *xds.Server
 	devices []topology.Device
 	policy  xds.Policy
+	read    topology.Memory
 }
 
 func newOurs(s setup) (*ours, error) {
@@ -125,7 +126,8 @@ func (o *ours) change(_ context.Context, weight int) error {
 }
 
 func (o *ours) publish() error {
-	t, problems := topology.Build(o.devices, rules())
+	t, problems, read := o.read.Build(o.devices, rules())
+	o.read = read
 	if len(problems) > 0 {
 		return fmt.Errorf("the devices have problems: %v", problems)
 	}

@@ -49,7 +49,8 @@ func (w *watched) publish(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case u := <-w.watcher.Updates():
-			t, _ := topology.Build(u.Devices, rules())
+			t, _, read := w.read.Build(u.Devices, rules())
+			w.read = read
 			if err := w.server.Set(t, xds.DefaultPolicy()); err != nil {
 				return fmt.Errorf("publish: %w", err)
 			}

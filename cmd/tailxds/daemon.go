@@ -57,6 +57,7 @@ type daemon struct {
 	streamsSince time.Time // since when Envoys can connect
 	list         guard.List
 	memory       guard.Memory
+	read         topology.Memory // what became of the last list
 	words        operator.Book
 	good         *policyFile // the last that could be published; nil if none is known
 	entries      balance.Entries
@@ -236,7 +237,8 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 		return
 	}
 	rules.LastGood, rules.Drains = d.memory.LastGood(), d.words.InForce(d.list.Provider, d.known(), now)
-	built, problems := topology.Build(devices, rules)
+	built, problems, read := d.read.Build(devices, rules)
+	d.read = read
 	verdict := guard.Judge(d.memory, guard.Case{
 		Now: now, List: d.list, Built: built,
 		Connected: d.connected(), StreamsSince: d.streamsSince, Grace: d.o.OfflineGrace,

@@ -3,7 +3,6 @@ package topology
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -14,17 +13,8 @@ import (
 // Build turns devices into what is to be balanced, and tells what it ignored.
 // It never fails: what is bad is left out, and the rest is served.
 func Build(devices []Device, rules Rules) (Topology, []Problem) {
-	b := builder{rules: rules, grammar: fields(), services: map[string][]Endpoint{rules.DefaultService: nil}}
-	b.drains = b.inForce(rules.Drains)
-	for _, d := range b.unique(devices) {
-		b.add(d)
-	}
-	t := Topology{Drains: b.drains}
-	for _, name := range slices.Sorted(maps.Keys(b.services)) {
-		t.Services = append(t.Services, b.service(name, b.services[name]))
-	}
-	t.Next = b.next
-	return t, b.problems
+	t, problems, _ := Memory{}.Build(devices, rules)
+	return t, problems
 }
 
 // inForce are the operators' words that count by now; it notes when the next one
@@ -48,9 +38,11 @@ type builder struct {
 	rules    Rules
 	grammar  grammar
 	drains   map[string]Drain
-	services map[string][]Endpoint
 	problems []Problem
 	next     time.Time
+	// unsure tells of the device that was described last whether anything that it
+	// says can't be read, so that it depends on what it said before.
+	unsure bool
 }
 
 func (b *builder) complain(d Device, subject, format string, args ...any) {
@@ -59,15 +51,19 @@ func (b *builder) complain(d Device, subject, format string, args ...any) {
 
 // unique sorts the devices by ID, so that the lower ID wins every tie, and
 // drops those that cannot be told apart.
-func (b *builder) unique(devices []Device) []Device {
-	sorted := slices.SortedStableFunc(slices.Values(devices), func(a, b Device) int { return CompareIDs(a.ID, b.ID) })
-	var kept []Device
+func (b *builder) unique(devices []Device) []*Device {
+	sorted := make([]*Device, len(devices))
+	for i := range devices {
+		sorted[i] = &devices[i]
+	}
+	slices.SortStableFunc(sorted, func(a, b *Device) int { return CompareIDs(a.ID, b.ID) })
+	kept := make([]*Device, 0, len(sorted))
 	for i, d := range sorted {
 		switch {
 		case d.ID == "":
-			b.complain(d, d.Name, "device ignored: it has no ID")
+			b.complain(*d, d.Name, "device ignored: it has no ID")
 		case i > 0 && sorted[i-1].ID == d.ID:
-			b.complain(d, d.ID, "device ignored: another device in the list has the same ID")
+			b.complain(*d, d.ID, "device ignored: another device in the list has the same ID")
 		default:
 			kept = append(kept, d)
 		}
@@ -91,23 +87,13 @@ func CompareIDs(a, b string) int {
 	}
 }
 
-func isNumber(s string) bool { return strings.Trim(s, "0123456789") == "" }
-
-// add puts a device's endpoints into their services.
-func (b *builder) add(d Device) {
-	specs := b.describe(d)
-	if len(specs) == 0 {
-		return
+func isNumber(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
 	}
-	address, ok := b.address(d)
-	if !ok {
-		return
-	}
-	state := b.presence(d)
-	for _, s := range specs {
-		service, e := b.endpoint(d, s, address, state)
-		b.services[service] = append(b.services[service], e)
-	}
+	return true
 }
 
 // endpoint is what a device is in one service, with defaults for what it does

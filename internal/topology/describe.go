@@ -20,6 +20,7 @@ func (b *builder) describe(d Device) []spec {
 		bad = append(bad, complaints...)
 		specs = append(specs, attributes.over(s).over(tags))
 	}
+	b.unsure = one.unsure() || slices.ContainsFunc(specs, spec.unsure)
 	for _, c := range bad {
 		b.complain(d, c.subject, "%s", c.reason)
 	}
@@ -36,6 +37,9 @@ func (b *builder) describe(d Device) []spec {
 		return nil
 	}
 }
+
+// unsure tells whether anything was said that can't be read, or almost.
+func (s spec) unsure() bool { return len(s.bad)+len(s.near) > 0 }
 
 // mend gives the specs of a device what they lack because it can't be read:
 // what the device said last. Nobody is lost, moved or woken up by a slip of the
