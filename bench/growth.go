@@ -44,7 +44,7 @@ func grown(ctx context.Context, s sizes, rounds int) (cpu, sent [2]series, err e
 
 func growthCPU(ctx context.Context, s sizes) (figure, error) {
 	cpu, _, err := grown(ctx, s, (s.rounds+3)/4)
-	return ratio(cpu[1].over(cpu[0]), 1.2, "%s against %s of CPU a change, with %d clients that follow all services. Each list is built whole, and go-control-plane's cache compares all names that a client follows.", ms(cpu[1]), ms(cpu[0]), s.clients), err
+	return ratio(cpu[1].over(cpu[0]), 1.2, "%s against %s of CPU a change, with %d clients that follow all services.", ms(cpu[1]), ms(cpu[0]), s.clients), err
 }
 
 func growthBytes(ctx context.Context, s sizes) (figure, error) {

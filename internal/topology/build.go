@@ -219,7 +219,7 @@ func (b *builder) distinct(service string, endpoints []Endpoint) []Endpoint {
 	owner := make(map[netip.AddrPort]Endpoint, len(sorted))
 	kept := sorted[:0]
 	for _, e := range sorted {
-		if e.State != Offline && e.State != Expired {
+		if e.present() {
 			if first, taken := owner[e.Address]; taken {
 				b.complain(Device{ID: e.Device, Name: e.Name}, e.Address.String(),
 					"endpoint of service %q ignored: device %s (%s) has this address already", service, first.Device, first.Name)

@@ -19,6 +19,7 @@ import (
 // resources are everything that is served, with what it was built from, so
 // that a change costs only what it touches.
 type resources struct {
+	frame    frame
 	services map[string]serviceInput
 	byType   map[string]resourceSet // by type URL, then by resource name
 	named    map[string]resourceSet // the same, for those who ask by name: with more
@@ -47,30 +48,52 @@ func build(t topology.Topology, p Policy, defaultService string, last *resources
 		next.byType[row.URL] = make(resourceSet)
 	}
 	t = withPolicyServices(t, p)
+	next.frame = frame{services: names(t), policy: p, defaultService: defaultService}
+	samePolicy := last.services != nil && reflect.DeepEqual(p, last.frame.policy)
 	for _, s := range t.Services {
-		if err := next.addService(s, p.For(s.Name), last); err != nil {
+		if err := next.addService(s, p.For(s.Name), samePolicy, last); err != nil {
 			return nil, fmt.Errorf("service %s: %w", s.Name, err)
 		}
 	}
+	sameFrame := samePolicy && defaultService == last.frame.defaultService && slices.Equal(next.frame.services, last.frame.services)
 	for _, row := range rows {
-		if row.whole != nil {
-			made, err := row.whole(t, p, defaultService)
-			if err := add(row, made, err, next.byType[row.URL]); err != nil {
-				return nil, err
-			}
-		}
-		keepEqual(last.byType[row.URL], next.byType[row.URL])
-		if row.named != nil {
-			made, err := row.named(t, p)
-			set := maps.Clone(next.byType[row.URL])
-			if err := add(row, made, err, set); err != nil {
-				return nil, err
-			}
-			keepEqual(last.named[row.URL], set)
-			next.named[row.URL] = set
+		if err := next.addWhole(row, sameFrame, last); err != nil {
+			return nil, err
 		}
 	}
 	return next, nil
+}
+
+// addWhole makes what spans services, or takes it from last.
+func (n *resources) addWhole(row resourceType, sameFrame bool, last *resources) error {
+	set, before := n.byType[row.URL], last.byType[row.URL]
+	switch {
+	case row.whole == nil:
+		keepEqual(before, set)
+	case sameFrame:
+		n.byType[row.URL] = before
+	default:
+		made, err := row.whole(n.frame)
+		if err := add(row, made, err, set); err != nil {
+			return err
+		}
+		keepEqual(before, set)
+	}
+	if row.named == nil {
+		return nil
+	}
+	if sameFrame { // then what all get is the same, too
+		n.named[row.URL] = last.named[row.URL]
+		return nil
+	}
+	made, err := row.named(n.frame)
+	set = maps.Clone(n.byType[row.URL])
+	if err := add(row, made, err, set); err != nil {
+		return err
+	}
+	keepEqual(last.named[row.URL], set)
+	n.named[row.URL] = set
+	return nil
 }
 
 // withPolicyServices adds the services that only the policy knows, without
@@ -92,10 +115,10 @@ func withPolicyServices(t topology.Topology, p Policy) topology.Topology {
 }
 
 // addService makes what belongs to one service alone, or takes it from last.
-func (n *resources) addService(s topology.Service, p ServicePolicy, last *resources) error {
+func (n *resources) addService(s topology.Service, p ServicePolicy, samePolicy bool, last *resources) error {
 	in := serviceInput{service: s, policy: p}
 	before := last.services[s.Name]
-	samePolicy := before.assignments != nil && reflect.DeepEqual(p, before.policy)
+	samePolicy = before.assignments != nil && (samePolicy || reflect.DeepEqual(p, before.policy))
 	if samePolicy {
 		in.assignments = before.assignments
 	} else {

@@ -17,7 +17,6 @@ import (
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 
 	"github.com/tailxds/tailxds/internal/balance"
-	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // gRPC clients without a proxy ask for a listener by the name that they dial,
@@ -33,29 +32,29 @@ func (s ServicePolicy) speaksGRPC() bool { return s.Protocol == GRPC || s.Protoc
 func forGRPC(service string) string { return service + "/grpc" }
 
 // grpcListeners are one a service, under its name.
-func grpcListeners(t topology.Topology, p Policy) ([]proto.Message, error) {
+func grpcListeners(f frame) ([]proto.Message, error) {
 	filter, err := anypb.New(&router.Router{})
 	if err != nil {
 		return nil, fmt.Errorf("pack router: %w", err)
 	}
-	known := names(t)
+	known := f.known()
 	var all []proto.Message
-	for _, s := range t.Services {
-		if !p.For(s.Name).speaksGRPC() {
+	for _, name := range f.services {
+		if !f.policy.For(name).speaksGRPC() {
 			continue
 		}
 		manager, err := anypb.New(&hcm.HttpConnectionManager{
-			StatPrefix: s.Name,
+			StatPrefix: name,
 			RouteSpecifier: &hcm.HttpConnectionManager_RouteConfig{RouteConfig: &route.RouteConfiguration{
-				Name:         s.Name,
-				VirtualHosts: []*route.VirtualHost{{Name: s.Name, Domains: []string{"*"}, Routes: grpcRoutes(s.Name, p, known)}},
+				Name:         name,
+				VirtualHosts: []*route.VirtualHost{{Name: name, Domains: []string{"*"}, Routes: grpcRoutes(name, f.policy, known)}},
 			}},
 			HttpFilters: []*hcm.HttpFilter{{Name: "envoy.filters.http.router", ConfigType: &hcm.HttpFilter_TypedConfig{TypedConfig: filter}}},
 		})
 		if err != nil {
-			return nil, fmt.Errorf("pack the connection manager of %s: %w", s.Name, err)
+			return nil, fmt.Errorf("pack the connection manager of %s: %w", name, err)
 		}
-		all = append(all, &listener.Listener{Name: s.Name, ApiListener: &listener.ApiListener{ApiListener: manager}})
+		all = append(all, &listener.Listener{Name: name, ApiListener: &listener.ApiListener{ApiListener: manager}})
 	}
 	return all, nil
 }
@@ -116,17 +115,17 @@ func grpcAction(service string, p ServicePolicy) *route.Route_Route {
 }
 
 // grpcClusters are one a service.
-func grpcClusters(t topology.Topology, p Policy) ([]proto.Message, error) {
+func grpcClusters(f frame) ([]proto.Message, error) {
 	var all []proto.Message
-	for _, s := range t.Services {
-		policy := p.For(s.Name)
+	for _, name := range f.services {
+		policy := f.policy.For(name)
 		if !policy.speaksGRPC() {
 			continue
 		}
 		c := &cluster.Cluster{
-			Name:                 forGRPC(s.Name),
+			Name:                 forGRPC(name),
 			ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
-			EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: fromADS(), ServiceName: forGRPC(s.Name)},
+			EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: fromADS(), ServiceName: forGRPC(name)},
 			ConnectTimeout:       policy.ConnectTimeout.proto(),
 			CircuitBreakers:      circuitBreakers(policy.Limits),
 		}

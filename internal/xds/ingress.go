@@ -7,8 +7,6 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-
-	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // Requests that are safe to repeat are retried also after a server may have
@@ -24,29 +22,28 @@ func safeMethods() []string { return []string{"GET", "HEAD", "OPTIONS"} }
 
 // buildRoutes gives every service a virtual host under its name. The default
 // service takes what no other claims.
-func buildRoutes(t topology.Topology, p Policy, defaultService string) ([]proto.Message, error) {
+func buildRoutes(f frame) ([]proto.Message, error) {
 	config := &route.RouteConfiguration{
 		Name: Ingress,
 		// hello:10000 is the same host as hello.
 		IgnorePortInHostMatching: true,
 	}
-	claimed := claimedHosts(t, p)
-	routing, err := newRouting(t, p)
+	claimed := claimedHosts(f)
+	routing, err := newRouting(f)
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range t.Services {
-		policy := p.For(s.Name)
-		domains := []string{s.Name, s.Name + ".*"}
-		if s.Name == defaultService {
+	for _, name := range f.services {
+		domains := []string{name, name + ".*"}
+		if name == f.defaultService {
 			domains = []string{"*"}
 		}
-		for _, host := range policy.Hosts {
-			if claimed[host] == s.Name {
+		for _, host := range f.policy.For(name).Hosts {
+			if claimed[host] == name {
 				domains = append(domains, host)
 			}
 		}
-		config.VirtualHosts = append(config.VirtualHosts, &route.VirtualHost{Name: s.Name, Domains: domains, Routes: routing.of(s.Name)})
+		config.VirtualHosts = append(config.VirtualHosts, &route.VirtualHost{Name: name, Domains: domains, Routes: routing.of(name)})
 	}
 	return []proto.Message{config}, checkDomains(config)
 }
@@ -68,15 +65,15 @@ func checkDomains(config *route.RouteConfiguration) error {
 
 // claimedHosts leaves out a configured host that is the name of a service:
 // Envoy takes no domain twice, and the service's own name goes first.
-func claimedHosts(t topology.Topology, p Policy) map[string]string {
+func claimedHosts(f frame) map[string]string {
 	claimed := make(map[string]string)
-	for _, s := range t.Services {
-		for _, host := range p.For(s.Name).Hosts {
-			claimed[host] = s.Name
+	for _, name := range f.services {
+		for _, host := range f.policy.For(name).Hosts {
+			claimed[host] = name
 		}
 	}
-	for _, s := range t.Services {
-		delete(claimed, s.Name)
+	for _, name := range f.services {
+		delete(claimed, name)
 	}
 	return claimed
 }

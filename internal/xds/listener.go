@@ -16,8 +16,6 @@ import (
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxy "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
-
-	"github.com/tailxds/tailxds/internal/topology"
 )
 
 const (
@@ -32,7 +30,8 @@ const (
 
 // buildListeners take requests on all addresses of the host, from the sources
 // that the policy lets in, and ask the routes where they go.
-func buildListeners(t topology.Topology, p Policy, _ string) ([]proto.Message, error) {
+func buildListeners(f frame) ([]proto.Message, error) {
+	p := f.policy
 	log, err := p.Ingress.accessLog()
 	if err != nil {
 		return nil, err
@@ -45,16 +44,16 @@ func buildListeners(t topology.Topology, p Policy, _ string) ([]proto.Message, e
 	if err != nil {
 		return nil, err
 	}
-	for _, s := range t.Services {
-		policy := p.For(s.Name)
+	for _, name := range f.services {
+		policy := p.For(name)
 		if policy.Protocol != TCP {
 			continue
 		}
-		proxy, err := connectionProxy(s.Name, policy, log)
+		proxy, err := connectionProxy(name, policy, log)
 		if err != nil {
 			return nil, err
 		}
-		more, err := p.Ingress.listeners("tcp-"+s.Name, policy.Listen, "envoy.filters.network.tcp_proxy", proxy)
+		more, err := p.Ingress.listeners("tcp-"+name, policy.Listen, "envoy.filters.network.tcp_proxy", proxy)
 		if err != nil {
 			return nil, err
 		}

@@ -16,7 +16,6 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/tailxds/tailxds/internal/balance"
-	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // resourceType is one row of the table of what is served. Either perService or
@@ -30,10 +29,27 @@ type resourceType struct {
 	// when that service or its policy changed.
 	perService func(serviceInput) ([]proto.Message, error)
 	// whole builds the resources that span all services.
-	whole func(topology.Topology, Policy, string) ([]proto.Message, error)
+	whole func(frame) ([]proto.Message, error)
 	// named builds resources for those who ask for them by name, and not for
 	// those who ask for all.
-	named func(topology.Topology, Policy) ([]proto.Message, error)
+	named func(frame) ([]proto.Message, error)
+}
+
+// frame is all on which resources depend that span services: who serves them is
+// no part of it. They are built again only when it changes.
+type frame struct {
+	services       []string // sorted
+	policy         Policy
+	defaultService string
+}
+
+// known are the services as a set.
+func (f frame) known() map[string]bool {
+	all := make(map[string]bool, len(f.services))
+	for _, name := range f.services {
+		all[name] = true
+	}
+	return all
 }
 
 // resourceTypes is the table, in the order in which additions reach an Envoy:

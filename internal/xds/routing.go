@@ -165,7 +165,7 @@ func (p Policy) routable(services map[string]document.Section) {
 // Problems are the slips of a policy that only the topology tells: rules that
 // send requests to a service that is not there. Those are answered 503.
 func (p Policy) Problems(t topology.Topology) []topology.Problem {
-	known := names(withPolicyServices(t, p))
+	known := frame{services: names(withPolicyServices(t, p))}.known()
 	var all []topology.Problem
 	for _, name := range slices.Sorted(maps.Keys(p.Services)) {
 		for _, rule := range p.Services[name].Routes {
@@ -183,12 +183,13 @@ func (p Policy) Problems(t topology.Topology) []topology.Problem {
 	return all
 }
 
-func names(t topology.Topology) map[string]bool {
-	known := make(map[string]bool, len(t.Services))
-	for _, s := range t.Services {
-		known[s.Name] = true
+// names are those of all services.
+func names(t topology.Topology) []string {
+	all := make([]string, len(t.Services))
+	for i, s := range t.Services {
+		all[i] = s.Name
 	}
-	return known
+	return all
 }
 
 // routing makes the routes of virtual hosts.
@@ -198,12 +199,12 @@ type routing struct {
 	previous *anypb.Any      // the predicate that keeps retries from servers that failed
 }
 
-func newRouting(t topology.Topology, p Policy) (routing, error) {
+func newRouting(f frame) (routing, error) {
 	previous, err := anypb.New(&previoushosts.PreviousHostsPredicate{})
 	if err != nil {
 		return routing{}, fmt.Errorf("pack retry predicate: %w", err)
 	}
-	return routing{policy: p, known: names(t), previous: previous}, nil
+	return routing{policy: f.policy, known: f.known(), previous: previous}, nil
 }
 
 // of are the routes under a service's name: its rules in their order, and then

@@ -57,6 +57,8 @@ type Server struct {
 	mu        sync.Mutex
 	views     map[string]*collection // of assignments, by the caller's region
 	published *resources             // nil before the first Set
+	topology  topology.Topology      // of the last Set
+	present   int                    // devices of it
 	callers   *endpoint.ClusterLoadAssignment
 	checks    Checks
 }
@@ -139,7 +141,12 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) Set(t topology.Topology, p Policy) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	checks := s.checks.next(len(t.Present()), s.guests.envoys())
+	same := s.published != nil && t.SameDevices(s.topology)
+	present := s.present
+	if !same {
+		present = len(t.Present())
+	}
+	checks := s.checks.next(present, s.guests.envoys())
 	next, err := build(t, p.checkedEvery(checks.Every), s.config.DefaultService, s.published)
 	if err != nil {
 		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
@@ -149,17 +156,17 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 	if err != nil {
 		return err
 	}
-	s.published = next
+	s.published, s.topology, s.present = next, t, present
 	if checks.Every != s.checks.Every && s.checks.Every != 0 {
 		s.log.Info("another interval of health checks, where the policy leaves it open", "interval", checks.Every, "was", s.checks.Every, "envoys", checks.Envoys)
 	}
 	s.checks = checks
-	if s.access.allow(t.Addresses(), t.Regions()) {
+	if !same && s.access.allow(t.Addresses(), t.Regions()) {
 		s.guests.again()
 	}
 	s.access.open()
 	if changes > 0 {
-		s.log.Info("published", "services", len(t.Services), "devices", len(t.Present()), "resources_changed", changes)
+		s.log.Info("published", "services", len(t.Services), "devices", present, "resources_changed", changes)
 	}
 	return nil
 }
