@@ -81,6 +81,14 @@ func (c *ControlPlane) boot(h *Host, withoutIPv6 bool, flags []string) *Envoy {
 	return e
 }
 
+// Stop kills Envoy.
+func (e *Envoy) Stop() {
+	e.rig.t.Helper()
+	if err := e.process.stop(); err != nil {
+		e.rig.t.Fatal(err)
+	}
+}
+
 // AwaitHealthy waits until Envoy finds so many endpoints of a service healthy,
 // and knows of no others.
 func (e *Envoy) AwaitHealthy(service string, n int) {

@@ -2,6 +2,7 @@ package envoys
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"net/netip"
@@ -20,6 +21,8 @@ type Host struct {
 	// V4 and V6 are its addresses, in the ranges of a tailnet unless asked
 	// otherwise.
 	V4, V6 netip.Addr
+	// TLS is how its requests to https URLs are made, if a test says so.
+	TLS *tls.Config
 
 	rig *Rig
 	ns  netns.NsHandle

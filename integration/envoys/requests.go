@@ -97,7 +97,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // Client sends requests from the host.
 func (h *Host) Client() *http.Client {
 	return &http.Client{
-		Transport: &http.Transport{DialContext: h.Dial, MaxIdleConnsPerHost: 100},
+		Transport: &http.Transport{DialContext: h.Dial, TLSClientConfig: h.TLS, MaxIdleConnsPerHost: 100},
 		Timeout:   patience,
 	}
 }
