@@ -5,42 +5,60 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
+	"github.com/tailxds/tailxds/integration/engine"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
 // recipes are the ways to join a server that stand in docs/servers.md.
 const recipes = "../deploy/docker"
 
-// compose runs docker compose on a recipe, with settings in place of its .env.
-func (w *walk) compose(ctx context.Context, t *testing.T, project string, settings []string, args ...string) {
+// recipe is one of them on the lab's engine, by files that put it into the lab,
+// with settings in place of its .env.
+type recipe struct {
+	project  string
+	files    []string
+	settings []string
+}
+
+func (r recipe) compose(ctx context.Context, t *testing.T, args ...string) {
 	t.Helper()
-	command := exec.CommandContext(ctx, "docker", append([]string{
-		"compose", "--project-name", project, "--env-file", os.DevNull,
-		"--file", filepath.Join(recipes, "compose.yaml"), "--file", "testdata/recipe.yaml",
-	}, args...)...)
-	command.Env = append(os.Environ(), append(settings, "LAB_PROJECT="+w.Project)...)
+	all := []string{"compose", "--project-name", r.project, "--env-file", os.DevNull}
+	for _, file := range r.files {
+		all = append(all, "--file", file)
+	}
+	command := exec.CommandContext(ctx, "docker", append(all, args...)...)
+	command.Env = append(os.Environ(), r.settings...)
 	if out, err := command.CombinedOutput(); err != nil {
 		t.Fatalf("docker compose %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 }
 
+// downAtTheEnd removes what the recipe has made, when the test ends.
+func (r recipe) downAtTheEnd(ctx context.Context, t *testing.T) {
+	t.Cleanup(func() { r.compose(context.WithoutCancel(ctx), t, "down", "--volumes", "--timeout", "1") })
+}
+
 // aServerJoinsByTheRecipe brings a fifth server into the pool as docs/servers.md
-// says, and takes it out again: in and out without a request that fails.
+// says, and takes it out again; and once more as a host that has tailscaled and
+// the application, and adds the rest by host.yaml: in and out without a request
+// that fails.
 func aServerJoinsByTheRecipe(ctx context.Context, t *testing.T, w *walk) {
 	const name = "recipe-1"
-	project := w.Project + "-recipe"
-	settings := []string{
-		"SERVER_NAME=" + name, "SERVER_IMAGE=tailxds/server:dev", "REGION=west",
-		"CONTROL_PLANE=tsnet-dynamic-eds.tailnet.lab", "TS_LOGIN_SERVER=https://headscale:8443", "TS_AUTHKEY=file:/keys/west",
-		"UNHEALTHY_URL=http://127.0.0.1:8080/unhealthy", "DRAIN_SECONDS=5",
+	server := recipe{
+		project: w.Project + "-recipe",
+		files:   []string{filepath.Join(recipes, "compose.yaml"), "testdata/recipe.yaml"},
+		settings: []string{
+			"SERVER_NAME=" + name, "SERVER_IMAGE=tailxds/server:dev", "REGION=west", "LAB_PROJECT=" + w.Project,
+			"CONTROL_PLANE=tsnet-dynamic-eds.tailnet.lab", "TS_LOGIN_SERVER=https://headscale:8443", "TS_AUTHKEY=file:/keys/west",
+			"UNHEALTHY_URL=http://127.0.0.1:8080/unhealthy", "DRAIN_SECONDS=5",
+		},
 	}
-	t.Cleanup(func() {
-		w.compose(context.WithoutCancel(ctx), t, project, settings, "down", "--volumes", "--timeout", "1")
-	})
+	server.downAtTheEnd(ctx, t)
 	four := shares.Shares{"west-1": 1, "west-2": 1, "east-1": 2, "east-2": 2}
 	five := shares.Shares{"west-1": 1, "west-2": 1, "east-1": 2, "east-2": 2, name: 1}
 
@@ -48,7 +66,7 @@ func aServerJoinsByTheRecipe(ctx context.Context, t *testing.T, w *walk) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.compose(ctx, t, project, settings, "up", "--detach", "--wait", "--quiet-pull")
+	server.compose(ctx, t, "up", "--detach", "--wait", "--quiet-pull")
 	w.awaitWeights(ctx, t, five, "west-1")
 	// Its own Envoy is a way in, too.
 	await(ctx, t, func() error {
@@ -57,7 +75,31 @@ func aServerJoinsByTheRecipe(ctx context.Context, t *testing.T, w *walk) {
 	})
 	assertShares(ctx, t, w.Lab, envoy(name), five, shares.OneStepWrong(five)...)
 
-	w.compose(ctx, t, project, settings, "stop")
+	server.compose(ctx, t, "stop")
+
+	host := server.project + "-tailscale-1"
+	beside := recipe{
+		project:  w.Project + "-host",
+		files:    []string{filepath.Join(recipes, "host.yaml"), "testdata/host.yaml"},
+		settings: append(slices.Clone(server.settings), "LAB_HOST="+host),
+	}
+	beside.downAtTheEnd(ctx, t)
+	server.compose(ctx, t, "up", "--detach", "--wait", "tailscale", "server")
+	beside.compose(ctx, t, "up", "--detach", "--wait", "--quiet-pull")
+	w.awaitWeights(ctx, t, five, "west-1")
+	// In front of users, Tailscale's own proxy comes to that Envoy. Funnel is the
+	// same proxy, and the internet is not within reach.
+	if _, err := engine.Exec(ctx, host, "tailscale", "--socket=/var/run/tailscale/tailscaled.sock", "serve", "--bg", "--http=8088", "10000"); err != nil {
+		t.Fatal(err)
+	}
+	for _, url := range []string{envoy(name), "http://" + name + ":8088/"} {
+		await(ctx, t, func() error {
+			_, err := w.Ask(ctx, url, 1)
+			return err
+		})
+	}
+	beside.compose(ctx, t, "stop")
+	server.compose(ctx, t, "stop")
 	node, err := w.Node(ctx, name)
 	if err != nil {
 		t.Fatal(err)

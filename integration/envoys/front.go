@@ -22,7 +22,7 @@ type Caddy struct {
 func (h *Host) Caddy(caddyfile, name string) *Caddy {
 	r := h.rig
 	r.t.Helper()
-	program, err := output(exec.CommandContext(r.ctx, filepath.Join(root(), "scripts", "caddy")))
+	program, err := output(exec.CommandContext(r.ctx, filepath.Join(root(), "scripts", "program"), "caddy"))
 	if err != nil {
 		r.t.Skipf("no Caddy can be had: %v", err)
 	}
@@ -63,5 +63,21 @@ func (c *Caddy) Stop() {
 	c.host.rig.t.Helper()
 	if err := c.process.stop(); err != nil {
 		c.host.rig.t.Fatal(err)
+	}
+}
+
+// Program starts a program on the host until the test ends: with its
+// configuration in a file that the first flag names, and further flags.
+func (h *Host) Program(program, config, flag string, flags ...string) {
+	r := h.rig
+	r.t.Helper()
+	name := h.Name + "-" + filepath.Base(program)
+	file := filepath.Join(r.dir, name+".conf")
+	err := os.WriteFile(file, []byte(config), 0o600)
+	if err == nil {
+		_, err = h.start(false, name, program, append([]string{flag, file}, flags...)...)
+	}
+	if err != nil {
+		r.t.Fatal(err)
 	}
 }
