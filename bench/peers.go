@@ -15,6 +15,8 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 
+	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
 )
@@ -102,12 +104,14 @@ func serviceNames(n int) []string {
 
 const defaultService = "s0"
 
-// ours is what is measured: from a list of devices to what is published.
+// ours is what is measured: from a list of devices to what is published, as the
+// control plane's loop goes about it, but for what it writes down and shows.
 type ours struct {
 	server  *xds.Server
 	devices []topology.Device
 	policy  xds.Policy
 	read    topology.Memory
+	memory  guard.Memory
 }
 
 func newOurs(s setup) (*ours, error) {
@@ -125,13 +129,21 @@ func (o *ours) change(_ context.Context, weight int) error {
 	return o.publish()
 }
 
-func (o *ours) publish() error {
-	t, problems, read := o.read.Build(o.devices, rules())
-	o.read = read
+func (o *ours) publish() error { return o.take(o.devices) }
+
+// take builds, judges and publishes a list.
+func (o *ours) take(devices []topology.Device) error {
+	now, r := time.Now(), rules()
+	list := guard.List{Provider: provider.FromNet, Devices: devices, At: now, HealthySince: now}
+	memory, stamped := o.memory.Observe(list)
+	r.LastGood = memory.LastGood()
+	t, problems, read := o.read.Build(stamped, r)
 	if len(problems) > 0 {
 		return fmt.Errorf("the devices have problems: %v", problems)
 	}
-	return o.server.Set(t, o.policy)
+	verdict := guard.Judge(memory, guard.Case{Now: now, List: list, Built: t, Connected: o.server.Connected(), HoldFraction: 0.5, HoldFor: time.Minute})
+	o.read, o.memory = read, verdict.Memory
+	return o.server.Set(verdict.Topology, o.policy)
 }
 
 func rules() topology.Rules {

@@ -9,7 +9,6 @@ import (
 
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
-	"github.com/tailxds/tailxds/internal/xds"
 )
 
 // watched is ours behind the watch that spaces lists, as it is with a netmap
@@ -49,9 +48,7 @@ func (w *watched) publish(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case u := <-w.watcher.Updates():
-			t, _, read := w.read.Build(u.Devices, rules())
-			w.read = read
-			if err := w.server.Set(t, xds.DefaultPolicy()); err != nil {
+			if err := w.take(u.Devices); err != nil {
 				return fmt.Errorf("publish: %w", err)
 			}
 		}

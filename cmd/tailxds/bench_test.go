@@ -3,12 +3,15 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
 )
@@ -90,6 +93,32 @@ func BenchmarkTenThousandDevices(b *testing.B) {
 			publishTo(b, s, both[i%2])
 		}
 	})
+}
+
+// BenchmarkOneChange measures what the control plane does when one weight of so
+// many devices changes, from the list to what is written down.
+func BenchmarkOneChange(b *testing.B) {
+	for _, n := range []int{100, 1_000, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			log := slog.New(slog.DiscardHandler)
+			d, err := newDaemon(options{DefaultService: "server", DefaultPort: 8080, Provider: provider.FromFile, HoldFraction: 0.5, HoldFor: time.Minute},
+				store.File(filepath.Join(b.TempDir(), "memory.json")), log)
+			if err != nil {
+				b.Fatal(err)
+			}
+			d.start(provider.NewWatcher(nil, provider.Options{Provider: provider.FromFile, Log: log}), xds.NewServer(xds.Config{DefaultService: "server"}))
+			devices := manyDevices(n)
+			clock, look := newAlarm(), newAlarm()
+			at := time.Now()
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				devices[0].Tags = []string{"tag:service-s0", fmt.Sprintf("tag:weight-%d", 1+i%2), "tag:region-west"}
+				at = at.Add(time.Second)
+				d.list = guard.List{Provider: provider.FromFile, Devices: devices, At: at, HealthySince: at}
+				d.publish(clock, look)
+			}
+		})
+	}
 }
 
 func publishTo(b *testing.B, s *xds.Server, t topology.Topology) {

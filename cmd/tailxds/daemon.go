@@ -18,6 +18,7 @@ import (
 	"github.com/tailxds/tailxds/internal/report"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/traffic"
 	"github.com/tailxds/tailxds/internal/xds"
 )
 
@@ -62,6 +63,7 @@ type daemon struct {
 	good         *policyFile // the last that could be published; nil if none is known
 	entries      balance.Entries
 	keeper       keeper
+	tables       []traffic.Table // as measured last
 	logged       log
 	told         told
 }
@@ -172,6 +174,7 @@ func (d *daemon) loop(ctx context.Context) error {
 			continue
 		case <-measure.C:
 			d.measure()
+			d.tables = d.traffic().Services
 			d.note(time.Now())
 			continue
 		case <-clock.C:
@@ -236,7 +239,7 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 		d.log.Error("cannot build the topology", "error", err) // checked at the start
 		return
 	}
-	rules.LastGood, rules.Drains = d.memory.LastGood(), d.words.InForce(d.list.Provider, d.known(), now)
+	rules.LastGood, rules.Drains = d.memory.LastGood(), d.inForce(now)
 	built, problems, read := d.read.Build(devices, rules)
 	d.read = read
 	verdict := guard.Judge(d.memory, guard.Case{
@@ -263,6 +266,14 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 	})
 	d.note(now)
 	d.page.Changed()
+}
+
+// inForce are operators' words that count now, by device.
+func (d *daemon) inForce(now time.Time) map[string]topology.Drain {
+	if len(d.words.Drains(now)) == 0 {
+		return nil // without a look at all devices
+	}
+	return d.words.InForce(d.list.Provider, d.known(), now)
 }
 
 // measure publishes where requests enter, if that has changed.

@@ -27,7 +27,7 @@ func (d *daemon) note(now time.Time) {
 	policy, streams := d.policy.Load(), d.server.Streams()
 	was := d.told
 	d.told = told{publication: d.reached().Publication, situation: journal.Situation{
-		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, d.traffic().Services),
+		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, d.tables),
 		Envoys: envoysOf(streams), PolicyError: policy.err, Policies: policyTexts(policy.policy),
 	}}
 	if was.situation.Policies == nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"slices"
 	"time"
 
 	"github.com/tailxds/tailxds/internal/guard"
@@ -139,8 +138,10 @@ func (k *keeper) keep(next remembered, now time.Time) <-chan error {
 func about(m guard.Memory, devices []topology.Device) []topology.Device {
 	named := make(map[string]bool)
 	for _, s := range m.Services {
-		for _, e := range slices.Concat(s.Published, s.Said, s.Gone) {
-			named[e.Device] = true
+		for _, endpoints := range [][]topology.Endpoint{s.Published, s.Said, s.Gone} {
+			for _, e := range endpoints {
+				named[e.Device] = true
+			}
 		}
 	}
 	kept := []topology.Device{}

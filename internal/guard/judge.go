@@ -78,6 +78,11 @@ func Judge(m Memory, c Case) Verdict {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		said, exists := built[name]
 		said.Name = name
+		if was := m.Services[name]; j.calm(said, was) {
+			j.v.Memory.Services[name] = was
+			j.v.Topology.Services = append(j.v.Topology.Services, said)
+			continue
+		}
 		s, remembered := j.service(said, m.Services[name])
 		if !remembered.empty() {
 			j.v.Memory.Services[name] = remembered
@@ -98,6 +103,13 @@ type judge struct {
 	// witnessed is what was remembered of Envoys' words, see [Memory].
 	witnessed map[string]time.Time
 	v         Verdict
+}
+
+// calm tells whether a service is built as it was when all of it was published,
+// nobody was missed and nobody idle. Then neither the hour nor anybody's word can
+// change what is published of it.
+func (j *judge) calm(built topology.Service, was Service) bool {
+	return len(was.calm.Localities) > 0 && !was.accepted && len(j.witnessed) == 0 && len(built.Idle) == 0 && built.SameServing(was.calm)
 }
 
 // service judges one service.
@@ -134,6 +146,9 @@ func (j *judge) service(built topology.Service, was Service) (topology.Service, 
 	slices.SortStableFunc(now.Published, func(a, b topology.Endpoint) int { return topology.CompareIDs(a.Device, b.Device) })
 	now.Gone = stillGone(slices.Concat(was.Gone, gone), loss, stood && !alone)
 	now.Said = said(built, was, now)
+	if n := len(built.Serving()); len(built.Idle)+len(held)+len(now.Gone)+len(loss) == 0 && len(now.Published) == n && len(now.Said) == n {
+		now.calm = built
+	}
 	j.tell(built.Name, b, held, findings{len(loss), of, tooMuch, alone, clock})
 	return topology.NewService(built.Name, slices.Concat(now.Published, b.idleBeside(held))), now
 }

@@ -15,6 +15,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tailxds/tailxds/internal/topology"
@@ -54,6 +55,9 @@ type Service struct {
 	Held []string `json:"held,omitempty"`
 
 	accepted bool // Held may go
+	// calm is what was built, if just that was published and nothing else is to be
+	// remembered: as long as it is built again, there is nothing to judge.
+	calm topology.Service
 }
 
 // Loss is a set of endpoints that served and that the lists lack, and for how
@@ -88,7 +92,7 @@ type List struct {
 }
 
 // Observe notes a list: whose devices they are, and since when each of them is
-// offline, which it writes into a copy of the devices. A device that served,
+// offline, which it writes into a copy of the devices, if it must. A device that served,
 // and every device of the first list ever, counts as online until then: a
 // coordination server that has just started may say offline of all. For the same
 // reason a device that is published counts as offline only since the source is
@@ -99,15 +103,7 @@ func (m Memory) Observe(list List) (Memory, []topology.Device) {
 	}
 	first := m.List.IsZero()
 	m = m.adopt(list)
-	served, published := make(map[string]bool), make(map[string]bool)
-	for _, s := range m.Services {
-		for _, e := range s.Said {
-			served[e.Device] = true
-		}
-		for _, e := range s.Published {
-			served[e.Device], published[e.Device] = true, true
-		}
-	}
+	served, published := m.away(list.Devices)
 	offline := make(map[string]time.Time)
 	for _, d := range list.Devices {
 		since, known := m.Offline[d.ID]
@@ -126,7 +122,38 @@ func (m Memory) Observe(list List) (Memory, []topology.Device) {
 	return m, m.stamp(list.Devices, offline)
 }
 
+// away tells which of the devices that are offline served, and which of them are
+// published.
+func (m Memory) away(devices []topology.Device) (served, published map[string]bool) {
+	away := make(map[string]bool)
+	for _, d := range devices {
+		if !d.Online {
+			away[d.ID] = true
+		}
+	}
+	served, published = make(map[string]bool), make(map[string]bool)
+	if len(away) == 0 {
+		return served, published
+	}
+	for _, s := range m.Services {
+		for _, e := range s.Said {
+			if away[e.Device] {
+				served[e.Device] = true
+			}
+		}
+		for _, e := range s.Published {
+			if away[e.Device] {
+				served[e.Device], published[e.Device] = true, true
+			}
+		}
+	}
+	return served, published
+}
+
 func (Memory) stamp(devices []topology.Device, offline map[string]time.Time) []topology.Device {
+	if len(offline) == 0 && !slices.ContainsFunc(devices, func(d topology.Device) bool { return d.OfflineSince != nil }) {
+		return devices // there is nothing to write
+	}
 	stamped := slices.Clone(devices)
 	for i := range stamped {
 		stamped[i].OfflineSince = nil
@@ -140,32 +167,32 @@ func (Memory) stamp(devices []topology.Device, offline map[string]time.Time) []t
 // adopt gives what is remembered the IDs of the list. A device keeps its ID
 // within one provider; where it does not, its address tells.
 func (m Memory) adopt(list List) Memory {
-	listed := make(map[string]bool, len(list.Devices))
+	was := m.Provider
+	another := was != "" && was != list.Provider
+	m.Provider = list.Provider
+	strangers := m.strangers(list, another)
+	if len(strangers) == 0 {
+		return m
+	}
 	owner := make(map[netip.Addr]string, len(list.Devices))
 	for _, d := range list.Devices {
-		listed[d.ID] = true
 		for _, text := range d.Addresses {
 			if a, err := netip.ParseAddr(text); err == nil {
 				owner[a.Unmap()] = d.ID
 			}
 		}
 	}
-	another := m.Provider != "" && m.Provider != list.Provider
 	renamed := make(map[string]string)
-	for _, s := range m.Services {
-		for _, e := range slices.Concat(s.Published, s.Said, s.Gone) {
-			id, known := owner[e.Address.Addr()]
-			switch {
-			case !another && listed[e.Device]:
-			case known && id != e.Device:
-				renamed[e.Device] = id
-			case !known && another && !strings.Contains(e.Device, "/"):
-				// Not to be taken for the one that has this ID here.
-				renamed[e.Device] = m.Provider + "/" + e.Device
-			}
+	for _, e := range strangers {
+		id, known := owner[e.Address.Addr()]
+		switch {
+		case known && id != e.Device:
+			renamed[e.Device] = id
+		case !known && another && !strings.Contains(e.Device, "/"):
+			// Not to be taken for the one that has this ID here.
+			renamed[e.Device] = was + "/" + e.Device
 		}
 	}
-	m.Provider = list.Provider
 	if len(renamed) == 0 {
 		return m
 	}
@@ -176,6 +203,26 @@ func (m Memory) adopt(list List) Memory {
 	}
 	m.Services = services
 	return m
+}
+
+// strangers are the remembered endpoints whose devices the list does not have by
+// their ID; all of them, if the list is another provider's.
+func (m Memory) strangers(list List, another bool) []topology.Endpoint {
+	listed := make(map[string]bool, len(list.Devices))
+	for _, d := range list.Devices {
+		listed[d.ID] = !another
+	}
+	var all []topology.Endpoint
+	for _, s := range m.Services {
+		for _, endpoints := range [][]topology.Endpoint{s.Published, s.Said, s.Gone} {
+			for _, e := range endpoints {
+				if !listed[e.Device] {
+					all = append(all, e)
+				}
+			}
+		}
+	}
+	return all
 }
 
 // rename gives times other IDs; of two that become one the later counts.
@@ -212,13 +259,19 @@ func (s Service) rename(to map[string]string) Service {
 		slices.Sort(all)
 		return all
 	}
-	s.Published, s.Said, s.Gone = endpoints(s.Published), endpoints(s.Said), endpoints(s.Gone)
+	s.Published, s.Said, s.Gone, s.calm = endpoints(s.Published), endpoints(s.Said), endpoints(s.Gone), topology.Service{}
 	s.Loss.Devices, s.Held = ids(s.Loss.Devices), ids(s.Held)
 	return s
 }
 
 // LastGood is what each device said last, for [topology.Rules].
-func (m Memory) LastGood() map[string]topology.ServiceEndpoints {
+// It is put in order once it is asked for.
+func (m Memory) LastGood() func(id string) topology.ServiceEndpoints {
+	all := sync.OnceValue(m.saidByDevice)
+	return func(id string) topology.ServiceEndpoints { return all()[id] }
+}
+
+func (m Memory) saidByDevice() map[string]topology.ServiceEndpoints {
 	all := make(map[string]topology.ServiceEndpoints)
 	for name, s := range m.Services {
 		for _, e := range s.Said {

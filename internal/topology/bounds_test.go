@@ -37,7 +37,7 @@ func TestEachKeySaysForItself(t *testing.T) {
 	was := device(1, "tag:weight-2", "tag:port-80", "tag:priority-1", "tag:service-old", "tag:region-old", "tag:zone-old")
 	r := rules()
 	before, _ := Build([]Device{was}, r)
-	r.LastGood = before.ByDevice()
+	r.LastGood = remembering(before.ByDevice())
 	for key, tag := range tags {
 		d := device(1, append([]string{tag}, was.Tags...)...)
 		d.Attributes = map[string]string{key: good[key]}

@@ -24,7 +24,11 @@ func (b *builder) describe(d Device) []spec {
 	for _, c := range bad {
 		b.complain(d, c.subject, "%s", c.reason)
 	}
-	switch past := b.rules.LastGood[d.ID]; {
+	var past ServiceEndpoints
+	if b.unsure && b.rules.LastGood != nil {
+		past = b.rules.LastGood(d.ID)
+	}
+	switch {
 	case len(d.Grants) > 0:
 		// A device that is granted anything is what its grants say: a bad one
 		// must not move it to the service that its tags name.

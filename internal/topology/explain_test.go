@@ -42,7 +42,7 @@ func TestExplainTellsWhereEachValueComesFrom(t *testing.T) {
 		},
 		"kept": {
 			Device{Tags: []string{"tag:weight-many", "tag:region-west"}}, func(r *Rules) {
-				r.LastGood = map[string]ServiceEndpoints{"1": {"server": {{Device: "1", Weight: 8}}}}
+				r.LastGood = remembering(map[string]ServiceEndpoints{"1": {"server": {{Device: "1", Weight: 8}}}})
 			}, []string{"weight=8 (kept as it was last, since what is said now can't be read), region=west (tag tag:region-west)"},
 		},
 		"an operator above all": {
@@ -106,7 +106,7 @@ func TestExplainAgreesWithBuild(t *testing.T) {
 		}
 		rules := Rules{DefaultService: "server", DefaultPort: 8080, Now: time.Unix(1, 0)}
 		if rapid.Bool().Draw(t, "past") {
-			rules.LastGood = map[string]ServiceEndpoints{"1": {"a": {{Device: "1", Weight: 7, Region: "eu"}}}}
+			rules.LastGood = remembering(map[string]ServiceEndpoints{"1": {"a": {{Device: "1", Weight: 7, Region: "eu"}}}})
 		}
 		built, problems := Build([]Device{d}, rules)
 		x := Explain(d, rules)

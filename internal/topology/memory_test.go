@@ -26,6 +26,11 @@ var (
 	anyAddress = rapid.SampledFrom([]string{"100.64.0.1", "100.64.0.2", "100.64.0.3", "fd7a:115c:a1e0::3", "10.0.0.0/8", "x"})
 )
 
+// remembering is what devices said last, for [Rules.LastGood].
+func remembering(all map[string]ServiceEndpoints) func(string) ServiceEndpoints {
+	return func(id string) ServiceEndpoints { return all[id] }
+}
+
 // world is a list of devices and rules that change a little with each step.
 type world struct {
 	devices []Device
@@ -93,7 +98,7 @@ func TestAMemoryMakesNoDifference(t *testing.T) {
 				w.rules.DefaultService = rapid.SampledFrom([]string{"a", "c"}).Draw(t, "default")
 				w.rules.DefaultPort = rapid.SampledFrom([]uint16{80, 81}).Draw(t, "port")
 			},
-			"remembers what was said": func(t *rapid.T) { w.rules.LastGood = w.last.ByDevice() },
+			"remembers what was said": func(t *rapid.T) { w.rules.LastGood = remembering(w.last.ByDevice()) },
 			"": func(t *rapid.T) {
 				want, wantProblems := Build(w.devices, w.rules)
 				got, problems, memory := w.memory.Build(w.devices, w.rules)

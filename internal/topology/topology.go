@@ -90,9 +90,14 @@ func (s Service) Serving() []Endpoint {
 // SameServing tells whether Envoys see no difference between s and o.
 func (s Service) SameServing(o Service) bool {
 	return s.Name == o.Name && slices.EqualFunc(s.Localities, o.Localities, func(a, b Locality) bool {
-		return a.Region == b.Region && a.Zone == b.Zone && a.Priority == b.Priority && a.Weight == b.Weight &&
-			slices.Equal(a.Endpoints, b.Endpoints)
+		return a.Region == b.Region && a.Zone == b.Zone && a.Priority == b.Priority && a.Weight == b.Weight && sameEndpoints(a.Endpoints, b.Endpoints)
 	})
+}
+
+// sameEndpoints compares only what one build has not taken over from the other:
+// see [Memory].
+func sameEndpoints(a, b []Endpoint) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
 }
 
 // Locality is a region and zone within one priority of a service.
@@ -153,10 +158,10 @@ type Rules struct {
 	OfflineGrace time.Duration
 	// DrainWindow is how long before its key expires a device is drained.
 	DrainWindow time.Duration
-	// LastGood are the endpoints that devices described last, by device ID.
-	// Where a value can't be read, the one here counts until it is mended. It
-	// may be nil.
-	LastGood map[string]ServiceEndpoints
+	// LastGood gives the endpoints that a device described last, by its ID. Where
+	// a value can't be read, the one here counts until it is mended. It must always
+	// answer the same, and is asked only about such devices. It may be nil.
+	LastGood func(id string) ServiceEndpoints
 	// Drains are operators' words, by device ID. They count above whatever the
 	// devices say. It may be nil.
 	Drains map[string]Drain
@@ -181,7 +186,7 @@ func (d Drain) String() string {
 // ServiceEndpoints are the endpoints of one device, by service.
 type ServiceEndpoints map[string][]Endpoint
 
-// ByDevice groups the endpoints by device, for [Rules.LastGood].
+// ByDevice groups the endpoints by device.
 func (t Topology) ByDevice() map[string]ServiceEndpoints {
 	all := make(map[string]ServiceEndpoints)
 	for service, e := range t.endpoints {
