@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/xds"
 )
 
 // check refuses values of serve's flags that nobody can mean, and says of each
@@ -133,12 +134,4 @@ func wrong(setting string, value any, right string) error {
 }
 
 // short is a duration as people write it: 24h and not 24h0m0s.
-func short(d time.Duration) string {
-	s := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(s, zero) {
-			s = s[:len(s)-2]
-		}
-	}
-	return s
-}
+func short(d time.Duration) string { return xds.Duration(d).String() }

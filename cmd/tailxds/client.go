@@ -39,13 +39,17 @@ func adminCommand(env environment, use, short string, run func(*cobra.Command, [
 type adminClient struct{ address string }
 
 func (c adminClient) do(ctx context.Context, method, path string) ([]byte, error) {
+	return c.send(ctx, method, path, http.NoBody)
+}
+
+func (c adminClient) send(ctx context.Context, method, path string, what io.Reader) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	base, err := adminURL(c.address)
 	if err != nil {
 		return nil, err
 	}
-	request, err := http.NewRequestWithContext(ctx, method, base+path, nil)
+	request, err := http.NewRequestWithContext(ctx, method, base+path, what)
 	if err != nil {
 		return nil, fmt.Errorf("--admin %q: %w", c.address, err)
 	}
@@ -58,10 +62,15 @@ func (c adminClient) do(ctx context.Context, method, path string) ([]byte, error
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, err)
 	}
-	if response.StatusCode != http.StatusOK {
-		return nil, errors.New(printable(strings.TrimSpace(string(body))))
+	said := printable(strings.TrimSpace(string(body)))
+	switch {
+	case response.StatusCode == http.StatusOK:
+		return body, nil
+	case response.StatusCode == http.StatusMethodNotAllowed, said == "404 page not found":
+		return nil, fmt.Errorf("the control plane knows no %s: is it older than this command? See `tailxds status -o json` for its version", path)
+	default:
+		return nil, errors.New(said)
 	}
-	return body, nil
 }
 
 // adminURL is the base URL of the admin pages, by what people call them: a host,

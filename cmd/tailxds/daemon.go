@@ -41,12 +41,13 @@ type daemon struct {
 	// nil without a tailnet. Set before ready is closed, too.
 	ownKeyExpires func(context.Context) *time.Time
 
-	page    *dashboard.Dashboard
-	reports *report.Receiver
-	streams chan struct{} // an Envoy came or went
-	accepts chan accept
-	orders  chan order
-	heard   chan []operator.Word // by another control plane
+	page      *dashboard.Dashboard
+	reports   *report.Receiver
+	streams   chan struct{} // an Envoy came or went
+	accepts   chan accept
+	orders    chan order
+	heard     chan []operator.Word // by another control plane
+	proposals chan func()          // what would be, asked of the loop since it has what there is to judge by
 
 	policy     atomic.Pointer[policyFile]
 	published  atomic.Pointer[snapshot]
@@ -98,7 +99,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 			who := xds.CallerOf(ctx)
 			return report.Caller{Device: who.Device, Address: who.Address.Addr(), Region: who.Region, Known: who.Known}
 		}, time.Now),
-		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word),
+		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word), proposals: make(chan func()),
 		memory: *past.Memory, words: operator.NewBook(past.Words), keeper: keeper{writer: store.NewWriter(kept, log)},
 	}
 	d.page = newPage(d)
@@ -161,6 +162,9 @@ func (d *daemon) loop(ctx context.Context) error {
 			continue
 		case o := <-d.orders:
 			o.answer <- d.obey(o, time.Now(), func() <-chan error { return d.publish(clock, look) })
+			continue
+		case try := <-d.proposals:
+			try()
 			continue
 		case words := <-d.heard:
 			d.learn(words, time.Now())
@@ -232,23 +236,43 @@ func (d *daemon) publish(clock, look alarm) <-chan error {
 	return d.keeper.keep(d.remembered(devices), now)
 }
 
+// judged is what came of a judgement: what may be published, and what the next
+// one needs.
+type judged struct {
+	guard.Verdict
+	snapshot *snapshot
+	read     topology.Memory
+}
+
+// verdict is what may be published of what the devices say, by a policy. It
+// changes nothing.
+func (d *daemon) verdict(memory guard.Memory, list guard.List, devices []topology.Device, policy xds.Policy, now time.Time) (judged, error) {
+	rules, err := d.o.rules(now)
+	if err != nil {
+		return judged{}, err
+	}
+	rules.LastGood, rules.Drains = memory.LastGood(), d.inForce(now)
+	built, problems, read := d.read.Build(devices, rules)
+	verdict := guard.Judge(memory, guard.Case{
+		Now: now, List: list, Built: built,
+		Connected: d.connected(), StreamsSince: d.streamsSince, Grace: d.o.OfflineGrace,
+		HoldFraction: d.o.HoldFraction, HoldFor: d.o.HoldFor,
+	})
+	return judged{verdict, &snapshot{
+		at: now, devices: devices, topology: verdict.Topology, problems: slices.Concat(problems, verdict.Problems, policy.Problems(verdict.Topology)),
+		held: verdict.Held, degraded: verdict.Degraded, drains: d.words.Drains(now), rules: rules,
+	}, read}, nil
+}
+
 // judge publishes what may be published of what the devices say now.
 func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look alarm) {
-	rules, err := d.o.rules(now)
+	verdict, err := d.verdict(d.memory, d.list, devices, d.policy.Load().policy, now)
 	if err != nil {
 		d.log.Error("cannot build the topology", "error", err) // checked at the start
 		return
 	}
-	rules.LastGood, rules.Drains = d.memory.LastGood(), d.inForce(now)
-	built, problems, read := d.read.Build(devices, rules)
-	d.read = read
-	verdict := guard.Judge(d.memory, guard.Case{
-		Now: now, List: d.list, Built: built,
-		Connected: d.connected(), StreamsSince: d.streamsSince, Grace: d.o.OfflineGrace,
-		HoldFraction: d.o.HoldFraction, HoldFor: d.o.HoldFor,
-	})
-	problems = slices.Concat(problems, verdict.Problems, d.policy.Load().policy.Problems(verdict.Topology))
-	d.logged.tell(problems, verdict)
+	d.read = verdict.read
+	d.logged.tell(verdict.snapshot.problems, verdict.Verdict)
 	clock.set(verdict.Topology.Next)
 	look.set(verdict.ListAt)
 	if err := d.serve(verdict.Topology); err != nil {
@@ -260,10 +284,7 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 	d.publishErr.Store(nil)
 	d.reports.Know(verdict.Topology)
 	d.memory = verdict.Memory
-	d.published.Store(&snapshot{
-		at: now, devices: devices, topology: verdict.Topology, problems: problems,
-		held: verdict.Held, degraded: verdict.Degraded, drains: d.words.Drains(now), rules: rules,
-	})
+	d.published.Store(verdict.snapshot)
 	d.note(now)
 	d.page.Changed()
 }

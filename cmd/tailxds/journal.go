@@ -13,6 +13,7 @@ import (
 
 // told is what the journal has told so far.
 type told struct {
+	at          time.Time
 	situation   journal.Situation
 	publication uint64
 }
@@ -24,13 +25,9 @@ func (d *daemon) note(now time.Time) {
 	if p == nil {
 		return
 	}
-	policy, streams := d.policy.Load(), d.server.Streams()
 	was := d.told
-	d.told = told{publication: d.reached().Publication, situation: journal.Situation{
-		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, d.tables),
-		Envoys: envoysOf(streams), PolicyError: policy.err, Policies: policyTexts(policy.policy),
-	}}
-	if was.situation.Policies == nil {
+	d.told = told{at: now, publication: d.reached().Publication, situation: d.situation(p, *d.policy.Load())}
+	if was.at.IsZero() {
 		d.journal.Add(now, 0, journal.Change{Kind: journal.Started, Text: fmt.Sprintf("the control plane started; it knows %d devices", len(p.devices))})
 		return
 	}
@@ -76,11 +73,12 @@ func envoysOf(streams []xds.Stream) []journal.Envoy {
 	return all
 }
 
-// policyTexts are the policies in a form that differs where they do.
-func policyTexts(p xds.Policy) map[string]string {
-	texts := map[string]string{"": fmt.Sprintf("%+v", p.Defaults), "the ingress": fmt.Sprintf("%+v", p.Ingress)}
-	for name, s := range p.Services {
-		texts[name] = fmt.Sprintf("%+v", s)
+// situation is what the journal compares: what is published, and by which policy.
+// Only the loop calls it.
+func (d *daemon) situation(p *snapshot, policy policyFile) journal.Situation {
+	streams := d.server.Streams()
+	return journal.Situation{
+		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, d.tables),
+		Envoys: envoysOf(streams), PolicyError: policy.err, Policies: policy.values, Ingress: policy.ingress,
 	}
-	return texts
 }

@@ -4,7 +4,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
@@ -16,10 +18,36 @@ import (
 )
 
 func main() {
-	if err := run(); err != nil {
-		fmt.Fprintln(os.Stderr, "tailxds:", err)
-		os.Exit(1)
+	os.Exit(exitStatus(os.Stderr, run()))
+}
+
+// ending is an error that ends the process with an exit status of its own. Without
+// a cause nothing is said: the command said it all.
+type ending struct {
+	code  int
+	cause error
+}
+
+func (e ending) Error() string {
+	if e.cause == nil {
+		return fmt.Sprintf("exit status %d", e.code)
 	}
+	return e.cause.Error()
+}
+
+func (e ending) Unwrap() error { return e.cause }
+
+// exitStatus says what went wrong, and with which status the process ends.
+func exitStatus(to io.Writer, err error) int {
+	if err == nil {
+		return 0
+	}
+	e := ending{1, err}
+	errors.As(err, &e)
+	if e.cause != nil {
+		fmt.Fprintln(to, "tailxds:", err)
+	}
+	return e.code
 }
 
 // run runs the command that was given until it ends, or until a signal. A second
@@ -45,6 +73,7 @@ func rootCommand(env environment) *cobra.Command {
 		serveCommand(env),
 		renderCommand(env),
 		checkCommand(),
+		diffCommand(env),
 		statusCommand(env),
 		topCommand(env),
 		explainCommand(env),

@@ -16,7 +16,13 @@ import (
 type policyFile struct {
 	policy     xds.Policy
 	text       string
+	values     map[string]map[string]string // what people read of it: see [xds.Policy.Values]
+	ingress    map[string]string
 	err, unfit string
+}
+
+func newPolicyFile(policy xds.Policy, text string) policyFile {
+	return policyFile{policy: policy, text: text, values: policy.Values(), ingress: policy.Ingress.Values()}
 }
 
 // wrong is why the policy in force is not what its file says; empty if it is.
@@ -25,7 +31,7 @@ func (p policyFile) wrong() string { return cmp.Or(p.err, p.unfit) }
 // readPolicy reads the policy file; without one the defaults hold.
 func readPolicy(path string) (policyFile, error) {
 	if path == "" {
-		return policyFile{policy: xds.DefaultPolicy()}, nil
+		return newPolicyFile(xds.DefaultPolicy(), ""), nil
 	}
 	text, err := os.ReadFile(path)
 	if err != nil {
@@ -39,7 +45,7 @@ func parsePolicy(path, text string) (policyFile, error) {
 	if err != nil {
 		return policyFile{}, fmt.Errorf("%s: %w", path, err)
 	}
-	return policyFile{policy: policy, text: text}, nil
+	return newPolicyFile(policy, text), nil
 }
 
 // firstPolicy reads the policy file at a start. Where it is bad, the last good
@@ -88,7 +94,9 @@ func (d *daemon) serve(t topology.Topology) error {
 	policy := *d.policy.Load()
 	err := d.server.Set(t, policy.policy)
 	if err == nil {
-		d.good = &policyFile{policy: policy.policy, text: policy.text}
+		good := policy
+		good.err, good.unfit = "", ""
+		d.good = &good
 		d.fits(policy, "")
 		return nil
 	}

@@ -53,10 +53,7 @@ func render(cmd *cobra.Command, o options, only string) ([]byte, error) {
 	if o.Devices == "" {
 		return nil, errors.New("render needs --devices FILE (or - for standard input)")
 	}
-	if o.Devices == "-" {
-		o.Devices = os.Stdin.Name()
-	}
-	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: o.Devices})
+	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: stdinPath(o.Devices)})
 	if err != nil {
 		return nil, err
 	}
@@ -92,6 +89,14 @@ func render(cmd *cobra.Command, o options, only string) ([]byte, error) {
 		return json.MarshalIndent(document[only], "", "  ")
 	}
 	return json.MarshalIndent(document, "", "  ")
+}
+
+// stdinPath is the path of a file; - is standard input.
+func stdinPath(path string) string {
+	if path == "-" {
+		return os.Stdin.Name()
+	}
+	return path
 }
 
 // rules are the options that decide what a device means, at a moment.

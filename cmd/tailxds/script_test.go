@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"testing"
 
@@ -10,10 +9,7 @@ import (
 
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"tailxds": func() {
-		if err := run(); err != nil {
-			fmt.Fprintln(os.Stderr, "tailxds:", err)
-			os.Exit(1) //nolint:forbidigo // this stands for main
-		}
+		os.Exit(exitStatus(os.Stderr, run())) //nolint:forbidigo // this stands for main
 	}})
 }
 

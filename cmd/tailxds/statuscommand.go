@@ -19,7 +19,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/journal"
 	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -124,13 +123,7 @@ func printers() map[string]func(io.Writer, []byte, statusDocument) error {
 	return map[string]func(io.Writer, []byte, statusDocument) error{
 		"table": func(out io.Writer, _ []byte, doc statusDocument) error { return printStatus(out, doc) },
 		"json":  func(out io.Writer, body []byte, _ statusDocument) error { return write(out, escaped(body)) },
-		"yaml": func(out io.Writer, body []byte, _ statusDocument) error {
-			text, err := document.FromJSON(body)
-			if err != nil {
-				return fmt.Errorf("write /status as YAML: %w", err)
-			}
-			return write(out, replaced(text))
-		},
+		"yaml":  func(out io.Writer, body []byte, _ statusDocument) error { return writeYAML(out, body) },
 	}
 }
 

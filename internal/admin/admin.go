@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -33,6 +34,9 @@ type Sources struct {
 	Explain func(of, from string) (any, error)
 	// Doctor is the document of /doctor.
 	Doctor func(ctx context.Context) any
+	// Diff is what would change with what the body says, which it may not be able
+	// to tell.
+	Diff func(ctx context.Context, body io.Reader) (any, error)
 	// Accept lets through what is held of a service, or of all if it is empty.
 	Accept func(ctx context.Context, service string) error
 	// Drain gives a device no new requests, for a time or without an end if that
@@ -58,6 +62,7 @@ type Sources struct {
 //	GET  /traffic  who sends what to whom, and what was to be expected, as JSON
 //	GET  /history  the last 15 minutes of the traffic of ?service=, as JSON
 //	GET  /explain  why ?of= (a service or a device) is what it is, seen ?from= a device
+//	POST /diff     what would change with another policy or other devices, as JSON
 //	GET  /metrics  Prometheus
 //	GET  /         the live page, which asks for itself who may operate
 //
@@ -83,6 +88,14 @@ func Handler(s Sources) http.Handler {
 	mux.HandleFunc("GET /history", answer(func(q url.Values) (any, error) { return s.History(q.Get("service")) }))
 	mux.HandleFunc("GET /explain", answer(func(q url.Values) (any, error) { return s.Explain(q.Get("of"), q.Get("from")) }))
 	mux.HandleFunc("GET /doctor", document(s.Doctor))
+	mux.HandleFunc("POST /diff", func(w http.ResponseWriter, r *http.Request) {
+		what, err := s.Diff(r.Context(), http.MaxBytesReader(w, r.Body, longestProposal))
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+			return
+		}
+		document(func(context.Context) any { return what })(w, r)
+	})
 	mux.Handle("GET /metrics", s.Metrics)
 	for _, path := range []string{"GET /{$}", "GET /a/", "GET /live", "GET /preview", "POST /act/"} {
 		mux.Handle(path, s.Page)
@@ -120,6 +133,9 @@ func Handler(s Sources) http.Handler {
 	// A page open in somebody's browser must not be able to post here.
 	return knownHost(s.Hosts, http.NewCrossOriginProtection().Handler(mux))
 }
+
+// longestProposal bounds what /diff reads, in bytes: a hundred thousand devices.
+const longestProposal = 64 << 20
 
 // document prints what of returns as JSON.
 func document(of func(context.Context) any) http.HandlerFunc {

@@ -20,10 +20,11 @@ type Situation struct {
 	Degraded []guard.Degraded
 	Problems []topology.Problem
 	Envoys   []Envoy
-	// Policies are the services' policies, in a form that differs where they do;
-	// "" is for all services that have none of their own. PolicyError says why its
-	// file is not in force.
-	Policies    map[string]string
+	// Policies are the services' policies, each the values of its keys; "" is for
+	// all services that have none of their own. Ingress are those of all Envoys.
+	// PolicyError says why the policy's file is not in force.
+	Policies    map[string]map[string]string
+	Ingress     map[string]string
 	PolicyError string
 }
 
@@ -49,31 +50,6 @@ func Diff(was, is Situation) []Change {
 		problems(was.Problems, is.Problems),
 		envoys(was.Envoys, is.Envoys),
 	)
-}
-
-func policies(was, is Situation) []Change {
-	var all []Change
-	var edited []string
-	for name := range union(was.Policies, is.Policies) {
-		if was.Policies[name] != is.Policies[name] {
-			if name == "" {
-				name = "the defaults"
-			}
-			edited = append(edited, name)
-		}
-	}
-	if len(edited) > 0 {
-		slices.Sort(edited)
-		all = append(all, Change{Kind: Policy, Text: "the policy of " + list(edited) + " was edited"})
-	}
-	switch {
-	case was.PolicyError == is.PolicyError:
-	case is.PolicyError == "":
-		all = append(all, Change{Kind: Mended, Text: "the policy file is good again"})
-	default:
-		all = append(all, Change{Kind: Problem, Text: "the policy file is bad, the last good policy stays: " + is.PolicyError})
-	}
-	return all
 }
 
 // services tells which services came and went.
@@ -156,7 +132,7 @@ func endpoints(was, is topology.Topology) []Change {
 			}
 			all = append(all, Change{
 				Kind: kind, Service: at.service, Device: at.device, Name: e.Name, From: from, To: to, Text: text,
-				key: key, endpoint: e, nth: at.nth,
+				Key: key, endpoint: e, nth: at.nth,
 			})
 		}
 		switch {

@@ -28,10 +28,10 @@ func apply(services map[string]bool, endpoints map[place]topology.Endpoint, chan
 			endpoints[at] = c.endpoint
 		case c.Kind == Removed:
 			delete(endpoints, at)
-		case c.key != "":
+		case c.Key != "":
 			e := endpoints[at]
 			for _, v := range values() {
-				if v.key == c.key {
+				if v.key == c.Key {
 					v.set(&e, c.To)
 				}
 			}
@@ -77,7 +77,7 @@ func TestWhatIsToldGivesTheNewState(t *testing.T) {
 			t.Errorf("got %v, want %v", endpoints, want)
 		}
 		for _, c := range changes {
-			if c.Text == "" || c.From == c.To && c.key != "" {
+			if c.Text == "" || c.From == c.To && c.Key != "" {
 				t.Errorf("says nothing: %+v", c)
 			}
 		}
@@ -116,19 +116,33 @@ func TestDiffReads(t *testing.T) {
 			Situation{Topology: topology.Topology{Services: []topology.Service{{Name: "server"}}}},
 			[]string{"removed west-1 is gone from server; it was serving with weight 2 in west"},
 		},
-		"held":               {Situation{}, Situation{Held: held}, []string{"held west-1 is held in server, though it is offline"}},
-		"held no longer":     {Situation{Held: held}, Situation{}, []string{"released west-1 is held in server no longer"}},
-		"nobody serves":      {Situation{}, Situation{Degraded: []guard.Degraded{{Service: "server", Of: 2}}}, []string{"service nobody serves server"}},
-		"somebody serves":    {Situation{Degraded: []guard.Degraded{{Service: "server", Of: 2}}}, Situation{}, []string{"service server is served again"}},
-		"a problem":          {Situation{}, Situation{Problems: []topology.Problem{bad, bad}}, []string{"problem west-1 tag:weight-x: ignored"}},
-		"a problem's end":    {Situation{Problems: []topology.Problem{bad}}, Situation{}, []string{"mended mended: west-1 tag:weight-x: ignored"}},
-		"an Envoy":           {Situation{}, Situation{Envoys: []Envoy{envoy("a", nil)}}, []string{"came the Envoy of a connected"}},
-		"an Envoy's name":    {Situation{Envoys: []Envoy{{Device: "a", Address: address, Since: since}}}, Situation{Envoys: []Envoy{envoy("a", nil)}}, nil},
-		"some Envoys":        {Situation{Envoys: []Envoy{envoy("a", nil), envoy("b", nil)}}, Situation{}, []string{"went 2 Envoys left: a and b"}},
-		"many Envoys":        {Situation{}, Situation{Envoys: []Envoy{envoy("g", nil), envoy("a", nil), envoy("b", nil), envoy("c", nil), envoy("d", nil), envoy("e", nil), envoy("f", nil)}}, []string{"came 7 Envoys connected: a, b, c, d, e and 2 more"}},
-		"a rejection":        {Situation{Envoys: []Envoy{envoy("a", nil)}}, Situation{Envoys: []Envoy{envoy("a", map[string]string{"cds": "no"})}}, []string{"rejected a rejected cds: no"}},
-		"a rejection's end":  {Situation{Envoys: []Envoy{envoy("a", map[string]string{"cds": "no"})}}, Situation{Envoys: []Envoy{envoy("a", nil)}}, []string{"recovered a took cds again"}},
-		"a policy":           {Situation{Policies: map[string]string{"": "1", "x": "1"}}, Situation{Policies: map[string]string{"": "2", "y": "1", "x": "1"}}, []string{"policy the policy of the defaults and y was edited"}},
+		"held":              {Situation{}, Situation{Held: held}, []string{"held west-1 is held in server, though it is offline"}},
+		"held no longer":    {Situation{Held: held}, Situation{}, []string{"released west-1 is held in server no longer"}},
+		"nobody serves":     {Situation{}, Situation{Degraded: []guard.Degraded{{Service: "server", Of: 2}}}, []string{"service nobody serves server"}},
+		"somebody serves":   {Situation{Degraded: []guard.Degraded{{Service: "server", Of: 2}}}, Situation{}, []string{"service server is served again"}},
+		"a problem":         {Situation{}, Situation{Problems: []topology.Problem{bad, bad}}, []string{"problem west-1 tag:weight-x: ignored"}},
+		"a problem's end":   {Situation{Problems: []topology.Problem{bad}}, Situation{}, []string{"mended mended: west-1 tag:weight-x: ignored"}},
+		"an Envoy":          {Situation{}, Situation{Envoys: []Envoy{envoy("a", nil)}}, []string{"came the Envoy of a connected"}},
+		"an Envoy's name":   {Situation{Envoys: []Envoy{{Device: "a", Address: address, Since: since}}}, Situation{Envoys: []Envoy{envoy("a", nil)}}, nil},
+		"some Envoys":       {Situation{Envoys: []Envoy{envoy("a", nil), envoy("b", nil)}}, Situation{}, []string{"went 2 Envoys left: a and b"}},
+		"many Envoys":       {Situation{}, Situation{Envoys: []Envoy{envoy("g", nil), envoy("a", nil), envoy("b", nil), envoy("c", nil), envoy("d", nil), envoy("e", nil), envoy("f", nil)}}, []string{"came 7 Envoys connected: a, b, c, d, e and 2 more"}},
+		"a rejection":       {Situation{Envoys: []Envoy{envoy("a", nil)}}, Situation{Envoys: []Envoy{envoy("a", map[string]string{"cds": "no"})}}, []string{"rejected a rejected cds: no"}},
+		"a rejection's end": {Situation{Envoys: []Envoy{envoy("a", map[string]string{"cds": "no"})}}, Situation{Envoys: []Envoy{envoy("a", nil)}}, []string{"recovered a took cds again"}},
+		"a policy": {
+			Situation{Policies: map[string]map[string]string{"": {"timeout": "15s", "retries": "3"}, "x": {"timeout": "15s", "retries": "3"}}},
+			Situation{Policies: map[string]map[string]string{"": {"timeout": "30s", "retries": "3"}, "x": {"timeout": "30s", "retries": "3"}, "y": {"timeout": "15s", "retries": "1"}}},
+			[]string{"policy policy of y: retries 3 → 1", "policy policy of the defaults and x: timeout 15s → 30s"},
+		},
+		"the ingress": {
+			Situation{Ingress: map[string]string{"port": "10000", "allow": "tailnet"}},
+			Situation{Ingress: map[string]string{"port": "80", "allow": "tailnet"}},
+			[]string{"policy policy of the ingress: port 10000 → 80"},
+		},
+		"a policy's end": {
+			Situation{Policies: map[string]map[string]string{"": {"hosts": ""}, "x": {"hosts": "x.io"}}},
+			Situation{Policies: map[string]map[string]string{"": {"hosts": ""}}},
+			[]string{"policy policy of x: hosts x.io → none"},
+		},
 		"a bad policy":       {Situation{}, Situation{PolicyError: "line 3"}, []string{"problem the policy file is bad, the last good policy stays: line 3"}},
 		"a good policy then": {Situation{PolicyError: "line 3"}, Situation{}, []string{"mended the policy file is good again"}},
 	} {

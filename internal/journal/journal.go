@@ -44,8 +44,8 @@ const (
 // Change is one thing that happened.
 type Change struct {
 	// ID counts up; no two changes of a process have the same.
-	ID uint64    `json:"id"`
-	At time.Time `json:"at"`
+	ID uint64    `json:"id,omitzero"`
+	At time.Time `json:"at,omitzero"`
 	// Kind says what it is about, and Text tells it in a sentence for people.
 	Kind Kind   `json:"kind"`
 	Text string `json:"text"`
@@ -54,7 +54,9 @@ type Change struct {
 	Service string `json:"service,omitempty"`
 	Device  string `json:"device,omitempty"`
 	Name    string `json:"name,omitempty"`
-	// From and To are the values before and after, where there are such.
+	// Key names the value that differs, of an endpoint or of a policy. From and To
+	// are the values before and after, where there are such.
+	Key  string `json:"key,omitempty"`
 	From string `json:"from,omitempty"`
 	To   string `json:"to,omitempty"`
 	// By is who did it, where a person did.
@@ -63,9 +65,8 @@ type Change struct {
 	// was.
 	Reach *Reach `json:"reach,omitempty"`
 
-	// key is the value that differs, and endpoint the one that came, went or
-	// changed: the one before, if there was one.
-	key      string
+	// endpoint is the one that came, went or changed: the one before, if there was
+	// one.
 	endpoint topology.Endpoint
 	nth      int // of those with the same service, device and address
 

@@ -83,6 +83,14 @@ const wantInterval = "must be auto, or from 100ms to 1h"
 // AutoInterval leaves it to the control plane: see [Checks].
 const AutoInterval Interval = 0
 
+// String is auto, or a duration.
+func (i Interval) String() string {
+	if i == AutoInterval {
+		return Auto
+	}
+	return Duration(i).String()
+}
+
 // UnmarshalText reads auto, or a duration.
 func (i *Interval) UnmarshalText(text []byte) error {
 	if string(text) == Auto {

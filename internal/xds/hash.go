@@ -25,6 +25,20 @@ type hashKey struct {
 	Cookie string `yaml:"cookie"`
 }
 
+// String is what belongs together: "header x-user"; empty if nothing does.
+func (h HashOn) String() string {
+	switch {
+	case h.Header != "":
+		return "header " + h.Header
+	case h.Cookie != "":
+		return "cookie " + h.Cookie
+	case h.Source:
+		return "source"
+	default:
+		return ""
+	}
+}
+
 // ReadSection reads {header: H}, {cookie: C} or source.
 func (h *HashOn) ReadSection(from document.Section) {
 	if from.Word() == "source" {

@@ -44,6 +44,14 @@ type HealthCheck struct {
 // Statuses are those of HTTP from First to Last.
 type Statuses struct{ First, Last int64 }
 
+// String is 200, or 200-299.
+func (s Statuses) String() string {
+	if s.First == s.Last {
+		return fmt.Sprint(s.First)
+	}
+	return fmt.Sprintf("%d-%d", s.First, s.Last)
+}
+
 // UnmarshalText reads 200, or 200-299.
 func (s *Statuses) UnmarshalText(text []byte) error {
 	first, last, isRange := strings.Cut(string(text), "-")

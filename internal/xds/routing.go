@@ -32,6 +32,27 @@ type RouteRule struct {
 	Split map[string]uint32 `yaml:"split"`
 }
 
+// String is "/shop, x-beta: yes → shop", or "all → hello 95, next 5".
+func (r RouteRule) String() string {
+	var match, to []string
+	if r.Path != "" {
+		match = append(match, r.Path)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
+		match = append(match, name+": "+r.Headers[name])
+	}
+	if r.Service != "" {
+		to = append(to, r.Service)
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.Split)) {
+		to = append(to, fmt.Sprintf("%s %d", name, r.Split[name]))
+	}
+	if len(match) == 0 {
+		match = []string{"all"}
+	}
+	return strings.Join(match, ", ") + " → " + strings.Join(to, ", ")
+}
+
 const (
 	mostRules     = 100
 	mostTargets   = 20
