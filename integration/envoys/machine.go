@@ -18,9 +18,9 @@ import (
 
 const systemd = "/usr/lib/systemd/systemd"
 
-// Machine is a host that is run by a systemd of its own, with the rig's programs
-// installed as /usr/bin/tailxds, /usr/bin/envoy and /usr/bin/server. What it is
-// made of is in scripts/machine.
+// Machine is a host that is run by a systemd of its own. It has Envoy as
+// /usr/bin/envoy and the lab's server as /usr/bin/server; tailxds is there once
+// its package is installed. What it is made of is in scripts/machine.
 type Machine struct {
 	*Host
 	process *process
@@ -28,7 +28,7 @@ type Machine struct {
 }
 
 // Boot starts systemd on a host. files are what it finds there, text by path,
-// under /etc or /usr. It skips the test where there is no systemd to start.
+// under /etc. It skips the test where there is no systemd to start.
 func (h *Host) Boot(files map[string]string) *Machine {
 	r := h.rig
 	r.t.Helper()
@@ -60,8 +60,8 @@ func (h *Host) Boot(files map[string]string) *Machine {
 
 // install puts programs and files where the machine finds them.
 func (r *Rig) install(dir, name string, files map[string]string) error {
-	programs := map[string]string{"tailxds": r.programs.ControlPlane, "envoy": r.programs.Envoy, "server": r.programs.Server}
-	for _, wanted := range []string{"usr/bin", "usr/lib/systemd/system", "etc/systemd/system"} {
+	programs := map[string]string{"envoy": r.programs.Envoy, "server": r.programs.Server}
+	for _, wanted := range []string{"usr/bin", "etc/systemd/system"} {
 		if err := os.MkdirAll(filepath.Join(dir, wanted), 0o755); err != nil {
 			return err
 		}
@@ -178,6 +178,17 @@ func (m *Machine) Write(path, text string) {
 	if err != nil {
 		m.rig.t.Fatal(err)
 	}
+}
+
+// Install installs a package that [Rig.Package] has made, or upgrades to it. What
+// was edited of the package's settings stays.
+func (m *Machine) Install(deb string) {
+	m.rig.t.Helper()
+	to := "/root/" + filepath.Base(deb)
+	if _, err := output(exec.CommandContext(m.rig.ctx, "cp", deb, m.Path(to))); err != nil {
+		m.rig.t.Fatal(err)
+	}
+	m.Must("dpkg", "--install", to)
 }
 
 // PowerOff shuts the machine down as `systemctl poweroff` does, and waits until it

@@ -17,27 +17,14 @@ import (
 
 const units = "../../deploy/systemd"
 
-// settings is a file of settings as it is shipped, with some filled in.
-func settings(t *testing.T, name string, lines ...string) string {
+// settle adds lines to a file of settings that the package has installed.
+func settle(t *testing.T, m *envoys.Machine, file string, lines ...string) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(units, name))
+	text, err := os.ReadFile(m.Path(file))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return string(text) + strings.Join(lines, "\n") + "\n"
-}
-
-// withUnits is what the package installs, beside the program, and what it is told.
-func withUnits(t *testing.T, files map[string]string) map[string]string {
-	t.Helper()
-	all, err := filepath.Glob(units + "/*.service")
-	if err != nil || len(all) != 3 {
-		t.Fatalf("units: %v (%v)", all, err)
-	}
-	for _, path := range all {
-		files["/usr/lib/systemd/system/"+filepath.Base(path)] = settings(t, filepath.Base(path))
-	}
-	return files
+	m.Write(file, string(text)+strings.Join(lines, "\n")+"\n")
 }
 
 // What docs/servers.md tells who runs an application of their own.
@@ -51,21 +38,21 @@ ExecStart=/usr/bin/server
 WantedBy=multi-user.target
 `
 
-// bootServer boots a server of the pool, and starts what docs/servers.md says.
-func bootServer(t *testing.T, h *envoys.Host, plane *envoys.Machine) *envoys.Machine {
+// bootServer boots a server of the pool, and does what docs/servers.md says.
+func bootServer(t *testing.T, h *envoys.Host, deb string, plane *envoys.Machine) *envoys.Machine {
 	t.Helper()
-	m := h.Boot(withUnits(t, map[string]string{
-		"/etc/systemd/system/app.service": app,
-		"/etc/tailxds/envoy.env": settings(t, "envoy.env",
-			"CONTROL_PLANE="+plane.V4.String(), "REGION=west", "CONCURRENCY=1", "UNHEALTHY_URL=http://127.0.0.1:8080/unhealthy"),
-	}))
+	m := h.Boot(map[string]string{"/etc/systemd/system/app.service": app})
+	m.Install(deb)
+	settle(t, m, "/etc/tailxds/envoy.env",
+		"CONTROL_PLANE="+plane.V4.String(), "REGION=west", "CONCURRENCY=1", "UNHEALTHY_URL=http://127.0.0.1:8080/unhealthy", "DRAIN_SECONDS=6")
 	m.Must("systemctl", "enable", "--now", "app", "tailxds-envoy", "tailxds-drain")
 	return m
 }
 
-// The units, started by systemd itself on machines of their own, with all their
-// sandbox: a control plane that keeps its state and takes in edits, and servers
-// that join, drain and shut down without a request that fails.
+// The package, installed on machines of their own, and its units, started there by
+// systemd itself with all their sandbox: a control plane that keeps its state and
+// takes in edits, and servers that join, drain, upgrade and shut down without a
+// request that fails.
 func TestUnitsRun(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
@@ -76,19 +63,18 @@ func TestUnitsRun(t *testing.T) {
 	}
 	// No request is tried again: whoever is sent one must answer.
 	const policy = "defaults: {retries: 0}\n"
-	plane := r.Host("plane").Boot(withUnits(t, map[string]string{
-		"/etc/tailxds/devices.json": string(list),
-		"/etc/tailxds/policy.yaml":  policy,
-		"/etc/tailxds/tailxds.env": settings(t, "tailxds.env", "TS_ENVOY_CONFIG=/etc/tailxds/policy.yaml",
-			"TS_ENVOY_LISTEN=:18000", "TS_ENVOY_PROVIDER=file", "TS_ENVOY_DEVICES=/etc/tailxds/devices.json"),
-	}))
+	deb := r.Package("0.1.0", true)
+	plane := r.Host("plane").Boot(map[string]string{"/etc/tailxds/devices.json": string(list), "/etc/tailxds/policy.yaml": policy})
+	plane.Install(deb)
+	settle(t, plane, "/etc/tailxds/tailxds.env", "TS_ENVOY_CONFIG=/etc/tailxds/policy.yaml",
+		"TS_ENVOY_LISTEN=:18000", "TS_ENVOY_PROVIDER=file", "TS_ENVOY_DEVICES=/etc/tailxds/devices.json")
 	plane.Must("systemctl", "enable", "--now", "tailxds")
 	// That has returned, so it serves.
 	plane.Must("tailxds", "status", "--exit-code")
 	if says := plane.Must("systemctl", "show", "--property=StatusText", "--value", "tailxds"); says != "ready" {
 		t.Errorf("systemctl status says of it %q", says)
 	}
-	a, b := bootServer(t, hosts[0], plane), bootServer(t, hosts[1], plane)
+	a, b := bootServer(t, hosts[0], deb, plane), bootServer(t, hosts[1], deb, plane)
 	entry := envoys.Envoy{Host: b.Host}
 	for _, server := range hosts {
 		beside := envoys.Envoy{Host: server}
@@ -140,6 +126,19 @@ func TestUnitsRun(t *testing.T) {
 	a.Must("systemctl", "start", "tailxds-drain")
 	entry.AwaitHealthy("server", 2)
 
+	// An upgrade starts and stops nothing, and keeps the settings.
+	runs := func(m *envoys.Machine, unit string) string {
+		return m.Must("systemctl", "show", "--property=ActiveState,MainPID", unit)
+	}
+	before = runs(b, "tailxds-envoy")
+	b.Install(r.Package("0.1.1", false))
+	if now := runs(b, "tailxds-envoy"); now != before {
+		t.Errorf("after the upgrade Envoy is %s, and it was %s", now, before)
+	}
+	if settings := b.Must("cat", "/etc/tailxds/envoy.env"); !strings.Contains(settings, "CONTROL_PLANE="+plane.V4.String()) {
+		t.Errorf("after the upgrade the settings are\n%s", settings)
+	}
+
 	a.PowerOff()
 	entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 1})
 	if tally := load.Stop(); tally.Failed > 0 || tally.By(shares.Host).Counts["a"] == 0 || tally.By(shares.Host).Counts["b"] == 0 {
@@ -149,6 +148,15 @@ func TestUnitsRun(t *testing.T) {
 	if ended := plane.Must("systemctl", "show", "--property=Result,ExecMainStatus,ActiveState", "tailxds"); ended != "Result=success\nExecMainStatus=0\nActiveState=inactive" {
 		t.Errorf("the control plane was stopped, and %s", ended)
 	}
+
+	// Whoever removes the package is left with nothing that runs, and their settings.
+	b.Must("dpkg", "--remove", "tailxds")
+	for _, unit := range []string{"tailxds-envoy", "tailxds-drain"} {
+		if now := runs(b, unit); now != "MainPID=0\nActiveState=inactive" {
+			t.Errorf("the package is removed, and of %s there is %s", unit, now)
+		}
+	}
+	b.Must("test", "-s", "/etc/tailxds/envoy.env")
 }
 
 // assertLockedIn finds that what the unit says of its sandbox is so: systemd
