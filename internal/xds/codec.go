@@ -8,7 +8,6 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/reflect/protoreflect"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -66,23 +65,27 @@ const fewBytes = 1 << 10
 // https://protobuf.dev/programming-guides/encoding/#order
 type shared struct{ buffers mem.BufferSlice }
 
-// The names and numbers of the fields that hold what is shared.
+// The numbers of the fields that hold what is shared.
 const (
-	resourcesField               = "resources"
 	resourcesNumber              = 2 // of both kinds of responses
-	resourceField                = "resource"
 	resourceNumber               = 2 // of a discovery.Resource
 	anyTypeNumber, anyDataNumber = 1, 2
 )
 
 // delta encodes a response of the delta protocol.
 func (s *shared) delta(r *discovery.DeltaDiscoveryResponse) error {
-	head, err := without(r, resourcesField)
+	head, err := encoded(r, &discovery.DeltaDiscoveryResponse{
+		SystemVersionInfo: r.GetSystemVersionInfo(), TypeUrl: r.GetTypeUrl(), Nonce: r.GetNonce(), ControlPlane: r.GetControlPlane(),
+		RemovedResources: r.GetRemovedResources(), RemovedResourceNames: r.GetRemovedResourceNames(), ResourceErrors: r.GetResourceErrors(),
+	})
 	if err != nil {
 		return err
 	}
 	for _, one := range r.GetResources() {
-		about, err := without(one, resourceField)
+		about, err := encoded(one, &discovery.Resource{
+			Name: one.GetName(), ResourceName: one.GetResourceName(), Aliases: one.GetAliases(), Version: one.GetVersion(),
+			Ttl: one.GetTtl(), CacheControl: one.GetCacheControl(), Metadata: one.GetMetadata(),
+		})
 		if err != nil {
 			return err
 		}
@@ -104,7 +107,10 @@ func (s *shared) delta(r *discovery.DeltaDiscoveryResponse) error {
 
 // all encodes a response of the state-of-the-world protocol.
 func (s *shared) all(r *discovery.DiscoveryResponse) error {
-	head, err := without(r, resourcesField)
+	head, err := encoded(r, &discovery.DiscoveryResponse{
+		VersionInfo: r.GetVersionInfo(), Canary: r.GetCanary(), TypeUrl: r.GetTypeUrl(), Nonce: r.GetNonce(),
+		ControlPlane: r.GetControlPlane(), ResourceErrors: r.GetResourceErrors(),
+	})
 	if err != nil {
 		return err
 	}
@@ -148,16 +154,11 @@ func tagged(b []byte, number protowire.Number, size int) []byte {
 	return protowire.AppendVarint(tag(b, number), uint64(size))
 }
 
-// without encodes all of a message but one field.
-func without(m proto.Message, field protoreflect.Name) ([]byte, error) {
-	from := m.ProtoReflect()
-	rest := from.New()
-	from.Range(func(fd protoreflect.FieldDescriptor, v protoreflect.Value) bool {
-		if fd.Name() != field {
-			rest.Set(fd, v)
-		}
-		return true
-	})
-	rest.SetUnknown(from.GetUnknown())
-	return proto.Marshal(rest.Interface())
+// encoded is all of a message but what is shared: the rest of it, and what only a
+// later version of the protocol knows.
+func encoded(whole, rest proto.Message) ([]byte, error) {
+	if unknown := whole.ProtoReflect().GetUnknown(); len(unknown) > 0 {
+		rest.ProtoReflect().SetUnknown(unknown)
+	}
+	return proto.Marshal(rest)
 }

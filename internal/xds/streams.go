@@ -34,7 +34,8 @@ type Stream struct {
 	// Types are what it was sent and said of it, by the type's short name.
 	Types map[string]TypeState `json:"types"`
 
-	known bool // whether the tailnet says where it is
+	known bool       // whether the tailnet says where it is
+	place *core.Node // what is handed on of where it is
 }
 
 // TypeState is how far an Envoy is with one type of resources.
@@ -81,13 +82,11 @@ func (s *streams) callbacks() serverv3.Callbacks {
 		StreamClosedFunc:      func(id int64, _ *core.Node) { s.closed(streamKey{false, id}) },
 		DeltaStreamClosedFunc: func(id int64, _ *core.Node) { s.closed(streamKey{true, id}) },
 		StreamRequestFunc: func(id int64, r *discovery.DiscoveryRequest) error {
-			s.answered(streamKey{false, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
-			r.Node = placed(r.GetNode(), s.regionOf(streamKey{false, id}))
+			r.Node = s.answered(streamKey{false, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 			return nil
 		},
 		StreamDeltaRequestFunc: func(id int64, r *discovery.DeltaDiscoveryRequest) error {
-			s.answered(streamKey{true, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
-			r.Node = placed(r.GetNode(), s.regionOf(streamKey{true, id}))
+			r.Node = s.answered(streamKey{true, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 			return nil
 		},
 		StreamResponseFunc: func(_ context.Context, id int64, r *discovery.DiscoveryRequest, _ *discovery.DiscoveryResponse) {
@@ -133,23 +132,26 @@ func (s *streams) sent(key streamKey, url string) {
 	}
 }
 
-// answered notes an ACK or a NACK. A request without a nonce answers nothing.
-func (s *streams) answered(key streamKey, node *core.Node, url, nonce string, rejected *status.Status) {
+// answered notes an ACK or a NACK; a request without a nonce answers nothing. It
+// returns the node that is handed on in place of the request's: one a stream, with
+// the region that it is known to be in, whatever it says.
+func (s *streams) answered(key streamKey, node *core.Node, url, nonce string, rejected *status.Status) *core.Node {
 	name := typeName(url)
-	stream, news := s.note(key, node, name, nonce, rejected)
-	if news { // out of the lock: nobody waits for a slow log
-		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", stream.Device, "node", stream.Node, "type", name, "reason", reason(rejected))
+	place, news := s.note(key, node, name, nonce, rejected)
+	if news != nil { // out of the lock: nobody waits for a slow log
+		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", news.Device, "node", news.Node, "type", name, "reason", reason(rejected))
 	}
+	return place
 }
 
-// note keeps account of a request, and returns a copy of its stream if that has
-// rejected something anew.
-func (s *streams) note(key streamKey, node *core.Node, name, nonce string, rejected *status.Status) (copied Stream, news bool) {
+// note keeps account of a request, and returns where its stream is, and a copy of
+// the stream if that has rejected something anew.
+func (s *streams) note(key streamKey, node *core.Node, name, nonce string, rejected *status.Status) (place *core.Node, news *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	stream, ok := s.open[key]
 	if !ok {
-		return Stream{}, false
+		return &core.Node{}, nil
 	}
 	if id := node.GetId(); id != "" {
 		stream.Node = id
@@ -160,18 +162,24 @@ func (s *streams) note(key streamKey, node *core.Node, name, nonce string, rejec
 			stream.Envoy = v
 		}
 	}
+	if stream.place == nil || stream.place.GetLocality().GetRegion() != stream.Region {
+		stream.place = &core.Node{Locality: &core.Locality{Region: stream.Region}}
+	}
 	if nonce == "" {
-		return Stream{}, false
+		return stream.place, nil
 	}
 	before, state, result := stream.Types[name], TypeState{}, "ack"
 	if rejected != nil {
 		state.Rejected, result = reason(rejected), "nack"
-		news = before.Pending || before.Rejected != state.Rejected
+		if before.Pending || before.Rejected != state.Rejected {
+			copied := *stream
+			news = &copied
+		}
 	}
 	stream.Types[name] = state
 	s.counts[Count{Type: name, Result: result}]++
 	s.reach.answered(key, rejected != nil, stream.due())
-	return *stream, news
+	return stream.place, news
 }
 
 // due tells whether an answer is awaited.
@@ -202,16 +210,6 @@ func (s *Stream) claim(region string) {
 	if region != s.Region {
 		s.Claims = region
 	}
-}
-
-// regionOf is where a stream's peer is.
-func (s *streams) regionOf(key streamKey) string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if stream, ok := s.open[key]; ok {
-		return stream.Region
-	}
-	return ""
 }
 
 func (s *streams) count(typ, result string) {

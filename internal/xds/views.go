@@ -7,7 +7,6 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
@@ -113,15 +112,4 @@ func (s seen) CreateDeltaWatch(r *cache.DeltaRequest, sub cache.Subscription, to
 		return nil, err
 	}
 	return c.CreateDeltaWatch(r, sub, to)
-}
-
-// placed is a node as it is handed on: with the region that it is known to be
-// in, whatever it says.
-func placed(node *core.Node, region string) *core.Node {
-	node = proto.CloneOf(node)
-	if node == nil {
-		node = &core.Node{}
-	}
-	node.Locality = &core.Locality{Region: region}
-	return node
 }
