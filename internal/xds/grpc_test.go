@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/orca"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	grpcxds "google.golang.org/grpc/xds"
@@ -56,13 +57,13 @@ func newWorld(t *testing.T, policy string) *world {
 }
 
 // serve starts a server of a service.
-func (w *world) serve(service, name, region string, weight uint32) {
+func (w *world) serve(service, name, region string, weight uint32, options ...grpc.ServerOption) {
 	w.t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	server := grpc.NewServer()
+	server := grpc.NewServer(options...)
 	healthpb.RegisterHealthServer(server, health.NewServer())
 	go func() { _ = server.Serve(l) }() // until it is stopped
 	w.t.Cleanup(server.Stop)
@@ -124,7 +125,7 @@ func (w *world) await(conn *grpc.ClientConn, want map[string]float64, headers ..
 	for _, weight := range want {
 		sum += weight
 	}
-	deadline := time.Now().Add(20 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for {
 		counts, err := w.count(conn, calls, headers...)
 		for _, name := range w.names {
@@ -181,6 +182,39 @@ func TestAGRPCClientWithoutProxy(t *testing.T) {
 			t.Errorf("there is %v", r)
 		}
 	}
+	for _, stream := range w.s.Streams() {
+		for name, of := range stream.Types {
+			if of.Rejected != "" {
+				t.Errorf("%s rejected: %s", name, of.Rejected)
+			}
+		}
+	}
+}
+
+// reportsLoad has a server tell in each answer (ORCA) that it works at a certain
+// rate, half busy: so its weight by load is as its rate.
+func reportsLoad(rate float64) []grpc.ServerOption {
+	return []grpc.ServerOption{orca.CallMetricsServerOption(nil), grpc.ChainUnaryInterceptor(
+		func(ctx context.Context, r any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+			orca.CallMetricsRecorderFromContext(ctx).SetQPS(rate)
+			orca.CallMetricsRecorderFromContext(ctx).SetApplicationUtilization(0.5)
+			return handler(ctx, r)
+		},
+	)}
+}
+
+// A gRPC client without a proxy gives servers that report their load what each
+// can carry, whatever their weights say; regions keep their shares.
+func TestAGRPCClientBelievesServersThatReportTheirLoad(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "services: {hello: {protocol: grpc, load_balancing: client_side_weighted_round_robin}}")
+	w.serve("hello", "a", "west", 3, reportsLoad(100)...)
+	w.serve("hello", "b", "west", 1, reportsLoad(300)...)
+	w.serve("hello", "c", "east", 4, reportsLoad(100)...)
+	w.publish()
+	conn := w.dial("hello")
+	// gRPC believes a server that has reported for ten seconds.
+	w.await(conn, map[string]float64{"a": 1, "b": 3, "c": 4})
 	for _, stream := range w.s.Streams() {
 		for name, of := range stream.Types {
 			if of.Rejected != "" {
