@@ -43,9 +43,7 @@ func (l *Latency) Observe(upper []float64, counts []uint64) {
 		if i < len(upper) {
 			high = upper[i]
 		}
-		if n > 0 {
-			l.spread(low, high, float64(n))
-		}
+		l.spread(low, high, float64(n))
 		low = high
 	}
 }

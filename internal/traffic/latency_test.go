@@ -32,6 +32,7 @@ func TestQuantiles(t *testing.T) {
 		"no number":          {observed([]float64{math.NaN()}, 1, 1), 0, 0, 0},
 		"less than no time":  {observed([]float64{-1}, 1, 1), 0, 0, 0},
 		"finer than is kept": {observed([]float64{1.2, 1.4}, 0, 10, 0), ms(1.5), ms(1.99), 10},
+		"the same twice":     {observed([]float64{1.2, 1.2}, 0, 10, 0), ms(1.5), ms(1.99), 10},
 		"no bounds":          {observed(nil, 10), 0, 0, 0},
 		"beyond its own":     {observed([]float64{10}, 0, 10), ms(11), ms(11.98), 10},
 	} {
@@ -41,6 +42,14 @@ func TestQuantiles(t *testing.T) {
 				t.Errorf("%s, %s of %v, want %s, %s of %v", p50, p99, test.of.Count(), test.p50, test.p99, test.count)
 			}
 		})
+	}
+}
+
+func TestTheLeastIsWhereTheFirstIs(t *testing.T) {
+	var l Latency
+	l.Observe([]float64{10, 20}, []uint64{0, 100, 0})
+	if got := l.Quantile(0); got != 10*time.Millisecond {
+		t.Errorf("%s, want 10ms", got)
 	}
 }
 

@@ -109,6 +109,11 @@ func TestWithoutRequestsTheEntriesCount(t *testing.T) {
 	shares(t, "by Envoys", local(nil, envoy("w", "west", "", quiet...), envoy("e", "east", "", quiet...)), expected, 1/8.0, 3/8.0, 1/4.0, 1/4.0, 0)
 	shares(t, "by entries", local(map[string]uint32{"west": 3, "east": 1}, envoy("w", "west", "", quiet...), envoy("w2", "west", "a", quiet...)), expected,
 		3/8.0*0.25, 3/8.0*0.75+3/8.0*0.75, 3/8.0*0.125+1/8.0, 3/8.0*0.125+1/8.0, 0)
+	shares(t, "by Envoys, of which two see the same", local(nil, envoy("w", "west", "", quiet...), envoy("w2", "west", "", quiet...), envoy("e", "east", "", quiet...)),
+		expected, 2/3.0/4, 2/3.0*3/4, 1/6.0, 1/6.0, 0)
+	shares(t, "by entries, where two of three see the same",
+		local(map[string]uint32{"west": 3, "east": 1}, envoy("w", "west", "", quiet...), envoy("w2", "west", "", quiet...), envoy("w3", "west", "b", quiet...)), expected,
+		0.5/4+0.25/4, 0.5*3/4, 0.25*3/8+0.25/2, 0.25*3/8+0.25/2, 0)
 	stale := envoy("w", "west", "abcd", 1, 1, 1, 1, 1)
 	stale.Stale = true
 	table := local(nil, stale)
@@ -137,6 +142,8 @@ func TestOffByMoreThanChance(t *testing.T) {
 		{0.47, 0.5, 1e6, true},
 		{0.519, 0.5, 1e9, false},
 		{0.3, 0.5, 100, false},
+		{0.02, 0, 1, false},
+		{0.5, 0, 0, false},
 		{0.27, 0.5, 100, true},
 		{0, 0.5, 0, false},
 		{0.021, 0, 1, true},
@@ -144,6 +151,18 @@ func TestOffByMoreThanChance(t *testing.T) {
 	} {
 		if got := off(test.observed, test.expected, test.n); got != test.want {
 			t.Errorf("%v of %v requests, expected %v: %t", test.observed, test.n, test.expected, got)
+		}
+	}
+}
+
+// The longer it was measured, the less is chance.
+func TestOffCountsTheRequests(t *testing.T) {
+	for rate, want := range map[float64]bool{1: false, 100: true} {
+		w := envoy("w", "west", "", 0.125*rate, 0.525*rate, 0.175*rate, 0.175*rate, 0)
+		w.Services = w.Services[1:]
+		table := tableOf(t, balance.Exact, nil, w)
+		if _, b := table.named("b"); b.Off != want || !close(b.Observed, 0.525) {
+			t.Errorf("at %v requests a second for ten seconds: %+v", rate, b)
 		}
 	}
 }
