@@ -345,7 +345,7 @@ func list(names []string) string {
 }
 
 func union[K comparable, A, B any](a map[K]A, b map[K]B) map[K]bool {
-	all := make(map[K]bool, len(a)+len(b))
+	all := make(map[K]bool)
 	for k := range a {
 		all[k] = true
 	}

@@ -87,6 +87,32 @@ func TestWhatIsToldGivesTheNewState(t *testing.T) {
 	})
 }
 
+// Endpoints are told of by service, device and address, the numbers of devices in
+// their order, and those that a list has twice as it has them.
+func TestDiffIsInOrder(t *testing.T) {
+	at := func(device, name, address string) topology.Endpoint {
+		return topology.Endpoint{Device: device, Name: name, Address: netip.MustParseAddrPort(address), Weight: 1, State: topology.Serving}
+	}
+	is := topology.Topology{Services: []topology.Service{
+		topology.NewService("z", []topology.Endpoint{at("1", "last", "100.64.0.1:80")}),
+		topology.NewService("a", []topology.Endpoint{
+			at("10", "g", "100.64.0.1:80"), at("9", "d", "100.64.0.9:82"), at("9", "e", "100.64.0.9:82"), at("9", "f", "100.64.0.9:82"),
+			at("9", "c", "100.64.0.9:81"), at("2", "b", "100.64.0.20:80"), at("2", "a", "100.64.0.3:80"),
+		}),
+	}}
+	for range 20 { // maps have no order
+		var got []string
+		for _, c := range Diff(Situation{}, Situation{Topology: is}) {
+			if c.Kind == Added {
+				got = append(got, c.Name)
+			}
+		}
+		if want := []string{"a", "b", "c", "d", "e", "f", "g", "last"}; !slices.Equal(got, want) {
+			t.Fatalf("got %v, want %v", got, want)
+		}
+	}
+}
+
 func TestDiffReads(t *testing.T) {
 	address := netip.MustParseAddrPort("100.64.0.1:8080")
 	service := func(weight uint32, state topology.State) topology.Topology {

@@ -138,9 +138,7 @@ func (j *Journal) drop(now time.Time) {
 	for n < len(j.changes)-keepLast && now.Sub(j.changes[n].At) > keepFor {
 		n++
 	}
-	if n > 0 {
-		j.changes = slices.Clone(j.changes[n:])
-	}
+	j.changes = slices.Delete(j.changes, 0, n)
 }
 
 // Reached tells how far Envoys are with a publication.

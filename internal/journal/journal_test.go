@@ -71,4 +71,9 @@ func TestTextsAreBounded(t *testing.T) {
 	if got := []rune(j.Changes(time.Unix(0, 0))[0].Text); len(got) != longestText+1 || got[longestText] != '…' {
 		t.Errorf("%d runes", len(got))
 	}
+	whole := strings.Repeat("ä", longestText)
+	j.Add(time.Unix(0, 0), 0, Change{Text: whole})
+	if got := j.Changes(time.Unix(0, 0))[0].Text; got != whole {
+		t.Errorf("a text of the greatest length became %q", got)
+	}
 }
