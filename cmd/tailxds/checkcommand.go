@@ -14,6 +14,7 @@ import (
 	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/xds"
 )
 
 func checkCommand() *cobra.Command {
@@ -49,6 +50,29 @@ metadata.`,
 	cmd.Flags().StringVar(&o.Devices, "devices", "", "device file, JSON or YAML: warn of services that no device has")
 	cmd.Flags().StringVar(&o.DefaultService, "default-service", o.DefaultService, "with --devices: service of a device that names none")
 	return cmd
+}
+
+// schemaCommand prints what editors check a policy file by.
+func schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of the policy file, for editors",
+		Long: `Print the JSON Schema of the policy file. Editors that speak YAML complete and check keys by it, where the file begins
+with a line such as
+
+  # yaml-language-server: $schema=policy.schema.json
+
+Rules on what goes together are beyond a schema: "tailxds check" knows them.`,
+		Example: "  tailxds schema > policy.schema.json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text, err := xds.PolicySchema()
+			if err != nil {
+				return err
+			}
+			return write(cmd.OutOrStdout(), text)
+		},
+	}
 }
 
 // checkedPolicy reads a policy file, or standard input.

@@ -74,6 +74,7 @@ func rootCommand(env environment) *cobra.Command {
 		renderCommand(env),
 		checkCommand(),
 		diffCommand(env),
+		schemaCommand(),
 		statusCommand(env),
 		topCommand(env),
 		explainCommand(env),

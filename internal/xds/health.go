@@ -78,14 +78,14 @@ func (s ServicePolicy) checkedBy() string {
 // checks hold each value of a health check to what Envoy takes.
 func (h HealthCheck) checks() []check {
 	return []check{
-		{"health_check.protocol", slices.Contains(checkedBys(), h.Protocol), oneOf(checkedBys())},
-		{"health_check.path", strings.HasPrefix(h.Path, "/") && visible(h.Path), "must begin with / and hold visible ASCII only: encode what else is wanted as %XX"},
-		{"health_check.expected_statuses", len(h.ExpectedStatuses) > 0, "must name a status, such as 200"},
-		{"health_check.service", len(h.Service) <= 255 && visible(h.Service), "must be the name of a gRPC service, such as acme.Shop"},
-		{"health_check.interval", h.Interval == AutoInterval || within(Duration(h.Interval), 100*time.Millisecond, time.Hour), wantInterval},
-		{"health_check.timeout", within(h.Timeout, 10*time.Millisecond, time.Minute), "must be from 10ms to 1m"},
-		{"health_check.unhealthy_threshold", h.UnhealthyThreshold >= 1 && h.UnhealthyThreshold <= 100, "must be from 1 to 100"},
-		{"health_check.healthy_threshold", h.HealthyThreshold >= 1 && h.HealthyThreshold <= 100, "must be from 1 to 100"},
+		oneOf("health_check.protocol", h.Protocol, checkedBys()),
+		must("health_check.path", strings.HasPrefix(h.Path, "/") && visible(h.Path), "must begin with / and hold visible ASCII only: encode what else is wanted as %XX"),
+		must("health_check.expected_statuses", len(h.ExpectedStatuses) > 0, "must name a status, such as 200"),
+		must("health_check.service", len(h.Service) <= 255 && visible(h.Service), "must be the name of a gRPC service, such as acme.Shop"),
+		must("health_check.interval", h.Interval == AutoInterval || h.Interval >= Interval(100*time.Millisecond) && h.Interval <= Interval(time.Hour), wantInterval),
+		duration("health_check.timeout", h.Timeout, 10*time.Millisecond, time.Minute),
+		number("health_check.unhealthy_threshold", h.UnhealthyThreshold, 1, 100),
+		number("health_check.healthy_threshold", h.HealthyThreshold, 1, 100),
 	}
 }
 
@@ -95,17 +95,17 @@ func (s ServicePolicy) meaninglessChecks() []check {
 	switch by := s.checkedBy(); by {
 	case TCP:
 		return []check{
-			{path: "health_check.path", want: service + "tcp: a check connects"},
-			{path: "health_check.expected_statuses", want: service + "tcp: a check connects"},
-			{path: "health_check.service", want: service + "tcp: a check connects"},
+			must("health_check.path", false, service+"tcp: a check connects"),
+			must("health_check.expected_statuses", false, service+"tcp: a check connects"),
+			must("health_check.service", false, service+"tcp: a check connects"),
 		}
 	case GRPC:
 		return []check{
-			{path: "health_check.path", want: service + "grpc, which asks the health service: see health_check.service"},
-			{path: "health_check.expected_statuses", want: service + "grpc, which asks the health service: see health_check.service"},
+			must("health_check.path", false, service+"grpc, which asks the health service: see health_check.service"),
+			must("health_check.expected_statuses", false, service+"grpc, which asks the health service: see health_check.service"),
 		}
 	default:
-		return []check{{path: "health_check.service", want: service + by + ": it is for grpc only"}}
+		return []check{must("health_check.service", false, service+by+": it is for grpc only")}
 	}
 }
 

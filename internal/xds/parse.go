@@ -111,12 +111,7 @@ func readIngress(s document.Section, p IngressPolicy) IngressPolicy {
 		return p
 	}
 	s.Read(&p)
-	hold(s, []check{
-		{"port", p.Port > 0, "must be from 1 to 65535"},
-		{"allow", len(p.Allow) > 0, "must name who is let in, such as " + FromTailnet + " or 10.0.0.0/8"},
-		{"trusted_hops", p.TrustedHops <= mostHops, fmt.Sprintf("must be from 0 to %d", mostHops)},
-		{"access_log", slices.Contains(accessLogs(), p.AccessLog), oneOf(accessLogs())},
-	})
+	hold(s, p.checks())
 	for i, source := range p.Allow {
 		if _, err := sourceRanges(source); err != nil {
 			s.At("allow").Item(i).Must(false, err.Error())

@@ -1,6 +1,8 @@
 package xds
 
 import (
+	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -15,14 +17,14 @@ func (s ServicePolicy) meaningless() []check {
 	const service = "has no meaning with protocol: "
 	if s.Protocol == TCP {
 		return append(s.meaninglessChecks(), []check{
-			{path: "hosts", want: service + "tcp: a connection names no host"},
-			{path: "routes", want: service + "tcp: a connection names no path"},
-			{path: "timeout", want: service + "tcp"},
-			{path: "attempt_timeout", want: service + "tcp"},
-			{path: "show_endpoint", want: service + "tcp"},
+			must("hosts", false, service+"tcp: a connection names no host"),
+			must("routes", false, service+"tcp: a connection names no path"),
+			must("timeout", false, service+"tcp"),
+			must("attempt_timeout", false, service+"tcp"),
+			must("show_endpoint", false, service+"tcp"),
 		}...)
 	}
-	return append(s.meaninglessChecks(), check{path: "listen", want: service + s.Protocol + ": it is for tcp only"})
+	return append(s.meaninglessChecks(), must("listen", false, service+s.Protocol+": it is for tcp only"))
 }
 
 // together refuses what Envoy can't do both of. Failover tells whether the
@@ -30,19 +32,19 @@ func (s ServicePolicy) meaningless() []check {
 func (s ServicePolicy) together(failover bool) []check {
 	hashed := s.LoadBalancing == "ring_hash" || s.LoadBalancing == "maglev"
 	return []check{
-		{"failover", !failover || s.Locality == balance.Local || len(s.Failover) == 0, "goes with locality: local only: the other modes send to all regions"},
-		{"locality", s.Locality != balance.Exact || s.LoadBalancing != "least_request", "exact needs load_balancing: round_robin or random: least_request gives no exact shares"},
-		{"load_balancing", !hashed || s.HashOn != (HashOn{}), s.LoadBalancing + " needs hash_on, which says what belongs together"},
-		{"hash_on", hashed || s.HashOn == (HashOn{}), "goes with load_balancing: ring_hash or maglev only"},
-		{"hash_on", s.Protocol != TCP || s.HashOn == (HashOn{}) || s.HashOn.Source, "a connection has no header and no cookie: with protocol: tcp, hash_on is source"},
-		{"protocol", s.Protocol != TCP || s.Listen > 0, "tcp needs listen, the port on which Envoys take its connections"},
-		{"health_check.protocol", s.checkedBy() != GRPC || s.Protocol == GRPC || s.Protocol == HTTP2, "grpc needs protocol: grpc or http2: Envoy asks over the HTTP/2 of the service"},
-		{"locality", !hashed || s.Locality != balance.Nearest, "nearest goes with round_robin, least_request and random: a hash leaves no choice of region"},
-		{"slow_start", s.SlowStart == 0 || s.LoadBalancing == "round_robin" || s.LoadBalancing == "least_request" || s.LoadBalancing == ByLoad, "goes with load_balancing: round_robin, least_request or " + ByLoad + " only"},
-		{"load_balancing", s.LoadBalancing != ByLoad || s.Protocol != TCP, ByLoad + " needs answers that report a load: with protocol: tcp there are none"},
-		{"locality", s.LoadBalancing != ByLoad || s.Locality != balance.Nearest, "nearest goes with round_robin, least_request and random: with " + ByLoad + " the servers' reports weigh, and Envoy knows of no nearest"},
-		{"attempt_timeout", s.AttemptTimeout == 0 || s.Retries > 0, "needs retries: without them, timeout is that of the only attempt"},
-		{"attempt_timeout", s.AttemptTimeout == 0 || s.Timeout == 0 || s.AttemptTimeout <= s.Timeout, "must not be longer than timeout"},
+		must("failover", !failover || s.Locality == balance.Local || len(s.Failover) == 0, "goes with locality: local only: the other modes send to all regions"),
+		must("locality", s.Locality != balance.Exact || s.LoadBalancing != "least_request", "exact needs load_balancing: round_robin or random: least_request gives no exact shares"),
+		must("load_balancing", !hashed || s.HashOn != (HashOn{}), s.LoadBalancing+" needs hash_on, which says what belongs together"),
+		must("hash_on", hashed || s.HashOn == (HashOn{}), "goes with load_balancing: ring_hash or maglev only"),
+		must("hash_on", s.Protocol != TCP || s.HashOn == (HashOn{}) || s.HashOn.Source, "a connection has no header and no cookie: with protocol: tcp, hash_on is source"),
+		must("protocol", s.Protocol != TCP || s.Listen > 0, "tcp needs listen, the port on which Envoys take its connections"),
+		must("health_check.protocol", s.checkedBy() != GRPC || s.Protocol == GRPC || s.Protocol == HTTP2, "grpc needs protocol: grpc or http2: Envoy asks over the HTTP/2 of the service"),
+		must("locality", !hashed || s.Locality != balance.Nearest, "nearest goes with round_robin, least_request and random: a hash leaves no choice of region"),
+		must("slow_start", s.SlowStart == 0 || s.LoadBalancing == "round_robin" || s.LoadBalancing == "least_request" || s.LoadBalancing == ByLoad, "goes with load_balancing: round_robin, least_request or "+ByLoad+" only"),
+		must("load_balancing", s.LoadBalancing != ByLoad || s.Protocol != TCP, ByLoad+" needs answers that report a load: with protocol: tcp there are none"),
+		must("locality", s.LoadBalancing != ByLoad || s.Locality != balance.Nearest, "nearest goes with round_robin, least_request and random: with "+ByLoad+" the servers' reports weigh, and Envoy knows of no nearest"),
+		must("attempt_timeout", s.AttemptTimeout == 0 || s.Retries > 0, "needs retries: without them, timeout is that of the only attempt"),
+		must("attempt_timeout", s.AttemptTimeout == 0 || s.Timeout == 0 || s.AttemptTimeout <= s.Timeout, "must not be longer than timeout"),
 	}
 }
 
@@ -58,47 +60,76 @@ func loadBalancings() []string {
 	return []string{"round_robin", "least_request", "random", "ring_hash", "maglev", ByLoad}
 }
 
-// oneOf says that a value must be one of some words.
-func oneOf(words []string) string {
-	last := len(words) - 1
-	return "must be " + strings.Join(words[:last], ", ") + " or " + words[last]
-}
-
 // check holds the value at a path, within its section, to what it must be.
 type check struct {
 	path string
 	ok   bool
 	want string
+	// What a schema can say of that: which words there are, or from where to where
+	// a number goes.
+	words     []string
+	low, high uint32
+}
+
+// must is a check that no schema can say.
+func must(path string, ok bool, want string) check { return check{path: path, ok: ok, want: want} }
+
+// oneOf is the check that a value is one of some words.
+func oneOf(path, value string, words []string) check {
+	last := len(words) - 1
+	return check{
+		path: path, ok: slices.Contains(words, value), want: "must be " + strings.Join(words[:last], ", ") + " or " + words[last],
+		words: words,
+	}
+}
+
+// number is the check that a value is from low to high.
+func number(path string, value, low, high uint32) check {
+	return check{path: path, ok: value >= low && value <= high, want: fmt.Sprintf("must be from %d to %d", low, high), low: low, high: high}
+}
+
+// duration is the check that a value is from low to high.
+func duration(path string, value Duration, low, high time.Duration) check {
+	from := Duration(low).String()
+	if low == 0 {
+		from = "0 (none)"
+	}
+	return must(path, time.Duration(value) >= low && time.Duration(value) <= high, fmt.Sprintf("must be from %s to %s", from, Duration(high)))
 }
 
 // checks hold each value to what Envoy takes, and to what makes sense.
 func (s ServicePolicy) checks() []check {
 	o, l := s.OutlierDetection, s.Limits
-	const limit = "must be from 1 to 4294967295"
 	return append(s.HealthCheck.checks(), []check{
-		{"hosts", !slices.ContainsFunc(s.Hosts, badHost), "must be plain domain names without port, such as app.example.com or *.example.com"},
-		{"protocol", slices.Contains(protocols(), s.Protocol), oneOf(protocols())},
-		{"load_balancing", slices.Contains(loadBalancings(), s.LoadBalancing), oneOf(loadBalancings())},
-		{"slow_start", within(s.SlowStart, 0, time.Hour), "must be from 0 (none) to 1h"},
-		{"attempt_timeout", within(s.AttemptTimeout, 0, 24*time.Hour), "must be from 0 (none) to 24h"},
-		{"locality", slices.Contains(localities(), string(s.Locality)), oneOf(localities())},
-		{"failover", !slices.ContainsFunc(s.Failover, func(r string) bool { return topology.ValidName(r) != nil }), "must be names of regions, such as [central, east]"},
-		{"failover", len(slices.Compact(slices.Sorted(slices.Values(s.Failover)))) == len(s.Failover), "must name each region once"},
-		{"timeout", within(s.Timeout, 0, 24*time.Hour), "must be from 0 (none) to 24h"},
-		{"connect_timeout", within(s.ConnectTimeout, 10*time.Millisecond, time.Minute), "must be from 10ms to 1m"},
-		{"retries", s.Retries <= 10, "must be from 0 to 10"},
-		{"limits.connections", l.Connections >= 1, limit},
-		{"limits.pending", l.Pending >= 1, limit},
-		{"limits.requests", l.Requests >= 1, limit},
-		{"outlier_detection.consecutive_5xx", o.Consecutive5xx >= 1 && o.Consecutive5xx <= 10000, "must be from 1 to 10000"},
-		{"outlier_detection.base_ejection_time", within(o.BaseEjectionTime, 100*time.Millisecond, time.Hour), "must be from 100ms to 1h"},
-		{"outlier_detection.max_ejection_percent", o.MaxEjectionPercent <= 100, "must be from 0 to 100"},
-		{"overprovisioning_factor", s.OverprovisioningFactor >= 100 && s.OverprovisioningFactor <= 10000, "must be from 100 to 10000 percent"},
+		must("hosts", !slices.ContainsFunc(s.Hosts, badHost), "must be plain domain names without port, such as app.example.com or *.example.com"),
+		oneOf("protocol", s.Protocol, protocols()),
+		oneOf("load_balancing", s.LoadBalancing, loadBalancings()),
+		duration("slow_start", s.SlowStart, 0, time.Hour),
+		duration("attempt_timeout", s.AttemptTimeout, 0, 24*time.Hour),
+		oneOf("locality", string(s.Locality), localities()),
+		must("failover", !slices.ContainsFunc(s.Failover, func(r string) bool { return topology.ValidName(r) != nil }), "must be names of regions, such as [central, east]"),
+		must("failover", len(slices.Compact(slices.Sorted(slices.Values(s.Failover)))) == len(s.Failover), "must name each region once"),
+		duration("timeout", s.Timeout, 0, 24*time.Hour),
+		duration("connect_timeout", s.ConnectTimeout, 10*time.Millisecond, time.Minute),
+		number("retries", s.Retries, 0, 10),
+		number("limits.connections", l.Connections, 1, math.MaxUint32),
+		number("limits.pending", l.Pending, 1, math.MaxUint32),
+		number("limits.requests", l.Requests, 1, math.MaxUint32),
+		number("outlier_detection.consecutive_5xx", o.Consecutive5xx, 1, 10_000),
+		duration("outlier_detection.base_ejection_time", o.BaseEjectionTime, 100*time.Millisecond, time.Hour),
+		number("outlier_detection.max_ejection_percent", o.MaxEjectionPercent, 0, 100),
+		number("overprovisioning_factor", s.OverprovisioningFactor, 100, 10_000),
 	}...)
 }
 
-func within(d Duration, low, high time.Duration) bool {
-	return time.Duration(d) >= low && time.Duration(d) <= high
+// checks hold each value of the ingress to what makes sense.
+func (p IngressPolicy) checks() []check {
+	return []check{
+		number("port", uint32(p.Port), 1, math.MaxUint16),
+		must("allow", len(p.Allow) > 0, "must name who is let in, such as "+FromTailnet+" or 10.0.0.0/8"),
+		number("trusted_hops", p.TrustedHops, 0, mostHops),
+		oneOf("access_log", p.AccessLog, accessLogs()),
+	}
 }
 
 // visible tells whether s is ASCII without spaces and control characters.
