@@ -40,17 +40,24 @@ type ControlPlane struct {
 	state           string // directory
 	process         *process
 	args            []string
+	program         string // the tailxds that runs here
 }
 
 // ControlPlane starts a control plane with a policy file's text and a list of
 // devices, and waits until it serves them.
 func (r *Rig) ControlPlane(policy string, devices ...Device) *ControlPlane {
 	r.t.Helper()
+	return r.ControlPlaneOf(r.programs.ControlPlane, policy, devices...)
+}
+
+// ControlPlaneOf is [Rig.ControlPlane] of another version of tailxds.
+func (r *Rig) ControlPlaneOf(program, policy string, devices ...Device) *ControlPlane {
+	r.t.Helper()
 	dir := filepath.Join(r.dir, fmt.Sprintf("control-plane-%d", r.number()))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		r.t.Fatal(err)
 	}
-	c := &ControlPlane{Host: r.Host("control-plane"), devices: filepath.Join(dir, "devices.json"), policy: filepath.Join(dir, "policy.yaml"), state: filepath.Join(dir, "state")}
+	c := &ControlPlane{Host: r.Host("control-plane"), devices: filepath.Join(dir, "devices.json"), policy: filepath.Join(dir, "policy.yaml"), state: filepath.Join(dir, "state"), program: program}
 	c.args = []string{
 		"serve", "--listen", ":" + xdsPort, "--provider", "file",
 		"--devices", c.devices, "--config", c.policy, "--state-dir", c.state,
@@ -90,12 +97,31 @@ func (c *ControlPlane) Start(flags ...string) {
 	})
 }
 
+// Use has another version of tailxds run from the next start on, and make the
+// bootstraps of the Envoys to come.
+func (c *ControlPlane) Use(program string) { c.program = program }
+
+// Tailxds is [Host.Tailxds] of the version that runs here.
+func (c *ControlPlane) Tailxds(args ...string) (printed string, err error) {
+	err = c.Do(func() error {
+		printed, err = output(exec.CommandContext(c.rig.ctx, c.program, args...))
+		return err
+	})
+	return printed, err
+}
+
+// SetAside tells whether the control plane kept something that it could not read.
+func (c *ControlPlane) SetAside() bool {
+	_, err := os.Stat(filepath.Join(c.state, "memory.json.corrupt"))
+	return err == nil
+}
+
 // Launch is [ControlPlane.Start] without the wait.
 func (c *ControlPlane) Launch(flags ...string) {
 	c.rig.t.Helper()
 	c.args = append(c.args, flags...)
 	var err error
-	if c.process, err = c.start(false, "control-plane", c.rig.programs.ControlPlane, c.args...); err != nil {
+	if c.process, err = c.start(false, "control-plane", c.program, c.args...); err != nil {
 		c.rig.t.Fatal(err)
 	}
 }

@@ -62,7 +62,7 @@ func (c *ControlPlane) envoy(h *Host, withoutIPv6 bool, about ...string) *Envoy 
 func (c *ControlPlane) boot(h *Host, withoutIPv6 bool, flags []string) *Envoy {
 	r := c.rig
 	r.t.Helper()
-	bootstrap, err := output(exec.CommandContext(r.ctx, r.programs.ControlPlane, append([]string{"bootstrap", "--node", h.Name}, flags...)...))
+	bootstrap, err := output(exec.CommandContext(r.ctx, c.program, append([]string{"bootstrap", "--node", h.Name}, flags...)...))
 	if err != nil {
 		r.t.Fatal(err)
 	}
