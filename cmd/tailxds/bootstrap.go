@@ -25,7 +25,9 @@ func bootstrapCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "bootstrap --control-plane HOST[:PORT]…",
 		Short: "Print an Envoy's bootstrap, as YAML",
-		Args:  cobra.NoArgs,
+		Example: "  tailxds bootstrap --control-plane tsnet-dynamic-eds.example.ts.net --node west-1 --region west > envoy.yaml\n" +
+			"  tailxds bootstrap --control-plane 100.64.0.1,100.64.0.2 --node west-1 --envoy-metrics 0.0.0.0:9902 --output envoy.yaml",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := xds.BootstrapConfig{Node: o.node, Cluster: o.cluster, Region: o.region, Zone: o.zone, ReportEvery: o.reportEvery}
 			if o.reportEvery < xds.ShortestReportEvery || o.reportEvery > xds.LongestReportEvery {
@@ -80,6 +82,7 @@ func bootstrapCommand() *cobra.Command {
 	flags.DurationVar(&o.reportEvery, "report-every", xds.DefaultReportEvery, "how often the Envoy reports what it measured: longer where there are thousands")
 	flags.StringVar(&o.output, "output", "", "write it to this file and not to standard output")
 	flags.StringSliceVar(&o.otlp, "otlp", nil, "OpenTelemetry collectors that get the Envoy's metrics, too")
+	under(cmd, bootstrapHeadings()...)
 	return cmd
 }
 

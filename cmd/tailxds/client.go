@@ -108,10 +108,12 @@ func (c adminClient) tell(cmd *cobra.Command, method, path string) error {
 }
 
 func healthcheckCommand(env environment) *cobra.Command {
-	return adminCommand(env, "healthcheck", "Exit 0 if the control plane here serves resources",
+	cmd := adminCommand(env, "healthcheck", "Exit 0 if the control plane here serves resources",
 		func(cmd *cobra.Command, _ []string, c adminClient) error {
 			return c.tell(cmd, http.MethodGet, "/readyz")
 		})
+	cmd.Example = "  tailxds healthcheck"
+	return cmd
 }
 
 func acceptCommand(env environment) *cobra.Command {
@@ -124,6 +126,7 @@ func acceptCommand(env environment) *cobra.Command {
 			return c.tell(cmd, http.MethodPost, path)
 		})
 	cmd.Args = cobra.MaximumNArgs(1)
+	cmd.Example = "  tailxds accept\n  tailxds accept hello"
 	return cmd
 }
 

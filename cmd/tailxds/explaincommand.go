@@ -36,6 +36,7 @@ func explainCommand(env environment) *cobra.Command {
 		return printExplained(cmd.OutOrStdout(), doc)
 	})
 	cmd.Args = cobra.MaximumNArgs(1)
+	cmd.Example = "  tailxds explain west-2\n  tailxds explain hello --from east-1"
 	cmd.Long = "Say of each endpoint of a service, of a device, or of all: which tag, grant or attribute gives each value, which\n" +
 		"Envoys find it healthy, and the share of the requests that it was to get beside the one that it got. Of a device\n" +
 		"that is no endpoint it says what is missing, and of one that is held, why."

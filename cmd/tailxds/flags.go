@@ -153,7 +153,7 @@ func serveFlags(b *binder, o *options) {
 	b.str(&o.Provider, "provider", "auto", "where devices come from: auto, netmap, headscale, tailscale or file")
 	b.str(&o.Tailnet, "tailnet", "-", "tailnet of the Tailscale API")
 	b.str(&o.APIURL, "api-url", "", "base URL of the Tailscale or headscale API (default Tailscale's)")
-	b.secretFlag(&o.APIToken, "api-token", "API key of either")
+	b.secretFlag(&o.APIToken, "api-token", "API key of Tailscale or headscale")
 	b.secretFlag(&o.ClientID, "client-id", "OAuth client, instead of a token")
 	b.secretFlag(&o.ClientSecret, "client-secret", "its secret; scope devices:core:read")
 	b.dur(&o.PollInterval, "poll-interval", 15*time.Second, "longest time between lists; the netmap wakes them sooner")

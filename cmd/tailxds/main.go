@@ -69,24 +69,15 @@ func rootCommand(env environment) *cobra.Command {
 		Version:       version(),
 	}
 	root.SetFlagErrorFunc(flagError)
-	root.AddCommand(
-		serveCommand(env),
-		renderCommand(env),
-		checkCommand(),
-		diffCommand(env),
-		schemaCommand(),
-		statusCommand(env),
-		topCommand(env),
-		explainCommand(env),
-		acceptCommand(env),
-		doctorCommand(env),
-		healthcheckCommand(env),
-		bootstrapCommand(),
-		drainCommand(env),
-		restoreCommand(env),
-		drainAtStopCommand(),
-		versionCommand(),
-		documentsCommand(),
+	root.SetUsageFunc(usage)
+	root.AddGroup(
+		&cobra.Group{ID: toRun, Title: "Run"}, &cobra.Group{ID: toLook, Title: "Look"},
+		&cobra.Group{ID: toAct, Title: "Act"}, &cobra.Group{ID: toWrite, Title: "Write and check"},
 	)
+	root.AddCommand(grouped(toRun, serveCommand(env), healthcheckCommand(env), drainAtStopCommand())...)
+	root.AddCommand(grouped(toLook, statusCommand(env), topCommand(env), explainCommand(env), doctorCommand(env))...)
+	root.AddCommand(grouped(toAct, acceptCommand(env), drainCommand(env), restoreCommand(env))...)
+	root.AddCommand(grouped(toWrite, bootstrapCommand(), checkCommand(), diffCommand(env), schemaCommand(), renderCommand(env))...)
+	root.AddCommand(versionCommand(), documentsCommand())
 	return root
 }

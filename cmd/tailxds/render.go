@@ -21,9 +21,10 @@ func renderCommand(env environment) *cobra.Command {
 	var o options
 	var only string
 	cmd := &cobra.Command{
-		Use:   "render --devices FILE [--config FILE]",
-		Short: "Print the xDS resources that a device file makes, as JSON",
-		Args:  cobra.NoArgs,
+		Use:     "render --devices FILE [--config FILE]",
+		Short:   "Print the xDS resources that a device file makes, as JSON",
+		Example: "  tailxds render --devices devices.yaml --config policy.yaml\n  tailxds render --devices - --only endpoint < devices.json",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, s := range env.strays(cmd.Root()) {
 				fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", s)
@@ -44,6 +45,7 @@ func renderCommand(env environment) *cobra.Command {
 	}
 	topologyFlags(newBinder(cmd, env), &o)
 	cmd.Flags().StringVar(&only, "only", "", "print the resources of one type: "+strings.Join(xds.TypeNames(), ", "))
+	under(cmd, append(topologyHeadings(), heading{"Output", []string{"only"}})...)
 	return cmd
 }
 

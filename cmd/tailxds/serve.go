@@ -29,6 +29,9 @@ func serveCommand(env environment) *cobra.Command {
 		Short: "Run the control plane",
 		Long: "Run the control plane: watch the tailnet's devices and serve them to Envoys as xDS.\n\n" +
 			"A flag wins over its environment variable. A value file:PATH is read from the file.",
+		Example: "  TS_ENVOY_AUTHKEY=tskey-auth-... tailxds serve --config policy.yaml\n" +
+			"  tailxds serve --provider headscale --control-url https://headscale.example.com --api-token file:/run/token\n" +
+			"  tailxds serve --provider file --devices devices.yaml --listen 127.0.0.1:18000 --default-service hello",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
@@ -46,6 +49,7 @@ func serveCommand(env environment) *cobra.Command {
 		},
 	}
 	serveFlags(newBinder(cmd, env), &o)
+	under(cmd, serveHeadings()...)
 	return cmd
 }
 

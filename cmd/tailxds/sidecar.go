@@ -29,7 +29,8 @@ over: by then every Envoy of the tailnet has stopped choosing the server, and it
 request.
 
 To take a device out by hand, run tailxds drain DEVICE beside the control plane.`,
-		Args: cobra.NoArgs,
+		Example: "  tailxds drain-at-stop --unhealthy-url http://127.0.0.1:8080/unhealthy --wait 15s",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			signal.Ignore(os.Interrupt)
 			tell, err := supervisor()

@@ -66,6 +66,7 @@ func statusCommand(env environment) *cobra.Command {
 			return err
 		}
 	})
+	cmd.Example = "  tailxds status\n  tailxds status --watch\n  tailxds status --exit-code --admin 10.0.0.7:9090\n  tailxds status -o yaml"
 	flags := cmd.Flags()
 	flags.StringVarP(&output, "output", "o", "table", "table, json or yaml")
 	flags.BoolVar(&asJSON, "json", false, "the same as --output json")

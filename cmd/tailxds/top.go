@@ -47,6 +47,7 @@ func topCommand(env environment) *cobra.Command {
 		return nil // it was shown
 	})
 	cmd.Args = cobra.MaximumNArgs(1)
+	cmd.Example = "  tailxds top\n  tailxds top hello --once\n  tailxds top -o json"
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, or json, which prints it once")
 	cmd.Flags().BoolVar(&once, "once", false, "print it once")
 	return cmd

@@ -67,9 +67,10 @@ func buildOf(stamp string, info *debug.BuildInfo) build {
 func versionCommand() *cobra.Command {
 	var output string
 	cmd := &cobra.Command{
-		Use:   "version",
-		Short: "Print the version, and what it was built from",
-		Args:  cobra.NoArgs,
+		Use:     "version",
+		Short:   "Print the version, and what it was built from",
+		Example: "  tailxds version -o json",
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch output {
 			case "text":
