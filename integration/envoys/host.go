@@ -155,6 +155,28 @@ func (h *Host) plug(n int) error {
 	return nil
 }
 
+// CutOff has nothing that the host says by IPv4 leave it from now on, so that no
+// packet to it is answered, not even by a refusal; or has it be heard again.
+func (h *Host) CutOff(off bool) error {
+	links, err := netlink.NewHandleAt(h.ns)
+	if err != nil {
+		return err
+	}
+	defer links.Close()
+	nic, err := links.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	route := &netlink.Route{LinkIndex: nic.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: network(netip.MustParsePrefix("0.0.0.0/0"))}
+	if off {
+		route = &netlink.Route{Type: unix.RTN_BLACKHOLE, Dst: route.Dst}
+	}
+	if err := links.RouteReplace(route); err != nil {
+		return fmt.Errorf("cut off %s, or put it back: %w", h.Name, err)
+	}
+	return nil
+}
+
 func network(p netip.Prefix) *net.IPNet {
 	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
 }

@@ -57,15 +57,30 @@ func (r *Rig) ServerSpeaking(name string, speak func(*http.Protocols)) *Server {
 	return s
 }
 
+// LabServer is a host with the lab's own server, a program that can be killed.
+type LabServer struct {
+	*Host
+	process *process
+}
+
 // LabServer starts the lab's own server on a host of its own, with what is to
 // stand in its environment.
-func (r *Rig) LabServer(name string, env ...string) *Host {
+func (r *Rig) LabServer(name string, env ...string) *LabServer {
 	r.t.Helper()
 	h := r.Host(name)
-	if _, err := h.start(false, name, "env", append(append([]string{"HOST=" + name}, env...), r.programs.Server)...); err != nil {
+	p, err := h.start(false, name, "env", append(append([]string{"HOST=" + name}, env...), r.programs.Server)...)
+	if err != nil {
 		r.t.Fatal(err)
 	}
-	return h
+	return &LabServer{h, p}
+}
+
+// Kill ends the server with SIGKILL. Its host lives on, and refuses connections.
+func (s *LabServer) Kill() {
+	s.rig.t.Helper()
+	if err := s.process.stop(); err != nil {
+		s.rig.t.Fatal(err)
+	}
 }
 
 // Handle has other answers given from now on, to all but health checks.
