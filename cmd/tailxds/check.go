@@ -104,7 +104,7 @@ func (c *checker) address(flag, value string) {
 
 func (c *checker) tag(flag, tag string) {
 	name, ok := strings.CutPrefix(tag, "tag:")
-	c.must(flag, ok && name != "" && !strings.ContainsAny(name, " :,"), tag, "a tag, such as tag:west")
+	c.must(flag, ok && name != "" && !strings.ContainsAny(name, " :,"), tag, "a tag, such as tag:region-west")
 }
 
 // validHost tells whether s is a host name or an IP address.

@@ -23,7 +23,7 @@ func renderCommand(env environment) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:     "render --devices FILE [--config FILE]",
 		Short:   "Print the xDS resources that a device file makes, as JSON",
-		Example: "  tailxds render --devices devices.yaml --config policy.yaml\n  tailxds render --devices - --only endpoint < devices.json",
+		Example: "  tailxds render --devices devices.yaml --config policy.yaml\n  tailxds render --devices - --only endpoints < devices.json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			for _, s := range env.strays(cmd.Root()) {
