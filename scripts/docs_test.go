@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"unicode/utf8"
 )
 
 var (
@@ -25,20 +26,46 @@ func anchors(page string) map[string]bool {
 	return all
 }
 
-// Every link from a page to a file or a heading of this repository leads there.
-func TestLinksOfThePages(t *testing.T) {
+// pages are the texts of all pages, by their names.
+func pages(t *testing.T) map[string]string {
+	t.Helper()
 	out, err := exec.CommandContext(t.Context(), "git", "-C", "..", "ls-files", "--", "*.md").Output()
 	if err != nil {
 		t.Skipf("the pages are found by git: %v", err)
 	}
-	links := 0
+	all := make(map[string]string)
 	for name := range strings.Lines(string(out)) {
 		name = strings.TrimSpace(name)
 		page, err := os.ReadFile(filepath.Join("..", name))
 		if err != nil {
 			continue // removed, and not yet committed
 		}
-		for _, match := range link.FindAllStringSubmatch(fence.ReplaceAllString(string(page), ""), -1) {
+		all[name] = string(page)
+	}
+	return all
+}
+
+// A line of prose fits a terminal beside an editor's margin. Tables and code are
+// as wide as they are.
+func TestLinesOfThePages(t *testing.T) {
+	for name, page := range pages(t) {
+		if name == "docs/benchmarks.md" {
+			continue // `make bench` writes it
+		}
+		for line := range strings.Lines(fence.ReplaceAllString(page, "")) {
+			line = strings.TrimRight(line, "\n")
+			if n := utf8.RuneCountInString(line); n > 130 && !strings.HasPrefix(strings.TrimSpace(line), "|") {
+				t.Errorf("%s has a line of %d characters, want at most 130: %s", name, n, line)
+			}
+		}
+	}
+}
+
+// Every link from a page to a file or a heading of this repository leads there.
+func TestLinksOfThePages(t *testing.T) {
+	links := 0
+	for name, page := range pages(t) {
+		for _, match := range link.FindAllStringSubmatch(fence.ReplaceAllString(page, ""), -1) {
 			file, anchor, hasAnchor := strings.Cut(match[1], "#")
 			if strings.Contains(file, ":") {
 				continue // elsewhere
