@@ -121,8 +121,13 @@ func validPeer(s string) bool {
 	if err != nil {
 		return validHost(s)
 	}
-	_, err = strconv.ParseUint(port, 10, 16)
-	return err == nil && validHost(host)
+	return validPort(port) && validHost(host)
+}
+
+// validPort tells whether s is a port that can be asked.
+func validPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
 }
 
 // wrong says of a value what would be right.

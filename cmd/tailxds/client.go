@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -91,7 +90,7 @@ func adminURL(address string) (string, error) {
 	case "", "0.0.0.0", "::":
 		host = "127.0.0.1" // what it listens on is no address to ask
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil || !validHost(host) || (scheme != "http" && scheme != "https") {
+	if !validPort(port) || !validHost(host) || (scheme != "http" && scheme != "https") {
 		return "", wrong("--admin", address, "a host, host:port or URL, such as 127.0.0.1:9090")
 	}
 	return scheme + "://" + net.JoinHostPort(host, port), nil

@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -95,7 +94,7 @@ func (h hostFlags) facts(ctx context.Context) (*doctor.Host, error) {
 	if name, p, err := net.SplitHostPort(h.controlPlane); err == nil {
 		host, port = name, p
 	}
-	if _, err := strconv.ParseUint(port, 10, 16); err != nil || host == "" {
+	if !validPort(port) || host == "" {
 		return nil, wrong("--control-plane", h.controlPlane, "a host, or host:port, such as tsnet-dynamic-eds:18000")
 	}
 	f := &doctor.Host{Target: net.JoinHostPort(host, port)}

@@ -13,6 +13,9 @@ import (
 	"github.com/tailxds/tailxds/internal/drain"
 )
 
+// longestWait bounds a sidecar's wait: whoever stops it kills it long before.
+const longestWait = time.Hour
+
 // drainAtStopCommand runs beside Envoy and a server, does nothing until it is
 // told to stop, and then lets their clients leave before anything else ends. A
 // person who tries it takes no server out: it is in no list of commands, and a
@@ -32,6 +35,9 @@ To take a device out by hand, run tailxds drain DEVICE beside the control plane.
 		Example: "  tailxds drain-at-stop --unhealthy-url http://127.0.0.1:8080/unhealthy --wait 15s",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if opts.Wait < 0 || opts.Wait > longestWait {
+				return wrong("--wait", opts.Wait, "from 0s to "+short(longestWait))
+			}
 			signal.Ignore(os.Interrupt)
 			tell, err := supervisor()
 			if err != nil {

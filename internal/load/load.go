@@ -137,8 +137,8 @@ func validate(opts Options) error {
 		return fmt.Errorf("the duration is %v; it must be longer than 0", opts.Duration)
 	case opts.Rate < 0 || opts.Rate > fastest || math.IsNaN(opts.Rate):
 		return fmt.Errorf("the rate is %v requests a second; it must be more than 0, and at most %d", opts.Rate, fastest)
-	case opts.Concurrency < 0:
-		return fmt.Errorf("the concurrency is %d; it must be 1 or more", opts.Concurrency)
+	case opts.Concurrency < 0 || opts.Concurrency > widest:
+		return fmt.Errorf("the concurrency is %d; it must be from 1 to %d", opts.Concurrency, widest)
 	case opts.Timeout < 0:
 		return fmt.Errorf("the timeout is %v; it must be longer than 0", opts.Timeout)
 	}

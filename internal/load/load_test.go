@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unicode"
 )
 
 func TestWriteIsByteForByte(t *testing.T) {
@@ -98,6 +100,58 @@ func TestRunCountsAnswersAndFailures(t *testing.T) {
 	}
 }
 
+// What a server sends stays on one line of the report, and no terminal obeys it.
+func TestReportsAreHarmless(t *testing.T) {
+	for sent, want := range map[string]string{
+		"\x1b[2J\x1b]0;title\aHello\r\nfrom\tme\n":       "\ufffd[2J\ufffd]0;title\ufffdHello from me",
+		"a\u0085b\u2028c\u009b2J\u202edef\u200b\x00\xff": "a b c\ufffd2J\ufffddef\ufffd\ufffd\ufffd",
+		strings.Repeat("é", 200):                         strings.Repeat("é", 200),
+		strings.Repeat("é ", 200):                        strings.Repeat("é ", 100) + "…",
+		" \n\n ":                                         "",
+	} {
+		for _, status := range []int{http.StatusOK, http.StatusTeapot} {
+			srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+				w.WriteHeader(status)
+				fmt.Fprint(w, sent)
+			}))
+			r, err := Run(t.Context(), Options{URL: srv.URL, Requests: 1})
+			srv.Close()
+			var b strings.Builder
+			if err := errors.Join(err, r.Write(&b), r.WriteReasons(&b)); err != nil {
+				t.Fatal(err)
+			}
+			if strings.ContainsFunc(b.String(), func(r rune) bool { return r != '\n' && !unicode.IsPrint(r) }) || strings.Count(b.String(), "\n") != 2 {
+				t.Errorf("%q is reported as %q", sent, b.String())
+			}
+			if _, answered := r.Answers[want]; status == http.StatusOK && !answered {
+				t.Errorf("%q is reported as %v, want %q", sent, r.Answers, want)
+			}
+		}
+	}
+}
+
+// A proxy can say in a status line what it wants, too.
+func TestAStatusLineIsHarmless(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer c.Close()
+		_, _ = bufio.NewReader(c).ReadString('\n')
+		fmt.Fprint(c, "HTTP/1.1 503 \x1b[2Jno\u202e\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+	}()
+	r, err := Run(t.Context(), Options{URL: "http://" + l.Addr().String(), Requests: 1})
+	if err != nil || r.Failures["503 \ufffd[2Jno\ufffd"] != 1 {
+		t.Errorf("%v: %v", err, r.Failures)
+	}
+}
+
 func TestRunKeepsItsConnectionsAndItsBound(t *testing.T) {
 	var connections, inFlight, most atomic.Int64
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -118,8 +172,9 @@ func TestRunKeepsItsConnectionsAndItsBound(t *testing.T) {
 	if _, err := Run(t.Context(), Options{URL: srv.URL, Requests: 300, Concurrency: 3}); err != nil {
 		t.Fatal(err)
 	}
-	if connections.Load() > 3 || most.Load() > 3 {
-		t.Errorf("%d connections, %d requests at once; want at most 3 of each", connections.Load(), most.Load())
+	// One that was being made while another got free may be closed unused.
+	if connections.Load() > 30 || most.Load() > 3 {
+		t.Errorf("%d connections for 300 requests, %d of them at once; want 3 of each, or hardly more connections", connections.Load(), most.Load())
 	}
 }
 
@@ -192,7 +247,8 @@ func TestRunRefuses(t *testing.T) {
 		{Options{URL: "http://west-1/", Requests: 1, Rate: -1}, "the rate is -1"},
 		{Options{URL: "http://west-1/", Requests: 1, Rate: fastest + 1}, "at most 1000000"},
 		{Options{URL: "http://west-1/", Requests: 1, Rate: math.NaN()}, "the rate is NaN"},
-		{Options{URL: "http://west-1/", Requests: 1, Concurrency: -1}, "concurrency"},
+		{Options{URL: "http://west-1/", Requests: 1, Concurrency: -1}, "concurrency is -1; it must be from 1 to 60000"},
+		{Options{URL: "http://west-1/", Requests: 1, Concurrency: 60_001}, "concurrency"},
 		{Options{URL: "http://west-1/", Requests: 1, Timeout: -1}, "timeout"},
 	} {
 		if _, err := Run(t.Context(), c.opts); err == nil || !strings.Contains(err.Error(), c.want) {

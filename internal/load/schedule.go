@@ -10,6 +10,9 @@ import (
 // fastest is the highest rate that is accepted, in requests a second.
 const fastest = 1_000_000
 
+// widest is more requests in flight than one machine has connections for.
+const widest = 60_000
+
 // schedule hands out the times at which requests are due. With a rate these
 // depend on nothing but the time of the start: whoever takes one late is late,
 // and the next is due no later for that.

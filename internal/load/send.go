@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // maxBody is how much of an answer counts as its text, in bytes.
@@ -40,20 +41,20 @@ type outcome struct {
 func send(ctx context.Context, client *http.Client, target string) outcome {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
 	if err != nil {
-		return outcome{reason: err.Error()}
+		return outcome{reason: oneLine(err.Error())}
 	}
 	resp, err := client.Do(req)
 	if err != nil {
-		return outcome{reason: reason(err)}
+		return outcome{reason: oneLine(reason(err))}
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody))
 	if err != nil {
-		return outcome{reason: "reading the answer: " + reason(err)}
+		return outcome{reason: oneLine("reading the answer: " + reason(err))}
 	}
 	text := oneLine(string(body))
 	if resp.StatusCode/100 != 2 {
-		return outcome{reason: strings.TrimSuffix(resp.Status+": "+text, ": ")}
+		return outcome{reason: oneLine(strings.TrimSuffix(resp.Status+": "+text, ": "))}
 	}
 	return outcome{answer: text}
 }
@@ -75,7 +76,21 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// oneLine keeps each answer on one line of the report.
+// longestLine is how much of a text the report shows, in characters.
+const longestLine = 200
+
+// oneLine keeps each text on one line of the report, and from doing anything to
+// the terminal that shows it: it comes from whoever answered.
 func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), " ")
+	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "\ufffd"), unicode.IsSpace), " ")
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+	if r := []rune(s); len(r) > longestLine {
+		return string(r[:longestLine]) + "…"
+	}
+	return s
 }
