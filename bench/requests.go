@@ -46,47 +46,65 @@ func requests(ctx context.Context, s sizes) (_ figure, err error) {
 	if err != nil {
 		return figure{}, err
 	}
-	dir, err := os.MkdirTemp("", "tailxds-bench-")
-	if err != nil {
-		return figure{}, fmt.Errorf("make a directory: %w", err)
-	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	var envoys []*envoy
-	for i, config := range []string{ours, bare} {
-		e, err := startEnvoy(ctx, filepath.Join(dir, fmt.Sprintf("envoy-%d", i)), config, ports[2*i])
+	configs := [2]string{ours, bare}
+	var each [2]series
+	for range pairs {
+		costs, err := ofPair(ctx, configs, [2]uint16{ports[0], ports[2]}, s.requests/pairs)
 		if err != nil {
 			return figure{}, err
 		}
-		defer e.stop()
-		envoys = append(envoys, e)
-	}
-	each, err := costs(ctx, envoys, s.requests)
-	if err != nil {
-		return figure{}, err
+		for i := range each {
+			each[i] = append(each[i], costs[i]...)
+		}
 	}
 	r := each[1].over(each[0])
 	return figure{value: r.String(), ok: r.median() >= 0.98, detail: fmt.Sprintf(
 		"%.0f against %.0f requests a second of CPU.", 1e6/each[0].median(), 1e6/each[1].median())}, nil
 }
 
-// costs are the microseconds of CPU that a request costs each Envoy, by turns.
-func costs(ctx context.Context, envoys []*envoy, n int) ([2]series, error) {
-	const rounds, atOnce = 20, 16
+// pairs are how many Envoys of each kind are measured: where a process has its
+// memory makes it some percent faster or slower, for as long as it lives.
+const pairs = 6
+
+// ofPair starts an Envoy of each kind, and measures what requests cost them.
+func ofPair(ctx context.Context, configs [2]string, ports [2]uint16, n int) (_ [2]series, err error) {
+	dir, err := os.MkdirTemp("", "tailxds-bench-")
+	if err != nil {
+		return [2]series{}, fmt.Errorf("make a directory: %w", err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	var envoys [2]*envoy
+	for i, config := range configs {
+		e, err := startEnvoy(ctx, filepath.Join(dir, fmt.Sprintf("envoy-%d", i)), config, ports[i])
+		if err != nil {
+			return [2]series{}, err
+		}
+		defer e.stop()
+		envoys[i] = e
+	}
+	return costs(ctx, envoys, n)
+}
+
+// costs are the microseconds of CPU that a request costs each Envoy, by turns, and
+// each as often the first of a turn as the other.
+func costs(ctx context.Context, envoys [2]*envoy, n int) ([2]series, error) {
+	const rounds, atOnce = 10, 16
 	var each [2]series
 	for round := range rounds + 1 {
-		for i, e := range envoys {
-			before, err := e.cpu()
+		for turn := range envoys {
+			i := (round + turn) % len(envoys)
+			before, err := envoys[i].cpu()
 			if err != nil {
 				return each, err
 			}
-			result, err := load.Run(ctx, load.Options{URL: e.url, Requests: n / rounds, Concurrency: atOnce})
+			result, err := load.Run(ctx, load.Options{URL: envoys[i].url, Requests: n / rounds, Concurrency: atOnce})
 			if err == nil && result.Failed() > 0 {
 				err = fmt.Errorf("%d requests failed: %v", result.Failed(), result.Failures)
 			}
 			if err != nil {
 				return each, err
 			}
-			after, err := e.cpu()
+			after, err := envoys[i].cpu()
 			if err != nil {
 				return each, err
 			}

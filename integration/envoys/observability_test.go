@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tailxds/tailxds/integration/envoys"
 )
@@ -36,11 +37,15 @@ func proxied(url, client string) envoys.Request {
 
 func TestAccessLogAndTrustedHops(t *testing.T) {
 	t.Parallel()
+	const slow = 100 * time.Millisecond // it is how long an answer takes
 	r := newRig(t)
 	a := r.Server("a")
 	a.Handle(func(w http.ResponseWriter, request *http.Request) {
 		if strings.HasPrefix(request.URL.Path, "/broken") {
 			w.WriteHeader(http.StatusNotImplemented)
+		}
+		if request.URL.Path == "/slow" {
+			time.Sleep(slow)
 		}
 		a.Hello(w)
 	})
@@ -77,6 +82,11 @@ func TestAccessLogAndTrustedHops(t *testing.T) {
 		t.Errorf("the line says that %s answered, not a", upstream)
 	}
 
+	ask("slow")
+	if ms, _ := line("slow")["upstream_ms"].(float64); ms < milliseconds(slow) || ms > 50*milliseconds(slow) {
+		t.Errorf("the line says that the server took %v ms, and it took %s", ms, slow)
+	}
+
 	// Without trust a header says nothing, and of what goes well no line is kept.
 	control.SetPolicy("ingress: {access_log: errors}")
 	r.Await("the other policy is in force", func() error {
@@ -94,6 +104,44 @@ func TestAccessLogAndTrustedHops(t *testing.T) {
 	}
 	if lines := logged(entry, "/two"); len(lines) > 0 {
 		t.Errorf("a request that went well is in the log of errors: %v", lines)
+	}
+}
+
+func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// Neither who asks nor who answers is told how the way between them is built.
+func TestEnvoyTellsNothingOfItself(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a := r.Server("a")
+	got := make(chan http.Header, 1)
+	a.Handle(func(w http.ResponseWriter, request *http.Request) {
+		got <- request.Header
+		a.Hello(w)
+	})
+	entry := r.ControlPlane("defaults: {attempt_timeout: 5s}", a.Device("tag:weight-1")).Envoy("entry")
+	entry.AwaitHealthy("server", 1)
+	request, err := envoys.Get(entry.URL(10000), "")(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := r.Host("laptop").Client().Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := answer.Body.Close(); err != nil {
+		t.Error(err)
+	}
+	asked := <-got
+	for name, header := range map[string]http.Header{"the server's request": asked, "the caller's answer": answer.Header} {
+		for key := range header {
+			if strings.HasPrefix(key, "X-Envoy-") && key != "X-Envoy-External-Address" {
+				t.Errorf("%s has %s: %s", name, key, header.Get(key))
+			}
+		}
+	}
+	if asked.Get("X-Request-Id") == "" || asked.Get("X-Forwarded-For") == "" || asked.Get("X-Forwarded-Proto") != "http" {
+		t.Errorf("the server's request lacks what tells requests and callers apart: %v", asked)
 	}
 }
 

@@ -43,7 +43,7 @@ func logFields() map[string]any {
 		"duration_ms":     "%DURATION%",
 		"service":         "%UPSTREAM_CLUSTER%",
 		"upstream":        "%UPSTREAM_HOST%",
-		"upstream_ms":     "%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)%",
+		"upstream_ms":     "%COMMON_DURATION(US_TX_END:US_RX_BEG:ms)%",
 		"upstream_fault":  "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
 	}
 }

@@ -110,7 +110,10 @@ func connectionProxy(service string, p ServicePolicy, log []*accesslog.AccessLog
 }
 
 func connectionManager(trustedHops uint32, log []*accesslog.AccessLog) (*anypb.Any, error) {
-	routing, err := anypb.New(&router.Router{})
+	// Neither callers nor servers are told how the way between them is built, and for
+	// how long it took Envoy: its access log and its metrics tell that. Each request
+	// is one or two percent cheaper without those headers.
+	routing, err := anypb.New(&router.Router{SuppressEnvoyHeaders: true})
 	if err != nil {
 		return nil, fmt.Errorf("pack router: %w", err)
 	}
