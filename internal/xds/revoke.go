@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -26,7 +27,7 @@ const (
 	unknownFor = 5 * time.Second
 	// whoIsAtOnce bounds the questions to the tailnet that are under way.
 	whoIsAtOnce = 8
-	// endWithin is how long a write may go on in a stream that is over.
+	// endWithin is how long a write may go on in a stream that is revoked.
 	endWithin = 2 * time.Second
 )
 
@@ -35,7 +36,9 @@ type guest struct {
 	peerInfo
 	ads     bool // it fetches configuration
 	end     context.CancelCauseFunc
-	unknown time.Time // since when the tailnet does not know the peer
+	hangUp  func()
+	over    atomic.Bool // its handler has returned
+	unknown time.Time   // since when the tailnet does not know the peer
 }
 
 // guests are the open streams of all services.
@@ -191,7 +194,7 @@ func (s *Server) judgeGuest(ctx context.Context, who *guest) {
 			err = status.Errorf(codes.Unavailable, "the device's region is %q now and was %q: connect again", region, who.region)
 			s.guests.leave(who)
 			s.log.Info("stream ended: its device has another region", "device", who.Name, "region", region, "was", who.region)
-			who.end(err)
+			who.revoke(err)
 			return
 		}
 	}
@@ -215,7 +218,7 @@ func (s *Server) judgeGuest(ctx context.Context, who *guest) {
 	s.guests.leave(who)
 	s.log.Warn("stream ended: its peer may connect no longer", "device", who.Name, "peer", who.address.String(), "reason", status.Convert(err).Message())
 	s.streams.count("", "revoked")
-	who.end(err)
+	who.revoke(err)
 }
 
 // admit is a gRPC interceptor: no stream gets further without an identity, and
@@ -228,28 +231,28 @@ func (s *Server) admit(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 	}
 	ctx, end := context.WithCancelCause(context.WithValue(stream.Context(), identityKey{}, who))
 	defer end(nil)
-	g := &guest{peerInfo: who, ads: strings.HasPrefix(info.FullMethod, "/envoy.service.discovery.v3."), end: end}
+	g := &guest{peerInfo: who, ads: strings.HasPrefix(info.FullMethod, "/envoy.service.discovery.v3."), end: end, hangUp: func() { breakOff(stream.Context()) }}
 	s.guests.enter(g, looks)
 	defer s.guests.leave(g)
 
-	done := make(chan error, 1)
-	inside := admitted{ServerStream: stream, ctx: ctx, writing: make(chan struct{}, 1)}
-	go func() { done <- handler(srv, inside) }()
-	select {
-	case err = <-done:
-		return err
-	case <-ctx.Done():
+	err = handler(srv, admitted{stream, ctx})
+	g.over.Store(true)
+	if _, revoked := status.FromError(context.Cause(ctx)); revoked && ctx.Err() != nil {
+		return context.Cause(ctx)
 	}
-	if _, revoked := status.FromError(context.Cause(ctx)); !revoked {
-		return <-done // the peer has gone, as every read says now
-	}
-	// The stream ends when this returns, and with it a read that waits, by which
-	// the handler learns of it. Nobody may write any more then.
-	select {
-	case inside.writing <- struct{}{}:
-	case <-time.After(endWithin): // a write that is stuck ends with the stream
-	}
-	return context.Cause(ctx)
+	return err
+}
+
+// revoke ends a stream. Its handler, which waits for requests and for news, waits
+// for the end of its context as well; but while it writes, it waits for its peer
+// alone, and what ends that is the end of the connection.
+func (g *guest) revoke(why error) {
+	g.end(why)
+	time.AfterFunc(endWithin, func() {
+		if !g.over.Load() {
+			g.hangUp()
+		}
+	})
 }
 
 // admitUnary is admit for calls that are no streams.
@@ -261,11 +264,11 @@ func (s *Server) admitUnary(ctx context.Context, request any, _ *grpc.UnaryServe
 	return handler(context.WithValue(ctx, identityKey{}, who), request)
 }
 
-// admitted is a stream whose peer is known, and that ends when it is revoked.
+// admitted is a stream whose peer is known, and whose context ends when that is
+// revoked.
 type admitted struct {
 	grpc.ServerStream
-	ctx     context.Context //nolint:containedctx // this is how gRPC hands a value to a stream's handler
-	writing chan struct{}   // full while somebody writes
+	ctx context.Context //nolint:containedctx // this is how gRPC hands a value to a stream's handler
 }
 
 // Context carries the identity, and ends when the peer is revoked.
@@ -273,12 +276,6 @@ func (a admitted) Context() context.Context { return a.ctx }
 
 // SendMsg sends nothing any more to a peer that is revoked.
 func (a admitted) SendMsg(m any) error {
-	select {
-	case a.writing <- struct{}{}:
-	case <-a.ctx.Done():
-		return context.Cause(a.ctx)
-	}
-	defer func() { <-a.writing }()
 	if a.ctx.Err() != nil {
 		return context.Cause(a.ctx)
 	}

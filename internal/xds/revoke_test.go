@@ -3,6 +3,7 @@ package xds
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/netip"
 	"runtime"
@@ -223,6 +224,46 @@ func TestASilentStreamEnds(t *testing.T) {
 	a.isConnected(t, "100.64.0.1", true)
 	set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
 	ended(t, stream, "is no endpoint of any service")
+}
+
+// A stream whose peer reads nothing waits in a write when it is revoked, and ends
+// all the same.
+func TestAStreamThatIsNotReadEndsToo(t *testing.T) {
+	a, c := newAdmission(t, device1())
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	stream, err := c.DeltaAggregatedResources(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices := make(map[string][]string)
+	for i := range 200 {
+		devices[fmt.Sprintf("d%d", i+1)] = []string{"tag:weight-1", "tag:region-" + strings.Repeat("x", 50)}
+	}
+	set(t, a.Server, topologyOf(devices))
+	for !writes() { // who asks again is sent it again, until there is no room on the way
+		if err := stream.Send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "deaf"}, TypeUrl: eds, ResourceNamesSubscribe: []string{"server"}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
+	for len(a.Streams()) > 0 {
+		runtime.Gosched()
+	}
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	if ctx.Err() != nil {
+		t.Error("the stream lasted")
+	}
+}
+
+// writes tells whether a stream waits until it may write on.
+func writes() bool {
+	stacks := make([]byte, 1<<20)
+	all := string(stacks[:runtime.Stack(stacks, true)])
+	at := strings.Index(all, "xds.admitted.SendMsg")
+	return at > 0 && strings.Contains(all[max(0, at-2000):at], "writeQuota")
 }
 
 func TestConnectedCountsEachStream(t *testing.T) {

@@ -17,8 +17,6 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/server/sotw/v3"
-	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -105,6 +103,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		mux[url] = asked{all: mux[url], named: c}
 	}
 	server := grpc.NewServer(
+		grpc.Creds(newWired()),
 		// Envoys that vanish without a word are noticed within 40 s, and those
 		// that probe us more often than gRPC allows by default are let.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
@@ -118,7 +117,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.ChainStreamInterceptor(s.admit, s.door),
 		grpc.UnaryInterceptor(s.admitUnary),
 	)
-	discovery.RegisterAggregatedDiscoveryServiceServer(server, serverv3.NewServer(ctx, mux, s.streams.callbacks(), sotw.WithOrderedADS()))
+	discovery.RegisterAggregatedDiscoveryServiceServer(server, ads{resources: mux, streams: s.streams})
 	for _, register := range s.config.Services {
 		register(server)
 	}

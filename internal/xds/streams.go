@@ -14,7 +14,6 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 )
 
 // Stream is one connected Envoy, as /status shows it.
@@ -54,7 +53,7 @@ type Count struct {
 	N            uint64
 }
 
-// streamKey tells streams apart: each protocol numbers its own.
+// streamKey tells streams apart.
 type streamKey struct {
 	delta bool
 	id    int64
@@ -66,6 +65,7 @@ type streams struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
+	last   int64 // key that was given to a stream
 	open   map[streamKey]*Stream
 	counts map[Count]uint64 // keyed with N 0
 	reach  reach
@@ -75,27 +75,57 @@ func newStreams(log *slog.Logger) *streams {
 	return &streams{log: log, open: make(map[streamKey]*Stream), counts: make(map[Count]uint64)}
 }
 
-func (s *streams) callbacks() serverv3.Callbacks {
-	return serverv3.CallbackFuncs{
-		StreamOpenFunc:        func(ctx context.Context, id int64, _ string) error { return s.opened(ctx, streamKey{false, id}) },
-		DeltaStreamOpenFunc:   func(ctx context.Context, id int64, _ string) error { return s.opened(ctx, streamKey{true, id}) },
-		StreamClosedFunc:      func(id int64, _ *core.Node) { s.closed(streamKey{false, id}) },
-		DeltaStreamClosedFunc: func(id int64, _ *core.Node) { s.closed(streamKey{true, id}) },
-		StreamRequestFunc: func(id int64, r *discovery.DiscoveryRequest) error {
-			r.Node = s.answered(streamKey{false, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
-			return nil
-		},
-		StreamDeltaRequestFunc: func(id int64, r *discovery.DeltaDiscoveryRequest) error {
-			r.Node = s.answered(streamKey{true, id}, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
-			return nil
-		},
-		StreamResponseFunc: func(_ context.Context, id int64, r *discovery.DiscoveryRequest, _ *discovery.DiscoveryResponse) {
-			s.sent(streamKey{false, id}, r.GetTypeUrl())
-		},
-		StreamDeltaResponseFunc: func(id int64, r *discovery.DeltaDiscoveryRequest, _ *discovery.DeltaDiscoveryResponse) {
-			s.sent(streamKey{true, id}, r.GetTypeUrl())
-		},
-	}
+// witness is what go-control-plane's server of one stream, of either protocol,
+// tells of it.
+type witness struct {
+	of  *streams
+	key streamKey
+}
+
+// witness begins the account of a stream.
+func (s *streams) witness(delta bool) witness {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.last++
+	return witness{s, streamKey{delta, s.last}}
+}
+
+// OnStreamOpen implements [sotw.Callbacks].
+func (w witness) OnStreamOpen(ctx context.Context, _ int64, _ string) error {
+	return w.of.opened(ctx, w.key)
+}
+
+// OnStreamClosed implements [sotw.Callbacks].
+func (w witness) OnStreamClosed(int64, *core.Node) { w.of.closed(w.key) }
+
+// OnStreamRequest implements [sotw.Callbacks].
+func (w witness) OnStreamRequest(_ int64, r *discovery.DiscoveryRequest) error {
+	r.Node = w.of.answered(w.key, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+	return nil
+}
+
+// OnStreamResponse implements [sotw.Callbacks].
+func (w witness) OnStreamResponse(_ context.Context, _ int64, r *discovery.DiscoveryRequest, _ *discovery.DiscoveryResponse) {
+	w.of.sent(w.key, r.GetTypeUrl())
+}
+
+// OnDeltaStreamOpen implements [delta.Callbacks].
+func (w witness) OnDeltaStreamOpen(ctx context.Context, _ int64, _ string) error {
+	return w.of.opened(ctx, w.key)
+}
+
+// OnDeltaStreamClosed implements [delta.Callbacks].
+func (w witness) OnDeltaStreamClosed(int64, *core.Node) { w.of.closed(w.key) }
+
+// OnStreamDeltaRequest implements [delta.Callbacks].
+func (w witness) OnStreamDeltaRequest(_ int64, r *discovery.DeltaDiscoveryRequest) error {
+	r.Node = w.of.answered(w.key, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+	return nil
+}
+
+// OnStreamDeltaResponse implements [delta.Callbacks].
+func (w witness) OnStreamDeltaResponse(_ int64, r *discovery.DeltaDiscoveryRequest, _ *discovery.DeltaDiscoveryResponse) {
+	w.of.sent(w.key, r.GetTypeUrl())
 }
 
 func (s *streams) opened(ctx context.Context, key streamKey) error {
