@@ -2,9 +2,11 @@ package integration_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -109,4 +111,46 @@ func aServerJoinsByTheRecipe(ctx context.Context, t *testing.T, w *walk) {
 	}
 	w.awaitWeights(ctx, t, four, "west-1")
 	assertNoneFailed(t, stop)
+}
+
+// aControlPlaneJoinsByTheRecipe starts a second control plane as docs/servers.md
+// says, which reads the tailnet itself, and restarts it: it is the same device,
+// and serves what the lab's serves.
+func aControlPlaneJoinsByTheRecipe(ctx context.Context, t *testing.T, w *walk) {
+	const name = "recipe-plane"
+	plane := recipe{
+		project: w.Project + "-plane",
+		files:   []string{filepath.Join(recipes, "control-plane.yaml"), "testdata/control-plane.yaml"},
+		settings: []string{
+			"LAB_PROJECT=" + w.Project, "CONTROL_PLANE_AUTHKEY=file:/etc/tailxds/authkey", "TS_LOGIN_SERVER=https://headscale:8443",
+			"CONTROL_PLANE_NAME=" + name, "CONTROL_PLANE_ADMIN=:9090",
+		},
+	}
+	plane.downAtTheEnd(ctx, t)
+	plane.compose(ctx, t, "up", "--detach", "--wait", "--quiet-pull")
+	before, err := w.Node(ctx, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serves := func() error {
+		said, err := engine.Exec(ctx, plane.project+"-control-plane-1", "tailxds", "status", "--exit-code")
+		for server := range bothRegions {
+			if err == nil && !regexp.MustCompile(server+` .*serving`).MatchString(said) {
+				err = fmt.Errorf("%s does not serve by it: %s", server, said)
+			}
+		}
+		return err
+	}
+	await(ctx, t, serves)
+	plane.compose(ctx, t, "restart")
+	plane.compose(ctx, t, "up", "--detach", "--wait")
+	await(ctx, t, serves)
+	after, err := w.Node(ctx, name)
+	if err != nil || after.ID != before.ID {
+		t.Errorf("after a restart it is device %d (%v), and it was %d", after.ID, err, before.ID)
+	}
+	plane.compose(ctx, t, "stop")
+	if _, err := w.Headscale(ctx, "nodes", "delete", "--force", "--identifier", strconv.Itoa(before.ID)); err != nil {
+		t.Fatal(err)
+	}
 }

@@ -48,6 +48,7 @@ func TestWalkthrough(t *testing.T) {
 		{"any other Envoy does the same", anyEnvoyDoesTheSame},
 		{"this machine reaches the laptop's Envoy", thisMachineReachesTheLaptop},
 		{"a server joins by the Docker recipe", aServerJoinsByTheRecipe},
+		{"a control plane joins by the Docker recipe", aControlPlaneJoinsByTheRecipe},
 		{"a tag changes while requests flow", aTagChanges},
 		{"a drained server ends what it has", aDrainedServerEndsWhatItHas},
 		{"an operator drains a server", anOperatorDrains},

@@ -85,7 +85,7 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	}
 	tell, err := supervisor()
 	if err != nil {
-		return err
+		log.Warn("nobody is told that it has started", "error", err)
 	}
 	adminListener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", o.Admin)
 	if err != nil {

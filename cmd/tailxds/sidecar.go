@@ -41,7 +41,7 @@ To take a device out by hand, run tailxds drain DEVICE beside the control plane.
 			signal.Ignore(os.Interrupt)
 			tell, err := supervisor()
 			if err != nil {
-				return err
+				fmt.Fprintln(cmd.ErrOrStderr(), err)
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "waiting for SIGTERM, to drain the server beside this; Ctrl-C does nothing")
 			tell(sdnotify.Ready) // not before SIGTERM drains, and does not just end this

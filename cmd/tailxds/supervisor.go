@@ -20,14 +20,16 @@ const (
 )
 
 // supervisor gives words to systemd, where that runs this program and waits for
-// them (Type=notify in the unit). Elsewhere they go nowhere.
+// them (Type=notify in the unit). Elsewhere, and with an error, they go nowhere:
+// that nobody can be told is no reason to serve nobody.
 func supervisor() (tell func(words ...string), err error) {
 	s, err := sdnotify.New()
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("reach the supervisor that %s names: %w", sdnotify.Socket, err)
+	if errors.Is(err, os.ErrNotExist) {
+		err = nil
+	} else if err != nil {
+		err = fmt.Errorf("reach the supervisor that %s names: %w", sdnotify.Socket, err)
 	}
-	// That it can't be told later is no reason to stop: Envoys are served all the same.
-	return func(words ...string) { _ = s.Notify(words...) }, nil
+	return func(words ...string) { _ = s.Notify(words...) }, err
 }
 
 // tellSupervisor says that the start is over, once resources are served or

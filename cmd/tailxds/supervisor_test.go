@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -74,4 +75,15 @@ func TestSupervisorIsTheSocketOfTheEnvironment(t *testing.T) {
 		t.Fatalf("without a supervisor: %v", err)
 	}
 	tell("READY=1") // to nobody
+
+	// A file is no socket.
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("NOTIFY_SOCKET", file)
+	if tell, err = supervisor(); err == nil {
+		t.Error("a file was taken for a supervisor")
+	}
+	tell("READY=1") // all the same
 }
