@@ -27,7 +27,7 @@ func ParsePolicy(source []byte) (Policy, error) {
 	// it must be refused here, and not at the next change of a device.
 	sample := topology.Topology{Services: []topology.Service{{Name: "server"}}}
 	if _, err := build(sample, p, "server", nil); err != nil {
-		return Policy{}, fmt.Errorf("Envoy would refuse it: %w", err)
+		return Policy{}, fmt.Errorf("no Envoy would take it: %w", err)
 	}
 	return p, nil
 }
