@@ -1,7 +1,9 @@
 package main
 
 import (
+	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,6 +35,24 @@ func runbook(t *testing.T) []row {
 
 var code = regexp.MustCompile("`([^`]+)`")
 
+// typed tells what is wrong with a command of tailxds, as it stands on a page.
+func typed(words []string) error {
+	cmd, args, err := rootCommand(nil).Find(words[1:])
+	if err != nil {
+		return err
+	}
+	if cmd.Name() == "tailxds" && len(words) > 1 && !strings.HasPrefix(words[1], "-") {
+		return fmt.Errorf("there is no command %s", words[1])
+	}
+	if err := cmd.ParseFlags(args); err != nil {
+		return err
+	}
+	if cmd.Args == nil {
+		return nil
+	}
+	return cmd.Args(cmd, cmd.Flags().Args())
+}
+
 // Every command of the runbook can be typed as it stands there.
 func TestRunbookCommandsExist(t *testing.T) {
 	others := []string{"curl", "docker", "kubectl", "systemctl", "tailscale"}
@@ -40,16 +60,7 @@ func TestRunbookCommandsExist(t *testing.T) {
 		for _, match := range code.FindAllStringSubmatch(r.look+r.mend, -1) {
 			words := strings.Fields(match[1])
 			if words[0] == "tailxds" {
-				cmd, args, err := rootCommand(nil).Find(words[1:])
-				if err == nil && cmd.Name() == "tailxds" {
-					t.Errorf("`%s`: there is no such command", match[1])
-				} else if err == nil {
-					err = cmd.ParseFlags(args)
-				}
-				if err == nil && cmd.Args != nil {
-					err = cmd.Args(cmd, cmd.Flags().Args())
-				}
-				if err != nil {
+				if err := typed(words); err != nil {
 					t.Errorf("`%s`: %v", match[1], err)
 				}
 			} else if len(words) > 1 && !slices.Contains(others, words[0]) && words[0] != "via" {
@@ -83,4 +94,69 @@ func TestRunbookHasEachAlert(t *testing.T) {
 	if !slices.Equal(alerts, told) || len(alerts) == 0 {
 		t.Errorf("the alerts are\n%v\nand the runbook has\n%v", alerts, told)
 	}
+}
+
+// mentioned tells what is wrong with a command that a sentence names, perhaps
+// without what it must be given.
+func mentioned(words []string) error {
+	cmd, args, err := rootCommand(nil).Find(words[1:])
+	if err == nil && cmd.Name() == "tailxds" && len(words) > 1 {
+		err = fmt.Errorf("there is no command %s", words[1])
+	}
+	for _, arg := range args {
+		if name, is := strings.CutPrefix(arg, "--"); is && err == nil {
+			if name, _, _ = strings.Cut(name, "="); cmd.Flags().Lookup(name) == nil {
+				err = fmt.Errorf("there is no flag --%s", name)
+			}
+		}
+	}
+	return err
+}
+
+// The same of each command of tailxds on the other pages, in a block or within a
+// sentence.
+func TestCommandsOfThePagesExist(t *testing.T) {
+	var pages []string
+	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../deploy/*/README.md", "../../deploy/*/*/README.md"} {
+		found, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pages = append(pages, found...)
+	}
+	standing := regexp.MustCompile("(?m)^ *(?:\\$ )?(tailxds [^#\n]*)|`(tailxds [^`\n]+)`")
+	seen := 0
+	for _, name := range pages {
+		page, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, match := range standing.FindAllStringSubmatch(string(page), -1) {
+			command, wrong := match[2], mentioned
+			if command == "" {
+				command, wrong = match[1], typed
+				if !inBlock(string(page), match[0]) {
+					continue // a line of prose that begins so
+				}
+			}
+			command, _, _ = strings.Cut(strings.TrimSpace(command), " >")
+			command, _, _ = strings.Cut(command, " |")
+			if strings.ContainsAny(command, "…[") {
+				continue // not as it is typed
+			}
+			seen++
+			if err := wrong(strings.Fields(command)); err != nil {
+				t.Errorf("%s: `%s`: %v", name, command, err)
+			}
+		}
+	}
+	if seen < 30 {
+		t.Errorf("only %d commands were found in %v", seen, pages)
+	}
+}
+
+// inBlock tells whether a line stands in a block of code.
+func inBlock(page, line string) bool {
+	before, _, _ := strings.Cut(page, line)
+	return strings.Count(before, "```")%2 == 1
 }
