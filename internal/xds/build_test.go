@@ -213,3 +213,70 @@ func TestWhateverParsesCanBeBuilt(t *testing.T) {
 		t.Error("none of the policies was taken")
 	}
 }
+
+// What is taken over from the last build is what would be built anew, in each
+// view: only names of earlier assignments are served besides.
+func TestABuildIsTheSameWithAndWithoutThePast(t *testing.T) {
+	tag := rapid.SampledFrom([]string{"tag:weight-1", "tag:weight-2", "tag:weight-0", "tag:service-a", "tag:service-b", "tag:service-web", "tag:region-x", "tag:region-y"})
+	compared := 0
+	rapid.Check(t, func(t *rapid.T) {
+		devices, policy, defaultService := make(map[string][]string), DefaultPolicy(), "server"
+		var last *resources
+		for range 6 {
+			switch rapid.IntRange(0, 3).Draw(t, "what changes") {
+			case 0, 1:
+				devices[rapid.SampledFrom([]string{"d1", "d2", "d3"}).Draw(t, "device")] = rapid.SliceOfN(tag, 0, 3).Draw(t, "tags")
+			case 2:
+				if p, err := ParsePolicy([]byte(drawPolicy(t))); err == nil {
+					policy = p
+				}
+			default:
+				defaultService = rapid.SampledFrom([]string{"server", "a"}).Draw(t, "default")
+			}
+			top := topologyOf(devices)
+			next, err := build(top, policy, defaultService, last)
+			anew, errAnew := build(top, policy, defaultService, nil)
+			if (err == nil) != (errAnew == nil) {
+				t.Fatalf("%v, and anew %v", err, errAnew)
+			}
+			if err != nil {
+				continue
+			}
+			for _, url := range []string{cds, lds, rds} {
+				sameResources(t, next.byType[url], anew.byType[url], false)
+				sameResources(t, next.named[url], anew.named[url], false)
+			}
+			for _, region := range []string{"", "x"} {
+				got, err := next.assignments(region, last)
+				if err != nil {
+					t.Fatal(err)
+				}
+				want, err := anew.assignments(region, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sameResources(t, got, want, true)
+			}
+			compared++
+			last = next
+		}
+	})
+	if compared == 0 {
+		t.Error("nothing was compared")
+	}
+}
+
+// sameResources wants two sets to be the same, but for assignments of earlier
+// clusters.
+func sameResources(t *rapid.T, got, want resourceSet, earlier bool) {
+	for name, r := range want {
+		if !proto.Equal(got[name], r) {
+			t.Fatalf("%s is\n%v, and anew\n%v", name, got[name], r)
+		}
+	}
+	for name := range got {
+		if _, ok := want[name]; !ok && (!earlier || !strings.Contains(name, "/")) {
+			t.Fatalf("%s is left over", name)
+		}
+	}
+}
