@@ -117,6 +117,14 @@ func diffPrinters() map[string]func(io.Writer, []byte, diffDocument) error {
 	}
 }
 
+// writeDocument writes a document of JSON as that, or as YAML.
+func writeDocument(out io.Writer, body []byte, format string) error {
+	if format == "yaml" {
+		return writeYAML(out, body)
+	}
+	return write(out, escaped(body))
+}
+
 func writeYAML(out io.Writer, body []byte) error {
 	text, err := document.FromJSON(body)
 	if err != nil {

@@ -168,8 +168,8 @@ func TestDoctorOnAServersHost(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
-	if err := rootWith(t, "doctor", "-o", "yaml"); err == nil || !strings.Contains(err.Error(), "it must be table or json") {
-		t.Errorf("yaml: %v", err)
+	if err := rootWith(t, "doctor", "-o", "xml"); err == nil || !strings.Contains(err.Error(), "it must be table, json or yaml") {
+		t.Errorf("xml: %v", err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -32,8 +33,8 @@ func doctorCommand(env environment) *cobra.Command {
 	var here hostFlags
 	cmd := adminCommand(env, "doctor", "Find what is wrong with the tailnet, its policy, the control plane or a server's host",
 		func(cmd *cobra.Command, _ []string, c adminClient) error {
-			if output != "table" && output != "json" {
-				return wrong("--output", output, "table or json")
+			if !slices.Contains([]string{"table", "json", "yaml"}, output) {
+				return wrong("--output", output, "table, json or yaml")
 			}
 			facts := doctor.Facts{Version: version()}
 			var err error
@@ -46,8 +47,8 @@ func doctorCommand(env environment) *cobra.Command {
 				return err
 			}
 			findings := doctor.Examine(facts)
-			if output == "json" {
-				err = findingsAsJSON(cmd.OutOrStdout(), findings)
+			if output != "table" {
+				err = findingsDocument(cmd.OutOrStdout(), findings, output)
 			} else {
 				err = printFindings(cmd.OutOrStdout(), findings)
 			}
@@ -62,7 +63,7 @@ Beside the control plane it asks its admin pages. On a server's host, --control-
 needs: the control plane's name and port, whether it lets this host in, the way to it, and the Envoy here.`
 	cmd.Example = "  tailxds doctor\n  tailxds doctor --control-plane tsnet-dynamic-eds"
 	flags := cmd.Flags()
-	flags.StringVarP(&output, "output", "o", "table", "table or json")
+	flags.StringVarP(&output, "output", "o", "table", "table, json or yaml")
 	flags.StringVar(&here.controlPlane, "control-plane", "", "examine this host instead: the control plane's host, and its port if that is not 18000")
 	flags.StringVar(&here.envoyAdmin, "envoy-admin", "127.0.0.1:9901", "with --control-plane: the admin page of the Envoy here; empty asks none")
 	flags.StringVar(&here.socket, "socket", "", "with --control-plane: tailscaled's socket, if it is not where it is by default")
@@ -214,14 +215,14 @@ func envoyPage(ctx context.Context, address, path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(response.Body, 1<<20))
 }
 
-func findingsAsJSON(out io.Writer, findings []doctor.Finding) error {
+func findingsDocument(out io.Writer, findings []doctor.Finding, format string) error {
 	body, err := json.MarshalIndent(struct {
 		Findings []doctor.Finding `json:"findings"`
 	}{findings}, "", "  ")
 	if err != nil {
 		return fmt.Errorf("write findings: %w", err)
 	}
-	return write(out, append(escaped(body), '\n'))
+	return writeDocument(out, append(body, '\n'), format)
 }
 
 // printFindings writes findings for people, the mend below what it mends.

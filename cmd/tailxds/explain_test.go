@@ -52,12 +52,14 @@ func TestExplainOfAControlPlane(t *testing.T) {
 		{[]string{"explain", "server", "--from", "a"}, []string{"as the Envoy of a sees it:\n", "b in server"}},
 		{[]string{"explain", "nix"}, []string{`error: no service is called "nix": no device has the name`}},
 		{[]string{"explain", "--from", "nix"}, []string{`error: --from: no device has the name`}},
-		{[]string{"explain", "-o", "yaml"}, []string{"error: --output"}},
+		{[]string{"explain", "-o", "xml"}, []string{"error: --output"}},
+		{[]string{"explain", "b", "-o", "yaml"}, []string{"text: tag:weight-3\n", "expected: 0.75\n"}},
 		{[]string{"explain", "b", "-o", "json"}, []string{`"text": "tag:weight-3"`, `"expected": 0.75`}},
 		{[]string{"top", "--once"}, []string{"no Envoy reports", "SERVER  exact  0.0 req/s", " 75.0 %"}},
 		{[]string{"top", "-o", "json"}, []string{`"locality": "exact"`, `"envoys": []`}},
 		{[]string{"top", "--once", "nix"}, []string{`error: there is no service "nix"`}},
-		{[]string{"top", "-o", "yaml"}, []string{"error: --output"}},
+		{[]string{"top", "-o", "xml"}, []string{"error: --output"}},
+		{[]string{"top", "-o", "yaml"}, []string{"locality: exact\n", "envoys: []\n"}},
 	} {
 		got := c.printed(test.args...)
 		for _, want := range test.want {

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,16 +19,16 @@ import (
 func explainCommand(env environment) *cobra.Command {
 	var output, from string
 	cmd := adminCommand(env, "explain [SERVICE|DEVICE]", "Say where each value of an endpoint comes from, and what comes of it", func(cmd *cobra.Command, args []string, c adminClient) error {
-		if output != "text" && output != "json" {
-			return wrong("--output", output, "text or json")
+		if !slices.Contains([]string{"text", "json", "yaml"}, output) {
+			return wrong("--output", output, "text, json or yaml")
 		}
 		query := url.Values{"of": args, "from": {from}}
 		body, err := c.do(cmd.Context(), http.MethodGet, "/explain?"+query.Encode())
 		if err != nil {
 			return err
 		}
-		if output == "json" {
-			return write(cmd.OutOrStdout(), escaped(body))
+		if output != "text" {
+			return writeDocument(cmd.OutOrStdout(), body, output)
 		}
 		var doc explainDocument
 		if err := json.Unmarshal(body, &doc); err != nil {
@@ -40,7 +41,7 @@ func explainCommand(env environment) *cobra.Command {
 	cmd.Long = "Say of each endpoint of a service, of a device, or of all: which tag, grant or attribute gives each value, which\n" +
 		"Envoys find it healthy, and the share of the requests that it was to get beside the one that it got. Of a device\n" +
 		"that is no endpoint it says what is missing, and of one that is held, why."
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
 	cmd.Flags().StringVar(&from, "from", "", "the device whose Envoy's view is shown, instead of all Envoys'")
 	return cmd
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -94,6 +95,8 @@ type statusDocument struct {
 	At       *time.Time         `json:"publishedAt"`
 	Error    string             `json:"publishError,omitempty"`
 	Services []topology.Service `json:"services"`
+	// Shares are what serving endpoints are to get.
+	Shares   []endpointShare    `json:"shares"`
 	Problems []topology.Problem `json:"problems"`
 	Envoys   []xds.Stream       `json:"envoys"`
 	// HealthChecks are what Envoys are told where the policy has no interval.
@@ -110,6 +113,28 @@ type healthChecks struct {
 	Interval string `json:"interval"`
 }
 
+// endpointShare is what an endpoint is to get of its service's requests, from 0 to
+// 1, and whether its device's own Envoy is connected: see [traffic.Server].
+type endpointShare struct {
+	Service  string         `json:"service"`
+	Device   string         `json:"device"`
+	Address  netip.AddrPort `json:"address"`
+	Expected float64        `json:"expected"`
+	Envoy    bool           `json:"envoy"`
+}
+
+func sharesOf(tables []traffic.Table) []endpointShare {
+	shares := []endpointShare{}
+	for _, t := range tables {
+		for _, s := range t.Servers {
+			if s.State == topology.Serving {
+				shares = append(shares, endpointShare{t.Service, s.Device, s.Address, s.Expected, s.Envoy})
+			}
+		}
+	}
+	return shares
+}
+
 type policyStatus struct {
 	File  string `json:"file,omitempty"`
 	Error string `json:"error,omitempty"`
@@ -121,7 +146,7 @@ func (d *daemon) status() statusDocument { return d.statusBeside(d.traffic().Ser
 func (d *daemon) statusBeside(tables []traffic.Table) statusDocument {
 	doc := statusDocument{
 		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().wrong()}, Degraded: []string{}, Held: []guard.Held{}, Drains: []operator.Word{},
-		Services: []topology.Service{}, Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{},
+		Services: []topology.Service{}, Shares: sharesOf(tables), Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{},
 		Changes: d.changes(),
 	}
 	doc.Ready, doc.Detail = d.readiness()

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"net/http"
 	"os"
 	"slices"
@@ -18,11 +17,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
-
-	"github.com/tailxds/tailxds/internal/journal"
-	"github.com/tailxds/tailxds/internal/operator"
-	"github.com/tailxds/tailxds/internal/topology"
-	"github.com/tailxds/tailxds/internal/xds"
 )
 
 // redraw is how often `status --watch` looks again.
@@ -171,120 +165,4 @@ func (t table) row(cells ...any) {
 		fmt.Fprint(t, printable(fmt.Sprint(c)))
 	}
 	fmt.Fprintln(t)
-}
-
-// printStatus writes a status for people.
-func printStatus(out io.Writer, doc statusDocument) error {
-	t := table{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
-	for _, d := range doc.Degraded {
-		t.row("DEGRADED " + d)
-	}
-	t.row(doc.Detail)
-	if doc.Error != "" {
-		t.row("publish error: " + doc.Error)
-	}
-	if doc.Policy.Error != "" {
-		t.row("policy error: " + doc.Policy.Error)
-	}
-	t.row()
-	t.row("SERVICE", "PRIORITY", "REGION", "ZONE", "DEVICE", "ID", "ADDRESS", "WEIGHT", "STATE")
-	for _, s := range doc.Services {
-		for _, l := range s.Localities {
-			for _, e := range l.Endpoints {
-				t.endpoint(s.Name, l.Priority, e)
-			}
-		}
-		for _, e := range s.Idle {
-			t.endpoint(s.Name, e.Priority, e)
-		}
-	}
-	if len(doc.Held) > 0 {
-		t.row()
-		t.row("HELD IN", "DEVICE", "ADDRESS", "LISTED AS")
-		for _, h := range doc.Held {
-			for _, e := range h.Endpoints {
-				t.row(h.Service, e.Name, e.Address, e.Listed)
-			}
-		}
-	}
-	if len(doc.Drains) > 0 {
-		t.row()
-		t.row("DRAINED", "ID", "BY", "SINCE", "UNTIL")
-		for _, w := range doc.Drains {
-			t.row(w.Name, w.Device, w.By, w.At.UTC().Format(time.DateTime), drainEnd(w))
-		}
-	}
-	t.row()
-	t.row("ENVOY", "NODE", "ADDRESS", "SINCE", "STATE")
-	for _, e := range doc.Envoys {
-		t.row(e.Device, e.Node, e.Address.Addr(), time.Since(e.Since).Round(time.Second), envoyState(e))
-	}
-	if c := doc.HealthChecks; c != nil && c.Interval != "1s" {
-		t.row()
-		t.row(fmt.Sprintf("health checks: each Envoy checks every %s, for %d Envoys", c.Interval, c.Envoys))
-	}
-	if len(doc.Problems) > 0 {
-		t.row()
-		t.row("PROBLEM ON", "SUBJECT", "REASON")
-		for _, p := range doc.Problems {
-			t.row(p.Name, p.Subject, p.Reason)
-		}
-	}
-	t.changed(doc.Changes)
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("print status: %w", err)
-	}
-	return nil
-}
-
-// lastChanges is how many changes a status shows; -o json has all.
-const lastChanges = 8
-
-// changed shows the last changes, the newest first.
-func (t table) changed(changes []journal.Change) {
-	if len(changes) == 0 {
-		return
-	}
-	t.row()
-	t.row("CHANGED", "WHAT", "BY", "REACHED")
-	for _, c := range changes[:min(lastChanges, len(changes))] {
-		reached := "-"
-		if c.Reach != nil {
-			reached = c.Reach.String()
-		}
-		t.row(c.At.UTC().Format(time.TimeOnly), c.Text, dash(c.By), reached)
-	}
-}
-
-func (t table) endpoint(service string, priority uint32, e topology.Endpoint) {
-	t.row(service, priority, dash(e.Region), dash(e.Zone), e.Name, e.Device, e.Address, e.Weight, e.State)
-}
-
-// drainEnd is when a drain ends by itself.
-func drainEnd(w operator.Word) string {
-	if w.Until.IsZero() {
-		return "`tailxds restore " + w.Name + "`"
-	}
-	return w.Until.UTC().Format(time.DateTime + " MST")
-}
-
-// envoyState is what an Envoy rejected last, or how far it is.
-func envoyState(e xds.Stream) string {
-	state := "in sync"
-	for _, name := range slices.Sorted(maps.Keys(e.Types)) {
-		switch of := e.Types[name]; {
-		case of.Rejected != "":
-			return "rejected " + name + ": " + of.Rejected
-		case of.Pending:
-			state = "updating"
-		}
-	}
-	return state
-}
-
-func dash(s string) string {
-	if s == "" {
-		return "-"
-	}
-	return s
 }

@@ -21,9 +21,11 @@ import (
 const away = `{
   "version": "v1", "ready": true, "detail": "ready, but \u001b[2Jheld", "degraded": ["server: 0 of 2 serving"],
   "held": [{"service": "server", "endpoints": [{"device": "7", "name": "west-7", "address": "100.64.0.7:8080", "listed": "missing"}]}],
-  "policy": {}, "publishedAt": null, "devices": [],
+  "policy": {}, "publishedAt": "2026-01-01T00:00:00Z", "devices": [], "provider": {"provider": "netmap", "lastGood": "2026-01-01T00:00:00Z", "stale": false, "failures": 0, "devices": 3},
+  "shares": [{"service": "server", "device": "7", "address": "100.64.0.7:8080", "expected": 0.3333, "envoy": false}, {"service": "server", "device": "9", "address": "100.64.0.9:8080", "expected": 0.6667, "envoy": true}],
   "services": [{"name": "server", "localities": [{"region": "west", "priority": 0, "weight": 2, "endpoints": [
-    {"device": "7", "name": "west-7", "address": "100.64.0.7:8080", "weight": 2, "region": "west", "priority": 0, "state": "serving"}]}],
+    {"device": "7", "name": "west-7", "address": "100.64.0.7:8080", "weight": 2, "region": "west", "priority": 0, "state": "serving"},
+    {"device": "9", "name": "west-9", "address": "100.64.0.9:8080", "weight": 4, "region": "west", "priority": 0, "state": "serving"}]}],
     "idle": [{"device": "8", "name": "we\tst\n8", "address": "100.64.0.8:8080", "weight": 1, "priority": 0, "state": "offline"}]}],
   "drains": [{"provider": "p", "device": "8", "name": "west-8", "addresses": [], "drain": true, "by": "eve\u001b[2J at the control plane", "at": "2026-01-01T00:00:00Z", "until": "2026-01-01T00:30:00Z"},
     {"provider": "p", "device": "9", "name": "west-9", "addresses": [], "drain": true, "by": "op", "at": "2026-01-01T00:00:00Z"}],
@@ -64,12 +66,13 @@ func TestStatusAsATable(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(out, "\n")
-	if lines[0] != "DEGRADED server: 0 of 2 serving" || lines[1] != "ready, but \ufffd[2Jheld" || lines[2] != "" {
-		t.Errorf("it begins with %q", lines[:3])
+	if lines[0] != "DEGRADED server: 0 of 2 serving" || lines[1] != "ready, but \ufffd[2Jheld" || !strings.HasPrefix(lines[2], "1 service, 2 of 3 endpoints serving, 1 Envoy; the list of netmap is ") || lines[3] != "" {
+		t.Errorf("it begins with %q", lines[:4])
 	}
 	for _, want := range []string{
-		"server   0         west    -     west-7   7   100.64.0.7:8080  2       serving\n",
-		"server   0         -       -     we st 8  8   100.64.0.8:8080  1       offline\n",
+		"server   0         west    -     west-7   7   100.64.0.7:8080  2       33.3%  serving, no Envoy\n",
+		"server   0         west    -     west-9   9   100.64.0.9:8080  4       66.7%  serving\n",
+		"server   0         -       -     we st 8  8   100.64.0.8:8080  1       -      offline\n",
 		"HELD IN  DEVICE  ADDRESS          LISTED AS\nserver   west-7  100.64.0.7:8080  missing\n",
 		"DRAINED  ID  BY                            SINCE                UNTIL\n",
 		"west-8   8   eve\ufffd[2J at the control plane  2026-01-01 00:00:00  2026-01-01 00:30:00 UTC\n",

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -24,20 +25,20 @@ func topCommand(env environment) *cobra.Command {
 	var output string
 	var once bool
 	cmd := adminCommand(env, "top [SERVICE]", "Show who sends how much to whom, drawn anew every second", func(cmd *cobra.Command, args []string, c adminClient) error {
-		if output != "table" && output != "json" {
-			return wrong("--output", output, "table or json")
+		if !slices.Contains([]string{"table", "json", "yaml"}, output) {
+			return wrong("--output", output, "table, json or yaml")
 		}
 		look := func(ctx context.Context, to io.Writer) (trafficDocument, error) {
 			doc, body, err := askTraffic(ctx, c)
 			switch {
 			case err != nil:
 				return doc, err
-			case output == "json":
-				return doc, write(to, escaped(body))
+			case output != "table":
+				return doc, writeDocument(to, body, output)
 			}
 			return doc, printTop(to, doc, args)
 		}
-		if once || output == "json" {
+		if once || output != "table" {
 			_, err := look(cmd.Context(), cmd.OutOrStdout())
 			return err
 		}
@@ -48,7 +49,7 @@ func topCommand(env environment) *cobra.Command {
 	})
 	cmd.Args = cobra.MaximumNArgs(1)
 	cmd.Example = "  tailxds top\n  tailxds top hello --once\n  tailxds top -o json"
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "table, or json, which prints it once")
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table; or json or yaml, which print it once")
 	cmd.Flags().BoolVar(&once, "once", false, "print it once")
 	return cmd
 }
