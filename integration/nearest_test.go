@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/tailxds/tailxds/integration/browser"
 	"github.com/tailxds/tailxds/integration/engine"
 	"github.com/tailxds/tailxds/integration/lab"
 	"github.com/tailxds/tailxds/integration/shares"
@@ -104,6 +105,9 @@ func nearestCrossesNoMoreThanItMust(ctx context.Context, t *testing.T, w *walk) 
 	stop := w.enters(ctx, t)
 	w.awaitCrossing(ctx, t, "laptop", 0, 0.02)
 	w.awaitCrossing(ctx, t, "east-1", 0.17, 0.23)
+	page := w.livePage(ctx, t)
+	page.crosses(ctx, t, 20./120)
+	browser.Want(page.Tab, `document.querySelector('#k-cross-sub').textContent`, "nearest")
 	tallies := stop(t)
 
 	// The same once more, now that it is known what enters where.

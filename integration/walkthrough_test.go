@@ -13,6 +13,7 @@ import (
 	"github.com/docker/compose/v5/pkg/api"
 	"github.com/testcontainers/testcontainers-go/modules/compose"
 
+	"github.com/tailxds/tailxds/integration/browser"
 	"github.com/tailxds/tailxds/integration/engine"
 	"github.com/tailxds/tailxds/integration/lab"
 	"github.com/tailxds/tailxds/integration/shares"
@@ -27,9 +28,10 @@ var (
 // walk is the shipped lab while the walkthrough is replayed on it.
 type walk struct {
 	*lab.Lab
-	stack  compose.ComposeStack
-	config string // the directory of headscale's configuration
-	policy string // the control plane's policy file
+	stack    compose.ComposeStack
+	chromium *browser.Browser
+	config   string // the directory of headscale's configuration
+	policy   string // the control plane's policy file
 }
 
 // TestWalkthrough replays the walkthrough on the shipped lab, step by step. Each
@@ -53,6 +55,7 @@ func TestWalkthrough(t *testing.T) {
 		{"a drained server ends what it has", aDrainedServerEndsWhatItHas},
 		{"an operator drains a server", anOperatorDrains},
 		{"the tailnet decides who sees the live page", theTailnetDecidesWhoSeesThePage},
+		{"the live page shows what the client counted", thePageShowsWhatTheClientCounted},
 		{"a grant's weight wins over the tag's", aGrantWins},
 		{"nearest crosses regions no more than it must", nearestCrossesNoMoreThanItMust},
 		{"local stays at home", localStaysAtHome},
@@ -79,6 +82,14 @@ func startWalk(t *testing.T) (context.Context, *walk) {
 		}
 	})
 	w.stack = stack
+	if w.chromium, err = browser.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.chromium.Close(); err != nil {
+			t.Error(err)
+		}
+	})
 	return ctx, w
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/tailxds/tailxds/integration/browser"
 )
 
 // states are what the page can show, each held against axe-core's rules in every
@@ -37,7 +39,7 @@ const axe = `(() => { const unsure = r => r.incomplete.filter(v => v.id === 'col
 	.then(r => JSON.stringify({rules: r.passes.length, found: [...r.violations, ...unsure(r)].map(v => ({id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.slice(0, 4).map(n => n.html.slice(0, 120) + ' | ' + n.failureSummary.slice(0, 260))}))})) })()`
 
 func TestAccessible(t *testing.T) {
-	path, err := script("axe")
+	path, err := browser.Script("axe")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,32 +54,31 @@ func TestAccessible(t *testing.T) {
 			url = serve(t, state.world)
 			servers[state.world] = url
 		}
-		tab := newTab(t)
-		looks[0].emulate(tab, "prefers-reduced-motion")
-		tab.do(chromedp.Navigate(url))
-		tab.until(lively)
+		tab := chromium.Tab(t)
+		browser.Wide().Emulate(tab, "prefers-reduced-motion")
+		tab.Do(chromedp.Navigate(url))
+		tab.Until(browser.Lively)
 		if state.script != "" {
-			tab.run(state.script)
+			tab.Run(state.script)
 		}
 		if state.name == "stale" {
 			stopWorld(t, url)
 		}
 		if state.await != "" {
-			tab.until(state.await)
+			tab.Until(state.await)
 		}
-		tab.run(string(rules)) // DevTools may do what the policy forbids the page
+		tab.Run(string(rules)) // DevTools may do what the policy forbids the page
 		for _, l := range looks {
-			t.Run(state.name+"-"+l.name, func(t *testing.T) {
-				tab.t = t
-				l.emulate(tab, "prefers-reduced-motion")
-				check(tab)
+			t.Run(state.name+"-"+l.Name, func(t *testing.T) {
+				l.Emulate(tab.For(t), "prefers-reduced-motion")
+				check(tab.For(t))
 			})
 		}
 	}
 }
 
-func check(tab tab) {
-	tab.t.Helper()
+func check(tab browser.Tab) {
+	tab.T.Helper()
 	var result struct {
 		Rules int
 		Found []struct {
@@ -85,14 +86,14 @@ func check(tab tab) {
 			Nodes            []string
 		}
 	}
-	if err := json.Unmarshal([]byte(eval[string](tab, axe)), &result); err != nil {
-		tab.t.Fatal(err)
+	if err := json.Unmarshal([]byte(browser.Eval[string](tab, axe)), &result); err != nil {
+		tab.T.Fatal(err)
 	}
 	if result.Rules < 10 {
-		tab.t.Errorf("only %d rules were judged", result.Rules)
+		tab.T.Errorf("only %d rules were judged", result.Rules)
 	}
 	for _, v := range result.Found {
-		tab.t.Errorf("%s (%s): %s\n  %q", v.ID, v.Impact, v.Help, v.Nodes)
+		tab.T.Errorf("%s (%s): %s\n  %q", v.ID, v.Impact, v.Help, v.Nodes)
 	}
 }
 

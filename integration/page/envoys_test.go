@@ -1,9 +1,7 @@
 package page_test
 
 import (
-	"bufio"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -17,6 +15,7 @@ import (
 
 	"github.com/chromedp/chromedp"
 
+	"github.com/tailxds/tailxds/integration/browser"
 	"github.com/tailxds/tailxds/integration/envoys"
 	"github.com/tailxds/tailxds/integration/shares"
 )
@@ -125,55 +124,11 @@ func (p *pool) steady(t *testing.T, rate int) (stop func() shares.Tally) {
 }
 
 // open opens a page and waits for its first figures.
-func (p *pool) open(t *testing.T) tab {
+func (p *pool) open(t *testing.T) browser.Tab {
 	t.Helper()
-	tab := newTab(t)
-	looks[0].emulate(tab, "prefers-reduced-motion")
-	tab.do(chromedp.Navigate(p.url))
-	tab.until(lively)
+	tab := chromium.Tab(t)
+	tab.Open(p.url, browser.Wide())
 	return tab
-}
-
-// number reads a figure from the page.
-func number(selector string) string {
-	return `parseFloat(document.querySelector('` + selector + `').textContent.replace(/[,%]/g, ''))`
-}
-
-// shareOf is a server's share on the page, in percent.
-func shareOf(name string) string { return number(`#servers [data-name="` + name + `"] .share`) }
-
-// history is what the page is told of the last 15 minutes.
-func history(t *testing.T, url string) (h struct {
-	Start, Step int64
-	Rate        []float64
-	Shares      [][]int
-	Regions     []string
-},
-) {
-	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"live", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = answer.Body.Close() }()
-	lines := bufio.NewScanner(answer.Body)
-	lines.Buffer(nil, 1<<20)
-	for lines.Scan() {
-		if lines.Text() != "event: history" {
-			continue
-		}
-		lines.Scan()
-		if err := json.Unmarshal([]byte(strings.TrimPrefix(lines.Text(), "data: ")), &h); err != nil {
-			t.Fatal(err)
-		}
-		return h
-	}
-	t.Fatal("the stream has no history")
-	return h
 }
 
 // The figures on the page are what the client counted, of shares and of requests;
@@ -184,31 +139,31 @@ func TestThePageShowsWhatTheClientCounted(t *testing.T) {
 	const rate = 160
 	stop := p.steady(t, rate)
 	// Envoys report each five seconds, and figures are of some ten.
-	tab.until(fmt.Sprintf(`Math.abs(%s - %d) < %d`, number("#k-rate"), rate, rate/10))
+	tab.Until(fmt.Sprintf(`Math.abs(%s - %d) < %d`, browser.Number("#k-rate"), rate, rate/10))
 	for name, percent := range map[string]float64{"a": 12.5, "b": 37.5, "c": 25, "d": 25} {
-		tab.until(fmt.Sprintf(`Math.abs(%s - %v) < 1.5`, shareOf(name), percent))
-		want(tab, fmt.Sprintf(`Math.abs(parseFloat(%s.querySelector('[data-f=expected]').textContent) - %v) < 0.06`, row(name), percent), true)
+		tab.Until(fmt.Sprintf(`Math.abs(%s - %v) < 1.5`, browser.ShareOf(name), percent))
+		browser.Want(tab, fmt.Sprintf(`Math.abs(parseFloat(%s.querySelector('[data-f=expected]').textContent) - %v) < 0.06`, browser.Row(name), percent), true)
 	}
-	tab.until(`document.querySelector('#k-ok').textContent === '100.00'`)
-	tab.until(fmt.Sprintf(`Math.abs(%s - 50) < 3`, number("#k-cross"))) // by the weights, half of each region's requests
-	tab.until(`document.querySelectorAll('#callers tbody tr').length === 2 && document.querySelector('#k-p99').textContent !== '–'`)
+	tab.Until(`document.querySelector('#k-ok').textContent === '100.00'`)
+	tab.Until(fmt.Sprintf(`Math.abs(%s - 50) < 3`, browser.Number("#k-cross"))) // by the weights, half of each region's requests
+	tab.Until(`document.querySelectorAll('#callers tbody tr').length === 2 && document.querySelector('#k-p99').textContent !== '–'`)
 
 	screenshot(tab, "real")
 	p.wellCounted(t, stop())
 
 	// An operator drains b: that is marked at once, and its share goes.
 	stop = p.steady(t, rate)
-	tab.run(row("b") + `.querySelector('button').click()`)
-	tab.run(`document.querySelector('.acts button').click()`)
-	tab.until(`[...document.querySelectorAll('#ask .preview tr')].map(r => r.textContent).join() === 'east50.0 %→80.0 %,west50.0 %→20.0 %'`)
-	tab.run(`document.querySelector('#ask-do').click()`)
-	tab.until(row("b") + `.dataset.state === 'drained'`)
-	tab.until(`document.querySelector('#changes').textContent.includes('b') && document.querySelectorAll('.marker[data-kind=drained]').length > 0`)
-	tab.until(fmt.Sprintf(`%s.querySelector('.rate').textContent === '' && Math.abs(%s - 20) < 2`, row("b"), shareOf("a")))
+	tab.Run(browser.Row("b") + `.querySelector('button').click()`)
+	tab.Run(`document.querySelector('.acts button').click()`)
+	tab.Until(`[...document.querySelectorAll('#ask .preview tr')].map(r => r.textContent).join() === 'east50.0 %→80.0 %,west50.0 %→20.0 %'`)
+	tab.Run(`document.querySelector('#ask-do').click()`)
+	tab.Until(browser.Row("b") + `.dataset.state === 'drained'`)
+	tab.Until(`document.querySelector('#changes').textContent.includes('b') && document.querySelectorAll('.marker[data-kind=drained]').length > 0`)
+	tab.Until(fmt.Sprintf(`%s.querySelector('.rate').textContent === '' && Math.abs(%s - 20) < 2`, browser.Row("b"), browser.ShareOf("a")))
 
-	tab.run(`document.querySelector('.acts button').click(); document.querySelector('#ask-do').click()`)
-	tab.until(row("b") + `.dataset.state === 'serving'`)
-	tab.until(fmt.Sprintf(`Math.abs(%s - 37.5) < 2`, shareOf("b")))
+	tab.Run(`document.querySelector('.acts button').click(); document.querySelector('#ask-do').click()`)
+	tab.Until(browser.Row("b") + `.dataset.state === 'serving'`)
+	tab.Until(fmt.Sprintf(`Math.abs(%s - 37.5) < 2`, browser.ShareOf("b")))
 	if tally := stop(); tally.Failed > 0 {
 		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
 	}
@@ -222,12 +177,13 @@ func (p *pool) wellCounted(t *testing.T, tally shares.Tally) {
 	if tally.Failed > 0 {
 		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(browser.Patience)
 	for {
-		h, sum := history(t, p.url), 0.0
-		for _, rate := range h.Rate {
-			sum += rate * float64(h.Step) / 1000
+		past, err := browser.ReadPast(t.Context(), p.url)
+		if err != nil {
+			t.Fatal(err)
 		}
+		sum, _ := past.Requests(0)
 		if math.Abs(sum-float64(tally.Answered())) < 5 { // rates are rounded
 			return
 		}
@@ -242,10 +198,10 @@ func TestThePageSaysWhoIsSick(t *testing.T) {
 	p := newPool(t, "")
 	tab := p.open(t)
 	p.servers["b"].Sick(true)
-	tab.until(row("b") + `.querySelector('.why').textContent === '2 of 2 say unhealthy'`)
-	tab.until(`document.querySelector('#problems').textContent.includes('bis unhealthy') || document.querySelector('#problems').textContent.includes('b is unhealthy')`)
+	tab.Until(browser.Row("b") + `.querySelector('.why').textContent === '2 of 2 say unhealthy'`)
+	tab.Until(`document.querySelector('#problems').textContent.includes('bis unhealthy') || document.querySelector('#problems').textContent.includes('b is unhealthy')`)
 	p.servers["b"].Sick(false)
-	tab.until(row("b") + `.dataset.health === undefined`)
+	tab.Until(browser.Row("b") + `.dataset.health === undefined`)
 }
 
 // A loss that is held is shown as held, and goes once an operator accepts it.
@@ -253,12 +209,12 @@ func TestThePageAcceptsWhatIsHeld(t *testing.T) {
 	p := newPool(t, "")
 	tab := p.open(t)
 	p.control.SetDevices(p.devices("a")...)
-	tab.until(`document.querySelector('#held').textContent.includes('3 of 4 serving devices are missing')`)
-	want(tab, row("c")+`.dataset.state`, "serving")
-	tab.run(`document.querySelector('#held button').click()`)
-	tab.until(`document.querySelector('#ask .names').textContent === 'b  c  d' && document.querySelector('#ask .preview').textContent.includes('100.0 %')`)
-	tab.run(`document.querySelector('#ask-do').click()`)
-	tab.until(`document.querySelectorAll('#held li').length === 0 && document.querySelectorAll('#servers tbody tr').length === 1`)
+	tab.Until(`document.querySelector('#held').textContent.includes('3 of 4 serving devices are missing')`)
+	browser.Want(tab, browser.Row("c")+`.dataset.state`, "serving")
+	tab.Run(`document.querySelector('#held button').click()`)
+	tab.Until(`document.querySelector('#ask .names').textContent === 'b  c  d' && document.querySelector('#ask .preview').textContent.includes('100.0 %')`)
+	tab.Run(`document.querySelector('#ask-do').click()`)
+	tab.Until(`document.querySelectorAll('#held li').length === 0 && document.querySelectorAll('#servers tbody tr').length === 1`)
 }
 
 // Who comes from elsewhere than loopback may look, and nothing else.
@@ -287,8 +243,8 @@ func TestFromElsewhereOneMayOnlyLook(t *testing.T) {
 }
 
 // screenshot is for whoever looks at what a test saw.
-func screenshot(tab tab, name string) {
+func screenshot(tab browser.Tab, name string) {
 	if dir := os.Getenv("PAGE_PICTURES"); dir != "" {
-		write(tab.t, filepath.Join(dir, name+".png"), get(tab, chromedp.CaptureScreenshot()))
+		write(tab.T, filepath.Join(dir, name+".png"), browser.Get(tab, chromedp.CaptureScreenshot()))
 	}
 }

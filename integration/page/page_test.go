@@ -14,11 +14,14 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/chromedp/chromedp"
+	"github.com/tailxds/tailxds/integration/browser"
 )
 
-// worldProgram shows made-up tailnets, built once.
-var worldProgram string
+// worldProgram shows made-up tailnets, built once; chromium shows the pages.
+var (
+	worldProgram string
+	chromium     *browser.Browser
+)
 
 func TestMain(m *testing.M) { os.Exit(tests(m)) } //nolint:forbidigo // a main of its own
 
@@ -32,7 +35,7 @@ func tests(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "the page can't be tested:", err)
 		return 1
 	}
-	defer func() { _ = chromedp.Cancel(theBrowser) }()
+	defer func() { _ = chromium.Close() }()
 	return m.Run()
 }
 
@@ -40,12 +43,12 @@ func tests(m *testing.M) int {
 func prepare(dir string) error {
 	worldProgram = filepath.Join(dir, "world")
 	build := exec.Command("go", "build", "-o", worldProgram, "./internal/dashboard/world")
-	build.Dir = root()
+	build.Dir = browser.Root()
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build the made-up world: %w: %s", err, out)
 	}
 	var err error
-	theBrowser, err = startBrowser()
+	chromium, err = browser.Start()
 	return err
 }
 
@@ -53,13 +56,14 @@ func prepare(dir string) error {
 type world struct {
 	regions, each  int
 	scenario, role string
+	long           bool // names of servers
 }
 
 // serve shows a world until the test ends. It returns its page's address.
 func serve(t *testing.T, w world) (url string) {
 	t.Helper()
 	cmd := exec.Command(worldProgram, "-address", "127.0.0.1:0", "-regions", strconv.Itoa(w.regions), "-each", strconv.Itoa(w.each),
-		"-scenario", w.scenario, "-role", cmp.Or(w.role, "operate"))
+		"-scenario", w.scenario, "-role", cmp.Or(w.role, "operate"), fmt.Sprintf("-long=%t", w.long))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	out, err := cmd.StdoutPipe()
 	if err == nil {
@@ -79,16 +83,10 @@ func serve(t *testing.T, w world) (url string) {
 	return strings.TrimSpace(url)
 }
 
-// lively is whether the page shows figures.
-const lively = `document.body.dataset.live === 'live' && document.querySelector('#k-cross-sub').textContent !== ''`
-
 // open opens a world at rest.
-func open(t *testing.T, w world) tab {
+func open(t *testing.T, w world) browser.Tab {
 	t.Helper()
-	url := serve(t, w)
-	tab := newTab(t)
-	looks[0].emulate(tab, "prefers-reduced-motion")
-	tab.do(chromedp.Navigate(url))
-	tab.until(lively)
+	tab := chromium.Tab(t)
+	tab.Open(serve(t, w), browser.Wide())
 	return tab
 }

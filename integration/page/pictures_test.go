@@ -7,23 +7,30 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+
+	"github.com/tailxds/tailxds/integration/browser"
 )
 
 var update = flag.Bool("update", false, "make the pictures in docs/pictures anew")
+
+var looks = browser.Looks()
 
 // shots are pictures of the page, each in some looks.
 var shots = []struct {
 	name   string
 	world  world
 	script string
-	looks  []look
+	looks  []browser.Look
 }{
 	{"flow", world{regions: 3, each: 4, scenario: "held"}, "", looks},
 	{"server", world{regions: 3, each: 4, scenario: "trouble"}, `document.querySelector('#servers [data-name="iad-2"] button').click()`, looks},
 	{"drain", world{regions: 3, each: 4, scenario: "trouble"}, `document.querySelector('#servers [data-name="iad-1"] button').click(); document.querySelector('.acts button').click()`, looks[:1]},
 	{"matrix", world{regions: 3, each: 4, scenario: "trouble"}, `document.querySelector('[value=matrix]').click()`, looks[:1]},
 	{"large", world{regions: 8, each: 25, scenario: "trouble"}, "", looks[:2]},
-	{"middle", world{regions: 4, each: 8, scenario: "trouble"}, "", looks[:1]},
+	{"middle", world{regions: 4, each: 8, scenario: "trouble"}, "", looks},
+	{"long", world{regions: 3, each: 4, scenario: "held", long: true}, "", looks},
+	{"long-middle", world{regions: 4, each: 8, scenario: "held", long: true}, "", looks},
+	{"long-large", world{regions: 8, each: 25, scenario: "held", long: true}, `const f = document.querySelector('#filter'); f.value = 'nrt'; f.dispatchEvent(new Event('input'))`, looks},
 	{"silent", world{regions: 3, each: 4, scenario: "silent", role: "view"}, "", looks},
 	{"empty", world{scenario: "calm"}, "", looks[:1]},
 }
@@ -35,15 +42,15 @@ func TestReadmePictures(t *testing.T) {
 		t.Skip("only with -update")
 	}
 	url := serve(t, world{regions: 3, each: 4, scenario: "held"})
-	for name, l := range map[string]look{
-		"page-light": {width: 1280, height: 880, scheme: "light"}, "page-dark": {width: 1280, height: 880, scheme: "dark"},
+	for name, l := range map[string]browser.Look{
+		"page-light": {Width: 1280, Height: 880, Scheme: "light"}, "page-dark": {Width: 1280, Height: 880, Scheme: "dark"},
 	} {
-		tab := newTab(t)
-		l.emulate(tab)
-		tab.do(chromedp.Navigate(url))
-		tab.until(lively)
+		tab := chromium.Tab(t)
+		l.Emulate(tab)
+		tab.Do(chromedp.Navigate(url))
+		tab.Until(browser.Lively)
 		ticks(tab, 2) // dots are on their way
-		write(t, filepath.Join(root(), "docs", "pictures", name+".png"), get(tab, chromedp.CaptureScreenshot()))
+		write(t, filepath.Join(browser.Root(), "docs", "pictures", name+".png"), browser.Get(tab, chromedp.CaptureScreenshot()))
 	}
 }
 
@@ -57,24 +64,31 @@ func TestPictures(t *testing.T) {
 	for _, shot := range shots {
 		url := serve(t, shot.world)
 		for _, l := range shot.looks {
-			t.Run(shot.name+"-"+l.name, func(t *testing.T) {
-				tab := newTab(t)
-				l.emulate(tab)
-				tab.do(chromedp.Navigate(url))
-				tab.until(lively)
+			t.Run(shot.name+"-"+l.Name, func(t *testing.T) {
+				tab := chromium.Tab(t)
+				l.Emulate(tab)
+				tab.Do(chromedp.Navigate(url))
+				tab.Until(browser.Lively)
 				if shot.world.each > 0 && shot.world.scenario != "silent" {
 					ticks(tab, 1) // dots are on their way
 				}
 				if shot.script != "" {
-					tab.run(shot.script)
+					tab.Run(shot.script)
 				}
-				path := filepath.Join(dir, shot.name+"-"+l.name+".png")
-				if l.mobile {
-					write(t, path, get(tab, chromedp.FullScreenshot(100)))
+				path := filepath.Join(dir, shot.name+"-"+l.Name+".png")
+				if l.Mobile {
+					write(t, path, browser.Get(tab, chromedp.FullScreenshot(100)))
 				} else {
-					write(t, path, get(tab, chromedp.CaptureScreenshot()))
+					write(t, path, browser.Get(tab, chromedp.CaptureScreenshot()))
 				}
 			})
 		}
+	}
+}
+
+func write(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o644); err != nil { //nolint:gosec // pictures are for everybody
+		t.Fatal(err)
 	}
 }

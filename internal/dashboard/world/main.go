@@ -34,10 +34,11 @@ func run(ctx context.Context) error {
 	regions := flag.Int("regions", 3, "regions, up to 8")
 	each := flag.Int("each", 4, "servers in each region")
 	kind := flag.String("scenario", "held", "calm, trouble, held or silent")
+	long := flag.Bool("long", false, "give servers long names, as hosts in a cloud have them")
 	role := flag.String("role", "operate", "of who looks: view or operate")
 	flag.Parse()
 
-	w := newWorld(*regions, *each, scenario(*kind))
+	w := newWorld(*regions, *each, scenario(*kind), *long)
 	page := dashboard.New(w.source())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /world/stop", func(http.ResponseWriter, *http.Request) { w.mu.Lock() }) // for good

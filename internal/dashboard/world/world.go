@@ -43,7 +43,7 @@ var siteNames = map[string]string{
 	"eu-west": "dub", "sa-east": "gru", "ap-south": "bom", "af-south": "jnb",
 }
 
-func newWorld(regions, each int, kind scenario) *world {
+func newWorld(regions, each int, kind scenario, long bool) *world {
 	w := &world{random: rand.New(rand.NewPCG(7, 7)), now: time.Now().Truncate(time.Second), demand: 380 * float64(regions*each), kind: kind}
 	w.snapshot = dashboard.Snapshot{
 		Tailnet: "tailnet.lab", Version: "v0.9.0", Service: "server", Mode: "weighted", Regions: regionNames[:regions],
@@ -54,7 +54,11 @@ func newWorld(regions, each int, kind scenario) *world {
 	for r, region := range w.snapshot.Regions {
 		weights := [][]int{{2, 2, 2, 2}, {3, 3, 1, 1}, {2, 2, 1, 1}, {1, 1, 1, 1}}[r%4]
 		for i := range each {
-			w.join(fmt.Sprintf("%s-%d", siteNames[region], i+1), region, weights[i%4])
+			site := siteNames[region]
+			if long {
+				site = "checkout-payments-" + site + "-production-blue"
+			}
+			w.join(fmt.Sprintf("%s-%d", site, i+1), region, weights[i%4])
 		}
 	}
 	if kind == trouble || kind == held {
