@@ -97,7 +97,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 		o: o, log: log, began: time.Now(), ready: make(chan struct{}), logged: newLog(log),
 		reports: report.NewReceiver(func(ctx context.Context) report.Caller {
 			who := xds.CallerOf(ctx)
-			return report.Caller{Device: who.Device, Address: who.Address.Addr(), Region: who.Region, Known: who.Known}
+			return report.Caller{Device: who.Device, Address: who.Address.Addr(), Node: who.Node, Region: who.Region, Known: who.Known}
 		}, time.Now),
 		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word), proposals: make(chan func()),
 		memory: *past.Memory, words: operator.NewBook(past.Words), keeper: keeper{writer: store.NewWriter(kept, log)},

@@ -177,7 +177,7 @@ func (f pageFacts) places() places {
 		}
 		seen[id] = true
 		regions[stream.Region] = true
-		p.entries = append(p.entries, pageEntry{id, stream, f.reportOf(stream)})
+		p.entries = append(p.entries, pageEntry{id, stream, f.traffic.View.Envoy(stream.Address.Addr(), stream.Node)})
 	}
 	for _, e := range f.table.Entries {
 		regions[e.Region] = true
@@ -210,26 +210,6 @@ func natural(a, b string) int {
 		return cmp.Compare(len(a), len(b))
 	}
 	return cmp.Compare(a, b)
-}
-
-// reportOf is what the Envoy of a stream has reported. Envoys that share a
-// bootstrap all report under the node that it names, though each was started
-// under one of its own (--service-node); the address tells them apart then.
-func (f pageFacts) reportOf(s xds.Stream) *traffic.Envoy {
-	var here []*traffic.Envoy
-	for i, e := range f.traffic.View.Envoys {
-		if e.Address != s.Address.Addr() {
-			continue
-		}
-		if e.Node == s.Node {
-			return &f.traffic.View.Envoys[i]
-		}
-		here = append(here, &f.traffic.View.Envoys[i])
-	}
-	if len(here) != 1 {
-		return nil // none, or nobody can tell which
-	}
-	return here[0]
 }
 
 // name is the device's, without its tailnet's domain; without a tailnet, what the

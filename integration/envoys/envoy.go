@@ -47,6 +47,13 @@ func (c *ControlPlane) EnvoyBy(name string, flags ...string) *Envoy {
 	return c.boot(c.rig.Host(name), false, flags)
 }
 
+// EnvoySharing starts an Envoy on a host of its own, by a bootstrap that is made for
+// several: it calls the Envoy bootstrap, which is started under the host's name.
+func (c *ControlPlane) EnvoySharing(bootstrap, name string) *Envoy {
+	c.rig.t.Helper()
+	return c.boot(c.rig.Host(name), false, c.about("--node", bootstrap), "--service-node", name)
+}
+
 // EnvoyWithoutIPv6 starts an Envoy on a host of its own whose kernel, it is made
 // to believe, has no IPv6.
 func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {
@@ -56,10 +63,14 @@ func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {
 
 func (c *ControlPlane) envoy(h *Host, withoutIPv6 bool, about ...string) *Envoy {
 	c.rig.t.Helper()
-	return c.boot(h, withoutIPv6, append([]string{"--control-plane", c.V4.String(), "--envoy-admin", "127.0.0.1:" + adminPort, "--report-every", "1s"}, about...))
+	return c.boot(h, withoutIPv6, c.about(about...))
 }
 
-func (c *ControlPlane) boot(h *Host, withoutIPv6 bool, flags []string) *Envoy {
+func (c *ControlPlane) about(flags ...string) []string {
+	return append([]string{"--control-plane", c.V4.String(), "--envoy-admin", "127.0.0.1:" + adminPort, "--report-every", "1s"}, flags...)
+}
+
+func (c *ControlPlane) boot(h *Host, withoutIPv6 bool, flags []string, args ...string) *Envoy {
 	r := c.rig
 	r.t.Helper()
 	bootstrap, err := output(exec.CommandContext(r.ctx, c.program, append([]string{"bootstrap", "--node", h.Name}, flags...)...))
@@ -70,7 +81,8 @@ func (c *ControlPlane) boot(h *Host, withoutIPv6 bool, flags []string) *Envoy {
 	if err := os.WriteFile(config, []byte(bootstrap), 0o600); err != nil {
 		r.t.Fatal(err)
 	}
-	p, err := h.start(withoutIPv6, h.Name, r.programs.Envoy, "--config-path", config, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warn")
+	args = append([]string{"--config-path", config, "--disable-hot-restart", "--concurrency", "1", "--log-level", "warn"}, args...)
+	p, err := h.start(withoutIPv6, h.Name, r.programs.Envoy, args...)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -1,10 +1,12 @@
 package envoys_test
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -263,4 +265,38 @@ func TestAChangeTellsWhichEnvoysHaveIt(t *testing.T) {
 		}
 		return fmt.Errorf("the changes are %+v", status.Changes)
 	})
+}
+
+// Envoys that share a bootstrap, and the node that it names, each report as what
+// they were started as; also to a control plane that has just started.
+func TestEachEnvoyReportsAsItself(t *testing.T) {
+	t.Parallel()
+	w := fourServers(t, "")
+	for _, name := range []string{"one", "two"} {
+		w.control.EnvoySharing("shared", name).AwaitHealthy("server", 4)
+	}
+	type envoy struct{ Address, Node string }
+	themselves := func() error {
+		var measured struct{ Envoys []envoy }
+		var status struct{ Envoys []envoy }
+		if err := errors.Join(w.control.Page("/traffic", &measured), w.control.Status(&status)); err != nil {
+			return err
+		}
+		names := ""
+		for i := range status.Envoys {
+			names += status.Envoys[i].Node + " "
+			status.Envoys[i].Address = netip.MustParseAddrPort(status.Envoys[i].Address).Addr().String()
+		}
+		byNode := func(a, b envoy) int { return strings.Compare(a.Node, b.Node) }
+		slices.SortFunc(measured.Envoys, byNode)
+		slices.SortFunc(status.Envoys, byNode)
+		if !slices.Equal(measured.Envoys, status.Envoys) || len(measured.Envoys) != 2 || strings.Contains(names, "shared") {
+			return fmt.Errorf("%v report, and %v are connected", measured.Envoys, status.Envoys)
+		}
+		return nil
+	}
+	w.Await("each reports as itself", themselves)
+	w.control.Stop()
+	w.control.Start()
+	w.Await("each reports as itself to the next control plane", themselves)
 }

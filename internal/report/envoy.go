@@ -24,7 +24,8 @@ const (
 	longestInterval = time.Minute
 )
 
-// envoyKey tells Envoys apart: several may share an address.
+// envoyKey tells Envoys apart: several may share an address. It is what a stream of
+// the same Envoy is known by.
 type envoyKey struct {
 	address netip.Addr
 	node    string
@@ -74,7 +75,7 @@ func (t *tally) add(o tally) {
 
 // note keeps a report.
 func (r *Receiver) note(who Caller, s said, now time.Time) {
-	key := envoyKey{who.Address, bounded(s.node)}
+	key := r.keyOf(who, s)
 	e := r.envoys[key]
 	if e == nil {
 		if e = r.welcome(key, now); e == nil {
@@ -96,6 +97,26 @@ func (r *Receiver) note(who Caller, s said, now time.Time) {
 		r.noteService(e, name, told)
 	}
 	r.remember(who.Region, s, from, now)
+}
+
+// keyOf tells whose report it is. The name by the connection is above what the
+// report says itself: that is its bootstrap's, which several Envoys may share. An
+// Envoy whose name was not known before is the same one, and is not there twice.
+func (r *Receiver) keyOf(who Caller, s said) envoyKey {
+	said := envoyKey{who.Address, bounded(s.node)}
+	key := envoyKey{who.Address, bounded(who.Node)}
+	if key.node == "" || key == said {
+		return said
+	}
+	if e := r.envoys[said]; e != nil && e.Node == "" {
+		if r.envoys[key] == nil {
+			delete(r.envoys, said)
+			r.envoys[key] = e
+		} else {
+			r.forget(said)
+		}
+	}
+	return key
 }
 
 // welcome makes room for an Envoy that reports for the first time, if need be by

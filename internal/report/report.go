@@ -27,6 +27,9 @@ type Caller struct {
 	// Device is its name, and Address where it reports from.
 	Device  string
 	Address netip.Addr
+	// Node is what the Envoy calls itself, by its connection; empty where only the
+	// report itself says so.
+	Node string
 	// Region is the caller's; Known is false where the tailnet can't tell, so
 	// that what the Envoy says of itself counts.
 	Region string

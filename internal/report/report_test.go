@@ -220,3 +220,46 @@ func TestViewIsOfTheLastSeconds(t *testing.T) {
 		}
 	})
 }
+
+// Who reports is told by its connection, where that is known: several Envoys of one
+// address may share a bootstrap, and with it the name that their reports have.
+func TestAReportIsOfWhoseConnectionItCameOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Know(published("s", "west"))
+		send := func(connection, said string, requests int64) {
+			t.Helper()
+			r.who.Node = connection
+			r.send((&export{node: said}).endpoint("s", at(1).String(), true, requests, 0, 0))
+		}
+		want := func(want string) {
+			t.Helper()
+			got := ""
+			for _, e := range r.View(time.Now()).Envoys {
+				got += fmt.Sprintf("%s %v, ", e.Node, e.Services[0].Endpoints[0].Requests)
+			}
+			if got != want {
+				t.Errorf("got %q, want %q", got, want)
+			}
+		}
+		time.Sleep(5 * time.Second)
+		send("", "shared", 50) // its stream is on its way
+		want("shared 10, ")
+		time.Sleep(5 * time.Second)
+		send("one", "shared", 50)
+		want("one 10, ") // it is the same, and keeps its figures
+		send("two", "shared", 100)
+		want("one 10, two 20, ")
+		time.Sleep(5 * time.Second)
+		send("", "shared", 50) // over a new connection, before its stream
+		send("two", "shared", 100)
+		send("one", "shared", 0)
+		want("one 5, two 20, ")
+		if r.cells != 2 {
+			t.Errorf("%d cells are counted of 2", r.cells)
+		}
+		r.who.Address = netip.MustParseAddr("100.64.9.8")
+		send("one", "one", 50) // of another address
+		want("one 10, one 5, two 20, ")
+	})
+}

@@ -5,6 +5,7 @@ package traffic
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 )
 
@@ -16,10 +17,20 @@ type View struct {
 	Envoys []Envoy
 }
 
+// Envoy is the report of one, by where it reports from and what it calls itself, as
+// its stream is known; nil if there is none.
+func (v View) Envoy(address netip.Addr, node string) *Envoy {
+	i := slices.IndexFunc(v.Envoys, func(e Envoy) bool { return e.Address == address && e.Node == node })
+	if i < 0 {
+		return nil
+	}
+	return &v.Envoys[i]
+}
+
 // Envoy is one that reports, as the tailnet knows it.
 type Envoy struct {
 	// Device is the name of its device and Address where it reports from; Node is
-	// what the Envoy calls itself.
+	// what the Envoy calls itself. Address and Node tell Envoys apart.
 	Device  string     `json:"device"`
 	Address netip.Addr `json:"address"`
 	Node    string     `json:"node"`

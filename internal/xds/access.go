@@ -141,12 +141,15 @@ type Caller struct {
 	// tailnet, where only the caller itself can say.
 	Region string
 	Known  bool
+	// Node is what the Envoy calls itself that fetches configuration over the same
+	// connection; empty if none has.
+	Node string
 }
 
 // CallerOf is who makes the call that ctx belongs to.
 func CallerOf(ctx context.Context) Caller {
 	who, _ := ctx.Value(identityKey{}).(peerInfo)
-	return Caller{Device: clean(who.Name), Address: who.address, Region: who.region, Known: who.known}
+	return Caller{Device: clean(who.Name), Address: who.address, Region: who.region, Known: who.known, Node: who.connection.node()}
 }
 
 // identityKey is where admit leaves the peer's identity in a stream's context.
@@ -164,7 +167,7 @@ func (s *Server) identify(ctx context.Context) (peerInfo, error) {
 		s.streams.count("", "refused")
 		return peerInfo{}, err
 	}
-	peer := peerInfo{Identity: who, address: from}
+	peer := peerInfo{Identity: who, address: from, connection: connectionOf(ctx)}
 	peer.region, peer.known = s.access.region(who)
 	return peer, nil
 }
@@ -175,6 +178,8 @@ type peerInfo struct {
 	address netip.AddrPort
 	region  string
 	known   bool // whether the tailnet says so
+	// connection is that over which it calls; nil in tests without one.
+	connection *connection
 }
 
 func peerAddress(ctx context.Context) (netip.AddrPort, error) {

@@ -29,6 +29,12 @@ import (
 // start runs a server on loopback until the test ends, and connects to it.
 func start(t *testing.T, s *Server) discovery.AggregatedDiscoveryServiceClient {
 	t.Helper()
+	return discovery.NewAggregatedDiscoveryServiceClient(connect(t, s))
+}
+
+// connect is start for those who ask for more than configuration.
+func connect(t *testing.T, s *Server) *grpc.ClientConn {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +55,7 @@ func start(t *testing.T, s *Server) discovery.AggregatedDiscoveryServiceClient {
 			t.Errorf("Serve: %v", err)
 		}
 	})
-	return discovery.NewAggregatedDiscoveryServiceClient(conn)
+	return conn
 }
 
 // topologyOf makes a topology of devices, each with a name as ID, and tags.

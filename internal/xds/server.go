@@ -114,6 +114,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.MaxHeaderListSize(64<<10),
 		grpc.MaxRecvMsgSize(largestRequest),
 		grpc.ForceServerCodecV2(newCodec()),
+		grpc.Creds(newEachConnection()),
 		grpc.ChainStreamInterceptor(s.admit, s.door),
 		grpc.UnaryInterceptor(s.admitUnary),
 	)

@@ -33,8 +33,9 @@ type Stream struct {
 	// Types are what it was sent and said of it, by the type's short name.
 	Types map[string]TypeState `json:"types"`
 
-	known bool       // whether the tailnet says where it is
-	place *core.Node // what is handed on of where it is
+	known      bool        // whether the tailnet says where it is
+	connection *connection // over which it came
+	place      *core.Node  // what is handed on of where it is
 }
 
 // TypeState is how far an Envoy is with one type of resources.
@@ -132,7 +133,7 @@ func (s *streams) opened(ctx context.Context, key streamKey) error {
 	who, _ := ctx.Value(identityKey{}).(peerInfo)
 	device := clean(who.Name)
 	s.mu.Lock()
-	s.open[key] = &Stream{Device: device, Address: who.address, Region: who.region, known: who.known, Delta: key.delta, Since: time.Now(), Types: make(map[string]TypeState)}
+	s.open[key] = &Stream{Device: device, Address: who.address, Region: who.region, known: who.known, connection: who.connection, Delta: key.delta, Since: time.Now(), Types: make(map[string]TypeState)}
 	s.mu.Unlock()
 	s.log.Info("stream opened", "device", device, "peer", who.address.String())
 	return nil
@@ -185,6 +186,7 @@ func (s *streams) note(key streamKey, node *core.Node, name, nonce string, rejec
 	}
 	if id := node.GetId(); id != "" {
 		stream.Node = id
+		stream.connection.name(id)
 	}
 	if node != nil {
 		stream.claim(node.GetLocality().GetRegion())
