@@ -86,7 +86,8 @@ func serve(t *testing.T, w world) (url string) {
 // open opens a world at rest.
 func open(t *testing.T, w world) browser.Tab {
 	t.Helper()
+	url := serve(t, w) // it outlives its tab
 	tab := chromium.Tab(t)
-	tab.Open(serve(t, w), browser.Wide())
+	tab.Open(url, browser.Wide())
 	return tab
 }

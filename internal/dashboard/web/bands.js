@@ -58,7 +58,9 @@ export function bands(page) {
     const total = out.reduce((a, b) => a + b, 0);
 
     // One scale for both sides; it moves only when it must, so that nothing breathes.
-    const fits = Math.max(...out.map((v, r) => v / (from[r].room * 0.82)), ...into.map((v, d) => v / (to[d].room * 0.72)), 1e-9);
+    // What a filter hides has no room, and gets nothing.
+    const each = (/** @type {number} */ v, /** @type {number} */ room) => (v > 0 && room > 0 ? v / room : 0);
+    const fits = Math.max(...out.map((v, r) => each(v, from[r].room * 0.82)), ...into.map((v, d) => each(v, to[d].room * 0.72)), 1e-9);
     if (fits > perPixel || fits < perPixel * 0.7) perPixel = fits * 1.06;
     const dotWorth = nice(total / dotsASecond);
     if (dotWorth !== perDot) { perDot = dotWorth; legend(shown); }

@@ -1,5 +1,5 @@
 // Callers at the left and servers at the right, in groups by region.
-import { $, el, stamp, text, attr, icon, keyed, walk, say } from './dom.js';
+import { $, el, stamp, text, nameIn, attr, icon, keyed, walk, say } from './dom.js';
 import { rate, percent, signed, millis, off, sum, health, regionName } from './model.js';
 
 /** @typedef {import('./wire').Snapshot} Snapshot */
@@ -57,7 +57,7 @@ export function map(act) {
       const shown = level === 'tiles' ? g.entries.filter((i) => s.entries[i].sync !== 'in sync') : g.entries;
       keyed(group.parts.rows, shown, (i) => s.entries[i].id, (i) => button('entry', 'name')(s.entries[i]), (row, i) => {
         const entry = s.entries[i];
-        text(row.parts.label, entry.name);
+        nameIn(row.parts.label, entry.name);
         text(row.parts.state, `, ${entry.sync}`);
         icon(row.parts.icon, entry.sync);
         attr(row.node, 'data-sync', entry.sync);
@@ -81,12 +81,11 @@ export function map(act) {
       attr(group.parts.tiles, 'hidden', asTiles ? null : '');
       keyed(group.parts.rows, asTiles ? [] : g.servers, (i) => s.servers[i].id, (i) => button('server', 'name')(s.servers[i]), (row, i) => {
         const server = s.servers[i];
-        text(row.parts.label, server.name);
+        nameIn(row.parts.label, server.name);
         text(row.parts.weight, server.state === 'drained' ? '0' : String(server.weight));
         attr(row.node, 'data-state', server.state);
         attr(row.node, 'data-name', server.name);
         attr(row.node, 'data-id', server.id);
-        text(row.parts.why, server.why);
         rows.push({ row, i });
       });
       keyed(group.parts.tiles, asTiles ? g.servers : [], (i) => s.servers[i].id, (i) => button('server', 'tile')(s.servers[i]), (tile, i) => {
@@ -137,14 +136,18 @@ export function map(act) {
       text(row.parts.state, j.said);
       attr(row.node, 'data-health', j.health);
       attr(row.node, 'data-attention', j.icon === 'attention' || j.icon === 'held' ? '' : null);
-      const why = j.ill && (share <= 0.0005 || !j.serves) ? j.words : j.serves ? '' : server.why;
+      // Whoever gets nothing needs no bar and no share: words have that room, and are never cut.
+      const idle = share <= 0.0005;
+      const why = !idle ? '' : j.ill ? j.words : j.serves ? '' : [server.state, server.why].filter(Boolean).join(', ');
       text(row.parts.why, why);
       attr(row.parts.bar, 'hidden', why ? '' : null);
+      attr(row.parts.cell, 'colspan', why ? 2 : null);
+      attr(row.parts.sharecell, 'hidden', why ? '' : null);
       row.parts.bar.style.setProperty('--share', String(Math.min(Math.max(share, 0) / scale, 1)));
       row.parts.bar.style.setProperty('--expected', String(Math.max(expected, 0) / scale));
       text(row.parts.expected, `${percent(expected)} % expected`);
       attr(row.node, 'data-off', j.isOff ? '' : null);
-      text(row.parts.share, j.serves || share > 0.0005 ? percent(share) + ' %' : server.state);
+      text(row.parts.share, why ? '' : percent(share) + ' %');
       text(row.parts.gap, j.isOff ? signed((share - expected) * 100) : '');
       text(row.parts.rate, j.serves || requests > 0 ? rate(requests) : '');
     }
