@@ -8,13 +8,16 @@ import (
 	"time"
 
 	"github.com/tailxds/tailxds/internal/dashboard"
+	"github.com/tailxds/tailxds/internal/page"
+	"github.com/tailxds/tailxds/internal/traffic"
+	"github.com/tailxds/tailxds/internal/xds"
 )
 
 // newPage is the live page of a daemon.
 func newPage(d *daemon) *dashboard.Dashboard {
 	return dashboard.New(dashboard.Source{
-		Look:    func(service string) dashboard.View { return d.pageOf(service).view() },
-		Preview: func(a dashboard.Ask) dashboard.Preview { return d.pageOf(a.Service).preview(a) },
+		Look:    func(service string) dashboard.View { return d.pageOf(service).View() },
+		Preview: func(a dashboard.Ask) dashboard.Preview { return d.pageOf(a.Service).Preview(a) },
 		Accept: func(ctx context.Context, by, service string) error {
 			return d.accept(ctx, service, by)
 		},
@@ -27,6 +30,44 @@ func newPage(d *daemon) *dashboard.Dashboard {
 			return err
 		},
 	})
+}
+
+// pageOf gathers what there is to show of a service; of another one, if there is
+// none of that name.
+func (d *daemon) pageOf(service string) page.Facts {
+	f := page.Facts{Now: time.Now(), Tailnet: d.o.Hostname, Table: traffic.Table{Service: service}}
+	if d.o.Listen != "" {
+		f.Tailnet = "no tailnet"
+	}
+	if p := d.published.Load(); p != nil && d.started() {
+		f.Traffic = d.trafficCase(p, d.reports.View(f.Now))
+		f.Tables = traffic.Tables(f.Traffic)
+		f.Table = page.TableOf(f.Tables, cmp.Or(service, d.o.DefaultService))
+		f.History = d.reports.History(f.Table.Service, f.Now)
+	}
+	doc := d.statusBeside(f.Tables)
+	f.Version, f.Ready, f.Detail, f.PolicyError, f.PublishError = doc.Version, doc.Ready, doc.Detail, doc.Policy.Error, doc.Error
+	f.Services, f.Devices, f.Problems, f.Degraded = doc.Services, doc.Devices, doc.Problems, doc.Degraded
+	f.Held, f.Drains, f.Changes = doc.Held, doc.Drains, doc.Changes
+	if s := doc.Provider; s != nil {
+		f.Source = &page.Source{Stale: s.Stale, LastGood: s.LastGood, Error: s.Error}
+	}
+	for _, s := range doc.Envoys {
+		f.Envoys = append(f.Envoys, pageEnvoy(s))
+	}
+	return f
+}
+
+// pageEnvoy is a stream as the page tells of it.
+func pageEnvoy(s xds.Stream) page.Envoy {
+	e := page.Envoy{Device: s.Device, Node: s.Node, Region: s.Region, Address: s.Address.Addr(), Since: s.Since, Rejected: make(map[string]string)}
+	for kind, state := range s.Types {
+		e.Pending = e.Pending || state.Pending
+		if state.Rejected != "" {
+			e.Rejected[kind] = state.Rejected
+		}
+	}
+	return e
 }
 
 // adminDoor lets in whoever reaches the admin pages, which have asked already

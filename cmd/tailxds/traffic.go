@@ -54,20 +54,3 @@ func (d *daemon) history(service string) (traffic.History, error) {
 	}
 	return d.reports.History(service, time.Now()), nil
 }
-
-// unhealthy are the servers that every Envoy finds unhealthy, though they are
-// published.
-func unhealthy(tables []traffic.Table) []topology.Problem {
-	var problems []topology.Problem
-	for _, t := range tables {
-		for _, s := range t.Servers {
-			if s.Unhealthy() {
-				problems = append(problems, topology.Problem{
-					Device: s.Device, Name: s.Name, Subject: t.Service,
-					Reason: fmt.Sprintf("every Envoy that reports finds %s unhealthy: is its server up, and does the policy's health_check fit it?", s.Address),
-				})
-			}
-		}
-	}
-	return problems
-}

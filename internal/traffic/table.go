@@ -2,6 +2,7 @@ package traffic
 
 import (
 	"cmp"
+	"fmt"
 	"maps"
 	"math"
 	"net/netip"
@@ -95,6 +96,23 @@ type Server struct {
 
 // Unhealthy tells whether every Envoy that tells of a server finds it unhealthy.
 func (s Server) Unhealthy() bool { return s.Of > 0 && s.Healthy == 0 }
+
+// Unhealthy are the servers that every Envoy finds unhealthy, though they are
+// published.
+func Unhealthy(tables []Table) []topology.Problem {
+	var problems []topology.Problem
+	for _, t := range tables {
+		for _, s := range t.Servers {
+			if s.Unhealthy() {
+				problems = append(problems, topology.Problem{
+					Device: s.Device, Name: s.Name, Subject: t.Service,
+					Reason: fmt.Sprintf("every Envoy that reports finds %s unhealthy: is its server up, and does the policy's health_check fit it?", s.Address),
+				})
+			}
+		}
+	}
+	return problems
+}
 
 // Tables are one for each service, in the order of the topology.
 func Tables(c Case) []Table {

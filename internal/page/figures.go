@@ -1,4 +1,4 @@
-package main
+package page
 
 import (
 	"math"
@@ -14,25 +14,25 @@ import (
 const unknown = -1
 
 // tick are the figures of now, in the order of places.
-func (f pageFacts) tick(p places) dashboard.Tick {
+func (f Facts) tick(p places) dashboard.Tick {
 	t := dashboard.Tick{
-		At: f.now.UnixMilli(), Servers: [][6]float64{}, Entries: [][4]float64{}, Flows: [][]float64{},
+		At: f.Now.UnixMilli(), Servers: [][6]float64{}, Entries: [][4]float64{}, Flows: [][]float64{},
 		Total: [4]float64{unknown, unknown, unknown, unknown}, Crossing: unknown,
 	}
-	measured := len(f.table.Entries) > 0
+	measured := len(f.Table.Entries) > 0
 	if measured {
-		t.Total = [4]float64{tenths(f.table.Requests), tenths(f.table.Errors), took(f.table.P50), took(f.table.P99)}
+		t.Total = [4]float64{tenths(f.Table.Requests), tenths(f.Table.Errors), took(f.Table.P50), took(f.Table.P99)}
 	}
-	if f.table.Requests > 0 {
-		t.Crossing = fine(f.table.Crossing)
+	if f.Table.Requests > 0 {
+		t.Crossing = fine(f.Table.Crossing)
 	}
 	for _, i := range p.servers {
-		s := f.table.Servers[i]
+		s := f.Table.Servers[i]
 		row := [6]float64{unknown, unknown, unknown, fine(s.Expected), float64(s.Healthy), float64(s.Of)}
 		if measured {
 			row[0], row[1] = tenths(s.Requests), tenths(s.Errors)
 		}
-		if f.table.Requests > 0 {
+		if f.Table.Requests > 0 {
 			row[2] = fine(s.Observed)
 		}
 		t.Servers = append(t.Servers, row)
@@ -44,7 +44,7 @@ func (f pageFacts) tick(p places) dashboard.Tick {
 		row := [4]float64{unknown, unknown, unknown, unknown}
 		if e.reporting() {
 			t.Reporting++
-			row = e.figures(f.table.Service)
+			row = e.figures(f.Table.Service)
 			t.Window = max(t.Window, e.report.Over.Milliseconds())
 		}
 		t.Entries = append(t.Entries, row)
@@ -53,20 +53,20 @@ func (f pageFacts) tick(p places) dashboard.Tick {
 }
 
 // flows are the requests of a region's Envoys to each server.
-func (f pageFacts) flows(p places, region string) []float64 {
+func (f Facts) flows(p places, region string) []float64 {
 	row := make([]float64, len(p.servers))
-	i := slices.IndexFunc(f.table.Entries, func(e traffic.Entry) bool { return e.Region == region })
+	i := slices.IndexFunc(f.Table.Entries, func(e traffic.Entry) bool { return e.Region == region })
 	if i < 0 {
 		return row
 	}
 	for k, server := range p.servers {
-		row[k] = tenths(f.table.Entries[i].To[server])
+		row[k] = tenths(f.Table.Entries[i].To[server])
 	}
 	return row
 }
 
 // figures are what an Envoy measured of a service.
-func (e pageEntry) figures(service string) [4]float64 {
+func (e entry) figures(service string) [4]float64 {
 	row := [4]float64{0, 0, unknown, unknown}
 	i := slices.IndexFunc(e.report.Services, func(s traffic.Service) bool { return s.Name == service })
 	if i < 0 {
@@ -102,21 +102,21 @@ func fine(x float64) float64   { return math.Round(x*1e4) / 1e4 }
 
 // past is the history: each region's share, step by step, and how long requests
 // took.
-func (f pageFacts) past() dashboard.History {
+func (f Facts) past() dashboard.History {
 	h := dashboard.History{
-		Start: f.history.Start.UnixMilli(), Step: f.history.Step.Milliseconds(),
+		Start: f.History.Start.UnixMilli(), Step: f.History.Step.Milliseconds(),
 		Regions: []string{}, Shares: [][]int{}, Rate: []float64{}, Latency: [][2]float64{},
 	}
 	home := make(map[netip.AddrPort]string)
-	for _, s := range f.table.Servers {
+	for _, s := range f.Table.Servers {
 		home[s.Address] = s.Region
 	}
 	sums := make(map[string][]float64)
-	total := make([]float64, f.history.Steps())
-	for _, e := range f.history.Endpoints {
+	total := make([]float64, f.History.Steps())
+	for _, e := range f.History.Endpoints {
 		region := home[e.Address]
 		if sums[region] == nil {
-			sums[region] = make([]float64, f.history.Steps())
+			sums[region] = make([]float64, f.History.Steps())
 			h.Regions = append(h.Regions, region)
 		}
 		for i, n := range e.Requests {
@@ -125,9 +125,9 @@ func (f pageFacts) past() dashboard.History {
 		}
 	}
 	slices.SortFunc(h.Regions, byRegion)
-	for i := range f.history.Steps() {
+	for i := range f.History.Steps() {
 		row := []int{}
-		p50, p99 := quantiles(f.history.Latency[i])
+		p50, p99 := quantiles(f.History.Latency[i])
 		if total[i] > 0 {
 			for _, region := range h.Regions {
 				row = append(row, int(math.Round(1000*sums[region][i]/total[i])))

@@ -1,4 +1,4 @@
-package main
+package page
 
 import (
 	"cmp"
@@ -10,20 +10,21 @@ import (
 	"github.com/tailxds/tailxds/internal/dashboard"
 	"github.com/tailxds/tailxds/internal/journal"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/traffic"
 )
 
 // problems are what somebody should mend, the worst first. Each says how.
-func (f pageFacts) problems(p places) []dashboard.Problem {
+func (f Facts) problems(p places) []dashboard.Problem {
 	all := []dashboard.Problem{}
 	all = append(all, f.policyProblems()...)
-	for _, service := range f.status.Degraded {
+	for _, service := range f.Degraded {
 		all = append(all, dashboard.Problem{
 			Severity: dashboard.Error, Title: "Nobody serves " + service,
 			Mend: "bring a server back, or drop the service from the policy file",
 		})
 	}
 	for _, i := range p.servers {
-		if s := f.table.Servers[i]; s.Unhealthy() {
+		if s := f.Table.Servers[i]; s.Unhealthy() {
 			all = append(all, dashboard.Problem{
 				Severity: dashboard.Error, About: dashboard.AboutServer, ID: s.Address.String(), Name: cmp.Or(s.Name, s.Device),
 				Title: "is unhealthy", Words: fmt.Sprintf("%d of %d Envoys say so", s.Of-s.Healthy, s.Of),
@@ -37,17 +38,17 @@ func (f pageFacts) problems(p places) []dashboard.Problem {
 	return append(all, f.metadataProblems(p)...)
 }
 
-func (f pageFacts) policyProblems() []dashboard.Problem {
+func (f Facts) policyProblems() []dashboard.Problem {
 	var all []dashboard.Problem
-	if f.status.Policy.Error != "" {
+	if f.PolicyError != "" {
 		all = append(all, dashboard.Problem{
-			Severity: dashboard.Error, Title: "The policy file is bad", Words: f.status.Policy.Error,
+			Severity: dashboard.Error, Title: "The policy file is bad", Words: f.PolicyError,
 			Mend: "edit it; `tailxds check` says whether it is good. The last good one is in force",
 		})
 	}
-	if f.status.Error != "" {
+	if f.PublishError != "" {
 		all = append(all, dashboard.Problem{
-			Severity: dashboard.Error, Title: "Nothing new can be published", Words: f.status.Error,
+			Severity: dashboard.Error, Title: "Nothing new can be published", Words: f.PublishError,
 			Mend: "Envoys keep what they have until that is mended",
 		})
 	}
@@ -57,17 +58,17 @@ func (f pageFacts) policyProblems() []dashboard.Problem {
 // quiet is how long a connected Envoy may take to its first report.
 const quiet = 20 * time.Second
 
-func (f pageFacts) entryProblems(e pageEntry) []dashboard.Problem {
-	about := dashboard.Problem{About: dashboard.AboutEntry, ID: e.id, Name: e.name()}
+func (f Facts) entryProblems(e entry) []dashboard.Problem {
+	about := dashboard.Problem{About: dashboard.AboutEntry, ID: e.id, Name: e.name}
 	var all []dashboard.Problem
-	if entry := e.entry(); entry.Sync == dashboard.Rejected {
+	if shown := e.shown(); shown.Sync == dashboard.Rejected {
 		rejected := about
-		rejected.Severity, rejected.Title, rejected.Words = dashboard.Error, "rejected what it was sent", entry.Words
+		rejected.Severity, rejected.Title, rejected.Words = dashboard.Error, "rejected what it was sent", shown.Words
 		rejected.Mend = "edit the policy file, or update this Envoy; it keeps its last good configuration"
-		rejected.Since = f.since(func(c journal.Change) bool { return c.Kind == journal.Rejected && c.Name == e.stream.Device })
+		rejected.Since = f.since(func(c journal.Change) bool { return c.Kind == journal.Rejected && c.Name == e.Device })
 		all = append(all, rejected)
 	}
-	if !e.reporting() && f.now.Sub(e.stream.Since) > quiet && f.someReport() {
+	if !e.reporting() && f.Now.Sub(e.Since) > quiet && f.someReport() {
 		silent := about
 		silent.Severity, silent.Title = dashboard.Warning, "reports nothing"
 		silent.Mend = "print its bootstrap anew with `tailxds bootstrap`, and start it with that"
@@ -77,8 +78,8 @@ func (f pageFacts) entryProblems(e pageEntry) []dashboard.Problem {
 }
 
 // someReport is whether any Envoy reports: if none does, a notice says so.
-func (f pageFacts) someReport() bool {
-	for _, e := range f.traffic.View.Envoys {
+func (f Facts) someReport() bool {
+	for _, e := range f.Traffic.View.Envoys {
 		if !e.Stale {
 			return true
 		}
@@ -88,10 +89,10 @@ func (f pageFacts) someReport() bool {
 
 // metadataProblems are what is ignored of the tailnet's tags, grants and
 // attributes. That all Envoys find a server unhealthy is told before.
-func (f pageFacts) metadataProblems(p places) []dashboard.Problem {
+func (f Facts) metadataProblems(p places) []dashboard.Problem {
 	var all []dashboard.Problem
-	sick := unhealthy(f.tables)
-	for _, problem := range f.status.Problems {
+	sick := traffic.Unhealthy(f.Tables)
+	for _, problem := range f.Problems {
 		if slices.Contains(sick, problem) {
 			continue
 		}
@@ -102,7 +103,7 @@ func (f pageFacts) metadataProblems(p places) []dashboard.Problem {
 			}),
 		}
 		for _, i := range p.servers {
-			if s := f.table.Servers[i]; s.Device == problem.Device {
+			if s := f.Table.Servers[i]; s.Device == problem.Device {
 				told.About, told.ID = dashboard.AboutServer, s.Address.String()
 			}
 		}
@@ -130,31 +131,31 @@ func mendOf(p topology.Problem) string {
 }
 
 // since is when a change of a kind happened last; 0 if that is forgotten.
-func (f pageFacts) since(is func(journal.Change) bool) int64 {
-	if i := slices.IndexFunc(f.status.Changes, is); i >= 0 {
-		return f.status.Changes[i].At.UnixMilli()
+func (f Facts) since(is func(journal.Change) bool) int64 {
+	if i := slices.IndexFunc(f.Changes, is); i >= 0 {
+		return f.Changes[i].At.UnixMilli()
 	}
 	return 0
 }
 
 // notices say in what way the page is not to be trusted.
-func (f pageFacts) notices(p places) []dashboard.Notice {
+func (f Facts) notices(p places) []dashboard.Notice {
 	all := []dashboard.Notice{}
 	tell := func(title, format string, args ...any) {
 		all = append(all, dashboard.Notice{Title: title, Text: fmt.Sprintf(format, args...)})
 	}
-	if !f.status.Ready {
-		tell("Not ready", "%s", strings.TrimPrefix(f.status.Detail, "not ready: "))
+	if !f.Ready {
+		tell("Not ready", "%s", strings.TrimPrefix(f.Detail, "not ready: "))
 		return all
 	}
-	if s := f.status.Provider; s != nil && s.Stale {
+	if s := f.Source; s != nil && s.Stale {
 		why := cmp.Or(s.Error, "none has come since the start")
 		tell("The list of devices is old", "It is from %s; what it says is served on. %s.", s.LastGood.UTC().Format("2006-01-02 15:04:05 MST"), capital(why))
 	}
 	switch {
 	case len(p.entries) == 0:
 		tell("No Envoy is connected", "Nothing is known of traffic and health. Give each Envoy the bootstrap that `tailxds bootstrap` prints.")
-	case !f.someReport() && slices.ContainsFunc(p.entries, func(e pageEntry) bool { return f.now.Sub(e.stream.Since) > quiet }):
+	case !f.someReport() && slices.ContainsFunc(p.entries, func(e entry) bool { return f.Now.Sub(e.Since) > quiet }):
 		tell("No Envoy reports", "Nothing is known of traffic and health, though %d %s connected: "+
 			"were they started with the bootstrap that this `tailxds bootstrap` prints?", len(p.entries), isAre(len(p.entries)))
 	}

@@ -1,4 +1,4 @@
-package main
+package page
 
 import (
 	"fmt"
@@ -10,14 +10,14 @@ import (
 	"github.com/tailxds/tailxds/internal/traffic"
 )
 
-// preview is what an act would do to the expected shares of the regions.
-func (f pageFacts) preview(a dashboard.Ask) dashboard.Preview {
+// Preview is what an act would do to the expected shares of the regions.
+func (f Facts) Preview(a dashboard.Ask) dashboard.Preview {
 	p := dashboard.Preview{Regions: []string{}, Before: []float64{}, After: []float64{}}
-	i := slices.IndexFunc(f.status.Services, func(s topology.Service) bool { return s.Name == f.table.Service })
+	i := slices.IndexFunc(f.Services, func(s topology.Service) bool { return s.Name == f.Table.Service })
 	if i < 0 {
 		return p
 	}
-	service := f.status.Services[i]
+	service := f.Services[i]
 	next := after(a, service, f.heldOf(service.Name))
 	if len(next.Serving()) == 0 && len(service.Serving()) > 0 && a.Act == dashboard.ActDrain {
 		p.Stays = fmt.Sprintf("Nobody else serves %s: it serves on until another does, or until that loss is accepted.", service.Name)
@@ -26,11 +26,11 @@ func (f pageFacts) preview(a dashboard.Ask) dashboard.Preview {
 	if a.Act == dashboard.ActRestore && next.SameServing(service) {
 		p.Stays = "Its own tags or grants still keep it from serving."
 	}
-	c := f.traffic
+	c := f.Traffic
 	c.Topology = topology.Topology{Services: []topology.Service{next}}
-	then := tableOf(traffic.Tables(c), service.Name)
+	then := TableOf(traffic.Tables(c), service.Name)
 	for _, region := range f.places().regions {
-		before, now := expectedIn(f.table, region), expectedIn(then, region)
+		before, now := expectedIn(f.Table, region), expectedIn(then, region)
 		if before > 0 || now > 0 {
 			p.Regions, p.Before, p.After = append(p.Regions, region), append(p.Before, before), append(p.After, now)
 		}
@@ -38,8 +38,8 @@ func (f pageFacts) preview(a dashboard.Ask) dashboard.Preview {
 	return p
 }
 
-func (f pageFacts) heldOf(service string) []guard.HeldEndpoint {
-	for _, h := range f.status.Held {
+func (f Facts) heldOf(service string) []guard.HeldEndpoint {
+	for _, h := range f.Held {
 		if h.Service == service {
 			return h.Endpoints
 		}
