@@ -35,7 +35,7 @@ func theTailnetDecidesWhoSeesThePage(ctx context.Context, t *testing.T, w *walk)
 		switch {
 		case err == nil:
 			return fmt.Errorf("whom the policy grants nothing gets %.200q", seen)
-		case !strings.Contains(err.Error(), "must grant you tailxds.dev/cap/admin"):
+		case !strings.Contains(err.Error(), "must grant tailxds.dev/cap/admin"):
 			return err
 		}
 		return nil

@@ -75,12 +75,12 @@ func pageEnvoy(s xds.Stream) page.Envoy {
 // commands; from elsewhere one may look, as at /status.
 func adminDoor() dashboard.Door {
 	return dashboard.Door{
-		Who: func(r *http.Request) dashboard.Viewer {
+		Who: func(r *http.Request) (dashboard.Viewer, error) {
 			from, err := netip.ParseAddrPort(r.RemoteAddr)
 			if err == nil && from.Addr().Unmap().IsLoopback() {
-				return dashboard.Viewer{Name: operatorHere(""), Role: dashboard.RoleOperate}
+				return dashboard.Viewer{Name: operatorHere(""), Role: dashboard.RoleOperate}, nil
 			}
-			return dashboard.Viewer{Name: cmp.Or(from.Addr().Unmap().String(), r.RemoteAddr), Role: dashboard.RoleView}
+			return dashboard.Viewer{Name: cmp.Or(from.Addr().Unmap().String(), r.RemoteAddr), Role: dashboard.RoleView}, nil
 		},
 		Answers: func(context.Context, string) bool { return true },
 	}

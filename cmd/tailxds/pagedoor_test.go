@@ -83,7 +83,7 @@ func TestTheAdminAddressesDoor(t *testing.T) {
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = from
-		if v := adminDoor().Who(r); v.Role != want || v.Name == "" {
+		if v, err := adminDoor().Who(r); err != nil || v.Role != want || v.Name == "" {
 			t.Errorf("from %s: %+v, want %q", from, v, want)
 		}
 	}

@@ -13,9 +13,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
-	"tailscale.com/client/local"
 	"tailscale.com/client/tailscale/apitype"
-	"tailscale.com/tailcfg"
 
 	"github.com/tailxds/tailxds/internal/admin"
 	"github.com/tailxds/tailxds/internal/dashboard"
@@ -23,30 +21,6 @@ import (
 	"github.com/tailxds/tailxds/internal/peers"
 	"github.com/tailxds/tailxds/internal/topology"
 )
-
-// adminCapability is the app capability by which the tailnet's policy says who
-// may see a control plane's pages, and who may operate it: [{"role": "view"}] or
-// [{"role": "operate"}].
-const adminCapability = dashboard.Capability
-
-// adminRole is the most that the tailnet's policy grants to somebody: "operate",
-// "view" or nothing. A value that can't be read grants nothing.
-func adminRole(who *apitype.WhoIsResponse) string {
-	role := ""
-	for _, raw := range who.CapMap[adminCapability] {
-		values, err := tailcfg.UnmarshalCapJSON[struct {
-			Role string `json:"role"`
-		}](tailcfg.PeerCapMap{adminCapability: {raw}}, adminCapability)
-		switch {
-		case err != nil || len(values) == 0:
-		case values[0].Role == "operate":
-			return "operate"
-		case values[0].Role == "view":
-			role = "view"
-		}
-	}
-	return role
-}
 
 // dialOperator connects to another node of the tailnet, if the policy lets that
 // node operate this one: what it says is believed then.
@@ -59,29 +33,12 @@ func (t *tailnet) dialOperator(ctx context.Context, network, address string) (ne
 	switch {
 	case err != nil:
 		err = fmt.Errorf("who is %s: %w", conn.RemoteAddr(), err)
-	case adminRole(who) != "operate":
-		err = fmt.Errorf(`it is not believed: the tailnet's policy must grant %s {"role": "operate"} from %s to this control plane`, adminCapability, whoName(who))
+	case adminRole(who) != dashboard.RoleOperate:
+		err = fmt.Errorf(`it is not believed: the tailnet's policy must grant %s {"role": "operate"} from %s to this control plane`, dashboard.Capability, whoName(who))
 	default:
 		return conn, nil
 	}
 	return nil, errors.Join(err, conn.Close())
-}
-
-// admit lets in who may see, or operate, by the tailnet's policy.
-func (t *tailnet) admit(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		who, err := t.local.WhoIs(r.Context(), r.RemoteAddr)
-		switch {
-		case errors.Is(err, local.ErrPeerNotFound):
-			http.Error(w, "the tailnet does not know this address", http.StatusForbidden)
-		case err != nil:
-			http.Error(w, "the tailnet can't tell who asks: "+err.Error(), http.StatusServiceUnavailable)
-		case adminRole(who) == "":
-			http.Error(w, fmt.Sprintf(`the tailnet's policy must grant %s {"role": "view"} or {"role": "operate"} from %s to this control plane`, adminCapability, whoName(who)), http.StatusForbidden)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
 }
 
 // nameOf is the name of the node that has an address.
@@ -121,7 +78,8 @@ func (d *daemon) meet(t *tailnet) (func(context.Context) error, error) {
 		return nil, fmt.Errorf("listen for the live page on the tailnet: %w", err)
 	}
 	pages := http.NewServeMux()
-	pages.Handle("/", d.page.Handler(t.door()))
+	door := t.door()
+	pages.Handle("/", d.page.Handler(door))
 	if names := d.o.others(); len(names) > 0 {
 		d.exchange = peers.New(peers.Config{
 			Names: names, Dial: t.dialOperator, Who: t.nameOf, Log: d.log,
@@ -132,7 +90,7 @@ func (d *daemon) meet(t *tailnet) (func(context.Context) error, error) {
 				}
 			},
 		})
-		pages.Handle("GET "+peers.Path, t.admit(d.exchange))
+		pages.Handle("GET "+peers.Path, door.Admit(d.exchange))
 	}
 	return func(ctx context.Context) error {
 		var on errgroup.Group

@@ -19,6 +19,7 @@ import (
 	"tailscale.com/tstest/integration/testcontrol"
 	"tailscale.com/types/logger"
 
+	"github.com/tailxds/tailxds/internal/dashboard"
 	"github.com/tailxds/tailxds/internal/peers"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -43,7 +44,7 @@ func (p pair) start(t *testing.T, name string) *control {
 }
 
 func (p pair) grant(role string) {
-	p.tailnet.SetGlobalAppCaps(tailcfg.PeerCapMap{adminCapability: {tailcfg.RawMessage(fmt.Sprintf(`{"role":%q}`, role))}})
+	p.tailnet.SetGlobalAppCaps(tailcfg.PeerCapMap{dashboard.Capability: {tailcfg.RawMessage(fmt.Sprintf(`{"role":%q}`, role))}})
 }
 
 func newPair(t *testing.T, role string, all []topology.Device) pair {
@@ -198,12 +199,12 @@ func TestAnotherControlPlaneNeedsAGrant(t *testing.T) {
 }
 
 func TestAdminRole(t *testing.T) {
-	for want, raw := range map[string][]tailcfg.RawMessage{
+	for want, raw := range map[dashboard.Role][]tailcfg.RawMessage{
 		"":        {`{"role":"owner"}`, `"operate"`, `{"role":["operate"]}`, `{}`},
 		"view":    {`{`, `{"role":"view"}`, `{"role":"VIEW"}`},
 		"operate": {`{"role":1}`, `{"role":"view"}`, `{"role":"operate"}`, `{"role":"view"}`},
 	} {
-		who := &apitype.WhoIsResponse{CapMap: tailcfg.PeerCapMap{adminCapability: raw, "example.com/other": {`{"role":"operate"}`}}}
+		who := &apitype.WhoIsResponse{CapMap: tailcfg.PeerCapMap{dashboard.Capability: raw, "example.com/other": {`{"role":"operate"}`}}}
 		if got := adminRole(who); got != want {
 			t.Errorf("%s: %q, want %q", raw, got, want)
 		}
@@ -215,7 +216,7 @@ func TestWhoIsAdmittedOnTheTailnet(t *testing.T) {
 		"operator": func(w http.ResponseWriter) {
 			_ = json.NewEncoder(w).Encode(&apitype.WhoIsResponse{
 				Node: &tailcfg.Node{Name: "plane-2.example.ts.net."}, UserProfile: &tailcfg.UserProfile{},
-				CapMap: tailcfg.PeerCapMap{adminCapability: {`{"role":"operate"}`}},
+				CapMap: tailcfg.PeerCapMap{dashboard.Capability: {`{"role":"operate"}`}},
 			})
 		},
 		"stranger": func(w http.ResponseWriter) {
@@ -229,13 +230,15 @@ func TestWhoIsAdmittedOnTheTailnet(t *testing.T) {
 		body string
 	}{
 		"operator": {200, "words"},
-		"stranger": {403, `{"role": "view"} or {"role": "operate"} from laptop.example.ts.net to this`},
+		"stranger": {403, `{"role": "view"} or {"role": "operate"} from laptop to this`},
 		"unknown":  {403, "does not know this address"},
-		"failing":  {503, "can't tell who asks"},
+		"failing":  {503, "nobody can tell who asks: WhoIs "},
 	} {
 		node := &tailnet{local: &local.Client{OmitAuth: true, Transport: answersWith(answers[name])}}
+		door := node.door()
+		door.Answers = func(context.Context, string) bool { return true }
 		got := httptest.NewRecorder()
-		node.admit(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("words")) })).
+		door.Admit(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("words")) })).
 			ServeHTTP(got, httptest.NewRequest(http.MethodGet, "/words", nil))
 		if got.Code != want.code || !strings.Contains(got.Body.String(), want.body) {
 			t.Errorf("%s: %d %s", name, got.Code, got.Body)

@@ -88,6 +88,6 @@ func (d *Dashboard) Handler(door Door) http.Handler {
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store") // but for the files
-		door.admit(mux).ServeHTTP(w, r)
+		door.Admit(mux).ServeHTTP(w, r)
 	})
 }

@@ -2,6 +2,8 @@ package dashboard
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
@@ -15,13 +17,17 @@ const Capability = "tailxds.dev/cap/admin"
 
 // Door says who may come in.
 type Door struct {
-	// Who is who makes a request, and what they may do now.
-	Who func(*http.Request) Viewer
+	// Who is who makes a request, and what they may do now. An error says why that
+	// can't be told: [ErrStranger] where nobody ever can.
+	Who func(*http.Request) (Viewer, error)
 	// Answers tells whether the page answers under a host's name, in lower case
 	// and without port. Others could be pointed here by somebody else's page
 	// (DNS rebinding), which would then read what is said here.
 	Answers func(ctx context.Context, host string) bool
 }
+
+// ErrStranger is that nobody is known who could have made a request.
+var ErrStranger = errors.New("the tailnet does not know this address")
 
 type viewerKey struct{}
 
@@ -31,10 +37,11 @@ func viewerOf(ctx context.Context) Viewer {
 	return v
 }
 
-// admit lets in who may see the page, asks under a name of ours, and does not
+// Admit lets in who may see the page, asks under a name of ours, and does not
 // come from another site's page. Over plain HTTP browsers send no
-// Sec-Fetch-Site, so that Origin and Host must say it.
-func (door Door) admit(next http.Handler) http.Handler {
+// Sec-Fetch-Site, so that Origin and Host must say it. Whatever else is for those
+// who may see goes through it too, so that all are judged and refused alike.
+func (door Door) Admit(next http.Handler) http.Handler {
 	next = http.NewCrossOriginProtection().Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !door.Answers(r.Context(), HostName(r.Host)) {
@@ -45,9 +52,16 @@ func (door Door) admit(next http.Handler) http.Handler {
 			http.Error(w, "not from a page of another site", http.StatusForbidden)
 			return
 		}
-		v := door.Who(r)
-		if v.Role != RoleView && v.Role != RoleOperate {
-			http.Error(w, "you may not see this page: the tailnet's policy must grant you "+Capability+` with {"role": "view"} or {"role": "operate"}`, http.StatusForbidden)
+		v, err := door.Who(r)
+		switch {
+		case errors.Is(err, ErrStranger):
+			http.Error(w, err.Error(), http.StatusForbidden)
+			return
+		case err != nil:
+			http.Error(w, "nobody can tell who asks: "+err.Error(), http.StatusServiceUnavailable)
+			return
+		case v.Role != RoleView && v.Role != RoleOperate:
+			http.Error(w, fmt.Sprintf(`the tailnet's policy must grant %s {"role": "view"} or {"role": "operate"} from %s to this control plane: see docs/page.md`, Capability, v.Name), http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), viewerKey{}, v)))

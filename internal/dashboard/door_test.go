@@ -3,6 +3,7 @@ package dashboard
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -38,7 +39,7 @@ func (d *did) source() Source {
 // as lets everybody in with a role, under two names.
 func as(role Role) Door {
 	return Door{
-		Who:     func(*http.Request) Viewer { return Viewer{"somebody", role} },
+		Who:     func(*http.Request) (Viewer, error) { return Viewer{"somebody", role}, nil },
 		Answers: func(_ context.Context, host string) bool { return host == "page.example" || host == "100.64.0.1" },
 	}
 }
@@ -205,6 +206,28 @@ func TestFiles(t *testing.T) {
 	for _, path := range []string{"/a/000000000000/main.js", "/a/" + page.files.hash + "/none.js", "/a/" + page.files.hash + "/..%2fdoor.go", "/status"} {
 		if answer := ask(h, http.MethodGet, path, "", nil); answer.Code != 404 {
 			t.Errorf("%s: %d", path, answer.Code)
+		}
+	}
+}
+
+// Why somebody gets nothing is said to them, and a failure is no refusal.
+func TestWhyNothing(t *testing.T) {
+	for name, test := range map[string]struct {
+		viewer Viewer
+		err    error
+		code   int
+		says   string
+	}{
+		"a stranger":      {Viewer{}, fmt.Errorf("WhoIs: %w", ErrStranger), 403, "the tailnet does not know this address"},
+		"nobody can tell": {Viewer{"x", RoleOperate}, errors.New("timeout"), 503, "nobody can tell who asks: timeout"},
+		"no grant":        {Viewer{"alice", RoleNone}, nil, 403, `must grant tailxds.dev/cap/admin {"role": "view"} or {"role": "operate"} from alice to`},
+		"a viewer":        {Viewer{"alice", RoleView}, nil, 200, "words"},
+	} {
+		door := as(RoleNone)
+		door.Who = func(*http.Request) (Viewer, error) { return test.viewer, test.err }
+		answer := ask(door.Admit(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("words")) })), http.MethodGet, "/", "", nil)
+		if answer.Code != test.code || !strings.Contains(answer.Body.String(), test.says) {
+			t.Errorf("%s: %d %s", name, answer.Code, answer.Body)
 		}
 	}
 }

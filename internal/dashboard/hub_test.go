@@ -165,7 +165,7 @@ func TestOneLookForAllPages(t *testing.T) {
 func TestAStreamEndsWithTheRole(t *testing.T) {
 	var role atomic.Value
 	role.Store(RoleOperate)
-	door := Door{Who: func(*http.Request) Viewer { return Viewer{"somebody", role.Load().(Role)} }}
+	door := Door{Who: func(*http.Request) (Viewer, error) { return Viewer{"somebody", role.Load().(Role)}, nil }}
 	_, url, _ := running(t, &views{}, door)
 	for _, next := range []Role{RoleView, RoleNone} {
 		l := listen(t, url+"/live")

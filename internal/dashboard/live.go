@@ -38,8 +38,7 @@ func (d *Dashboard) live(door Door) http.Handler {
 			case <-d.hub.done:
 				return
 			case <-recheck.C:
-				now := door.Who(r)
-				if now != viewer {
+				if now, err := door.Who(r); err != nil || now != viewer {
 					return // the page comes again, and is told who it is now
 				}
 				continue

@@ -41,7 +41,9 @@ func (c *connection) node() string {
 }
 
 // eachConnection gives every connection a [connection]. It encrypts nothing.
-type eachConnection struct{ credentials.TransportCredentials }
+type eachConnection struct {
+	credentials.TransportCredentials
+}
 
 func newEachConnection() credentials.TransportCredentials {
 	return eachConnection{insecure.NewCredentials()}

@@ -43,8 +43,8 @@ func run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /world/stop", func(http.ResponseWriter, *http.Request) { w.mu.Lock() }) // for good
 	mux.Handle("/", page.Handler(dashboard.Door{
-		Who: func(*http.Request) dashboard.Viewer {
-			return dashboard.Viewer{Name: "you@example.com", Role: dashboard.Role(*role)}
+		Who: func(*http.Request) (dashboard.Viewer, error) {
+			return dashboard.Viewer{Name: "you@example.com", Role: dashboard.Role(*role)}, nil
 		},
 		Answers: func(context.Context, string) bool { return true },
 	}))
