@@ -54,6 +54,7 @@ func TestWalkthrough(t *testing.T) {
 		{"a tag changes while requests flow", aTagChanges},
 		{"a drained server ends what it has", aDrainedServerEndsWhatItHas},
 		{"an operator drains a server", anOperatorDrains},
+		{"a server's host is examined", aHostIsExamined},
 		{"the tailnet decides who sees the live page", theTailnetDecidesWhoSeesThePage},
 		{"the live page shows what the client counted", thePageShowsWhatTheClientCounted},
 		{"a grant's weight wins over the tag's", aGrantWins},

@@ -275,3 +275,15 @@ func TestClockOff(t *testing.T) {
 		}
 	}
 }
+
+func TestNamesThatTailscaledKnows(t *testing.T) {
+	a := []netip.Addr{netip.MustParseAddr("100.64.0.4"), netip.MustParseAddr("fd7a:115c:a1e0::4")}
+	s := &ipnstate.Status{Peer: map[key.NodePublic]*ipnstate.PeerStatus{
+		key.NewNode().Public(): {DNSName: "Plane.example.ts.net.", TailscaleIPs: a}, key.NewNode().Public(): {TailscaleIPs: a[:1]},
+	}}
+	for name, want := range map[string][]netip.Addr{"plane": a, "plane.example.ts.net": a, "PLANE.example.ts.net.": a, "plane.example": nil, "plan": nil, "": nil} {
+		if got := addressesOf(s, name); !slices.Equal(got, want) {
+			t.Errorf("%q: %v", name, got)
+		}
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"tailscale.com/client/local"
+	"tailscale.com/ipn/ipnstate"
 
 	"github.com/tailxds/tailxds/internal/doctor"
 )
@@ -99,33 +101,54 @@ func (h hostFlags) facts(ctx context.Context) (*doctor.Host, error) {
 		return nil, wrong("--control-plane", h.controlPlane, "a host, or host:port, such as tsnet-dynamic-eds:18000")
 	}
 	f := &doctor.Host{Target: net.JoinHostPort(host, port)}
+	address := f.Target
 	var err error
 	if f.Addresses, err = net.DefaultResolver.LookupNetIP(ctx, "ip", host); err != nil {
 		f.ResolveError = err.Error()
-	} else {
-		for i, a := range f.Addresses {
-			f.Addresses[i] = a.Unmap()
+		if s, err := h.tailscaled().Status(ctx); err == nil { // or node says why
+			f.Addresses = addressesOf(s, host)
 		}
-		reach(ctx, f)
+		if len(f.Addresses) > 0 {
+			address = net.JoinHostPort(f.Addresses[0].String(), port)
+		}
 	}
-	h.node(ctx, f)
+	for i, a := range f.Addresses {
+		f.Addresses[i] = a.Unmap()
+	}
+	if len(f.Addresses) > 0 {
+		reach(ctx, f, address)
+	}
+	h.node(ctx, f) // after there was something to send
 	h.envoy(ctx, f)
 	return f, nil
+}
+
+// addressesOf are those of the peer that a node knows by a name, short or full.
+func addressesOf(s *ipnstate.Status, name string) []netip.Addr {
+	name = strings.TrimSuffix(name, ".")
+	for _, p := range s.Peer {
+		full := strings.TrimSuffix(p.DNSName, ".")
+		short, _, _ := strings.Cut(full, ".")
+		if name != "" && (strings.EqualFold(name, full) || strings.EqualFold(name, short)) {
+			return slices.Clone(p.TailscaleIPs)
+		}
+	}
+	return nil
 }
 
 // reach connects to the control plane, and asks it whether it serves this host:
 // by sending it a report of nothing, for which it judges as for a stream. A
 // stream would be taken for this host's Envoy.
-func reach(ctx context.Context, f *doctor.Host) {
+func reach(ctx context.Context, f *doctor.Host, address string) {
 	dialing, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
-	conn, err := (&net.Dialer{}).DialContext(dialing, "tcp", f.Target)
+	conn, err := (&net.Dialer{}).DialContext(dialing, "tcp", address)
 	if err != nil {
 		f.DialError = err.Error()
 		return
 	}
 	_ = conn.Close()
-	client, err := grpc.NewClient("passthrough:"+f.Target, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	client, err := grpc.NewClient("passthrough:"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		f.CallError = err.Error()
 		return
@@ -143,10 +166,14 @@ func reach(ctx context.Context, f *doctor.Host) {
 	}
 }
 
+// tailscaled is that of this host.
+func (h hostFlags) tailscaled() *local.Client {
+	return &local.Client{Socket: h.socket, UseSocketOnly: h.socket != ""}
+}
+
 // node asks the tailscaled of this host.
 func (h hostFlags) node(ctx context.Context, f *doctor.Host) {
-	client := &local.Client{Socket: h.socket, UseSocketOnly: h.socket != ""}
-	s, err := client.Status(ctx)
+	s, err := h.tailscaled().Status(ctx)
 	if err != nil {
 		f.NodeError = err.Error()
 		return

@@ -131,7 +131,8 @@ type Drain struct {
 type Host struct {
 	// Target is the control plane, as host:port.
 	Target string
-	// Addresses are what its name means here.
+	// Addresses are what its name means here. ResolveError is why this host's
+	// resolver does not know; they are what its tailscaled knows then, or nothing.
 	Addresses    []netip.Addr
 	ResolveError string
 	// DialError says why no connection came about.

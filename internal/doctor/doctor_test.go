@@ -134,13 +134,15 @@ func TestChecks(t *testing.T) {
 		{"operators' drains", Warn, "drained without an end: d1 by op for 49h0m0s", func(c *ControlPlane) {
 			c.Drains = []Drain{{Name: "d1", By: "op", At: noon.Add(-49*time.Hour - time.Minute)}}
 		}},
-		{"name of the control plane", Fail, "no such host", func(h *Host) { h.ResolveError = "no such host" }},
+		{"name of the control plane", Fail, "no such host", func(h *Host) { h.Addresses, h.ResolveError = nil, "no such host" }},
+		{"name of the control plane", Warn, "its tailscaled knows it, 100.64.0.9, and its resolver does not: no such host", func(h *Host) { h.ResolveError = "no such host" }},
+		{"control plane's port", Pass, "plane:18000 can be reached", func(h *Host) { h.ResolveError = "no such host" }},
 		{"name of the control plane", Pass, "100.64.0.9", func(*Host) {}},
 		{"control plane's port", Fail, "timeout", func(h *Host) { h.DialError = "timeout" }},
-		{"control plane's port", "", "", func(h *Host) { h.ResolveError, h.DialError = "x", "y" }},
+		{"control plane's port", "", "", func(h *Host) { h.Addresses, h.DialError = nil, "y" }},
 		{"let in", Fail, "the control plane refuses this host: no endpoint", func(h *Host) { h.Refused = "no endpoint" }},
 		{"let in", Fail, "what answers there is no control plane: HTML", func(h *Host) { h.CallError = "HTML" }},
-		{"let in", "", "", func(h *Host) { h.ResolveError = "x" }},
+		{"let in", "", "", func(h *Host) { h.Addresses = nil }},
 		{"let in", "", "", func(h *Host) { h.DialError = "x" }},
 		{"tailscaled", Warn, "it can't be asked here: no socket", func(h *Host) { h.Node, h.NodeError = nil, "no socket" }},
 		{"tailscaled", "", "", func(h *Host) { h.Node = nil }},

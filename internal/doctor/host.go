@@ -6,19 +6,24 @@ import (
 )
 
 func resolves(h *Host) (Level, string, string) {
-	if h.ResolveError != "" {
-		return Fail, h.ResolveError, "see whether this host is on the tailnet and asks its MagicDNS, or name the control plane by its address"
-	}
 	var all []string
 	for _, a := range h.Addresses {
 		all = append(all, a.String())
 	}
-	return Pass, some(all), ""
+	switch {
+	case h.ResolveError == "":
+		return Pass, some(all), ""
+	case len(all) > 0:
+		return Warn, fmt.Sprintf("its tailscaled knows it, %s, and its resolver does not: %s", some(all), h.ResolveError),
+			"run `tailscale set --accept-dns=true`; or leave it: an Envoy by `tailxds bootstrap` asks MagicDNS itself"
+	default:
+		return Fail, h.ResolveError, "see whether this host is on the tailnet and asks its MagicDNS, or name the control plane by its address"
+	}
 }
 
 func reaches(h *Host) (Level, string, string) {
 	switch {
-	case h.ResolveError != "":
+	case len(h.Addresses) == 0:
 		return "", "", ""
 	case h.DialError != "":
 		return Fail, h.DialError, "let the tailnet's policy grant this host's tag tcp:18000 on the control plane's: see docs/grants.md"
@@ -29,7 +34,7 @@ func reaches(h *Host) (Level, string, string) {
 
 func letIn(h *Host) (Level, string, string) {
 	switch {
-	case h.ResolveError != "" || h.DialError != "":
+	case len(h.Addresses) == 0 || h.DialError != "":
 		return "", "", ""
 	case h.Refused != "":
 		return Fail, "the control plane refuses this host: " + h.Refused, "give it a weight or a service by tag, grant or attribute, or let --allow name a tag of it"
