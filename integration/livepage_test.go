@@ -197,7 +197,8 @@ func sameCount(ctx context.Context, url string, since int64, tally shares.Tally,
 	steps := float64(past.Start+int64(len(past.Rate))*past.Step-since) / float64(past.Step)
 	rounded := 0.05 * step * steps
 	if math.Abs(all-float64(tally.Answered())-again) > rounded+1 {
-		return fmt.Errorf("the page's history has %.1f requests, the client counted %d, and Envoys sent %v again", all, tally.Answered(), again)
+		return fmt.Errorf("the page's history has %.1f requests, the client counted %d, and Envoys sent %v again; the last steps had %v requests a second",
+			all, tally.Answered(), again, past.Rate[max(0, len(past.Rate)-30):])
 	}
 	for region, n := range tally.Counts {
 		if math.Abs(byRegion[region]-float64(n)) > rounded+0.0005*all+1+again {

@@ -24,18 +24,44 @@ func (f Facts) problems(p places) []dashboard.Problem {
 		})
 	}
 	for _, i := range p.servers {
-		if s := f.Table.Servers[i]; s.Unhealthy() {
-			all = append(all, dashboard.Problem{
-				Severity: dashboard.Error, About: dashboard.AboutServer, ID: s.Address.String(), Name: cmp.Or(s.Name, s.Device),
-				Title: "is unhealthy", Words: fmt.Sprintf("%d of %d Envoys say so", s.Of-s.Healthy, s.Of),
-				Mend: fmt.Sprintf("is its server up at %s, and does the policy's health_check fit it?", s.Address),
-			})
-		}
+		all = append(all, f.healthProblems(f.Table.Servers[i])...)
 	}
 	for _, e := range p.entries {
 		all = append(all, f.entryProblems(e)...)
 	}
 	return append(all, f.metadataProblems(p)...)
+}
+
+// healthProblems are what Envoys find: that a server is sick, or that some of them
+// don't reach it.
+func (f Facts) healthProblems(s traffic.Server) []dashboard.Problem {
+	about := dashboard.Problem{About: dashboard.AboutServer, ID: s.Address.String(), Name: cmp.Or(s.Name, s.Device)}
+	about.Words = fmt.Sprintf("%d of %d Envoys say so", s.Of-s.Healthy, s.Of)
+	switch {
+	case s.Unhealthy():
+		about.Severity, about.Title = dashboard.Error, "is unhealthy"
+		about.Mend = fmt.Sprintf("is its server up at %s, and does the policy's health_check fit it?", s.Address)
+	case s.State == topology.Serving && s.Healthy < s.Of:
+		about.Severity, about.Title = dashboard.Warning, "is unhealthy for some"
+		about.Words += ": " + some(s.UnhealthyFor)
+		about.Mend = "is the way from them to it open? To the others it answers"
+	default:
+		return nil
+	}
+	return []dashboard.Problem{about}
+}
+
+// some are names of devices, without their tailnet's domain, and not too many.
+func some(devices []string) string {
+	const most = 4
+	var names []string
+	for _, d := range devices[:min(most, len(devices))] {
+		names = append(names, Envoy{Device: d, Node: d}.name())
+	}
+	if more := len(devices) - most; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names, ", "), more)
+	}
+	return strings.Join(names, ", ")
 }
 
 func (f Facts) policyProblems() []dashboard.Problem {
@@ -72,6 +98,10 @@ func (f Facts) entryProblems(e entry) []dashboard.Problem {
 		silent := about
 		silent.Severity, silent.Title = dashboard.Warning, "reports nothing"
 		silent.Mend = "print its bootstrap anew with `tailxds bootstrap`, and start it with that"
+		if e.report != nil { // its stream may take a minute to be known as dead
+			silent.Title, silent.Since = "reports no more", e.report.Seen.UnixMilli()
+			silent.Mend = "is its host up, and on the tailnet?"
+		}
 		all = append(all, silent)
 	}
 	return all

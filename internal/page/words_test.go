@@ -20,6 +20,22 @@ func problemLines(f Facts) string {
 	})
 }
 
+// sickFor is a server that so many of six Envoys find unhealthy.
+func sickFor(n byte) Facts {
+	var envoys []Envoy
+	var reports []traffic.Envoy
+	for i := byte(1); i <= 6; i++ {
+		e := envoy(10+i, fmt.Sprint("e", i), "west")
+		envoys = append(envoys, e)
+		var sick []byte
+		if i <= n {
+			sick = []byte{1}
+		}
+		reports = append(reports, report(e, map[byte]float64{1: 1}, sick...))
+	}
+	return known([]topology.Endpoint{endpoint(1, "a", "west", 1, topology.Serving)}, envoys, reports...)
+}
+
 func TestProblems(t *testing.T) {
 	west := envoy(11, "west-1", "west")
 	of := func(edit func(*Facts)) Facts {
@@ -39,8 +55,11 @@ func TestProblems(t *testing.T) {
 		"publishing":         {of(func(f *Facts) { f.PublishError = "too large" }), "error: Nothing new can be published too large"},
 		"nobody serves":      {of(func(f *Facts) { f.Degraded = []string{"shop: 0 of 2 serving"} }), "error: Nobody serves shop: 0 of 2 serving"},
 		"unhealthy, once":    {sick, "error: b is unhealthy 1 of 1 Envoys say so, warning: b tag:wait-3 no such tag"},
+		"unhealthy for one":  {sickFor(1), "warning: a is unhealthy for some 1 of 6 Envoys say so: e1"},
+		"unhealthy for five": {sickFor(5), "warning: a is unhealthy for some 5 of 6 Envoys say so: e1, e2, e3, e4 and 1 more"},
+		"for one, but idle":  {of(func(f *Facts) { f.Table.Servers[3].Of, f.Table.Servers[3].Healthy = 2, 1 }), ""},
 		"rejected":           {of(func(f *Facts) { f.Envoys[0].Rejected = map[string]string{"CDS": "no"} }), "error: west-1 rejected what it was sent CDS: no"},
-		"silent":             {of(func(f *Facts) { f.Traffic.View.Envoys[0].Stale = true }), "warning: west-1 reports nothing"},
+		"silent":             {of(func(f *Facts) { f.Traffic.View.Envoys[0].Stale = true }), "warning: west-1 reports no more"},
 		"no report, no name": {of(func(f *Facts) { f.Envoys[0].Node = "other" }), "warning: west-1 reports nothing"},
 		"all are silent": {of(func(f *Facts) {
 			for i := range f.Traffic.View.Envoys {
@@ -48,7 +67,7 @@ func TestProblems(t *testing.T) {
 			}
 		}), ""}, // a notice says it
 		"not silent for long": {of(func(f *Facts) { f.Traffic.View.Envoys[0].Stale = true; f.Envoys[0].Since = noon.Add(-quiet) }), ""},
-		"silent for long":     {of(func(f *Facts) { f.Traffic.View.Envoys[0].Stale = true; f.Envoys[0].Since = noon.Add(-quiet - 1) }), "warning: west-1 reports nothing"},
+		"silent for long":     {of(func(f *Facts) { f.Traffic.View.Envoys[0].Stale = true; f.Envoys[0].Since = noon.Add(-quiet - 1) }), "warning: west-1 reports no more"},
 	} {
 		equal(t, name, problemLines(test.facts), test.want)
 		for _, p := range test.facts.View().Snapshot.Problems {
@@ -61,7 +80,7 @@ func TestProblems(t *testing.T) {
 	equal(t, "what a sick server's problem is about", []any{found[0].About, found[0].ID}, []any{dashboard.AboutServer, "100.64.0.2:8080"})
 	equal(t, "what a tag's problem is about", []any{found[1].About, found[1].ID}, []any{dashboard.AboutServer, "100.64.0.2:8080"})
 	silent := of(func(f *Facts) { f.Traffic.View.Envoys[0].Stale = true }).View().Snapshot.Problems[0]
-	equal(t, "what a silent Envoy's problem is about", []any{silent.About, silent.ID}, []any{dashboard.AboutEntry, "100.64.0.11/west-1"})
+	equal(t, "what a silent Envoy's problem is about", []any{silent.About, silent.ID, silent.Since}, []any{dashboard.AboutEntry, "100.64.0.11/west-1", noon.UnixMilli()})
 }
 
 func TestSinceWhenAProblemIs(t *testing.T) {

@@ -194,8 +194,8 @@ export function map(act) {
   function states(servers, t) {
     const n = /** @type {Record<string, number>} */ ({});
     for (const i of servers) {
-      const { ill, serves } = judge(now.servers[i], t, i);
-      const word = ill ? 'unhealthy' : serves ? '' : now.servers[i].state;
+      const { health, serves } = judge(now.servers[i], t, i);
+      const word = health === 'some' ? 'unhealthy for some' : health ? 'unhealthy' : serves ? '' : now.servers[i].state;
       if (word) n[word] = (n[word] ?? 0) + 1;
     }
     return Object.entries(n).map(([word, k]) => `${k} ${word}`).join(', ');

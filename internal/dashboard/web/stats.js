@@ -40,10 +40,11 @@ export function stats() {
   /** @param {Tick} t */
   function servers(t) {
     const states = ['drained', 'offline', 'expiring', 'expired'].map((state) => ({ state, n: now.servers.filter((x) => x.state === state).length }));
-    const sick = now.servers.filter((x, i) => x.state === 'serving' && ['sick', 'some'].includes(health(t.servers[i][4], t.servers[i][5]).sign)).length;
-    states.unshift({ state: 'unhealthy', n: sick });
+    const found = (/** @type {string} */ sign) => now.servers.filter((x, i) => x.state === 'serving' && health(t.servers[i][4], t.servers[i][5]).sign === sign).length;
+    const sick = found('sick'), some = found('some');
+    states.unshift({ state: 'unhealthy', n: sick }, { state: 'unhealthy for some', n: some });
     text($('k-serving-sub'), states.filter((x) => x.n).map((x) => `${x.n} ${x.state}`).join(', ') || (now.servers.length ? 'all serve' : 'none yet'));
-    attr($('k-serving'), 'data-off', sick ? '' : null);
+    attr($('k-serving'), 'data-off', sick + some ? '' : null);
   }
 
   /** The server whose share differs most from the expected one. @param {Tick} t */
