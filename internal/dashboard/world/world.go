@@ -125,9 +125,9 @@ func (w *world) sick() int {
 func (w *world) trouble(each int) {
 	s := &w.snapshot
 	server := func(i int) *dashboard.Server { return &s.Servers[i] }
-	server(w.drained()).State, server(w.drained()).Why = dashboard.Drained, "by operator"
+	server(w.drained()).State, server(w.drained()).Why = dashboard.Drained, "by an operator"
 	server(w.drained()).Word = &dashboard.Word{By: "operator@example.com", At: w.ago(95 * time.Second), Until: w.ago(-20 * time.Minute)}
-	server(w.offline()).State, server(w.offline()).Why = dashboard.Offline, "since 9 min"
+	server(w.offline()).State, server(w.offline()).Why = dashboard.Offline, "off the tailnet"
 	nack := &s.Entries[w.rejects()]
 	nack.Sync, nack.Words = dashboard.Rejected, "CDS server: overprovisioning_factor: value must be greater than or equal to 100"
 	problem := func(severity dashboard.Severity, about dashboard.About, id, name, title, words, mend string, since time.Duration) {
