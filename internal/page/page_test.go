@@ -243,7 +243,7 @@ func TestAServerTellsWhatOperatorsAndTheGuardSay(t *testing.T) {
 		{Device: "otherwise", By: "bob", At: noon, Addresses: []netip.Addr{at(1)}},
 	}
 	s := f.View().Snapshot
-	var c, d, a, b dashboard.Server = s.Servers[0], s.Servers[1], s.Servers[2], s.Servers[3]
+	c, d, a, b := s.Servers[0], s.Servers[1], s.Servers[2], s.Servers[3]
 	equal(t, "c", []any{c.Held, c.Word == nil, c.Why}, []any{false, true, ""})
 	equal(t, "d", *d.Word, dashboard.Word{By: "alice", At: noon.UnixMilli(), Until: until.UnixMilli()})
 	equal(t, "a, known by its address", *a.Word, dashboard.Word{By: "bob", At: noon.UnixMilli()})
