@@ -63,7 +63,7 @@ func (c *control) await(what string, ok func() bool) {
 	c.t.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(20 * time.Second); !ok(); {
+	for deadline := time.After(time.Minute); !ok(); {
 		select {
 		case <-deadline:
 			c.t.Fatalf("waited in vain for %s; the log:\n%s", what, c.log.String())

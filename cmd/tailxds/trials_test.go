@@ -186,13 +186,14 @@ func TestTrialTwoOfThreeBesideThirtyOthers(t *testing.T) {
 func TestTrialFlappingWearsNobodyDown(t *testing.T) {
 	t.Parallel()
 	all := machines(10, "tag:weight-1")
-	c := trial(t, all)
+	c := trial(t, all).restart(func(o *options) { o.HoldFor = 4 * hold })
 	e := c.connect("127.0.0.1", "server")
 	const half = "d06=1 d07=1 d08=1 d09=1 d10=1"
 	c.list(each(all, 0, 5, offline))
 	e.await("server", half)
-	// Never for as long as the hold, by far longer than it in all.
-	for range 3 {
+	// Never for as long as the hold, also on a busy machine, and by far longer than
+	// it in all.
+	for range 4 {
 		for _, n := range []int{6, 5, 6, 7} {
 			c.list(each(all, 0, n, offline))
 			e.keeps(hold/2, "server", half)
