@@ -57,7 +57,7 @@ func aServerJoinsByTheRecipe(ctx context.Context, t *testing.T, w *walk) {
 		settings: []string{
 			"SERVER_NAME=" + name, "SERVER_IMAGE=tailxds/server:dev", "REGION=west", "LAB_PROJECT=" + w.Project,
 			"CONTROL_PLANE=tsnet-dynamic-eds.tailnet.lab", "TS_LOGIN_SERVER=https://headscale:8443", "TS_AUTHKEY=file:/keys/west",
-			"UNHEALTHY_URL=http://127.0.0.1:8080/unhealthy", "DRAIN_SECONDS=5",
+			"UNHEALTHY_URL=http://127.0.0.1:8080/unhealthy", "HEALTHY_URL=http://127.0.0.1:8080/healthy", "DRAIN_SECONDS=5",
 		},
 	}
 	server.downAtTheEnd(ctx, t)

@@ -43,6 +43,9 @@ To take a device out by hand, run tailxds drain DEVICE beside the control plane.
 			if err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), err)
 			}
+			if err := drain.Undo(cmd.Context(), opts); err != nil {
+				fmt.Fprintln(cmd.ErrOrStderr(), "an earlier drain may not be over:", err)
+			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "waiting for SIGTERM, to drain the server beside this; Ctrl-C does nothing")
 			tell(sdnotify.Ready) // not before SIGTERM drains, and does not just end this
 			<-cmd.Context().Done()
@@ -52,6 +55,7 @@ To take a device out by hand, run tailxds drain DEVICE beside the control plane.
 	flags := cmd.Flags()
 	flags.StringVar(&opts.EnvoyAdmin, "envoy-admin", "http://127.0.0.1:9901", "Envoy's admin page; empty tells no Envoy")
 	flags.StringVar(&opts.UnhealthyURL, "unhealthy-url", "", "asked with GET to make the server fail its health checks")
+	flags.StringVar(&opts.HealthyURL, "healthy-url", "", "asked with GET at the start, to undo that of an earlier drain")
 	flags.DurationVar(&opts.Wait, "wait", 10*time.Second, "how long clients and Envoys have to notice")
 	return cmd
 }

@@ -44,7 +44,8 @@ func bootServer(t *testing.T, h *envoys.Host, deb string, plane *envoys.Machine)
 	m := h.Boot(map[string]string{"/etc/systemd/system/app.service": app})
 	m.Install(deb)
 	settle(t, m, "/etc/tailxds/envoy.env",
-		"CONTROL_PLANE="+plane.V4.String(), "REGION=west", "CONCURRENCY=1", "UNHEALTHY_URL=http://127.0.0.1:8080/unhealthy", "DRAIN_SECONDS=6")
+		"CONTROL_PLANE="+plane.V4.String(), "REGION=west", "CONCURRENCY=1", "UNHEALTHY_URL=http://127.0.0.1:8080/unhealthy",
+		"HEALTHY_URL=http://127.0.0.1:8080/healthy", "DRAIN_SECONDS=6")
 	m.Must("systemctl", "enable", "--now", "app", "tailxds-envoy", "tailxds-drain")
 	return m
 }
@@ -124,6 +125,13 @@ func TestUnitsRun(t *testing.T) {
 	a.Must("systemctl", "is-active", "app", "tailxds-envoy")
 	a.Must("systemctl", "restart", "app")
 	a.Must("systemctl", "start", "tailxds-drain")
+	entry.AwaitHealthy("server", 2)
+	besideA := envoys.Envoy{Host: a.Host}
+	besideA.AwaitStats(map[string]int{"server.live": 1}) // it closes clients' connections no more
+
+	// A new Envoy alone, or a new bootstrap.
+	a.Must("systemctl", "restart", "tailxds-envoy")
+	besideA.AwaitHealthy("server", 2)
 	entry.AwaitHealthy("server", 2)
 
 	// An upgrade starts and stops nothing, and keeps the settings.

@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -24,6 +26,9 @@ type Options struct {
 	// UnhealthyURL makes the application fail its health checks, so that every
 	// Envoy stops choosing it. Empty tells no application.
 	UnhealthyURL string
+	// HealthyURL undoes that. Empty is for an application that is always
+	// restarted after a drain, and well then.
+	HealthyURL string
 	// Wait is how long clients and Envoys have to notice.
 	Wait time.Duration
 }
@@ -48,6 +53,20 @@ func Run(ctx context.Context, opts Options) error {
 		faults = append(faults, fmt.Errorf("the drain was cut short: %w", ctx.Err()))
 	}
 	return errors.Join(faults...)
+}
+
+// Undo tells Envoy and the application that an earlier drain is over: one of them
+// may have outlived it, as when only the other was restarted. Who can't be
+// reached is not there yet, and has nothing to undo.
+func Undo(ctx context.Context, opts Options) error {
+	var faults []error
+	if opts.EnvoyAdmin != "" {
+		faults = append(faults, tell(ctx, http.MethodPost, strings.TrimSuffix(opts.EnvoyAdmin, "/")+"/healthcheck/ok"))
+	}
+	if opts.HealthyURL != "" {
+		faults = append(faults, tell(ctx, http.MethodGet, opts.HealthyURL))
+	}
+	return errors.Join(slices.DeleteFunc(faults, func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) })...)
 }
 
 func tell(ctx context.Context, method, url string) error {

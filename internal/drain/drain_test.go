@@ -79,3 +79,30 @@ func TestRunEndsWithItsContext(t *testing.T) {
 		t.Errorf("error = %v, want one that says it was cut short", err)
 	}
 }
+
+func TestUndoTellsWhoIsThere(t *testing.T) {
+	asked := &recorder{status: http.StatusOK}
+	srv := httptest.NewServer(asked)
+	defer srv.Close()
+	if err := drain.Undo(t.Context(), drain.Options{EnvoyAdmin: srv.URL + "/", HealthyURL: srv.URL + "/healthy"}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"POST /healthcheck/ok", "GET /healthy"}; !slices.Equal(asked.seen(), want) {
+		t.Errorf("asked %q, want %q", asked.seen(), want)
+	}
+
+	// Who is not there yet has nothing to undo; who answers with a fault may have.
+	gone := httptest.NewServer(asked)
+	gone.Close()
+	if err := drain.Undo(t.Context(), drain.Options{EnvoyAdmin: gone.URL, HealthyURL: gone.URL}); err != nil {
+		t.Errorf("nobody is there: %v", err)
+	}
+	asked.status = http.StatusInternalServerError
+	err := drain.Undo(t.Context(), drain.Options{EnvoyAdmin: gone.URL, HealthyURL: srv.URL + "/healthy"})
+	if err == nil || !strings.Contains(err.Error(), "/healthy answered 500") {
+		t.Errorf("a fault is said as %v", err)
+	}
+	if err := drain.Undo(t.Context(), drain.Options{}); err != nil {
+		t.Errorf("nobody is to be told: %v", err)
+	}
+}
