@@ -8,6 +8,7 @@ package document
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"unicode"
@@ -27,7 +28,7 @@ func Parse(text []byte) (Section, error) {
 	err := yaml.Load(text, &documents, yaml.WithAllDocuments())
 	switch {
 	case err != nil:
-		return Section{}, noYAML(err)
+		return Section{}, noYAML(text, err)
 	case len(documents) > 1:
 		return Section{}, Faults{{Line: documents[1].Line, Column: 1, Reason: "a second YAML document begins here; one is wanted"}}
 	case len(documents) == 0 || len(documents[0].Content) == 0:
@@ -37,15 +38,16 @@ func Parse(text []byte) (Section, error) {
 	// building all of it.
 	var all any
 	if err := documents[0].Load(&all, yaml.WithUniqueKeys(false)); err != nil {
-		return Section{}, noYAML(err)
+		return Section{}, noYAML(text, err)
 	}
 	root.near = documents[0].Content[0]
 	root.node = meant(root.near)
 	return root, nil
 }
 
-// noYAML is the library's first error, with its place.
-func noYAML(err error) Faults {
+// noYAML is the library's first error, with its place. It takes a text that ends
+// without a new line to have one more.
+func noYAML(text []byte, err error) Faults {
 	at := &yaml.LoadError{Message: err.Error()}
 	_ = errors.As(err, &at)
 	reason := "this is no YAML that can be read: " + at.Message
@@ -55,8 +57,15 @@ func noYAML(err error) Faults {
 			reason += fmt.Sprintf(" that begins in line %d", begins)
 		}
 	}
-	return Faults{{Line: max(1, at.Mark.Line), Column: max(1, at.Mark.Column), Reason: reason}}
+	line, column := max(1, at.Mark.Line), max(1, at.Mark.Column)
+	if lines := lineBreak().Split(string(text), -1); line > len(lines) {
+		line, column = len(lines), utf8.RuneCountInString(lines[len(lines)-1])+1
+	}
+	return Faults{{Line: line, Column: column, Reason: reason}}
 }
+
+// lineBreak is what ends a line of YAML 1.1, by which the library counts.
+func lineBreak() *regexp.Regexp { return regexp.MustCompile("\r\n|[\n\r\u0085\u2028\u2029]") }
 
 // unreadable says which line holds what no YAML may hold.
 func unreadable(text []byte) (line int, what string) {

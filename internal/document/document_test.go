@@ -124,6 +124,8 @@ func TestFaultsTellPlaceKeyAndMend(t *testing.T) {
 		"- a":                                   "1:1 must be keys and their values, and not a list",
 		"name: a\n---\nname: b\n":               "2:1 a second YAML document begins here; one is wanted",
 		"name: 'x\n":                            "2:1 this is no YAML that can be read: found unexpected end of stream while scanning a quoted scalar that begins in line 1",
+		"on: true\nname: {":                     "2:8 this is no YAML that can be read: did not find expected node content while parsing a flow node",
+		"on: true\r\nname: {":                   "2:8 this is no YAML that can be read: did not find expected node content while parsing a flow node",
 		"name: a: b":                            "1:8 this is no YAML that can be read: mapping values are not allowed in this context",
 		"name: a\nname2: \xff":                  "2:1 this is no UTF-8 text",
 		"name: \"\x7f\"":                        `1:1 the control character U+007F can't be read: write it as an escape within "…"`,
@@ -215,7 +217,7 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("%T", err)
 		}
 		for _, fault := range faults {
-			if fault.Line < 1 || fault.Line > 1+strings.Count(text, "\n") || fault.Column < 1 || fault.Reason == "" {
+			if fault.Line < 1 || fault.Line > len(lineBreak().Split(text, -1)) || fault.Column < 1 || fault.Reason == "" {
 				t.Errorf("%+v", fault)
 			}
 		}
