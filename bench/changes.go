@@ -72,20 +72,28 @@ func fanout(ctx context.Context, s sizes, clients, endpoints int, peer string, l
 	defer func() { err = errors.Join(err, theirs.end()) }()
 
 	const warm = 3
-	var took [2]series
+	var took, cpu [2]series
 	for round := range s.rounds + warm {
 		for i, u := range []*under{ours, theirs} {
+			before, err := u.tell(command{})
+			if err != nil {
+				return figure{}, err
+			}
 			d, err := u.next(ctx, clients, u.change)
 			if err != nil {
 				return figure{}, fmt.Errorf("%s: %w", u.setup.Kind, err)
 			}
+			after, err := u.tell(command{})
+			if err != nil {
+				return figure{}, err
+			}
 			if round >= warm {
-				took[i] = append(took[i], milliseconds(d))
+				took[i], cpu[i] = append(took[i], milliseconds(d)), append(cpu[i], milliseconds(after.CPU-before.CPU))
 			}
 		}
 	}
-	return ratio(took[0].over(took[1]), limit, "%s against %s, of %s a change and client.",
-		ms(took[0]), ms(took[1]), inBytes(float64(len(ours.lastOf(resource.EndpointType))))), nil
+	return ratio(took[0].over(took[1]), limit, "%s against %s, and %s against %s of CPU, of %s a change and client.",
+		ms(took[0]), ms(took[1]), ms(cpu[0]), ms(cpu[1]), inBytes(float64(len(ours.lastOf(resource.EndpointType))))), nil
 }
 
 // stalled compares the memory of a control plane some of whose clients read

@@ -1,13 +1,6 @@
 package xds
 
 import (
-	"context"
-	"net"
-
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/peer"
-
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -34,38 +27,4 @@ func (a ads) StreamAggregatedResources(s discovery.AggregatedDiscoveryService_St
 func (a ads) DeltaAggregatedResources(s discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
 	server := delta.NewServer(s.Context(), a.resources, a.streams.witness(true))
 	return server.DeltaStreamHandler(s, resource.AnyType)
-}
-
-// wired are no credentials: the tailnet encrypts, and tells who a peer is. They
-// keep each peer's connection at hand, so that it can be broken off.
-type wired struct {
-	credentials.TransportCredentials
-}
-
-func newWired() wired { return wired{insecure.NewCredentials()} }
-
-// ServerHandshake implements [credentials.TransportCredentials].
-func (w wired) ServerHandshake(conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return conn, wire{conn: conn, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}, nil
-}
-
-// Clone implements [credentials.TransportCredentials].
-func (w wired) Clone() credentials.TransportCredentials { return w }
-
-// wire is what a peer's connection says of its security.
-type wire struct {
-	credentials.CommonAuthInfo
-	conn net.Conn
-}
-
-// AuthType implements [credentials.AuthInfo].
-func (wire) AuthType() string { return "tailnet" }
-
-// breakOff closes the connection of a call's peer.
-func breakOff(ctx context.Context) {
-	if p, ok := peer.FromContext(ctx); ok {
-		if w, ok := p.AuthInfo.(wire); ok {
-			_ = w.conn.Close() // whoever reads or writes learns of it
-		}
-	}
 }

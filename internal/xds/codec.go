@@ -74,7 +74,7 @@ const (
 
 // delta encodes a response of the delta protocol.
 func (s *shared) delta(r *discovery.DeltaDiscoveryResponse) error {
-	head, err := encoded(r, &discovery.DeltaDiscoveryResponse{
+	head, err := encoded(make([]byte, 0, fewBytes), r, &discovery.DeltaDiscoveryResponse{
 		SystemVersionInfo: r.GetSystemVersionInfo(), TypeUrl: r.GetTypeUrl(), Nonce: r.GetNonce(), ControlPlane: r.GetControlPlane(),
 		RemovedResources: r.GetRemovedResources(), RemovedResourceNames: r.GetRemovedResourceNames(), ResourceErrors: r.GetResourceErrors(),
 	})
@@ -82,7 +82,7 @@ func (s *shared) delta(r *discovery.DeltaDiscoveryResponse) error {
 		return err
 	}
 	for _, one := range r.GetResources() {
-		about, err := encoded(one, &discovery.Resource{
+		about, err := encoded(nil, one, &discovery.Resource{
 			Name: one.GetName(), ResourceName: one.GetResourceName(), Aliases: one.GetAliases(), Version: one.GetVersion(),
 			Ttl: one.GetTtl(), CacheControl: one.GetCacheControl(), Metadata: one.GetMetadata(),
 		})
@@ -90,16 +90,13 @@ func (s *shared) delta(r *discovery.DeltaDiscoveryResponse) error {
 			return err
 		}
 		data := one.GetResource()
-		opening := opened(data)
-		size := len(about)
-		if data != nil {
-			size += len(tagged(nil, resourceNumber, len(opening)+len(data.GetValue()))) + len(opening) + len(data.GetValue())
+		if data == nil {
+			head = append(tagged(head, resourcesNumber, len(about)), about...)
+			continue
 		}
-		head = append(tagged(head, resourcesNumber, size), about...)
-		if data != nil {
-			head = append(tagged(head, resourceNumber, len(opening)+len(data.GetValue())), opening...)
-			head = s.share(head, data.GetValue())
-		}
+		inside := protowire.SizeTag(resourceNumber) + protowire.SizeBytes(sizeOf(data))
+		head = append(tagged(head, resourcesNumber, len(about)+inside), about...)
+		head = s.share(opened(tagged(head, resourceNumber, sizeOf(data)), data), data.GetValue())
 	}
 	s.flush(head)
 	return nil
@@ -107,7 +104,7 @@ func (s *shared) delta(r *discovery.DeltaDiscoveryResponse) error {
 
 // all encodes a response of the state-of-the-world protocol.
 func (s *shared) all(r *discovery.DiscoveryResponse) error {
-	head, err := encoded(r, &discovery.DiscoveryResponse{
+	head, err := encoded(make([]byte, 0, fewBytes), r, &discovery.DiscoveryResponse{
 		VersionInfo: r.GetVersionInfo(), Canary: r.GetCanary(), TypeUrl: r.GetTypeUrl(), Nonce: r.GetNonce(),
 		ControlPlane: r.GetControlPlane(), ResourceErrors: r.GetResourceErrors(),
 	})
@@ -115,9 +112,7 @@ func (s *shared) all(r *discovery.DiscoveryResponse) error {
 		return err
 	}
 	for _, data := range r.GetResources() {
-		opening := opened(data)
-		head = append(tagged(head, resourcesNumber, len(opening)+len(data.GetValue())), opening...)
-		head = s.share(head, data.GetValue())
+		head = s.share(opened(tagged(head, resourcesNumber, sizeOf(data)), data), data.GetValue())
 	}
 	s.flush(head)
 	return nil
@@ -139,10 +134,15 @@ func (s *shared) flush(part []byte) {
 	}
 }
 
-// opened is the beginning of an Any: all but the data itself.
-func opened(data *anypb.Any) []byte {
-	b := protowire.AppendString(tag(nil, anyTypeNumber), data.GetTypeUrl())
-	return tagged(b, anyDataNumber, len(data.GetValue()))
+// opened begins an Any: all of it but the data itself.
+func opened(b []byte, data *anypb.Any) []byte {
+	return tagged(protowire.AppendString(tag(b, anyTypeNumber), data.GetTypeUrl()), anyDataNumber, len(data.GetValue()))
+}
+
+// sizeOf is how many bytes an Any has, as it is encoded here.
+func sizeOf(data *anypb.Any) int {
+	return protowire.SizeTag(anyTypeNumber) + protowire.SizeBytes(len(data.GetTypeUrl())) +
+		protowire.SizeTag(anyDataNumber) + protowire.SizeBytes(len(data.GetValue()))
 }
 
 func tag(b []byte, number protowire.Number) []byte {
@@ -154,11 +154,11 @@ func tagged(b []byte, number protowire.Number, size int) []byte {
 	return protowire.AppendVarint(tag(b, number), uint64(size))
 }
 
-// encoded is all of a message but what is shared: the rest of it, and what only a
-// later version of the protocol knows.
-func encoded(whole, rest proto.Message) ([]byte, error) {
+// encoded appends all of a message but what is shared: the rest of it, and what
+// only a later version of the protocol knows.
+func encoded(b []byte, whole, rest proto.Message) ([]byte, error) {
 	if unknown := whole.ProtoReflect().GetUnknown(); len(unknown) > 0 {
 		rest.ProtoReflect().SetUnknown(unknown)
 	}
-	return proto.Marshal(rest)
+	return proto.MarshalOptions{}.MarshalAppend(b, rest)
 }

@@ -20,11 +20,13 @@ import (
 // reaches. See docs/adr/021-a-change-costs-what-changed.md.
 type collection struct {
 	url    string
-	name   string // tells it from others of its type
-	prefix string // of its versions on the wire
+	name   string              // tells it from others of its type
+	prefix string              // of its versions on the wire
+	asked  *cache.DeltaRequest // to which all responses answer, as far as anybody asks
 
 	mu      sync.Mutex
 	version uint64
+	stamp   string // of the version, see [stampName]
 	byName  map[string]*list.Element
 	order   *list.List // of *entry; what changed last is at the back
 	gone    int        // how many of them are no more
@@ -50,9 +52,10 @@ func (e *entry) there() bool { return e.packed != nil }
 
 func newCollection(url, name, prefix string, first resourceSet) *collection {
 	c := &collection{
-		url: url, name: name, prefix: prefix, byName: make(map[string]*list.Element, len(first)), order: list.New(),
+		url: url, name: name, prefix: prefix, asked: &cache.DeltaRequest{TypeUrl: url}, byName: make(map[string]*list.Element, len(first)), order: list.New(),
 		deltas: make(map[*deltaWatch]struct{}), worlds: make(map[*worldWatch]struct{}),
 	}
+	c.stamp = c.stampOf(0)
 	for name, r := range first {
 		c.put(&entry{name: name, packed: c.pack(name, r)})
 	}
@@ -77,6 +80,7 @@ func (c *collection) update(changed resourceSet, removed []string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.version++
+	c.stamp = c.stampOf(c.version)
 	for name, r := range changed {
 		c.put(&entry{name: name, changed: c.version, packed: c.pack(name, r)})
 	}

@@ -16,7 +16,8 @@ import (
 // bootstrap, which several Envoys may share (--service-node names each).
 type connection struct {
 	credentials.CommonAuthInfo
-	id atomic.Pointer[string]
+	wire net.Conn
+	id   atomic.Pointer[string]
 }
 
 // AuthType is "insecure": on a tailnet, WireGuard has done that.
@@ -40,6 +41,13 @@ func (c *connection) node() string {
 	return ""
 }
 
+// hangUp closes it: whoever reads or writes learns of that.
+func (c *connection) hangUp() {
+	if c != nil && c.wire != nil {
+		_ = c.wire.Close() // it may be closed
+	}
+}
+
 // eachConnection gives every connection a [connection]. It encrypts nothing.
 type eachConnection struct {
 	credentials.TransportCredentials
@@ -51,7 +59,7 @@ func newEachConnection() credentials.TransportCredentials {
 
 // ServerHandshake implements [credentials.TransportCredentials].
 func (eachConnection) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return c, &connection{CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}, nil
+	return c, &connection{wire: c, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}, nil
 }
 
 // Clone implements [credentials.TransportCredentials].

@@ -61,7 +61,7 @@ func (c *collection) newsFor(w *deltaWatch) error {
 
 // tell sends the entries to a client, which knows all then.
 func (c *collection) tell(w *deltaWatch, news []*entry) error {
-	out := &discovery.DeltaDiscoveryResponse{SystemVersionInfo: c.wireVersion(c.version), TypeUrl: c.url}
+	out := &discovery.DeltaDiscoveryResponse{SystemVersionInfo: c.wireVersion(c.version), TypeUrl: c.url, Resources: make([]*discovery.Resource, 0, len(news))}
 	for _, e := range news {
 		if !e.there() {
 			out.RemovedResources = append(out.RemovedResources, e.name)
@@ -74,7 +74,7 @@ func (c *collection) tell(w *deltaWatch, news []*entry) error {
 		out.Resources = append(out.Resources, r)
 	}
 	w.to <- &cache.DeltaPassthroughResponse{ // there is room: a stream has one watch a type
-		DeltaRequest: &cache.DeltaRequest{TypeUrl: c.url}, DeltaDiscoveryResponse: out, NextVersionMap: c.stamp(),
+		DeltaRequest: c.asked, DeltaDiscoveryResponse: out, NextVersionMap: map[string]string{stampName: c.stamp},
 	}
 	return nil
 }
@@ -89,8 +89,8 @@ func (c *collection) wireVersion(version uint64) string {
 // resource has; [doorway] sees to it that no client brings one along.
 const stampName = ""
 
-func (c *collection) stamp() map[string]string {
-	return map[string]string{stampName: c.name + " " + strconv.FormatUint(c.version, 10)}
+func (c *collection) stampOf(version uint64) string {
+	return c.name + " " + strconv.FormatUint(version, 10)
 }
 
 // stamped reads a stamp of this collection.

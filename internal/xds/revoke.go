@@ -231,7 +231,7 @@ func (s *Server) admit(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 	}
 	ctx, end := context.WithCancelCause(context.WithValue(stream.Context(), identityKey{}, who))
 	defer end(nil)
-	g := &guest{peerInfo: who, ads: strings.HasPrefix(info.FullMethod, "/envoy.service.discovery.v3."), end: end, hangUp: func() { breakOff(stream.Context()) }}
+	g := &guest{peerInfo: who, ads: strings.HasPrefix(info.FullMethod, "/envoy.service.discovery.v3."), end: end, hangUp: connectionOf(stream.Context()).hangUp}
 	s.guests.enter(g, looks)
 	defer s.guests.leave(g)
 

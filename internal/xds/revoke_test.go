@@ -230,16 +230,17 @@ func TestASilentStreamEnds(t *testing.T) {
 // all the same.
 func TestAStreamThatIsNotReadEndsToo(t *testing.T) {
 	a, c := newAdmission(t, device1())
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	stream, err := c.DeltaAggregatedResources(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
-	devices := make(map[string][]string)
+	devices := make(map[string][]string) // whose names take more room than there is on the way at first
 	for i := range 200 {
-		devices[fmt.Sprintf("d%d", i+1)] = []string{"tag:weight-1", "tag:region-" + strings.Repeat("x", 50)}
+		devices[fmt.Sprintf("d%d-%s", i+1, strings.Repeat("x", 1000))] = []string{"tag:weight-1"}
 	}
+	devices["d1"] = []string{"tag:weight-1"}
 	set(t, a.Server, topologyOf(devices))
 	for !writes() { // who asks again is sent it again, until there is no room on the way
 		if err := stream.Send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "deaf"}, TypeUrl: eds, ResourceNamesSubscribe: []string{"server"}}); err != nil {
