@@ -100,6 +100,7 @@ func TestAlerts(t *testing.T) {
 	w.fire("with a list that lacks all", without, `TailxdsRemovalHeld{service="batch"}`, `TailxdsServiceNotServed{service="batch"}`)
 	control.SetDevices(slices.Concat(devices, batch)...)
 	w.fire("with a list that is whole again", without)
+	control.AwaitMemory(`"held":`)
 
 	// Stopped, and started again without its source, hours later.
 	control.Stop()

@@ -150,6 +150,19 @@ func (c *ControlPlane) EditMemory(edit func(document []byte) []byte) {
 	}
 }
 
+// AwaitMemory waits until what the control plane keeps has no such text: it is
+// written after what it tells of is served.
+func (c *ControlPlane) AwaitMemory(without string) {
+	c.rig.t.Helper()
+	c.rig.Await("the control plane keeps nothing of "+without, func() error {
+		document, err := os.ReadFile(filepath.Join(c.state, "memory.json"))
+		if err == nil && strings.Contains(string(document), without) {
+			err = fmt.Errorf("it keeps %s", document)
+		}
+		return err
+	})
+}
+
 // SetDevicesText writes any text where the list of devices is.
 func (c *ControlPlane) SetDevicesText(text string) { c.write(c.devices, []byte(text)) }
 
