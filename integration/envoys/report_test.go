@@ -300,3 +300,31 @@ func TestEachEnvoyReportsAsItself(t *testing.T) {
 	w.control.Start()
 	w.Await("each reports as itself to the next control plane", themselves)
 }
+
+// Whoever asks an Envoy for its statistics, as Prometheus does, takes nothing from
+// what it reports.
+func TestWhoAsksForStatisticsTakesNothing(t *testing.T) {
+	t.Parallel()
+	w := fourServers(t, "defaults: {locality: exact, retries: 0}")
+	e := w.control.EnvoyIn("west", "west")
+	e.AwaitHealthy("server", 4)
+	const each, times = 20, 20
+	for range times {
+		e.Ask(each, envoys.Get(e.URL(10000), ""))
+		for _, page := range []string{"/stats?usedonly", "/stats/prometheus"} {
+			if status, _, err := e.Once(envoys.Get("http://127.0.0.1:9901"+page, "")); err != nil || status != http.StatusOK {
+				t.Fatalf("%s: %d, %v", page, status, err)
+			}
+		}
+	}
+	w.Await("the history tells of all of it", func() error {
+		var m measured
+		if err := w.control.Page("/history?service=server", &m); err != nil {
+			return err
+		}
+		if got := m.sum(m.Entries["west"]); !near(got, each*times) {
+			return fmt.Errorf("%v of %d requests are told of", got, each*times)
+		}
+		return nil
+	})
+}

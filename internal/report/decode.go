@@ -1,7 +1,9 @@
 package report
 
 import (
+	"math"
 	"net/netip"
+	"time"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
@@ -62,14 +64,53 @@ func (s saidService) nothing() bool {
 // saidEndpoint is what happened to an endpoint since the last report, and how it
 // is now.
 type saidEndpoint struct {
-	requests, errors, fails float64
-	inFlight                uint64
-	healthy                 bool
+	tally
+	// total tells that the tally is of all since the Envoy knows the endpoint, and
+	// young that the Envoy has only just begun to count.
+	total, young bool
+	inFlight     uint64
+	healthy      bool
 }
 
+// since makes of a total what was counted since another one; of all of it, if the
+// Envoy began anew meanwhile.
+func (e *saidEndpoint) since(last tally) {
+	if e.requests >= last.requests && e.errors >= last.errors && e.fails >= last.fails {
+		e.tally = tally{e.requests - last.requests, e.errors - last.errors, e.fails - last.fails}
+	}
+	e.tally = tally{min(e.requests, mostOfOne), min(e.errors, mostOfOne), min(e.fails, mostOfOne)}
+	e.total = false
+}
+
+// settle takes failed connections from the errors: Envoy counts them there, also
+// where a health check made them, and no request was sent.
+func (e *saidEndpoint) settle() { e.errors = max(0, e.errors-e.fails) }
+
 // mostOfOne bounds what one report may claim of one endpoint, so that no sum
-// ever overflows: more than any Envoy can do.
-const mostOfOne = 1e9
+// ever overflows: more than any Envoy can do. mostOfAll bounds a total: up to it
+// floats tell numbers apart.
+const (
+	mostOfOne = 1e9
+	mostOfAll = 1 << 53
+)
+
+// counted is how long a counter has counted, by its Envoy's own clock; for ever if
+// it does not tell.
+func counted(point *metrics.NumberDataPoint) time.Duration {
+	began, now := point.GetStartTimeUnixNano(), point.GetTimeUnixNano()
+	// Envoy 1.40 tells when a total began in microseconds, and all else in
+	// nanoseconds, which were this few in 1971 only.
+	if began < 1<<55 {
+		began *= 1_000
+	}
+	if began == 0 || now < began {
+		return math.MaxInt64
+	}
+	return time.Duration(min(now-began, math.MaxInt64))
+}
+
+// youngFor is how long an Envoy may have counted when its first report counts whole.
+const youngFor = 2 * usual
 
 // decode reads a report of those services and endpoints that are known.
 func decode(request *collector.ExportMetricsServiceRequest, known func(service string, endpoint netip.AddrPort) bool) said {
@@ -89,27 +130,27 @@ func decode(request *collector.ExportMetricsServiceRequest, known func(service s
 			}
 		}
 	}
-	for _, service := range s.services {
-		for _, e := range service.endpoints {
-			// Envoy counts a connection that fails as an error, also where a health
-			// check made it, and no request was sent.
-			e.errors = max(0, e.errors-e.fails)
-		}
-	}
 	return s
 }
 
 func (s *said) read(metric *metrics.Metric, known func(string, netip.AddrPort) bool) {
 	add := func(to func(*saidEndpoint) *float64) {
 		sum := metric.GetSum()
-		// Others than differences would count the same requests again and again.
-		if sum.GetAggregationTemporality() != metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA {
+		// What is neither would count the same requests again and again.
+		total := sum.GetAggregationTemporality() == metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE
+		if !total && sum.GetAggregationTemporality() != metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA {
 			return
+		}
+		most := float64(mostOfOne)
+		if total {
+			most = mostOfAll
 		}
 		for _, point := range sum.GetDataPoints() {
 			if e := s.endpoint(point.GetAttributes(), known); e != nil {
 				at := to(e)
-				*at = min(*at+float64(max(point.GetAsInt(), 0)), mostOfOne)
+				*at = min(*at+float64(max(point.GetAsInt(), 0)), most)
+				e.total = total
+				e.young = total && counted(point) <= youngFor
 			}
 		}
 	}

@@ -49,6 +49,7 @@ type service struct {
 // cell is one endpoint, as one Envoy sees it.
 type cell struct {
 	before, now tally
+	last        tally // of totals, what was told last
 	inFlight    uint64
 	// open are the requests that were told of and may still fail.
 	open    float64
@@ -65,6 +66,29 @@ func (c *cell) judge(t *saidEndpoint) {
 	c.open = min(c.open+t.requests-t.errors, float64(t.inFlight)+t.requests)
 }
 
+// heard makes of a total what is new of it. Counts are told as totals, and not as
+// what was counted since the last report, because whoever asks an Envoy for /stats
+// takes from the latter.
+func (c *cell) heard(t *saidEndpoint, first bool) {
+	if !t.total {
+		return
+	}
+	total := t.tally
+	if first && !t.young {
+		c.last = total
+	}
+	t.since(c.last)
+	c.last = total
+}
+
+// unheard forgoes a total that can't be compared with another one.
+func (e *saidEndpoint) unheard() {
+	if e.total {
+		e.tally, e.total = tally{}, false
+	}
+	e.settle()
+}
+
 type tally struct{ requests, errors, fails float64 }
 
 func (t *tally) add(o tally) {
@@ -77,8 +101,17 @@ func (t *tally) add(o tally) {
 func (r *Receiver) note(who Caller, s said, now time.Time) {
 	key := r.keyOf(who, s)
 	e := r.envoys[key]
+	// Of an Envoy that was not heard of before, or not for long, nobody knows which
+	// part of a total is new.
+	first := e == nil || e.stale(now)
 	if e == nil {
 		if e = r.welcome(key, now); e == nil {
+			for _, told := range s.services {
+				for _, t := range told.endpoints {
+					t.unheard()
+				}
+			}
+			r.count(who.Region, s.requests())
 			return
 		}
 	}
@@ -90,12 +123,16 @@ func (r *Receiver) note(who Caller, s said, now time.Time) {
 	e.seen = now
 	for _, of := range e.services {
 		for _, c := range of.endpoints { // a report is whole
+			if !c.told {
+				c.last = tally{} // it left; if it comes back, it is counted from nothing
+			}
 			c.told, c.healthy, c.inFlight = false, false, 0
 		}
 	}
 	for name, told := range s.services {
-		r.noteService(e, name, told)
+		r.noteService(e, name, told, first)
 	}
+	r.count(who.Region, s.requests())
 	r.remember(who.Region, s, from, now)
 }
 
@@ -199,7 +236,7 @@ func (r *Receiver) turn(e *envoy) {
 	}
 }
 
-func (r *Receiver) noteService(e *envoy, name string, told *saidService) {
+func (r *Receiver) noteService(e *envoy, name string, told *saidService, first bool) {
 	of := e.services[name]
 	if of == nil {
 		of = &service{endpoints: make(map[netip.AddrPort]*cell)}
@@ -210,6 +247,7 @@ func (r *Receiver) noteService(e *envoy, name string, told *saidService) {
 		c := of.endpoints[address]
 		if c == nil {
 			if r.cells >= mostCells {
+				t.unheard()
 				t.errors = min(t.errors, t.requests)
 				continue
 			}
@@ -217,8 +255,10 @@ func (r *Receiver) noteService(e *envoy, name string, told *saidService) {
 			of.endpoints[address] = c
 			r.cells++
 		}
+		c.heard(t, first)
+		t.settle()
 		c.judge(t)
-		c.now.add(tally{t.requests, t.errors, t.fails})
+		c.now.add(t.tally)
 		c.told, c.healthy, c.inFlight = true, t.healthy, t.inFlight
 	}
 }

@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	delta      = metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA
-	cumulative = metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE
+	delta       = metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA
+	cumulative  = metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE
+	unspecified = metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_UNSPECIFIED
 )
 
 func text(key, value string) *common.KeyValue {
@@ -149,7 +150,7 @@ func TestRequestsAreCountedByTheRegionWhereTheyEnter(t *testing.T) {
 	want(map[string]float64{"west": 12})
 	want(map[string]float64{}) // each is told once
 	r.send((&export{}).counter("cluster.endpoint.rq_error", "s", a, delta, 5))
-	r.send((&export{}).counter(total, "s", a, cumulative, 5))
+	r.send((&export{}).counter(total, "s", a, unspecified, 5))
 	r.send((&export{}).counter(total, "s", a, delta, -5).counter(total, "s", a, delta, 0))
 	r.send((&export{}).counter(total, "other", a, delta, 5).counter(total, "s", "100.64.0.1:8081", delta, 5).counter(total, "s", "nonsense", delta, 5))
 	r.send(&export{})

@@ -276,7 +276,9 @@ func sinks(c BootstrapConfig) ([]*metrics.StatsSink, error) {
 			ProtocolSpecifier: &otel.SinkConfig_GrpcService{GrpcService: &core.GrpcService{
 				TargetSpecifier: &core.GrpcService_EnvoyGrpc_{EnvoyGrpc: &core.GrpcService_EnvoyGrpc{ClusterName: name}},
 			}},
-			ReportCountersAsDeltas:   true,
+			// Totals, for the control plane: whoever asks Envoy for /stats takes from
+			// what it has counted for each endpoint since the last report.
+			ReportCountersAsDeltas:   name != controlPlane,
 			ReportHistogramsAsDeltas: true,
 			EmitTagsAsAttributes:     wrapperspb.Bool(true),
 			UseTagExtractedName:      wrapperspb.Bool(true),
