@@ -36,6 +36,8 @@ type answer struct {
 	Error   string        `json:"error,omitempty"`
 	CPU     time.Duration `json:"cpu,omitempty"`
 	Memory  uint64        `json:"memory,omitempty"` // bytes that live on the heap and on stacks
+	// Goroutines are those that live, of which each connection has some.
+	Goroutines int `json:"goroutines,omitempty"`
 }
 
 // beChild is a peer's whole process.
@@ -99,7 +101,7 @@ func obey(ctx context.Context, p peer, c command) answer {
 		debug.FreeOSMemory()
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		a.Memory = m.HeapAlloc + m.StackInuse
+		a.Memory, a.Goroutines = m.HeapAlloc+m.StackInuse, runtime.NumGoroutine()
 	}
 	return a
 }

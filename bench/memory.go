@@ -48,6 +48,20 @@ func reconnects(ctx context.Context, s sizes) (_ figure, err error) {
 		return figure{}, err
 	}
 	defer func() { err = errors.Join(err, ours.end()) }()
+	alone, err := ours.usage()
+	if err != nil {
+		return figure{}, err
+	}
+	// settled is what is used once all that went is noticed to be gone.
+	settled := func() (answer, error) {
+		for ctx.Err() == nil {
+			used, err := ours.usage()
+			if err != nil || used.Goroutines <= alone.Goroutines {
+				return used, err
+			}
+		}
+		return answer{}, context.Cause(ctx)
+	}
 	again := func(n int) error {
 		for i := 0; i < n; i += atOnce {
 			some, err := connect(ctx, ours.address, atOnce, fmt.Sprintf("again%d-", i), serviceNames(1))
@@ -61,14 +75,14 @@ func reconnects(ctx context.Context, s sizes) (_ figure, err error) {
 	if err := again(atOnce * 4); err != nil {
 		return figure{}, err
 	}
-	before, err := ours.usage()
+	before, err := settled()
 	if err != nil {
 		return figure{}, err
 	}
 	if err := again(s.reconnects); err != nil {
 		return figure{}, err
 	}
-	after, err := ours.usage()
+	after, err := settled()
 	if err != nil {
 		return figure{}, err
 	}
