@@ -70,9 +70,12 @@ func aServerJoinsByTheRecipe(ctx context.Context, t *testing.T, w *walk) {
 	}
 	server.compose(ctx, t, "up", "--detach", "--wait", "--quiet-pull")
 	w.awaitWeights(ctx, t, five, "west-1")
-	// Its own Envoy is a way in, too.
+	// Its own Envoy is a way in, too, once its checks have found all servers well.
 	await(ctx, t, func() error {
-		_, err := w.Ask(ctx, envoy(name), 1)
+		tally, err := w.Ask(ctx, envoy(name), 100)
+		if seen := tally.By(shares.Host).Counts; err == nil && len(seen) < len(five) {
+			err = fmt.Errorf("the recipe's Envoy asks but %v", seen)
+		}
 		return err
 	})
 	assertShares(ctx, t, w.Lab, envoy(name), five, shares.OneStepWrong(five)...)
