@@ -43,7 +43,7 @@ metadata.`,
 					fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", printable(w))
 				}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, policies for %d services\n", args[0], len(policy.policy.Services))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, policies for %s\n", args[0], count(len(policy.policy.Services), "service"))
 			return err
 		},
 	}
