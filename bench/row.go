@@ -43,6 +43,7 @@ func near(r, within float64, detail string, args ...any) figure {
 }
 
 func rows() []row {
+	two := &regions{}
 	return []row{
 		{
 			"fanout-100", "change → last ACK, 100 clients, 100 endpoints", "a bare gRPC fan-out of the same bytes", "≤ 1.3",
@@ -80,6 +81,8 @@ func rows() []row {
 		{"reconnects", "memory after 10,000 reconnects", "itself before", "± 5 %", reconnects},
 		{"burst", "1,000 changes a second for 10 s: what reaches an Envoy", "", "last state exact, ≤ 20 a second", burst},
 		{"requests", "requests a second of CPU through Envoy by our configuration", "the same Envoy by a bare static one", "≥ 0.98", requests},
+		{"crossing", "`nearest`: requests that cross a region", "the least possible by the weights", "≤ +1 point", two.crossing},
+		{"latency", "p50 at the busier entry, 40 ms between regions, `nearest`", "`weighted`, and a static Envoy with failover priorities", "told", two.latency},
 		{"reports", "10,000 reports of Envoys a minute: CPU of the control plane", "", "≤ 5 % of a core, memory bounded", reports},
 	}
 }

@@ -71,8 +71,14 @@ func (r *Rig) ControlPlaneOf(program, policy string, devices ...Device) *Control
 // Tailxds runs a command of tailxds on the host, and returns what it printed. The
 // error is of a command that failed, and holds what it said.
 func (h *Host) Tailxds(args ...string) (printed string, err error) {
+	return h.Run(h.rig.programs.ControlPlane, args...)
+}
+
+// Run runs a program on the host, and returns what it printed. The error is of a
+// program that failed, and holds what it said.
+func (h *Host) Run(program string, args ...string) (printed string, err error) {
 	err = h.Do(func() error {
-		printed, err = output(exec.CommandContext(h.rig.ctx, h.rig.programs.ControlPlane, args...))
+		printed, err = output(exec.CommandContext(h.rig.ctx, program, args...))
 		return err
 	})
 	return printed, err
@@ -103,11 +109,7 @@ func (c *ControlPlane) Use(program string) { c.program = program }
 
 // Tailxds is [Host.Tailxds] of the version that runs here.
 func (c *ControlPlane) Tailxds(args ...string) (printed string, err error) {
-	err = c.Do(func() error {
-		printed, err = output(exec.CommandContext(c.rig.ctx, c.program, args...))
-		return err
-	})
-	return printed, err
+	return c.Run(c.program, args...)
 }
 
 // SetAside tells whether the control plane kept something that it could not read.

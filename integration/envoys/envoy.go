@@ -77,6 +77,19 @@ func (c *ControlPlane) boot(h *Host, withoutIPv6 bool, flags []string, args ...s
 	if err != nil {
 		r.t.Fatal(err)
 	}
+	return h.envoy(bootstrap, withoutIPv6, args...)
+}
+
+// StaticEnvoy starts an Envoy on a host of its own that no control plane knows, by
+// a configuration of the test's, with admin pages on 127.0.0.1:9901.
+func (r *Rig) StaticEnvoy(name, config string) *Envoy {
+	r.t.Helper()
+	return r.Host(name).envoy(config, false)
+}
+
+func (h *Host) envoy(bootstrap string, withoutIPv6 bool, args ...string) *Envoy {
+	r := h.rig
+	r.t.Helper()
 	config := filepath.Join(r.dir, fmt.Sprintf("%s-%d.yaml", h.Name, r.number()))
 	if err := os.WriteFile(config, []byte(bootstrap), 0o600); err != nil {
 		r.t.Fatal(err)

@@ -49,21 +49,26 @@ type Programs struct {
 // Build gets Envoy, and builds the control plane and the lab's server from the
 // working tree, into a directory. It says why it can't, if this machine has no use for either.
 func Build(ctx context.Context, dir string) (Programs, error) {
-	root := root()
 	p := Programs{ControlPlane: filepath.Join(dir, "tailxds")}
-	out, err := output(exec.CommandContext(ctx, filepath.Join(root, "scripts", "envoy")))
+	out, err := output(exec.CommandContext(ctx, filepath.Join(root(), "scripts", "envoy")))
 	if err != nil {
 		return p, fmt.Errorf("get Envoy: %w", err)
 	}
 	p.Envoy = strings.TrimSpace(out)
 	p.Server = filepath.Join(dir, "server")
-	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", dir, "./cmd/tailxds", "./cmd/server")
-	build.Dir = root
+	return p, BuildTools(ctx, dir, "./cmd/tailxds", "./cmd/server")
+}
+
+// BuildTools builds programs of the working tree into a directory.
+func BuildTools(ctx context.Context, dir string, packages ...string) error {
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", dir + "/"}, packages...)
+	build := exec.CommandContext(ctx, "go", args...)
+	build.Dir = root()
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if _, err := output(build); err != nil {
-		return p, fmt.Errorf("build the control plane and the lab's server: %w", err)
+		return fmt.Errorf("build %s: %w", strings.Join(packages, " "), err)
 	}
-	return p, nil
+	return nil
 }
 
 // root is the repository.
