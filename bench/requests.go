@@ -64,7 +64,7 @@ func requests(ctx context.Context, s sizes) (_ figure, err error) {
 
 // pairs are how many Envoys of each kind are measured: where a process has its
 // memory makes it some percent faster or slower, for as long as it lives.
-const pairs = 6
+const pairs = 20
 
 // ofPair starts an Envoy of each kind, and measures what requests cost them.
 func ofPair(ctx context.Context, configs [2]string, ports [2]uint16, n int) (_ [2]series, err error) {

@@ -28,7 +28,7 @@ type sizes struct {
 }
 
 var (
-	full  = sizes{rounds: 15, clients: 1_000, services: 100, reconnects: 10_000, seconds: 10, requests: 240_000}
+	full  = sizes{rounds: 15, clients: 1_000, services: 100, reconnects: 10_000, seconds: 10, requests: 400_000}
 	quick = sizes{rounds: 5, clients: 50, services: 10, reconnects: 200, seconds: 1, requests: 5_000}
 )
 
