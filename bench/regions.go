@@ -1,10 +1,8 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"strconv"
@@ -40,9 +38,8 @@ func (r *regions) measure(ctx context.Context) (map[string]map[string]float64, e
 // which end in pairs of a value and its unit: the units' values by the modes' names.
 func readRegions(text string) (map[string]map[string]float64, error) {
 	modes := make(map[string]map[string]float64)
-	lines := bufio.NewScanner(strings.NewReader(text))
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
+	for line := range strings.Lines(text) {
+		fields := strings.Fields(line)
 		if len(fields) < 2 || !strings.HasPrefix(fields[0], "BenchmarkRegions/") {
 			continue
 		}
@@ -51,7 +48,7 @@ func readRegions(text string) (map[string]map[string]float64, error) {
 		for i := 2; i+1 < len(fields); i += 2 {
 			v, err := strconv.ParseFloat(fields[i], 64)
 			if err != nil {
-				return nil, fmt.Errorf("read %q: %w", lines.Text(), err)
+				return nil, fmt.Errorf("read %q: %w", line, err)
 			}
 			values[fields[i+1]] = v
 		}
@@ -59,7 +56,7 @@ func readRegions(text string) (map[string]map[string]float64, error) {
 	}
 	for _, mode := range []string{"nearest", "weighted", "failover"} {
 		if len(modes[mode]) == 0 {
-			return nil, errors.Join(fmt.Errorf("the benchmark told nothing of %s:\n%s", mode, text), lines.Err())
+			return nil, fmt.Errorf("the benchmark told nothing of %s:\n%s", mode, text)
 		}
 	}
 	return modes, nil

@@ -3,6 +3,7 @@ package envoys_test
 import (
 	"encoding/json"
 	"fmt"
+	"math"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -49,6 +50,16 @@ func BenchmarkRegions(b *testing.B) {
 	}
 }
 
+// placed is a server, where it is and what it weighs.
+type placed struct {
+	name, region string
+	weight       int
+}
+
+func placedServers() []placed {
+	return []placed{{"a", "west", 1}, {"b", "west", 3}, {"c", "east", 2}, {"d", "east", 2}}
+}
+
 // atlas is two regions with two servers and an entry each.
 type atlas struct {
 	*envoys.Rig
@@ -59,12 +70,12 @@ type atlas struct {
 func newAtlas(b *testing.B, tools, mode string) atlas {
 	w := atlas{Rig: envoys.New(b, programs), client: filepath.Join(tools, "client"), entries: map[string]*envoys.Envoy{}}
 	hosts, lines, devices := map[string][]*envoys.Host{}, map[string]string{}, []envoys.Device{}
-	for _, s := range []struct{ name, region, weight string }{{"a", "west", "1"}, {"b", "west", "3"}, {"c", "east", "2"}, {"d", "east", "2"}} {
+	for _, s := range placedServers() {
 		server := w.Server(s.name)
 		hosts[s.region] = append(hosts[s.region], server.Host)
-		lines[s.region] += fmt.Sprintf("        - endpoint: {address: {socket_address: {address: %s, port_value: %d}}}\n          load_balancing_weight: %s\n",
+		lines[s.region] += fmt.Sprintf("        - endpoint: {address: {socket_address: {address: %s, port_value: %d}}}\n          load_balancing_weight: %d\n",
 			server.V4, envoys.ServerPort, s.weight)
-		devices = append(devices, server.Device("tag:weight-"+s.weight, "tag:region-"+s.region))
+		devices = append(devices, server.Device(fmt.Sprintf("tag:weight-%d", s.weight), "tag:region-"+s.region))
 	}
 	var control *envoys.ControlPlane
 	if mode != "failover" {
@@ -149,8 +160,10 @@ func (w atlas) measure(b *testing.B, before time.Duration) {
 		return all
 	}
 	ask(before)
-	home := map[string]string{"a": "west", "b": "west", "c": "east", "d": "east"}
-	want := map[string]float64{"a": 12.5, "b": 37.5, "c": 25, "d": 25}
+	home, weights := map[string]string{}, 0
+	for _, s := range placedServers() {
+		home[s.name], weights = s.region, weights+s.weight
+	}
 	got, crossing, sum := map[string]int{}, 0, 0
 	for region, c := range ask(measuring) {
 		for _, answer := range c.Answers {
@@ -168,8 +181,8 @@ func (w atlas) measure(b *testing.B, before time.Duration) {
 		b.Fatal("nobody answered")
 	}
 	off := 0.0
-	for name, percent := range want {
-		off = max(off, percent-100*float64(got[name])/float64(sum), 100*float64(got[name])/float64(sum)-percent)
+	for _, s := range placedServers() {
+		off = max(off, 100*math.Abs(float64(got[s.name])/float64(sum)-float64(s.weight)/float64(weights)))
 	}
 	b.ReportMetric(100*float64(crossing)/float64(sum), "crossing-%")
 	b.ReportMetric(off, "off-points")
