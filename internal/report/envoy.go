@@ -248,7 +248,7 @@ func (r *Receiver) noteService(e *envoy, name string, told *saidService, first b
 		if c == nil {
 			if r.cells >= mostCells {
 				t.unheard()
-				t.errors = min(t.errors, t.requests)
+				new(cell).judge(t) // nothing is remembered of it
 				continue
 			}
 			c = &cell{}
