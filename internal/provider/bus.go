@@ -38,11 +38,12 @@ var errAnew = errors.New("the watch begins again")
 // ctx is done. A watch that ends or falls behind begins again, and wakes, since
 // something may have been missed between.
 func (n *netmap) Watch(ctx context.Context, wake func()) {
-	var policy sync.WaitGroup
-	defer policy.Wait()
+	var beside sync.WaitGroup
+	defer beside.Wait()
 	// Counted before the first wake, so that nothing after it is missed.
 	count, _ := n.filterCount(ctx)
-	policy.Go(func() { n.watchPolicy(ctx, wake, count) })
+	beside.Go(func() { n.watchPolicy(ctx, wake, count) })
+	beside.Go(func() { n.watchNewcomers(ctx, wake) })
 	for ctx.Err() == nil {
 		err := n.watchOnce(ctx, wake)
 		if ctx.Err() == nil && !errors.Is(err, errAnew) {
@@ -75,11 +76,13 @@ func (n *netmap) watchOnce(ctx context.Context, wake func()) error {
 			n.peers.begin(event.InitialStatus)
 			n.policy.Add(1)
 			n.watched.Store(true)
+			n.tellNewcomers()
 			wake()
 		case event.SelfChange != nil:
 			// A whole new netmap: it does not say which peers are gone.
 			return errAnew
 		case n.peers.follow(&event) || event.State != nil:
+			n.tellNewcomers()
 			wake()
 		}
 	}

@@ -22,6 +22,8 @@ type netmap struct {
 	log   *slog.Logger
 	// peers are kept by Watch; until they are whole, List reads them itself.
 	peers peers
+	// came tells that there is a newcomer that can't be reached yet.
+	came chan struct{}
 	// grants are read only from List, so from one goroutine.
 	grants *grants
 	// down is set while the node has no map session with the coordination
@@ -41,7 +43,7 @@ func openNetmap(cfg Config) (Source, error) {
 }
 
 func newNetmap(lc *local.Client, log *slog.Logger) *netmap {
-	return &netmap{local: lc, log: log, grants: newGrants(lc)}
+	return &netmap{local: lc, log: log, came: make(chan struct{}, 1), grants: newGrants(lc)}
 }
 
 // errLinkDown fails a list that would pass old news for new. The watch is woken
@@ -85,6 +87,7 @@ func (n *netmap) read(ctx context.Context) (*ipnstate.Status, []topology.Device,
 				devices = append(devices, statusDevice(peer))
 			}
 		}
+		n.peers.silence(devices)
 	}
 	return status, devices, nil
 }
@@ -143,6 +146,7 @@ func (g granted) List(ctx context.Context) ([]topology.Device, error) {
 	if err := g.netmap.check(status); err != nil {
 		return nil, err
 	}
+	g.netmap.peers.silence(devices)
 	if err := g.netmap.grants.add(ctx, devices, status.TailscaleIPs, g.netmap.policyVersion()); err != nil {
 		return nil, fmt.Errorf("read the grants of the netmap: %w", err)
 	}

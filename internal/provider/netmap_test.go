@@ -60,6 +60,65 @@ func TestNetmapFollowsPeers(t *testing.T) {
 	}, func(d []topology.Device) bool { return len(d) == 1 && d[0].ID == "n3" })
 }
 
+// A newcomer that nobody can send to yet is not online, whoever lists it; as soon
+// as it has told a relay or an address, it is, and it stays so.
+func TestNewcomersAreOnlineOnceTheyCanBeReached(t *testing.T) {
+	n := newTailnet(t)
+	byRelay, byAddress, whole := n.peer(1), n.peer(2), n.peer(3)
+	for _, newcomer := range []*tailcfg.Node{byRelay, byAddress, whole} {
+		newcomer.HomeDERP = 0
+	}
+	told := whole.Clone()
+	told.Endpoints = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:41641")}
+	api := &script{devices: []topology.Device{
+		{ID: "1", Addresses: []string{"100.100.0.1"}, Online: true},
+		{ID: "2", Addresses: []string{"fd7a:115c:a1e0::1002", "100.100.0.2"}, Online: true},
+		{ID: "3", Addresses: []string{"100.100.0.3"}, Online: true},
+		{ID: "4", Addresses: []string{"100.100.0.99"}, Online: true}, // not shown to us
+	}}
+	steps := []struct {
+		say    *tailcfg.MapResponse
+		online string
+	}{
+		{&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{byRelay, byAddress, whole}}, ""},
+		{&tailcfg.MapResponse{PeersChangedPatch: []*tailcfg.PeerChange{{NodeID: byRelay.ID, DERPRegion: 1}}}, "1"},
+		{&tailcfg.MapResponse{PeersChangedPatch: []*tailcfg.PeerChange{{NodeID: byAddress.ID, Endpoints: told.Endpoints}}}, "12"},
+		{&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{told}}, "123"},
+		{&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{whole}, PeersRemoved: []tailcfg.NodeID{byRelay.ID}}, "23"},
+	}
+	for name, c := range map[string]struct {
+		src   Source
+		also  string // who is online in each list
+		steps int
+	}{
+		"netmap": {newNetmap(n.local, quiet()), "", len(steps)},
+		"an API": {withGrants(api, newNetmap(n.local, quiet())), "4", len(steps) - 1}, // it goes on listing all
+	} {
+		t.Run(name, func(t *testing.T) {
+			reached := 0
+			n.follow(c.src, func() { n.say(steps[0].say) }, func(devices []topology.Device) bool {
+				online := ""
+				for _, d := range devices {
+					if d.Online {
+						online += strings.TrimPrefix(d.ID, "n")
+					}
+				}
+				if len(devices) == 0 || online != steps[reached].online+c.also {
+					return false
+				}
+				if reached++; reached == c.steps {
+					return true
+				}
+				n.say(steps[reached].say)
+				return false
+			})
+		})
+		n.follow(c.src, func() {
+			n.say(&tailcfg.MapResponse{PeersRemoved: []tailcfg.NodeID{byRelay.ID, byAddress.ID, whole.ID}})
+		}, func([]topology.Device) bool { return true })
+	}
+}
+
 // While it is watched, a change costs a short status and not all peers.
 func TestNetmapChangeDoesNotReadAllPeers(t *testing.T) {
 	n := newTailnet(t)

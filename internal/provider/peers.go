@@ -21,6 +21,7 @@ type peers struct {
 	mu    sync.Mutex
 	whole bool // whether they are all here and followed
 	byID  map[tailcfg.NodeID]topology.Device
+	newcomers
 }
 
 // list copies the devices out, and tells whether they are whole.
@@ -30,7 +31,9 @@ func (p *peers) list() ([]topology.Device, bool) {
 	if !p.whole {
 		return []topology.Device{}, false
 	}
-	return slices.AppendSeq(make([]topology.Device, 0, len(p.byID)), maps.Values(p.byID)), true
+	devices := slices.AppendSeq(make([]topology.Device, 0, len(p.byID)), maps.Values(p.byID))
+	p.hush(devices)
+	return devices, true
 }
 
 // begin takes all peers from the status that opens a watch.
@@ -41,8 +44,10 @@ func (p *peers) begin(status *ipnstate.Status) {
 	for _, peer := range status.Peer {
 		if peer != nil {
 			p.byID[peer.NodeID] = statusDevice(peer)
+			p.seen(peer.NodeID, p.byID[peer.NodeID], peer.Relay != "")
 		}
 	}
+	p.keep(p.byID)
 	p.whole = true
 }
 
@@ -66,6 +71,7 @@ func (p *peers) follow(event *ipn.Notify) bool {
 		if old, known := p.byID[node.ID]; !known || !sameDevice(old, d) {
 			p.byID[node.ID], changed = d, true
 		}
+		p.seen(node.ID, d, reachable(node))
 	}
 	for _, patch := range event.PeerChangedPatch {
 		if patch == nil {
@@ -74,6 +80,7 @@ func (p *peers) follow(event *ipn.Notify) bool {
 		if d, known := p.byID[patch.NodeID]; known && patch.Online != nil && *patch.Online != d.Online {
 			d.Online = *patch.Online
 			p.byID[patch.NodeID], changed = d, true
+			p.seen(patch.NodeID, d, false)
 		}
 	}
 	for _, id := range event.PeersRemoved {
@@ -81,6 +88,7 @@ func (p *peers) follow(event *ipn.Notify) bool {
 			delete(p.byID, id)
 			changed = true
 		}
+		p.forget(id)
 	}
 	return changed
 }

@@ -125,7 +125,7 @@ func (n *tailnet) peer(id int, tags ...string) *tailcfg.Node {
 		Name: fmt.Sprintf("west-%d.tail-scale.ts.net.", id), User: n.user,
 		Key: key.NewNode().Public(), Machine: key.NewMachine().Public(), DiscoKey: key.NewDisco().Public(),
 		Addresses: own, AllowedIPs: append(own[:2:2], route), PrimaryRoutes: []netip.Prefix{route},
-		MachineAuthorized: true, Online: new(true), Tags: tags,
+		MachineAuthorized: true, Online: new(true), Tags: tags, HomeDERP: 1,
 		Hostinfo: (&tailcfg.Hostinfo{Hostname: "os-name"}).View(),
 	}
 }

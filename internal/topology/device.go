@@ -23,7 +23,8 @@ type Device struct {
 	Addresses []string `json:"addresses"`
 	// Tags are Tailscale tags, "tag:weight-2".
 	Tags []string `json:"tags,omitempty"`
-	// Online tells whether the device is connected to the coordination server.
+	// Online tells whether the device is connected to the coordination server,
+	// and has told it how it can be reached.
 	Online bool `json:"online"`
 	// OfflineSince is when the control plane first saw the device offline. It
 	// is set by the watch and not by a provider; nil while it is online, and
