@@ -36,7 +36,9 @@ type newcomers struct {
 }
 
 // reachable tells whether there is any way to send a peer the first packet.
-func reachable(node *tailcfg.Node) bool { return node.HomeDERP != 0 || len(node.Endpoints) > 0 }
+func reachable(node *tailcfg.Node) bool {
+	return node != nil && (node.HomeDERP != 0 || len(node.Endpoints) > 0)
+}
 
 // seen takes what is known of a peer now. One that is silent stays so until it
 // is looked up.
@@ -100,13 +102,16 @@ func (p *peers) toLookUp() []tailcfg.NodeID {
 	return slices.Collect(maps.Keys(p.silent))
 }
 
-// reach says that a peer can be reached, and tells whether it was silent.
+// reach says that a silent peer can be reached, and tells whether it still was
+// one: it may have left while it was looked up.
 func (p *peers) reach(id tailcfg.NodeID) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	_, silent := p.silent[id]
-	delete(p.silent, id)
-	p.reached[id] = true
+	if silent {
+		delete(p.silent, id)
+		p.reached[id] = true
+	}
 	return silent
 }
 
@@ -132,25 +137,43 @@ func (n *netmap) watchNewcomers(ctx context.Context, wake func()) {
 	}
 }
 
+// awaitReach looks the silent ones up until there are none.
 func (n *netmap) awaitReach(ctx context.Context, wake func()) {
-	began, told := time.Now(), map[tailcfg.NodeID]time.Time{}
-	for pause := reachPoll; ctx.Err() == nil; pause = min(pause*5/4, reachPollMax) {
+	waits := map[tailcfg.NodeID]wait{}
+	for pause := reachPoll; ; pause = min(pause*5/4, reachPollMax) {
 		silent := n.peers.toLookUp()
 		if len(silent) == 0 {
 			return
 		}
+		// Who left meanwhile is forgotten: it is a newcomer again when it joins.
+		before := waits
+		waits = make(map[tailcfg.NodeID]wait, len(silent))
 		for _, id := range silent {
-			node, err := n.local.PeerByID(ctx, id)
-			if _, known := told[id]; !known && err == nil && reachable(node) {
-				told[id] = time.Now()
+			w, known := before[id]
+			if !known {
+				w.began = time.Now()
 			}
-			since, known := told[id]
+			node, err := n.local.PeerByID(ctx, id)
+			if ctx.Err() != nil {
+				return
+			}
+			if err == nil && w.told.IsZero() && reachable(node) {
+				w.told = time.Now()
+			}
+			waits[id] = w
 			// Who can't be looked up is not kept back.
-			settled := known && time.Since(since) >= reachSettle
-			if (settled || err != nil || time.Since(began) > reachFor) && n.peers.reach(id) {
+			if (err != nil || w.over(time.Now())) && n.peers.reach(id) {
 				wake()
 			}
 		}
 		sleep(ctx, pause)
 	}
+}
+
+// wait is since when a newcomer is looked up, and has told of its way.
+type wait struct{ began, told time.Time }
+
+func (w wait) over(now time.Time) bool {
+	settled := !w.told.IsZero() && now.Sub(w.told) >= reachSettle
+	return settled || now.Sub(w.began) >= reachFor
 }
