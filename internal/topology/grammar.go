@@ -177,10 +177,11 @@ func (g grammar) parseTags(tags []string) (spec, []complaint) {
 }
 
 func cutPrefixFold(s, prefix string) (string, bool) {
-	if len(s) < len(prefix) || !strings.EqualFold(s[:len(prefix)], prefix) {
+	head := s[:min(len(prefix), len(s))]
+	if !strings.EqualFold(head, prefix) {
 		return s, false
 	}
-	return s[len(prefix):], true
+	return s[len(head):], true
 }
 
 // parseGrant reads one value of the endpoint capability. An unknown key is

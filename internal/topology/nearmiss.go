@@ -36,11 +36,8 @@ func (g grammar) likelyTag(tag string) (key, likely string) {
 // splitTag cuts a tag behind its first letters: weight_2 is "weight", "_", "2".
 // The joint is empty where no mark stands between: weight2.
 func splitTag(s string) (word, joint, value string) {
-	end := strings.IndexFunc(s, func(r rune) bool { return r < 'a' || r > 'z' })
-	if end <= 0 {
-		return "", "", ""
-	}
-	word, value = s[:end], s[end:]
+	value = strings.TrimLeft(s, "abcdefghijklmnopqrstuvwxyz")
+	word = s[:len(s)-len(value)]
 	// A dash that was pasted from a text may be longer than a minus.
 	behind := strings.TrimLeftFunc(value, func(r rune) bool { return strings.ContainsRune("_=.:/ −", r) || unicode.Is(unicode.Pd, r) })
 	return word, value[:len(value)-len(behind)], behind
@@ -68,12 +65,12 @@ func slipsOf(word, key string, number bool) int {
 	if word[0] != key[0] && !swapped {
 		return many // height-2, device-a, one-b
 	}
-	if word == key+"s" && (!number || len(key) <= 4) {
-		return many // services-a, ports-80
+	if word == key+"s" && !number {
+		return many // services-a
 	}
 	short := len(key) <= 4 // near to many words, so it must at least have the same letters
 	if short && (strings.Trim(word, key) != "" || len(word) < len(key) && !number) {
-		return many // post-80, zoe-a
+		return many // post-80, ports-80, zoe-a
 	}
 	slips, most := Slips(word, key), 1
 	if number && !short {

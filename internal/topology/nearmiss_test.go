@@ -9,7 +9,7 @@ func TestNearMissesNameTheLikelyTag(t *testing.T) {
 	for tag, want := range map[string]string{
 		// slips of the pen
 		"tag:weigth-2": "tag:weight-2", "tag:wieght-2": "tag:weight-2", "tag:weght-0": "tag:weight-0", "tag:ewight-2": "tag:weight-2",
-		"tag:weights-2": "tag:weight-2", "tag:Weigth-2": "tag:weight-2", "tag:weigth-5000": "tag:weight-5000", "tag:wegth-3": "tag:weight-3",
+		"tag:weights-2": "tag:weight-2", "tag:waight-2": "tag:weight-2", "tag:Weigth-2": "tag:weight-2", "tag:weigth-5000": "tag:weight-5000", "tag:wegth-3": "tag:weight-3",
 		"tag:serivce-hello": "tag:service-hello", "tag:srevice-hello": "tag:service-hello", "tag:servicce-a-b": "tag:service-a-b",
 		"tag:regoin-west": "tag:region-west", "tag:regio-us-east": "tag:region-us-east", "tag:zoen-a": "tag:zone-a", "tag:zonne-a": "tag:zone-a",
 		"tag:prot-8080": "tag:port-8080", "tag:prt-8080": "tag:port-8080", "tag:pirority-1": "tag:priority-1", "tag:priorty-1": "tag:priority-1",
@@ -95,6 +95,7 @@ func TestSlips(t *testing.T) {
 		{"wegth", "weight", 2},
 		{"server", "service", 3},
 		{"", "ab", 2},
+		{"ab", "abba", 2},
 		{"a", "zone", many},
 	} {
 		if got, back := Slips(c.a, c.b), Slips(c.b, c.a); got != c.want || back != c.want {
