@@ -6,11 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
 	"time"
 
 	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/operator"
+	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -32,6 +32,16 @@ type remembered struct {
 	Words []operator.Word `json:"words,omitempty"`
 	// Policy is the text of the last good policy file.
 	Policy string `json:"policy,omitempty"`
+}
+
+// document is the text of it. Nothing in it is changed any more, so that it can be
+// written down at any time.
+func (r remembered) document() ([]byte, error) {
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("write down what was published: %w", err)
+	}
+	return text, nil
 }
 
 // recall reads what was remembered. What cannot be understood is set aside,
@@ -124,12 +134,7 @@ func (k *keeper) keep(next remembered, now time.Time) <-chan error {
 		kept <- nil
 		return kept
 	}
-	document, err := json.Marshal(next)
-	if err != nil {
-		kept <- fmt.Errorf("write down what was published: %w", err)
-		return kept
-	}
-	k.writer.Save(document, kept)
+	k.writer.Save(next.document, kept)
 	k.last, k.at = next, now
 	return kept
 }
@@ -154,6 +159,6 @@ func about(m guard.Memory, devices []topology.Device) []topology.Device {
 }
 
 func sameButForTime(a, b remembered) bool {
-	return a.Policy == b.Policy && a.Memory.SameButForTime(*b.Memory) && reflect.DeepEqual(a.Devices, b.Devices) &&
+	return a.Policy == b.Policy && a.Memory.SameButForTime(*b.Memory) && provider.Same(*a.Devices, *b.Devices) &&
 		operator.NewBook(a.Words).Equal(operator.NewBook(b.Words))
 }

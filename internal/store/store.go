@@ -13,6 +13,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"time"
 
 	"github.com/google/renameio/v2"
 	"tailscale.com/ipn"
@@ -115,17 +116,25 @@ func (Node) SetAside() (string, error) { return "", nil }
 // String implements [Store].
 func (n Node) String() string { return fmt.Sprintf("%s in the node's state store", n.Key) }
 
+// apart is the least time from one document to the next: what changes many times
+// a second must cost neither disk nor processor as often.
+const apart = 250 * time.Millisecond
+
 // Writer saves documents one after the other, the newest first: a slow disk or
-// API delays nobody, and costs only documents that were outdated.
+// API delays nobody, and costs only documents that were outdated. It encodes them,
+// too, so that those cost nothing.
 type Writer struct {
 	store Store
 	log   *slog.Logger
 	next  chan pending
 }
 
+// Document is the text to save, once it is asked for.
+type Document func() ([]byte, error)
+
 // pending is a document that is to be saved, and who waits for that.
 type pending struct {
-	document []byte
+	document Document
 	saved    []chan<- error
 }
 
@@ -134,10 +143,11 @@ func NewWriter(s Store, log *slog.Logger) *Writer {
 	return &Writer{store: s, log: log, next: make(chan pending, 1)}
 }
 
-// Save hands over a document; it never blocks. Only one goroutine may call it.
-// Each channel of saved, which must have room, is told once this document or a
-// newer one is saved, or why it could not be.
-func (w *Writer) Save(document []byte, saved ...chan<- error) {
+// Save hands over a document, which is asked for its text later and elsewhere; it
+// never blocks. Only one goroutine may call it. Each channel of saved, which must
+// have room, is told once this document or a newer one is saved, or why it could
+// not be.
+func (w *Writer) Save(document Document, saved ...chan<- error) {
 	next := pending{document, saved}
 	select {
 	case outdated := <-w.next:
@@ -150,24 +160,35 @@ func (w *Writer) Save(document []byte, saved ...chan<- error) {
 // Run saves what it is given until ctx ends, and then what is left. A document
 // that can't be saved is a warning, and tried again with the next.
 func (w *Writer) Run(ctx context.Context) error {
-	for failing := false; ; {
+	pause := time.NewTimer(0)
+	defer pause.Stop()
+	failing := false
+	for ctx.Err() == nil {
 		select {
 		case next := <-w.next:
 			failing = w.save(next, failing)
 		case <-ctx.Done():
-			select {
-			case next := <-w.next:
-				w.save(next, failing)
-			default:
-			}
-			return nil
+		}
+		pause.Reset(apart)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
 		}
 	}
+	select {
+	case next := <-w.next:
+		w.save(next, failing)
+	default:
+	}
+	return nil
 }
 
 // save tells of a failure once, and when it is over.
 func (w *Writer) save(next pending, failing bool) bool {
-	err := w.store.Save(next.document)
+	document, err := next.document()
+	if err == nil {
+		err = w.store.Save(document)
+	}
 	for _, c := range next.saved {
 		c <- err
 	}

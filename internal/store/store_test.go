@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"tailscale.com/ipn/store/mem"
 )
@@ -97,6 +99,8 @@ func (s *slow) Save(document []byte) error {
 
 func (s *slow) String() string { return "slow" }
 
+func text(s string) Document { return func() ([]byte, error) { return []byte(s), nil } }
+
 func TestTheWriterSavesTheNewestAndWaitsForNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -105,19 +109,21 @@ func TestTheWriterSavesTheNewestAndWaitsForNobody(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- w.Run(ctx) }()
-		w.Save([]byte("1"))
+		w.Save(text("1"))
 		synctest.Wait() // 1 is under way
 		for _, document := range []string{"2", "3", "4"} {
-			w.Save([]byte(document))
+			w.Save(text(document))
 		}
 		s.let <- errors.New("disk full")
 		s.let <- errors.New("disk full")
+		time.Sleep(apart)
 		synctest.Wait()
 		if strings.Contains(log.String(), "kept again") {
 			t.Errorf("it fails still, and the log says:\n%s", log.String())
 		}
-		w.Save([]byte("5"))
+		w.Save(text("5"))
 		s.let <- nil
+		time.Sleep(apart)
 		synctest.Wait()
 		cancel()
 		s.let <- nil
@@ -141,16 +147,17 @@ func TestTheWriterTellsWhatIsSaved(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go func() { _ = w.Run(ctx) }()
 		told := make(chan error, 4)
-		w.Save([]byte("1"), told)
+		w.Save(text("1"), told)
 		synctest.Wait() // 1 is under way
-		w.Save([]byte("2"), told)
-		w.Save([]byte("3"))
-		w.Save([]byte("4"), told)
+		w.Save(text("2"), told)
+		w.Save(text("3"))
+		w.Save(text("4"), told)
 		full := errors.New("disk full")
 		for _, c := range []struct {
 			says error
 			told int
 		}{{full, 1}, {nil, 2}} {
+			time.Sleep(apart)
 			synctest.Wait()
 			if len(told) > 0 {
 				t.Fatal("told before it was saved")
@@ -170,12 +177,62 @@ func TestTheWriterTellsWhatIsSaved(t *testing.T) {
 	})
 }
 
+// What changes all the time is written four times a second, the last of it too,
+// and nothing else is even encoded.
+func TestTheWriterTakesItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := File(filepath.Join(t.TempDir(), "memory.json"))
+		w := NewWriter(f, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		encoded := 0
+		for i := range 2000 { // two seconds
+			w.Save(func() ([]byte, error) {
+				encoded++
+				return fmt.Append(nil, i), nil
+			})
+			synctest.Wait()
+			if i == 0 && encoded != 1 {
+				t.Error("the first waited")
+			}
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(apart)
+		if got, _ := f.Load(); string(got) != "1999" || encoded != 9 {
+			t.Errorf("encoded %d documents, want 9; the last saved is %s", encoded, got)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestTheWriterTellsWhatCanNotBeWrittenDown(t *testing.T) {
+	f := File(filepath.Join(t.TempDir(), "memory.json"))
+	w := NewWriter(f, slog.New(slog.DiscardHandler))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	broken, told := errors.New("no text for that"), make(chan error, 1)
+	w.Save(func() ([]byte, error) { return nil, broken }, told)
+	if err := w.Run(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-told; !errors.Is(err, broken) {
+		t.Errorf("told %v", err)
+	}
+	if document, err := f.Load(); document != nil || err != nil {
+		t.Errorf("saved %q, %v", document, err)
+	}
+}
+
 func TestTheWriterSavesWhatIsLeft(t *testing.T) {
 	f := File(filepath.Join(t.TempDir(), "memory.json"))
 	w := NewWriter(f, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	w.Save([]byte("last word"))
+	w.Save(text("last word"))
 	if err := w.Run(ctx); err != nil {
 		t.Fatal(err)
 	}
