@@ -18,8 +18,8 @@ func wide(m Memory) Memory {
 	return m
 }
 
-// A service that is built as before, with nobody lost or idle, is taken as it is;
-// one that changed is judged.
+// A service that is built with nobody lost or idle is taken as it is; else it is
+// judged.
 func TestWhatIsCalmIsPassedOver(t *testing.T) {
 	w := newWorld(t)
 	both := append(fleet("a", 3), device(8, "tag:service-b"), device(9, "tag:service-b"))
@@ -40,7 +40,18 @@ func TestWhatIsCalmIsPassedOver(t *testing.T) {
 		t.Error("what did not change was judged")
 	}
 	for name, list := range map[string][]topology.Device{
-		"a weight": retag(both, []string{"tag:service-b", "tag:weight-3"}, 9), "a drain": retag(both, []string{"tag:service-b", "tag:weight-0"}, 9),
+		"a weight": retag(both, []string{"tag:service-b", "tag:weight-3"}, 9), "a device more": append(both, device(10, "tag:service-b")),
+	} {
+		w.list(time.Second, list)
+		if !passed("a") || !passed("b") {
+			t.Errorf("%s in b: a was passed over %t, b %t", name, passed("a"), passed("b"))
+		}
+		w.list(time.Second, both)
+		w.list(time.Second, both)
+		w.list(time.Hour, both)
+	}
+	for name, list := range map[string][]topology.Device{
+		"a drain":       retag(both, []string{"tag:service-b", "tag:weight-0"}, 9),
 		"a device less": both[:4],
 	} {
 		w.list(time.Second, list)

@@ -78,8 +78,8 @@ func Judge(m Memory, c Case) Verdict {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		said, exists := built[name]
 		said.Name = name
-		if was := m.Services[name]; j.calm(said, was) {
-			j.v.Memory.Services[name] = was
+		if now, well := j.calm(said, m.Services[name]); well {
+			j.v.Memory.Services[name] = now
 			j.v.Topology.Services = append(j.v.Topology.Services, said)
 			continue
 		}
@@ -105,11 +105,44 @@ type judge struct {
 	v         Verdict
 }
 
-// calm tells whether a service is built as it was when all of it was published,
-// nobody was missed and nobody idle. Then neither the hour nor anybody's word can
-// change what is published of it.
-func (j *judge) calm(built topology.Service, was Service) bool {
-	return len(was.calm.Localities) > 0 && !was.accepted && len(j.witnessed) == 0 && len(built.Idle) == 0 && built.SameServing(was.calm)
+// calm takes a service as it is built, if all of it was published last, nobody is
+// idle, and all who served serve still, whatever else changed. Then neither the
+// hour nor anybody's word can change what is published of it.
+func (j *judge) calm(built topology.Service, was Service) (Service, bool) {
+	if len(was.calm.Localities) == 0 || was.accepted || len(j.witnessed)+len(built.Idle)+len(j.c.Built.Drains) > 0 {
+		return was, false
+	}
+	if built.SameServing(was.calm) {
+		return was, true
+	}
+	said := built.Serving()
+	published := byDevice(said)
+	if !serveAll(published, was.Published) {
+		return was, false
+	}
+	return Service{Published: published, Said: said, calm: built}, true
+}
+
+// serveAll tells whether each device of some endpoints has one among others. Both
+// are in the order of devices.
+func serveAll(endpoints, devices []topology.Endpoint) bool {
+	for _, d := range devices {
+		for len(endpoints) > 0 && topology.CompareIDs(endpoints[0].Device, d.Device) < 0 {
+			endpoints = endpoints[1:]
+		}
+		if len(endpoints) == 0 || endpoints[0].Device != d.Device {
+			return false
+		}
+	}
+	return true
+}
+
+// byDevice puts endpoints in the order of the list, so that what is held is no
+// change, and two control planes that hold different endpoints publish the same.
+func byDevice(endpoints []topology.Endpoint) []topology.Endpoint {
+	sorted := slices.Clone(endpoints)
+	slices.SortStableFunc(sorted, func(a, b topology.Endpoint) int { return topology.CompareIDs(a.Device, b.Device) })
+	return sorted
 }
 
 // service judges one service.
@@ -140,10 +173,7 @@ func (j *judge) service(built topology.Service, was Service) (topology.Service, 
 	}
 	held = b.without(held)
 
-	now := Service{Published: slices.Concat(b.serving, held), Loss: clock, Held: devices(held)}
-	// In the order of the list, so that what is held is no change, and two control
-	// planes that hold different endpoints publish the same.
-	slices.SortStableFunc(now.Published, func(a, b topology.Endpoint) int { return topology.CompareIDs(a.Device, b.Device) })
+	now := Service{Published: byDevice(slices.Concat(b.serving, held)), Loss: clock, Held: devices(held)}
 	now.Gone = stillGone(slices.Concat(was.Gone, gone), loss, stood && !alone)
 	now.Said = said(built, was, now)
 	if n := len(built.Serving()); len(built.Idle)+len(held)+len(now.Gone)+len(loss) == 0 && len(now.Published) == n && len(now.Said) == n {

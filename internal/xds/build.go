@@ -69,7 +69,6 @@ func (n *resources) addWhole(row resourceType, sameFrame bool, last *resources) 
 	set, before := n.byType[row.URL], last.byType[row.URL]
 	switch {
 	case row.whole == nil:
-		keepEqual(before, set)
 	case sameFrame:
 		n.byType[row.URL] = before
 	default:
@@ -77,7 +76,7 @@ func (n *resources) addWhole(row resourceType, sameFrame bool, last *resources) 
 		if err := add(row, made, err, set); err != nil {
 			return err
 		}
-		keepEqual(before, set)
+		keepEqual(before, set, slices.Collect(maps.Keys(set)))
 	}
 	if row.named == nil {
 		return nil
@@ -91,7 +90,7 @@ func (n *resources) addWhole(row resourceType, sameFrame bool, last *resources) 
 	if err := add(row, made, err, set); err != nil {
 		return err
 	}
-	keepEqual(last.named[row.URL], set)
+	keepEqual(last.named[row.URL], set, slices.Collect(maps.Keys(set)))
 	n.named[row.URL] = set
 	return nil
 }
@@ -132,13 +131,17 @@ func (n *resources) addService(s topology.Service, p ServicePolicy, samePolicy b
 		if row.perService == nil {
 			continue
 		}
-		if samePolicy && s.SameServing(before.service) {
-			row.takeOver(in, last.byType[row.URL], n.byType[row.URL])
+		was, set := last.byType[row.URL], n.byType[row.URL]
+		if samePolicy && (!row.ofServing || s.SameServing(before.service)) {
+			row.takeOver(in, was, set)
 			continue
 		}
 		made, err := row.perService(in)
-		if err := add(row, made, err, n.byType[row.URL]); err != nil {
+		if err := add(row, made, err, set); err != nil {
 			return err
+		}
+		if !samePolicy { // else it is other than before
+			keepEqual(was, set, in.names())
 		}
 	}
 	return nil
@@ -169,11 +172,11 @@ func add(row resourceType, made []proto.Message, err error, into resourceSet) er
 	return nil
 }
 
-// keepEqual takes over the resources of the last build that did not change, so
-// that they count as the same below.
-func keepEqual(last, next resourceSet) {
-	for name, r := range next {
-		if old, ok := last[name]; ok && proto.Equal(old, r) {
+// keepEqual takes over the resources of some names that did not change since the
+// last build, so that they count as the same below.
+func keepEqual(last, next resourceSet, names []string) {
+	for _, name := range names {
+		if old, ok := last[name]; ok && proto.Equal(old, next[name]) {
 			next[name] = old
 		}
 	}

@@ -74,7 +74,7 @@ func (s *Server) SetEntries(entries map[string]uint32) error {
 		if set, ok := s.published.views[region]; ok {
 			set[Callers] = next
 		}
-		if err := c.update(resourceSet{Callers: next}, nil); err != nil {
+		if err := c.update(map[string]packed{Callers: c.pack(Callers, next)}, nil); err != nil {
 			return fmt.Errorf("publish the entries of regions: %w", err)
 		}
 	}

@@ -43,10 +43,12 @@ const mostGone = 10_000
 type entry struct {
 	name    string
 	changed uint64 // the collection's version that made it so
-	// packed is the resource as clients get it, encoded when it is asked for first,
-	// and then the same for all. It is nil if there is none.
-	packed func() (*discovery.Resource, error)
+	packed  packed // nil if there is none
 }
+
+// packed is a resource as clients get it, encoded when it is asked for first, and
+// then the same for all.
+type packed func() (*discovery.Resource, error)
 
 func (e *entry) there() bool { return e.packed != nil }
 
@@ -64,7 +66,7 @@ func newCollection(url, name, prefix string, first resourceSet) *collection {
 
 // pack encodes a resource once. Its version is a hash of its content, so that
 // another control plane, or this one after a restart, gives it the same.
-func (c *collection) pack(name string, r types.Resource) func() (*discovery.Resource, error) {
+func (c *collection) pack(name string, r types.Resource) packed {
 	return sync.OnceValues(func() (*discovery.Resource, error) {
 		raw, err := cache.MarshalResource(r)
 		if err != nil {
@@ -76,13 +78,13 @@ func (c *collection) pack(name string, r types.Resource) func() (*discovery.Reso
 
 // update puts resources in, new or others than before, takes some out, and tells
 // those who follow them.
-func (c *collection) update(changed resourceSet, removed []string) error {
+func (c *collection) update(changed map[string]packed, removed []string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.version++
 	c.stamp = c.stampOf(c.version)
-	for name, r := range changed {
-		c.put(&entry{name: name, changed: c.version, packed: c.pack(name, r)})
+	for name, p := range changed {
+		c.put(&entry{name: name, changed: c.version, packed: p})
 	}
 	for _, name := range removed {
 		c.put(&entry{name: name, changed: c.version})

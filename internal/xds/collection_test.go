@@ -43,10 +43,18 @@ func (h *holding) publish(t *rapid.T) (names []string) {
 		h.now[name] = (h.now[name] + rapid.Uint32Range(1, 2).Draw(t, "step")) % 3
 		changed[name] = content(name, h.now[name])
 	}
-	if err := h.update(changed, removed); err != nil {
+	if err := h.update(h.packs(changed), removed); err != nil {
 		t.Fatal(err)
 	}
 	return names
+}
+
+func (c *collection) packs(set resourceSet) map[string]packed {
+	all := make(map[string]packed)
+	for name, r := range set {
+		all[name] = c.pack(name, r)
+	}
+	return all
 }
 
 // version is that of a resource that is there.
@@ -366,13 +374,13 @@ func TestACollectionDoesNotRepeatWhatIsRejected(t *testing.T) {
 		if len(c.to) != 0 {
 			t.Fatal("the same is sent again")
 		}
-		if err := h.update(resourceSet{"b": content("b", 0)}, nil); err != nil {
+		if err := h.update(h.packs(resourceSet{"b": content("b", 0)}), nil); err != nil {
 			t.Fatal(err)
 		}
 		if len(c.to) != 0 {
 			t.Fatal("another resource has it sent again")
 		}
-		if err := h.update(resourceSet{"a": content("a", 1)}, nil); err != nil {
+		if err := h.update(h.packs(resourceSet{"a": content("a", 1)}), nil); err != nil {
 			t.Fatal(err)
 		}
 		if len(c.to) != 1 {
@@ -428,7 +436,7 @@ func TestFewNamesAreFoundAmongManyChanges(t *testing.T) {
 		name := fmt.Sprintf("s%d", i)
 		many[name] = content(name, 0)
 	}
-	if err := c.update(many, nil); err != nil {
+	if err := c.update(c.packs(many), nil); err != nil {
 		t.Fatal(err)
 	}
 	sub := stream.NewDeltaSubscription([]string{"a", "nobody"}, nil, nil, true)

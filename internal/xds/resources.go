@@ -26,8 +26,9 @@ type resourceType struct {
 	// URL is the xDS type URL.
 	URL string
 	// perService builds the resources of one service; it is called again only
-	// when that service or its policy changed.
+	// when its policy changed, or who serves it, if that matters.
 	perService func(serviceInput) ([]proto.Message, error)
+	ofServing  bool
 	// whole builds the resources that span all services.
 	whole func(frame) ([]proto.Message, error)
 	// named builds resources for those who ask for them by name, and not for
@@ -57,7 +58,7 @@ func (f frame) known() map[string]bool {
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#eventual-consistency-considerations
 func resourceTypes() []resourceType {
 	return []resourceType{
-		{Name: "endpoints", URL: resource.EndpointType, perService: buildEndpoints},
+		{Name: "endpoints", URL: resource.EndpointType, perService: buildEndpoints, ofServing: true},
 		{Name: "clusters", URL: resource.ClusterType, perService: buildClusters, named: grpcClusters},
 		{Name: "routes", URL: resource.RouteType, whole: buildRoutes},
 		{Name: "listeners", URL: resource.ListenerType, whole: buildListeners, named: grpcListeners},

@@ -12,7 +12,6 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/protobuf/proto"
 
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -175,6 +174,21 @@ type change struct {
 	name       string // of the type
 	into       *collection
 	last, next resourceSet
+	changed    map[string]packed // once they are packed
+}
+
+// pack encodes what changed. What can't be written to the wire, such as text that
+// is no UTF-8, would fail every stream that asks for its type.
+func (c *change) pack() error {
+	c.changed = make(map[string]packed)
+	for name, r := range changedSince(c.last, c.next) {
+		p := c.into.pack(name, r)
+		if _, err := p(); err != nil {
+			return err // says what can't be encoded
+		}
+		c.changed[name] = p
+	}
+	return nil
 }
 
 // changes are one for each collection, in the order in which additions reach an Envoy.
@@ -186,9 +200,9 @@ func (s *Server) changes(next *resources) ([]change, error) {
 	var all []change
 	for _, row := range resourceTypes() {
 		if row.URL != resource.EndpointType {
-			all = append(all, change{row.Name, s.caches[row.URL], last.byType[row.URL], next.byType[row.URL]})
+			all = append(all, change{name: row.Name, into: s.caches[row.URL], last: last.byType[row.URL], next: next.byType[row.URL]})
 			if c, ok := s.named[row.URL]; ok {
-				all = append(all, change{row.Name, c, last.named[row.URL], next.named[row.URL]})
+				all = append(all, change{name: row.Name, into: c, last: last.named[row.URL], next: next.named[row.URL]})
 			}
 			continue
 		}
@@ -201,7 +215,7 @@ func (s *Server) changes(next *resources) ([]change, error) {
 			if err != nil {
 				return nil, err
 			}
-			all = append(all, change{row.Name, c, was, now})
+			all = append(all, change{name: row.Name, into: c, last: was, next: now})
 		}
 	}
 	return all, nil
@@ -215,8 +229,10 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if err := sendable(all); err != nil {
-		return 0, fmt.Errorf("nothing published, the last good resources stay: %w", err)
+	for i := range all {
+		if err := all[i].pack(); err != nil {
+			return 0, fmt.Errorf("nothing published, the last good resources stay: %w", err)
+		}
 	}
 	begun := false
 	begin := func() {
@@ -226,10 +242,10 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 		}
 	}
 	for _, c := range all {
-		if changed := changedSince(c.last, c.next); len(changed) > 0 {
+		if len(c.changed) > 0 {
 			begin()
-			changes += len(changed)
-			if err := c.into.update(changed, nil); err != nil {
+			changes += len(c.changed)
+			if err := c.into.update(c.changed, nil); err != nil {
 				return changes, fmt.Errorf("publish %s: %w", c.name, err)
 			}
 		}
@@ -244,19 +260,6 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 		}
 	}
 	return changes, nil
-}
-
-// sendable refuses what can't be written to the wire, such as text that is no
-// UTF-8. A collection would take it, and then fail every stream that asks for its type.
-func sendable(all []change) error {
-	for _, c := range all {
-		for name, r := range changedSince(c.last, c.next) {
-			if _, err := proto.Marshal(r); err != nil {
-				return fmt.Errorf("%s %q can't be sent: %w", c.name, name, err)
-			}
-		}
-	}
-	return nil
 }
 
 // Streams lists the Envoys that are connected.
