@@ -199,13 +199,7 @@ func (b *builder) service(name string, endpoints []Endpoint) Service {
 		sums[e.Priority] += uint64(e.Weight)
 		return true
 	}
-	var kept []Endpoint
-	for _, e := range b.distinct(name, endpoints) {
-		if fits(e) {
-			kept = append(kept, e)
-		}
-	}
-	return NewService(name, kept)
+	return NewService(name, slices.DeleteFunc(b.distinct(name, endpoints), func(e Endpoint) bool { return !fits(e) }))
 }
 
 // distinct drops endpoints whose address is taken: Envoy would count them
@@ -213,19 +207,20 @@ func (b *builder) service(name string, endpoints []Endpoint) Service {
 func (b *builder) distinct(service string, endpoints []Endpoint) []Endpoint {
 	// By device first, so that the lowest ID keeps the address; then by weight,
 	// so that of one device's own the lowest counts, as with tags.
-	sorted := slices.SortedStableFunc(slices.Values(endpoints), func(a, b Endpoint) int {
+	sorted := slices.Clone(endpoints)
+	slices.SortStableFunc(sorted, func(a, b Endpoint) int {
 		return cmp.Or(CompareIDs(a.Device, b.Device), cmp.Compare(a.Weight, b.Weight))
 	})
-	owner := make(map[netip.AddrPort]Endpoint, len(sorted))
+	owner := make(map[netip.AddrPort]int, len(sorted)) // its place among the kept
 	kept := sorted[:0]
 	for _, e := range sorted {
 		if e.present() {
 			if first, taken := owner[e.Address]; taken {
 				b.complain(Device{ID: e.Device, Name: e.Name}, e.Address.String(),
-					"endpoint of service %q ignored: device %s (%s) has this address already", service, first.Device, first.Name)
+					"endpoint of service %q ignored: device %s (%s) has this address already", service, kept[first].Device, kept[first].Name)
 				continue
 			}
-			owner[e.Address] = e
+			owner[e.Address] = len(kept)
 		}
 		kept = append(kept, e)
 	}

@@ -166,15 +166,28 @@ func (d *Device) clone() Device {
 	return c
 }
 
+func (s grouping) size() int {
+	n := len(s.Idle)
+	for _, l := range s.Localities {
+		n += len(l.Endpoints)
+	}
+	return n
+}
+
 // groupAll groups the services that were touched, and takes over the others.
 func (b *builder) groupAll(touched map[string]bool, before map[string]grouping, devices []*reading) map[string]grouping {
 	members := make(map[string][]Endpoint, len(touched))
 	if len(touched) > 0 {
 		for _, r := range devices {
 			for _, m := range r.made {
-				if touched[m.service] {
-					members[m.service] = append(members[m.service], m.Endpoint)
+				if !touched[m.service] {
+					continue
 				}
+				known, there := members[m.service]
+				if !there { // most changes are small
+					known = make([]Endpoint, 0, before[m.service].size()+1)
+				}
+				members[m.service] = append(known, m.Endpoint)
 			}
 		}
 	}
