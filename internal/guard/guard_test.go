@@ -40,12 +40,13 @@ type world struct {
 	stream   map[netip.Addr]bool
 	drains   map[string]topology.Drain // operators' words
 	streams  time.Time                 // since when there can be any
+	fraction float64                   // that may be lost at once
 	last     Verdict
 	built    topology.Topology
 }
 
 func newWorld(t tester) *world {
-	return &world{t: t, now: noon, healthy: noon, provider: "file", stream: make(map[netip.Addr]bool), drains: make(map[string]topology.Drain)}
+	return &world{t: t, now: noon, healthy: noon, provider: "file", stream: make(map[netip.Addr]bool), drains: make(map[string]topology.Drain), fraction: 0.5}
 }
 
 // device is an online device with an address made of its number.
@@ -113,7 +114,7 @@ func (w *world) judge(l List) {
 		Drains: w.drains,
 	})
 	w.built = built
-	c := Case{Now: w.now, List: l, Built: built, Connected: w.stream, StreamsSince: w.streams, Grace: grace, HoldFraction: 0.5, HoldFor: holdFor}
+	c := Case{Now: w.now, List: l, Built: built, Connected: w.stream, StreamsSince: w.streams, Grace: grace, HoldFraction: w.fraction, HoldFor: holdFor}
 	w.last = Judge(m, c)
 	w.m = w.last.Memory
 	// What is passed over because nothing about it has changed would have been
@@ -329,6 +330,22 @@ func TestNothingEmptiesAServiceButAPerson(t *testing.T) {
 				t.Errorf("still held: %+v", w.last.Held)
 			}
 		})
+	}
+}
+
+// However many of a service were let go, the last one keeps its name.
+func TestTheLastOfManyIsNotForgotten(t *testing.T) {
+	for of := 2; of <= 10; of++ {
+		for stays := 1; stays < of; stays++ {
+			w := newWorld(t)
+			w.fraction = float64(of-stays) / float64(of)
+			w.list(0, fleet("s", of))
+			w.list(time.Second, fleet("s", stays))
+			w.list(time.Second, nil)
+			if got := len(strings.Fields(w.published("s"))); got != stays {
+				t.Errorf("of %d devices %d were let go, then the others are missing: %d are kept, want %d", of, of-stays, got, stays)
+			}
+		}
 	}
 }
 

@@ -301,6 +301,16 @@ func TestAnOfflineInTheFutureIsOfNow(t *testing.T) {
 	w.want("s", "2 3 4")
 }
 
+// A newcomer that is offline has no grace, whatever its list says of since when.
+func TestAListDoesNotSaySinceWhen(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, nil)
+	newcomer := off(fleet("s", 1), 1)
+	newcomer[0].OfflineSince = new(noon)
+	w.list(time.Second, newcomer)
+	w.want("s", "")
+}
+
 func TestTheGraceOfADeviceGoesOnOverARestart(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
