@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -40,6 +42,7 @@ func TestAccessLogAndTrustedHops(t *testing.T) {
 	const slow = 100 * time.Millisecond // it is how long an answer takes
 	r := newRig(t)
 	a := r.Server("a")
+	var served sync.Map // the x-request-id of each path
 	a.Handle(func(w http.ResponseWriter, request *http.Request) {
 		if strings.HasPrefix(request.URL.Path, "/broken") {
 			w.WriteHeader(http.StatusNotImplemented)
@@ -47,12 +50,14 @@ func TestAccessLogAndTrustedHops(t *testing.T) {
 		if request.URL.Path == "/slow" {
 			time.Sleep(slow)
 		}
+		served.Store(request.URL.Path, request.Header.Get("X-Request-Id"))
 		a.Hello(w)
 	})
 	control := r.ControlPlane("ingress: {access_log: all, trusted_hops: 1}", a.Device("tag:weight-1"))
 	entry, laptop := control.Envoy("entry"), r.Host("laptop")
 	entry.AwaitHealthy("server", 1)
-	ask := func(path string) { laptop.Ask(1, proxied(entry.URL(10000)+path, "203.0.113.7")) }
+	asks := func(path string) envoys.Request { return proxied(entry.URL(10000)+path, "203.0.113.7") }
+	ask := func(path string) { laptop.Ask(1, asks(path)) }
 	line := func(path string) (only map[string]any) {
 		t.Helper()
 		r.Await("a line for /"+path, func() error {
@@ -82,9 +87,23 @@ func TestAccessLogAndTrustedHops(t *testing.T) {
 		t.Errorf("the line says that %s answered, not a", upstream)
 	}
 
-	ask("slow")
+	laptop.Ask(1, func(ctx context.Context) (*http.Request, error) {
+		request, err := asks("slow")(ctx)
+		if err == nil {
+			request.Header.Set("X-Request-Id", "of-the-proxy")
+		}
+		return request, err
+	})
 	if ms, _ := line("slow")["upstream_ms"].(float64); ms < milliseconds(slow) || ms > 50*milliseconds(slow) {
 		t.Errorf("the line says that the server took %v ms, and it took %s", ms, slow)
+	}
+
+	// A request has an ID in the log and at the server: its own, or one that is made.
+	for path, want := range map[string]string{"one": "[0-9a-f-]{36}", "slow": "of-the-proxy"} {
+		id, _ := line(path)["request_id"].(string)
+		if got, _ := served.Load("/" + path); got != id || !regexp.MustCompile("^"+want+"$").MatchString(id) {
+			t.Errorf("the request for /%s has the ID %q in the log and %q at the server, want %s", path, id, got, want)
+		}
 	}
 
 	// Without trust a header says nothing, and of what goes well no line is kept.
@@ -140,8 +159,8 @@ func TestEnvoyTellsNothingOfItself(t *testing.T) {
 			}
 		}
 	}
-	if asked.Get("X-Request-Id") == "" || asked.Get("X-Forwarded-For") == "" || asked.Get("X-Forwarded-Proto") != "http" {
-		t.Errorf("the server's request lacks what tells requests and callers apart: %v", asked)
+	if asked.Get("X-Forwarded-For") == "" || asked.Get("X-Forwarded-Proto") != "http" {
+		t.Errorf("the server's request lacks what tells callers apart: %v", asked)
 	}
 }
 

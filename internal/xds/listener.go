@@ -132,7 +132,11 @@ func connectionManager(trustedHops uint32, log []*accesslog.AccessLog) (*anypb.A
 		UseRemoteAddress:  wrapperspb.Bool(true),
 		XffNumTrustedHops: trustedHops,
 		AccessLog:         log,
-		UpgradeConfigs:    []*hcm.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
+		// A request keeps the x-request-id that it came with. Who keeps a log looks
+		// there for one of each request; else making one is a percent of the work.
+		GenerateRequestId:         wrapperspb.Bool(len(log) > 0),
+		PreserveExternalRequestId: true,
+		UpgradeConfigs:            []*hcm.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pack connection manager: %w", err)
