@@ -166,3 +166,18 @@ func TestOffCountsTheRequests(t *testing.T) {
 		}
 	}
 }
+
+// Two Envoys on a device differ by what they call themselves, and two of one name by
+// where they report from.
+func TestAnEnvoyIsKnownByAddressAndNode(t *testing.T) {
+	at := func(i int, node string) Envoy { return Envoy{Address: address(i).Addr(), Node: node} }
+	view := View{Envoys: []Envoy{at(1, "a"), at(1, "b"), at(2, "b")}}
+	for i, want := range view.Envoys {
+		if got := view.Envoy(want.Address, want.Node); got != &view.Envoys[i] {
+			t.Errorf("%s %s: got %+v", want.Address, want.Node, got)
+		}
+	}
+	if got := view.Envoy(address(2).Addr(), "a"); got != nil {
+		t.Errorf("nobody reports so, got %+v", got)
+	}
+}
