@@ -44,7 +44,13 @@ func (r *Rig) Server(name string) *Server {
 // ServerSpeaking starts a server that speaks only what is set.
 func (r *Rig) ServerSpeaking(name string, speak func(*http.Protocols)) *Server {
 	r.t.Helper()
-	s := &Server{Host: r.Host(name)}
+	return r.serve(r.Host(name), speak)
+}
+
+// serve starts a server on a host.
+func (r *Rig) serve(h *Host, speak func(*http.Protocols)) *Server {
+	r.t.Helper()
+	s := &Server{Host: h}
 	s.Handle(func(w http.ResponseWriter, _ *http.Request) { s.Hello(w) })
 	l, err := s.Listen(fmt.Sprintf(":%d", ServerPort))
 	if err != nil {
