@@ -40,9 +40,7 @@ var errAnew = errors.New("the watch begins again")
 func (n *netmap) Watch(ctx context.Context, wake func()) {
 	var beside sync.WaitGroup
 	defer beside.Wait()
-	// Counted before the first wake, so that nothing after it is missed.
-	count, _ := n.filterCount(ctx)
-	beside.Go(func() { n.watchPolicy(ctx, wake, count) })
+	beside.Go(func() { n.watchPolicy(ctx, wake) })
 	beside.Go(func() { n.watchNewcomers(ctx, wake) })
 	for ctx.Err() == nil {
 		err := n.watchOnce(ctx, wake)
@@ -74,6 +72,9 @@ func (n *netmap) watchOnce(ctx context.Context, wake func()) error {
 			return fmt.Errorf("watch the netmap: %s", *event.ErrMessage)
 		case event.InitialStatus != nil:
 			n.peers.begin(event.InitialStatus)
+			// Counted here, a filter that came with this netmap, or just before it,
+			// is not found a moment later, and asks for no list of its own.
+			n.countFilters(ctx)
 			n.policy.Add(1)
 			n.watched.Store(true)
 			n.tellNewcomers()
@@ -88,10 +89,9 @@ func (n *netmap) watchOnce(ctx context.Context, wake func()) error {
 	}
 }
 
-// watchPolicy counts and wakes when the policy may have changed since the
-// filter was counted last, and when the link to the coordination server came
-// or went.
-func (n *netmap) watchPolicy(ctx context.Context, wake func(), last string) {
+// watchPolicy wakes when the policy may have changed since the filters were
+// counted last, and when the link to the coordination server came or went.
+func (n *netmap) watchPolicy(ctx context.Context, wake func()) {
 	tick := time.NewTicker(policyPoll)
 	defer tick.Stop()
 	for {
@@ -100,9 +100,7 @@ func (n *netmap) watchPolicy(ctx context.Context, wake func(), last string) {
 			return
 		case <-tick.C:
 		}
-		if count, err := n.filterCount(ctx); err == nil && count != last {
-			last = count
-			n.policy.Add(1)
+		if n.countFilters(ctx) {
 			wake()
 		}
 		// A node that does not answer is the list's to complain of.
@@ -112,6 +110,21 @@ func (n *netmap) watchPolicy(ctx context.Context, wake func(), last string) {
 			}
 		}
 	}
+}
+
+// countFilters counts anew, and tells whether the policy may have changed since.
+// The version rises after the count, so that who reads the policy by the new
+// version sees at least what was counted.
+func (n *netmap) countFilters(ctx context.Context) bool {
+	count, err := n.filterCount(ctx)
+	if err != nil {
+		return false // a node that does not answer is the list's to complain of
+	}
+	if last := n.filters.Swap(&count); last != nil && *last == count {
+		return false
+	}
+	n.policy.Add(1)
+	return true
 }
 
 // filterCount is how many filters came, as the metric writes it.

@@ -3,12 +3,14 @@ package provider
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -226,6 +228,49 @@ func TestWatchBeginsAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A filter that came with a whole netmap, or just before it, asks for no list of
+// its own when it is counted next; one that comes later does.
+func TestAFilterIsCountedOnce(t *testing.T) {
+	f := newFakeNode(t)
+	var filters atomic.Int64
+	filters.Store(3)
+	f.metrics = func(w http.ResponseWriter) { text(fmt.Sprintf("%s %d\n", filterCounter, filters.Load()))(w) }
+	f.bus = func(w http.ResponseWriter, r *http.Request) {
+		writes(ipn.Notify{InitialStatus: running(peerStatus(1))})(w)
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	}
+	src := newNetmap(f.local, quiet())
+	if err := src.watchOnceUntilWoken(t); err != nil {
+		t.Fatal(err)
+	}
+	version := src.policy.Load()
+	if src.countFilters(t.Context()) || src.policy.Load() != version {
+		t.Error("what came with the netmap is counted again")
+	}
+	filters.Add(1)
+	if !src.countFilters(t.Context()) || src.policy.Load() == version {
+		t.Error("a filter that came later is not noticed")
+	}
+	if src.countFilters(t.Context()) {
+		t.Error("it is noticed twice")
+	}
+	f.metrics = status(500, "boom")
+	if src.countFilters(t.Context()) {
+		t.Error("a count that failed is taken for one")
+	}
+}
+
+// watchOnceUntilWoken watches until the first wake.
+func (n *netmap) watchOnceUntilWoken(t *testing.T) error {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	if err := n.watchOnce(ctx, cancel); !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
 }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }

@@ -30,9 +30,11 @@ type netmap struct {
 	// server, so that what it knows of its peers grows old.
 	down atomic.Bool
 	// policy counts the times that the tailnet's policy may have changed, and
-	// watched is set while somebody counts.
+	// watched is set while somebody counts. filters is how many filters had come
+	// when it was counted last.
 	policy  atomic.Uint64
 	watched atomic.Bool
+	filters atomic.Pointer[string]
 }
 
 func openNetmap(cfg Config) (Source, error) {

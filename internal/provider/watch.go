@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
+	"golang.org/x/time/rate"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -22,9 +23,11 @@ type Options struct {
 	Provider string
 	// Interval is the longest time between lists; 0 means 15 s.
 	Interval time.Duration
-	// Spacing is the shortest time between the starts of two lists, however
-	// often the source wakes; 0 means what the Provider can bear: 100 ms, half
-	// a second for headscale and two for Tailscale.
+	// Spacing is the shortest time between the starts of lists in the long run,
+	// however often the source wakes; 0 means what the Provider can bear: 100 ms,
+	// half a second for headscale and two for Tailscale. After a calm time some
+	// lists may follow each other at once: a change must not wait because of a
+	// list that found nothing.
 	Spacing time.Duration
 	// Timeout bounds one list; 0 means one minute.
 	Timeout time.Duration
@@ -62,6 +65,9 @@ func spacing(provider string) time.Duration {
 		return 100 * time.Millisecond
 	}
 }
+
+// burst is how many lists may follow each other without a Spacing.
+const burst = 3
 
 // Status is how a [Watcher] fares, for people and metrics.
 type Status struct {
@@ -106,6 +112,7 @@ type Watcher struct {
 	status Status
 	latest Update
 	retry  *backoff.ExponentialBackOff
+	pace   *rate.Limiter
 }
 
 // NewWatcher returns a watcher of src. It does nothing until Run.
@@ -120,6 +127,7 @@ func NewWatcher(src Source, opts Options) *Watcher {
 			InitialInterval: 500 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2,
 			MaxInterval: max(opts.Interval, time.Second),
 		},
+		pace: rate.NewLimiter(rate.Every(opts.Spacing), burst),
 	}
 }
 
@@ -142,12 +150,16 @@ func (w *Watcher) Run(ctx context.Context) error {
 	watchers.Go(func() { watchAll(ctx, w.Wake, w.src) })
 
 	for {
-		started := time.Now()
+		sleep(ctx, w.pace.Reserve().Delay())
+		select {
+		case <-w.woken: // this list is what it asks for
+		default:
+		}
 		err := w.list(ctx)
 		if ctx.Err() != nil {
 			return fmt.Errorf("watch devices: %w", ctx.Err())
 		}
-		w.wait(ctx, started, err)
+		w.wait(ctx, err)
 	}
 }
 
@@ -242,9 +254,8 @@ const (
 // wait sleeps until the next list is due or the source wakes. It wakes from a
 // failure too, since what woke it may have mended it, but not where the source
 // asked to be left alone.
-func (w *Watcher) wait(ctx context.Context, started time.Time, err error) {
+func (w *Watcher) wait(ctx context.Context, err error) {
 	pause, quiet := w.pause(err)
-	quiet = max(quiet, w.opts.Spacing-time.Since(started), 0)
 	sleep(ctx, quiet)
 	timer := time.NewTimer(max(pause-quiet, 0))
 	defer timer.Stop()

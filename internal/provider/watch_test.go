@@ -200,17 +200,61 @@ func TestWakesAreSoonAndCoalesced(t *testing.T) {
 		if got := src.lists(); len(got) != 1 || !got[0].Equal(woken) {
 			t.Errorf("a wake after quiet time is not answered at once: %v", got)
 		}
-		for range 50 { // a storm: 50 wakes in half a second
+		for range 200 { // a storm: 200 wakes in two seconds
 			src.wake <- struct{}{}
 			after(10 * time.Millisecond)
 		}
 		after(time.Second)
 		storm := src.lists()
-		if len(storm) < 3 || len(storm) > 4 {
-			t.Errorf("50 wakes in 0.5 s made %d lists", len(storm))
+		if len(storm) < 10 || len(storm) > 10+burst {
+			t.Errorf("200 wakes in 2 s made %d lists", len(storm))
 		}
-		if last := storm[len(storm)-1]; last.Before(woken.Add(490 * time.Millisecond)) {
+		if last := storm[len(storm)-1]; last.Before(woken.Add(1990 * time.Millisecond)) {
 			t.Errorf("the last wake was lost: last list %v after the first wake", last.Sub(woken))
+		}
+	})
+}
+
+// A change that comes just after a list, or after the change before, is not
+// kept waiting for what the source can bear in the long run.
+func TestAFewWakesInARowAreAnsweredAtOnce(t *testing.T) {
+	src := &script{devices: fleet(2)}
+	watched(t, src, Options{Interval: time.Hour, Spacing: 2 * time.Second}, func(*watcher) {
+		after(time.Minute)
+		src.lists()
+		for i := range burst {
+			woken := time.Now()
+			src.wake <- struct{}{}
+			after(10 * time.Millisecond)
+			if got := src.lists(); len(got) != 1 || !got[0].Equal(woken) {
+				t.Errorf("wake %d is not answered at once: %v", i+1, got)
+			}
+		}
+		src.wake <- struct{}{}
+		after(time.Second)
+		if got := src.lists(); len(got) != 0 {
+			t.Errorf("%d lists in a row", burst+len(got))
+		}
+		after(time.Second)
+		if got := src.lists(); len(got) != 1 {
+			t.Errorf("%d lists for the wake that had to wait", len(got))
+		}
+	})
+}
+
+// A wake that comes while a list waits for its turn is answered by that list.
+func TestAListAnswersAllWakesBeforeIt(t *testing.T) {
+	src := &script{devices: fleet(2)}
+	watched(t, src, Options{Interval: time.Hour, Spacing: time.Second}, func(*watcher) {
+		after(time.Minute)
+		for range burst + 3 { // the last ones come while one waits
+			src.wake <- struct{}{}
+			after(time.Millisecond)
+		}
+		src.lists()
+		after(time.Minute)
+		if got := src.lists(); len(got) != 1 {
+			t.Errorf("%d lists for what was told before the first of them", len(got))
 		}
 	})
 }
