@@ -43,19 +43,20 @@ func TestRowsThatDependOnNoTime(t *testing.T) {
 	}
 }
 
-func TestRegionsAreRead(t *testing.T) {
+func TestBenchmarksAreRead(t *testing.T) {
 	text := `goos: linux
 BenchmarkRegions/nearest-2     1   10.5 crossing-%   1.4 off-points   2 west-p50-ms
 BenchmarkRegions/weighted-2    1   50 crossing-%
 BenchmarkRegions/failover-2    1   0 crossing-%
 PASS
 `
-	modes, err := readRegions(text)
+	of := newRegions().once.read
+	modes, err := of(text)
 	if err != nil || modes["nearest"]["crossing-%"] != 10.5 || modes["nearest"]["west-p50-ms"] != 2 || modes["weighted"]["crossing-%"] != 50 {
 		t.Errorf("%v, %v", modes, err)
 	}
 	for _, bad := range []string{"", strings.Replace(text, "failover", "over", 1), strings.Replace(text, "10.5", "ten", 1)} {
-		if modes, err := readRegions(bad); err == nil {
+		if modes, err := of(bad); err == nil {
 			t.Errorf("%q is read as %v", bad, modes)
 		}
 	}

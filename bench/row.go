@@ -43,7 +43,7 @@ func near(r, within float64, detail string, args ...any) figure {
 }
 
 func rows() []row {
-	two := &regions{}
+	two, tagged := newRegions(), newTags()
 	return []row{
 		{
 			"fanout-100", "change → last ACK, 100 clients, 100 endpoints", "a bare gRPC fan-out of the same bytes", "≤ 1.3",
@@ -80,6 +80,12 @@ func rows() []row {
 		{"stream", "memory of the control plane a stream", "a bare gRPC server", "≤ 1.3", perStream},
 		{"reconnects", "memory after 10,000 reconnects", "itself before", "± 5 %", reconnects},
 		{"burst", "1,000 changes a second for 10 s: what reaches an Envoy", "", "last state exact, ≤ 20 a second", burst},
+		{
+			"tags-ratio", "tag set on headscale → last of four Envoys, `netmap` provider", "a bare watcher of the netmap in the same tailnet",
+			"≤ 1.05", tagged.ratio,
+		},
+		{"tags-netmap", "p99 of the same", "", "≤ 250 ms", tagged.slowest("netmap")},
+		{"tags-headscale", "p99 of the same, `headscale` provider", "", "≤ 250 ms", tagged.slowest("headscale")},
 		{"requests", "requests a second of CPU through Envoy by our configuration", "the same Envoy by a bare static one", "≥ 0.98", requests},
 		{"crossing", "`nearest`: requests that cross a region", "the least possible by the weights", "≤ +1 point", two.crossing},
 		{"latency", "p50 at the busier entry, 40 ms between regions, `nearest`", "`weighted`, and a static Envoy with failover priorities", "told", two.latency},
