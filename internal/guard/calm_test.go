@@ -9,8 +9,9 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// wide is a memory that has every service judged.
+// wide is a memory that has every service judged, and every device looked for.
 func wide(m Memory) Memory {
+	m.known = nil
 	m.Services = maps.Clone(m.Services)
 	for name, s := range m.Services {
 		s.calm = topology.Service{}

@@ -108,6 +108,9 @@ func (w *world) every(long time.Duration, devices []topology.Device) {
 
 func (w *world) judge(l List) {
 	m, stamped := w.m.Observe(l)
+	if whole, _ := wide(w.m).Observe(l); !reflect.DeepEqual(wide(m), wide(whole)) {
+		w.t.Fatalf("not taken in as a whole:\ngot  %+v\nwant %+v", m, whole)
+	}
 	l.Devices = stamped
 	built, _ := topology.Build(stamped, topology.Rules{
 		DefaultService: "server", DefaultPort: 8080, Now: w.now, OfflineGrace: grace, DrainWindow: 10 * time.Minute, LastGood: m.LastGood(),

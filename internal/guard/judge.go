@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/tailxds/tailxds/internal/topology"
@@ -61,10 +62,7 @@ type Verdict struct {
 //     serves.
 //   - What is held stays as it was published last.
 func Judge(m Memory, c Case) Verdict {
-	j := judge{c: c, listed: make(map[string]bool), witnessed: m.Witnessed, v: Verdict{Memory: m}}
-	for _, d := range c.List.Devices {
-		j.listed[d.ID] = true
-	}
+	j := judge{c: c, listed: sync.OnceValue(c.List.ids), witnessed: m.Witnessed, v: Verdict{Memory: m}}
 	built, names := make(map[string]topology.Service), make(map[string]bool)
 	for _, s := range c.Built.Services {
 		built[s.Name], names[s.Name] = s, true
@@ -95,11 +93,20 @@ func Judge(m Memory, c Case) Verdict {
 	return j.v
 }
 
+// ids are the IDs of the devices.
+func (l List) ids() map[string]bool {
+	all := make(map[string]bool, len(l.Devices))
+	for _, d := range l.Devices {
+		all[d.ID] = true
+	}
+	return all
+}
+
 func (s Service) empty() bool { return len(s.Published)+len(s.Said)+len(s.Gone) == 0 }
 
 type judge struct {
 	c      Case
-	listed map[string]bool // device IDs
+	listed func() map[string]bool // device IDs
 	// witnessed is what was remembered of Envoys' words, see [Memory].
 	witnessed map[string]time.Time
 	v         Verdict
@@ -229,7 +236,7 @@ func (j *judge) hear(built topology.Service, was Service) hearing {
 		case drained && described[e.Device] == "":
 			e.State, e.DrainedBy = topology.Drained, drain.String()
 			h.idle = append(h.idle, e)
-		case drained || j.listed[e.Device]:
+		case drained || j.listed()[e.Device]:
 		case !h.taken[e.Address] && j.vouches(e, "missing",
 			"the list lacks the device, but its own Envoy %s connected, so it serves on: is the list whole?"):
 			h.serving, h.taken[e.Address] = append(h.serving, e), true

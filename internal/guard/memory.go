@@ -37,6 +37,10 @@ type Memory struct {
 	Witnessed map[string]time.Time `json:"witnessed,omitempty"`
 	// Services are what was published, by name.
 	Services map[string]Service `json:"services,omitempty"`
+
+	// known is the list that was observed last, if it has every device of which
+	// anything is remembered. What is judged is built of that list.
+	known []topology.Device
 }
 
 // Service is what is remembered of one service.
@@ -170,8 +174,14 @@ func (m Memory) adopt(list List) Memory {
 	was := m.Provider
 	another := was != "" && was != list.Provider
 	m.Provider = list.Provider
+	if !another && sameIDs(m.known, list.Devices) {
+		m.known = list.Devices
+		return m
+	}
+	m.known = nil
 	strangers := m.strangers(list, another)
 	if len(strangers) == 0 {
+		m.known = list.Devices
 		return m
 	}
 	owner := make(map[netip.Addr]string, len(list.Devices))
@@ -205,12 +215,16 @@ func (m Memory) adopt(list List) Memory {
 	return m
 }
 
+func sameIDs(a, b []topology.Device) bool {
+	return len(a) > 0 && slices.EqualFunc(a, b, func(a, b topology.Device) bool { return a.ID == b.ID })
+}
+
 // strangers are the remembered endpoints whose devices the list does not have by
 // their ID; all of them, if the list is another provider's.
 func (m Memory) strangers(list List, another bool) []topology.Endpoint {
-	listed := make(map[string]bool, len(list.Devices))
-	for _, d := range list.Devices {
-		listed[d.ID] = !another
+	listed := make(map[string]bool)
+	if !another {
+		listed = list.ids()
 	}
 	var all []topology.Endpoint
 	for _, s := range m.Services {

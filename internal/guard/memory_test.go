@@ -251,7 +251,8 @@ func TestAnotherProviderKnowsThemByTheirAddresses(t *testing.T) {
 	for i := range other {
 		other[i].ID = fmt.Sprintf("%d", 4-i) // the same IDs, of others
 	}
-	other[0].Tags = []string{"tag:service-s", "tag:weight-one"}
+	slices.Reverse(other) // in the same order, too
+	other[3].Tags = []string{"tag:service-s", "tag:weight-one"}
 	w.list(time.Second, other)
 	w.want("s", "1 2 3 4")
 	if len(w.last.Held) != 0 {

@@ -94,10 +94,13 @@ func (s Service) SameServing(o Service) bool {
 	})
 }
 
-// sameEndpoints compares only what one build has not taken over from the other:
-// see [Memory].
-func sameEndpoints(a, b []Endpoint) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0] || slices.Equal(a, b))
+// sameEndpoints compares only what one build has not taken over from the other.
+func sameEndpoints(a, b []Endpoint) bool { return takenOver(a, b) || slices.Equal(a, b) }
+
+// takenOver tells whether one build took the endpoints over from another: see
+// [Memory].
+func takenOver(a, b []Endpoint) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // Locality is a region and zone within one priority of a service.
@@ -244,7 +247,9 @@ func RegionOf(tags []string) string {
 func (t Topology) SameDevices(o Topology) bool {
 	return slices.EqualFunc(t.Services, o.Services, func(a, b Service) bool {
 		return slices.EqualFunc(a.Idle, b.Idle, sameDevice) &&
-			slices.EqualFunc(a.Localities, b.Localities, func(a, b Locality) bool { return slices.EqualFunc(a.Endpoints, b.Endpoints, sameDevice) })
+			slices.EqualFunc(a.Localities, b.Localities, func(a, b Locality) bool {
+				return takenOver(a.Endpoints, b.Endpoints) || slices.EqualFunc(a.Endpoints, b.Endpoints, sameDevice)
+			})
 	})
 }
 
