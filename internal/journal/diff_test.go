@@ -151,6 +151,7 @@ func TestDiffReads(t *testing.T) {
 		"an Envoy":          {Situation{}, Situation{Envoys: []Envoy{envoy("a", nil)}}, []string{"came the Envoy of a connected"}},
 		"an Envoy's name":   {Situation{Envoys: []Envoy{{Device: "a", Address: address, Since: since}}}, Situation{Envoys: []Envoy{envoy("a", nil)}}, nil},
 		"some Envoys":       {Situation{Envoys: []Envoy{envoy("a", nil), envoy("b", nil)}}, Situation{}, []string{"went 2 Envoys left: a and b"}},
+		"five Envoys":       {Situation{}, Situation{Envoys: []Envoy{envoy("e", nil), envoy("a", nil), envoy("b", nil), envoy("c", nil), envoy("d", nil)}}, []string{"came 5 Envoys connected: a, b, c, d and e"}},
 		"many Envoys":       {Situation{}, Situation{Envoys: []Envoy{envoy("g", nil), envoy("a", nil), envoy("b", nil), envoy("c", nil), envoy("d", nil), envoy("e", nil), envoy("f", nil)}}, []string{"came 7 Envoys connected: a, b, c, d, e and 2 more"}},
 		"a rejection":       {Situation{Envoys: []Envoy{envoy("a", nil)}}, Situation{Envoys: []Envoy{envoy("a", map[string]string{"cds": "no"})}}, []string{"rejected a rejected cds: no"}},
 		"a rejection's end": {Situation{Envoys: []Envoy{envoy("a", map[string]string{"cds": "no"})}}, Situation{Envoys: []Envoy{envoy("a", nil)}}, []string{"recovered a took cds again"}},
@@ -181,5 +182,49 @@ func TestDiffReads(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(test.want, "\n"))
 			}
 		})
+	}
+}
+
+// Who is held is told service by service, the numbers of devices in their order.
+func TestHeldIsInOrder(t *testing.T) {
+	held := func(service string, devices ...string) guard.Held {
+		h := guard.Held{Service: service}
+		for _, d := range devices {
+			h.Endpoints = append(h.Endpoints, guard.HeldEndpoint{Device: d, Name: service + d, Listed: "offline"})
+		}
+		return h
+	}
+	all := []guard.Held{held("b", "1", "7"), held("a", "10", "9", "2"), held("c", "1")}
+	for range 20 { // maps have no order
+		for _, changes := range [][]Change{Diff(Situation{}, Situation{Held: all}), Diff(Situation{Held: all}, Situation{})} {
+			var got []string
+			for _, c := range changes {
+				got = append(got, c.Name)
+			}
+			if want := []string{"a2", "a9", "a10", "b1", "b7", "c1"}; !slices.Equal(got, want) {
+				t.Fatalf("got %v, want %v", got, want)
+			}
+		}
+	}
+}
+
+// An edit of one service's policy is the service's; one of several, or of the
+// defaults, is of none.
+func TestWhosePolicyItIs(t *testing.T) {
+	policies := func(timeout string, of ...string) map[string]map[string]string {
+		all := map[string]map[string]string{"": {"timeout": "1s"}, "a": {"timeout": "1s"}, "b": {"timeout": "1s"}}
+		for _, name := range of {
+			all[name] = map[string]string{"timeout": timeout}
+		}
+		return all
+	}
+	for name, c := range map[string]struct {
+		of   []string
+		want string
+	}{"one": {[]string{"b"}, "b"}, "two": {[]string{"a", "b"}, ""}, "the defaults": {[]string{""}, ""}, "the defaults and one": {[]string{"", "a"}, ""}} {
+		got := Diff(Situation{Policies: policies("1s")}, Situation{Policies: policies("2s", c.of...)})
+		if len(got) != 1 || got[0].Service != c.want || got[0].Key != "timeout" {
+			t.Errorf("%s: %+v, want one of %q", name, got, c.want)
+		}
 	}
 }
