@@ -59,7 +59,7 @@ func examine(t *testing.T, args ...string) (findings []string, err error) {
 // mended.
 func TestDoctorOnATailnet(t *testing.T) {
 	t.Parallel()
-	s := coordination(t, func(s *testcontrol.Server) {
+	s, lose := coordinationToLose(t, func(s *testcontrol.Server) {
 		s.MagicDNSDomain = "example.ts.net"
 		s.TagOwners = map[string][]string{"tag:control-plane": {}}
 	})
@@ -77,6 +77,7 @@ func TestDoctorOnATailnet(t *testing.T) {
 		})
 	}
 	finds("PASS joined: as tsnet-dynamic-eds.example.ts.net")
+	finds("PASS coordination server: its node is in touch with it")
 	finds("PASS own tag: tag:control-plane")
 	finds("PASS clock: agrees with the coordination server's")
 	finds("PASS device list: from file, ")
@@ -100,6 +101,19 @@ func TestDoctorOnATailnet(t *testing.T) {
 	}
 	finds("PASS others may not: ")
 	finds("FAIL servers may connect: the policy does not let them reach port 18000: d02")
+
+	// Its list does not come from the coordination server, and is as good as ever.
+	lose()
+	finds("WARN coordination server: its node's link to it is down")
+	finds("PASS device list: from file, ")
+	const down = "ready, but the control plane's own link to the coordination server is down"
+	c.await("/readyz to say so", func() bool {
+		code, detail := c.do(http.MethodGet, "/readyz")
+		return code == http.StatusOK && strings.HasPrefix(detail, down)
+	})
+	if s := c.status(); s.Detail != down || !s.Provider.LinkDown {
+		t.Errorf("/status says %q, %+v", s.Detail, s.Provider)
+	}
 }
 
 // A control plane that does not get in says so, and examines nothing that it

@@ -96,6 +96,7 @@ func (t *tailnet) facts(ctx context.Context, f *doctor.ControlPlane) {
 func nodeFacts(s *ipnstate.Status) *doctor.Node {
 	n := &doctor.Node{State: s.BackendState, Tags: []string{}, Health: append([]string{}, s.Health...)}
 	if s.Self != nil {
+		n.LinkDown = !s.Self.Online
 		n.Name, n.Tags, n.KeyExpires = strings.TrimSuffix(s.Self.DNSName, "."), tags(s.Self), s.Self.KeyExpiry
 		n.NetmapCached = s.Self.CapMap.Contains(tailcfg.NodeAttrCacheNetworkMaps) && !s.Self.CapMap.Contains(tailcfg.NodeAttrDisableCacheNetworkMaps)
 	}

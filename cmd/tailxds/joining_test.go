@@ -3,12 +3,14 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -29,11 +31,25 @@ func joiner(dir, url string) func(*options) {
 // coordination is a coordination server in this process.
 func coordination(t *testing.T, change func(*testcontrol.Server)) *testcontrol.Server {
 	t.Helper()
-	s := &testcontrol.Server{DERPMap: integration.RunDERPAndSTUN(t, logger.Discard, "127.0.0.1"), Logf: logger.Discard}
-	change(s)
-	s.HTTPTestServer = httptest.NewServer(s)
-	t.Cleanup(s.HTTPTestServer.CloseClientConnections)
+	s, _ := coordinationToLose(t, change)
 	return s
+}
+
+// coordinationToLose is the same, until it is lost: it refuses all, and what it had
+// is closed.
+func coordinationToLose(t *testing.T, change func(*testcontrol.Server)) (s *testcontrol.Server, lose func()) {
+	t.Helper()
+	s = &testcontrol.Server{DERPMap: integration.RunDERPAndSTUN(t, logger.Discard, "127.0.0.1"), Logf: logger.Discard}
+	change(s)
+	s.HTTPTestServer = httptest.NewUnstartedServer(s)
+	var all sync.Map // also those that nodes took over from HTTP
+	s.HTTPTestServer.Config.ConnState = func(c net.Conn, _ http.ConnState) { all.Store(c, nil) }
+	s.HTTPTestServer.Start()
+	t.Cleanup(s.HTTPTestServer.CloseClientConnections)
+	return s, func() {
+		_ = s.HTTPTestServer.Listener.Close()
+		all.Range(func(c, _ any) bool { _ = c.(net.Conn).Close(); return true })
+	}
 }
 
 // awaitReason waits for a reason on /readyz, in /status and in a warning.

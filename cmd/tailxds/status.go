@@ -68,6 +68,8 @@ func (d *daemon) readiness() (bool, string) {
 		but = append(but, fmt.Sprintf("the device list is %s old, from before the start", time.Since(s.LastGood).Round(time.Second)))
 	case s.Stale:
 		but = append(but, fmt.Sprintf("the device list is %s old: %s", time.Since(s.LastGood).Round(time.Second), s.Error))
+	case s.LinkDown: // where the list does not come by that link
+		but = append(but, "the control plane's own link to the coordination server is down")
 	}
 	for _, h := range p.held {
 		but = append(but, "a new device list is held: "+h.Reason)

@@ -89,6 +89,9 @@ type Node struct {
 	// node joins without the coordination server from what it wrote to disk.
 	MagicDNS     bool `json:"magicDNS"`
 	NetmapCached bool `json:"netmapCached"`
+	// LinkDown tells that it is not in touch with the coordination server. Its own
+	// Health says so after eight minutes only.
+	LinkDown bool `json:"linkDown,omitempty"`
 }
 
 // Endpoint is an endpoint of a service.
@@ -219,6 +222,7 @@ func ofHost(find func(*Host) (Level, string, string)) func(Facts) (Level, string
 func checks() []check {
 	return []check{
 		{"tailnet", "joined", ofControlPlane(joined)},
+		{"tailnet", "coordination server", ofNode(coordinated)},
 		{"tailnet", "own tag", ofNode(ownTag)},
 		{"tailnet", "node key", ofNode(nodeKey)},
 		{"tailnet", "node health", ofNode(health)},

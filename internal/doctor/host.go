@@ -53,6 +53,8 @@ func tailscaled(h *Host) (Level, string, string) {
 		return "", "", ""
 	case h.Node.State != "Running":
 		return Fail, "it is not on the tailnet: " + h.Node.State, "run `tailscale up`, and see `tailscale status`"
+	case h.Node.LinkDown:
+		return Warn, "its link to the coordination server is down", linkMend
 	case len(h.Node.Health) > 0:
 		return Warn, some(h.Node.Health), "mend what it complains of"
 	default:

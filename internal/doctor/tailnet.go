@@ -21,6 +21,18 @@ func joined(c *ControlPlane) (Level, string, string) {
 	}
 }
 
+// linkMend is for a node that lost the coordination server. Its client waits
+// n*n*10 ms before its n-th new try, 30 s at most, and half as long again by
+// chance: https://github.com/tailscale/tailscale/blob/v1.102.5/util/backoff/backoff.go
+const linkMend = "see whether its host reaches the coordination server; once it does, the node tries again by itself within 45 s"
+
+func coordinated(_ *ControlPlane, n *Node) (Level, string, string) {
+	if n.LinkDown {
+		return Warn, "its node's link to it is down, so it learns of peers, tags and the policy late", linkMend
+	}
+	return Pass, "its node is in touch with it", ""
+}
+
 func ownTag(c *ControlPlane, n *Node) (Level, string, string) {
 	var missing []string
 	for _, tag := range c.Advertised {

@@ -82,6 +82,9 @@ type Status struct {
 	Failures int    `json:"failures"`
 	// Denied says that the source refuses the credential: a person has to act.
 	Denied bool `json:"denied,omitempty"`
+	// LinkDown says that the control plane's own node is not in touch with the
+	// coordination server. Lists may come all the same, by another way.
+	LinkDown bool `json:"linkDown,omitempty"`
 	// Devices is how many devices the last list had.
 	Devices int `json:"devices"`
 }
@@ -138,9 +141,12 @@ func (w *Watcher) Updates() <-chan Update { return w.updates }
 
 // Status tells how the watcher fares.
 func (w *Watcher) Status() Status {
+	linkUp := w.opts.LinkUp()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.status
+	s := w.status
+	s.LinkDown = !linkUp
+	return s
 }
 
 // Run lists and retries until ctx is done.
@@ -192,6 +198,7 @@ func (w *Watcher) list(ctx context.Context) error {
 		return err // the source says what it was doing
 	}
 	w.succeeded(now)
+	w.tellLink(linkUp)
 	w.status.Devices = len(devices)
 	slices.SortStableFunc(devices, func(a, b topology.Device) int { return topology.CompareIDs(a.ID, b.ID) })
 	next := Update{Devices: devices, At: now, HealthySince: w.latest.HealthySince}
@@ -203,6 +210,17 @@ func (w *Watcher) list(ctx context.Context) error {
 	}
 	w.tell(next)
 	return nil
+}
+
+// tellLink logs that the link went or came back, where lists come without it;
+// where they don't, the list's failure is logged.
+func (w *Watcher) tellLink(up bool) {
+	switch wasDown := w.latest.Unwell == unwellLink; {
+	case !up && !wasDown:
+		w.opts.Log.Warn(unwellLink + "; until it is back, nothing that is held goes")
+	case up && wasDown:
+		w.opts.Log.Info("the control plane's own link to the coordination server is up again")
+	}
 }
 
 // tell hands an update on, in place of one that nobody took.

@@ -399,10 +399,16 @@ func TestHealthHasNoBreak(t *testing.T) {
 		if h := w.health(); !h.HealthySince.IsZero() || h.Unwell != unwellLink || time.Since(h.At) > 10*time.Second {
 			t.Errorf("without a link: %+v", h)
 		}
+		if s := w.Status(); !s.LinkDown || s.Stale {
+			t.Errorf("without a link, the status is %+v", s)
+		}
 		down.Store(false)
 		after(20 * time.Second)
 		if h := w.health(); !h.HealthySince.After(mended) || h.Unwell != "" {
 			t.Errorf("with a link again: %+v", h)
+		}
+		if s := w.Status(); s.LinkDown {
+			t.Errorf("with a link again, the status is %+v", s)
 		}
 	})
 }
