@@ -68,10 +68,10 @@ type Envoy struct {
 
 // TableOf is a service's table; the first one, if there is no such service.
 func TableOf(tables []traffic.Table, service string) traffic.Table {
-	i := slices.IndexFunc(tables, func(t traffic.Table) bool { return t.Service == service })
-	if i < 0 && len(tables) == 0 {
+	if len(tables) == 0 {
 		return traffic.Table{Service: service}
 	}
+	i := slices.IndexFunc(tables, func(t traffic.Table) bool { return t.Service == service })
 	return tables[max(i, 0)]
 }
 

@@ -56,6 +56,7 @@ func TestProblems(t *testing.T) {
 		"nobody serves":      {of(func(f *Facts) { f.Degraded = []string{"shop: 0 of 2 serving"} }), "error: Nobody serves shop: 0 of 2 serving"},
 		"unhealthy, once":    {sick, "error: b is unhealthy 1 of 1 Envoys say so, warning: b tag:wait-3 no such tag"},
 		"unhealthy for one":  {sickFor(1), "warning: a is unhealthy for some 1 of 6 Envoys say so: e1"},
+		"unhealthy for four": {sickFor(4), "warning: a is unhealthy for some 4 of 6 Envoys say so: e1, e2, e3, e4"},
 		"unhealthy for five": {sickFor(5), "warning: a is unhealthy for some 5 of 6 Envoys say so: e1, e2, e3, e4 and 1 more"},
 		"for one, but idle":  {of(func(f *Facts) { f.Table.Servers[3].Of, f.Table.Servers[3].Healthy = 2, 1 }), ""},
 		"rejected":           {of(func(f *Facts) { f.Envoys[0].Rejected = map[string]string{"CDS": "no"} }), "error: west-1 rejected what it was sent CDS: no"},
@@ -99,6 +100,8 @@ func TestSinceWhenAProblemIs(t *testing.T) {
 		since = append(since, p.Since)
 	}
 	equal(t, "since", since, []int64{noon.Add(-2 * time.Second).UnixMilli(), noon.Add(-5 * time.Second).UnixMilli(), 0})
+	f.Changes = f.Changes[1:]
+	equal(t, "since the newest change", f.View().Snapshot.Problems[0].Since, noon.Add(-2*time.Second).UnixMilli())
 	equal(t, "about a device that is no server", f.View().Snapshot.Problems[2].About, dashboard.AboutNothing)
 }
 
@@ -200,6 +203,10 @@ func TestPreview(t *testing.T) {
 	}
 	gone := pool()
 	gone.Services = nil
+	idleNorth := known([]topology.Endpoint{
+		endpoint(1, "a", "west", 1, topology.Serving), endpoint(2, "b", "west", 1, topology.Serving), endpoint(4, "d", "north", 2, topology.Drained),
+	}, nil)
+	idle := known([]topology.Endpoint{endpoint(4, "d", "north", 2, topology.Drained)}, nil)
 	for name, test := range map[string]struct {
 		facts                 Facts
 		ask                   dashboard.Ask
@@ -214,6 +221,9 @@ func TestPreview(t *testing.T) {
 		"accept":              {held, ask(dashboard.ActAccept, ""), "east west", "0.333 0.667", "0.667 0.333", ""},
 		"accept what is not":  {pool(), ask(dashboard.ActAccept, ""), "east west", "0.333 0.667", "0.333 0.667", ""},
 		"drain who is no one": {pool(), ask(dashboard.ActDrain, "d99"), "east west", "0.333 0.667", "0.333 0.667", ""},
+		"nobody serves there": {idleNorth, ask(dashboard.ActDrain, "d1"), "west", "1.000", "1.000", ""},
+		"somebody will":       {idleNorth, ask(dashboard.ActRestore, "d4"), "north west", "0.000 1.000", "0.500 0.500", ""},
+		"nobody serves":       {idle, ask(dashboard.ActDrain, "d4"), "", "", "", ""},
 		"of no service":       {gone, ask(dashboard.ActDrain, "d1"), "", "", "", ""},
 	} {
 		p := test.facts.Preview(test.ask)

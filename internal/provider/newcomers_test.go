@@ -151,6 +151,30 @@ func TestNewcomersWaitUntilTheyCanBeReached(t *testing.T) {
 	}
 }
 
+// The bounds of the wait belong to it.
+func TestNewcomersWaitNoLongerThanTheBounds(t *testing.T) {
+	now := time.Now()
+	for name, c := range map[string]struct {
+		began, told time.Duration // before now; 0 is not told
+		over        bool
+	}{
+		"10 s":              {10 * time.Second, 0, true},
+		"nearly 10 s":       {10*time.Second - 1, 0, false},
+		"told 250 ms ago":   {time.Second, 250 * time.Millisecond, true},
+		"told a bit later":  {time.Second, 250*time.Millisecond - 1, false},
+		"told at 9.9 s":     {10 * time.Second, 100 * time.Millisecond, true},
+		"it has just begun": {0, 0, false},
+	} {
+		w := wait{began: now.Add(-c.began)}
+		if c.told > 0 {
+			w.told = now.Add(-c.told)
+		}
+		if got := w.over(now); got != c.over {
+			t.Errorf("%s: over %t", name, got)
+		}
+	}
+}
+
 // Each newcomer has 10 s of its own, whoever waits already.
 func TestNewcomersWaitEachForItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
