@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -110,8 +111,8 @@ func pairs(n *yaml.Node) []pair {
 			merged = append(merged, pair{p.key, p.value, true})
 		}
 	}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := meant(n.Content[i]), n.Content[i+1]
+	for both := range slices.Chunk(n.Content, 2) {
+		key, value := meant(both[0]), both[1]
 		switch of := meant(value); {
 		case key.ShortTag() != "!!merge":
 			own = append(own, pair{key, value, false})

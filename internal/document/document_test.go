@@ -120,6 +120,7 @@ func TestFaultsTellPlaceKeyAndMend(t *testing.T) {
 		"below: {sise: s, odd: []}\nname: {}\n": "1:9 below.sise: there is no such key; did you mean size?\n1:23 below.odd: must be a word, or {of: word}\n2:7 name: must be text, and not keys with values",
 		"any: [!!int x]":                        "1:1 this is no YAML that can be read: cannot construct !!str `x` as a !!int",
 		"name: " + strings.Repeat("long ", 20):  "",
+		"on: " + strings.Repeat("x", 60):        `1:5 on: must be true or false, and not "` + strings.Repeat("x", 60) + `"`,
 		"on: " + strings.Repeat("x", 61):        `1:5 on: must be true or false, and not "` + strings.Repeat("x", 60) + `…"`,
 		"- a":                                   "1:1 must be keys and their values, and not a list",
 		"name: a\n---\nname: b\n":               "2:1 a second YAML document begins here; one is wanted",
@@ -180,6 +181,45 @@ func TestReferencesAndMerges(t *testing.T) {
 	}
 }
 
+func TestAWordIsOneValue(t *testing.T) {
+	for text, want := range map[string]string{"below: {odd: s}": "s", "below: {odd: {of: x}}": "x", "below: {odd: 5}": "5"} {
+		if got, err := read(text); err != nil || string(got.Below.Odd) != want {
+			t.Errorf("%q: %q, %v, want %s", text, got.Below.Odd, err, want)
+		}
+	}
+}
+
+// Of a number that can't be read it is told which numbers are good; of one that can,
+// only if it is none of them; of what is no number, what it must be at all.
+func TestWhichNumbersThereAre(t *testing.T) {
+	for text, want := range map[string]string{
+		"port: 5":            "",
+		"port: 11":           "line 1: port: must be from 1 to 10",
+		"port: x":            `line 1: port: must be from 1 to 10, and not "x"`,
+		"on: x\nport: x":     `line 1: on: must be true or false, and not "x"; line 2: port: must be from 1 to 10, and not "x"`,
+		"many: x\nport: 11":  `line 1: many: must be a whole number from 0 to 4294967295, and not "x"; line 2: port: must be from 1 to 10`,
+		"on: x\nport: 5":     `line 1: on: must be true or false, and not "x"`,
+		"name: [x]\nport: 5": "line 1: name: must be text, and not a list",
+	} {
+		document, err := Parse([]byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s sample
+		document.Read(&s)
+		document.At("port").Must(s.Port >= 1 && s.Port <= 10, "must be from 1 to 10")
+		document.At("on").Must(s.On || !document.At("on").Written(), "must be on")
+		document.At("name").Must(s.Name == "", "must be nothing")
+		got := ""
+		if err := document.Err(); err != nil {
+			got = err.Error()
+		}
+		if got != want {
+			t.Errorf("%q: got %s, want %s", text, got, want)
+		}
+	}
+}
+
 func TestASectionKnowsItsPlace(t *testing.T) {
 	root, err := Parse([]byte("a:\n  b: [x, {c: 1}]\n"))
 	if err != nil {
@@ -188,7 +228,7 @@ func TestASectionKnowsItsPlace(t *testing.T) {
 	if !root.Sound() || root.Err() != nil {
 		t.Errorf("faults of nothing: %v", root.Err())
 	}
-	for _, path := range []string{"a.b[1].d", "a.b[1].c", "a.b[7].c", "a.x.y", "z"} {
+	for _, path := range []string{"a.b[1].d", "a.b[1].c", "a.b[2].c", "a.x.y", "z"} {
 		at := root.At(path)
 		if at.Written() != (path == "a.b[1].c") || at.Null() == at.Written() || !at.Sound() {
 			t.Errorf("%s: written %v, null %v", path, at.Written(), at.Null())
@@ -197,7 +237,7 @@ func TestASectionKnowsItsPlace(t *testing.T) {
 		at.Must(false, "must be more than wrong") // which it is already
 	}
 	root.At("a.b[0]").Must(true, "must not be told")
-	const want = "line 1: z: it is wrong; line 2: a.x.y: it is wrong; line 2: a.b[7].c: it is wrong; line 2: a.b[1].d: it is wrong; line 2: a.b[1].c: it is wrong"
+	const want = "line 1: z: it is wrong; line 2: a.x.y: it is wrong; line 2: a.b[2].c: it is wrong; line 2: a.b[1].d: it is wrong; line 2: a.b[1].c: it is wrong"
 	if got := fmt.Sprint(root.Err()); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
