@@ -65,23 +65,25 @@ const timedLog = "%E%F %v"
 // Envoy's own log does: to the microsecond, and nobody had to ask it for that.
 func (e *Envoy) AwaitWeight(service string, endpoint netip.Addr, weight int, after time.Time) (at time.Time) {
 	e.rig.t.Helper()
-	e.rig.Await(fmt.Sprintf("%s takes an assignment of %s", e.Name, service), func() (err error) {
-		at, err = e.took(service, after)
+	want := fmt.Sprintf("%s::%s::weight::%d\n", service, netip.AddrPortFrom(endpoint, ServerPort), weight)
+	e.rig.Await(e.Name+" balances by "+want, func() (err error) {
+		if at, err = e.took(service, after); err != nil {
+			return err // and the admin page is left alone
+		}
+		text, err := e.Admin("/clusters")
+		if err == nil && !strings.Contains(text, want) {
+			err = errors.New("what it took was another assignment")
+		}
 		return err
 	})
-	text, err := e.Admin("/clusters")
-	want := fmt.Sprintf("%s::%s::weight::%d\n", service, netip.AddrPortFrom(endpoint, ServerPort), weight)
-	if err != nil || !strings.Contains(text, want) {
-		e.rig.t.Fatalf("%s has no %q (%v):\n%s", e.Name, want, err, text)
-	}
 	return at
 }
 
-// took is when the main thread and the only worker had both taken the first
-// assignment after a moment.
+// took is when the main thread and the only worker had both taken the last
+// assignment that came after a moment.
 func (e *Envoy) took(service string, after time.Time) (time.Time, error) {
 	const threads = 2
-	taken := -1
+	taken, last := threads, time.Time{} // nothing before the first assignment counts
 	for line := range strings.Lines(e.process.tail()) {
 		stamp, said, _ := strings.Cut(strings.TrimSpace(line), " ")
 		nanoseconds, err := strconv.ParseInt(stamp, 10, 64)
@@ -89,13 +91,16 @@ func (e *Envoy) took(service string, after time.Time) (time.Time, error) {
 			continue
 		} else if strings.HasPrefix(said, "EDS hosts or locality weights changed for cluster: "+service+" ") {
 			taken = 0
-		} else if taken >= 0 && strings.HasPrefix(said, "batch membership update for TLS cluster "+service+" ") {
+		} else if taken < threads && strings.HasPrefix(said, "batch membership update for TLS cluster "+service+" ") {
 			if taken++; taken == threads {
-				return at, nil
+				last = at
 			}
 		}
 	}
-	return time.Time{}, errors.New("its log tells of none")
+	if last.IsZero() || taken < threads {
+		return last, errors.New("its log tells of none that both took")
+	}
+	return last, nil
 }
 
 // Bare is a watcher of the netmap, and nothing else.
