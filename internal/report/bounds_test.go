@@ -293,3 +293,53 @@ func BenchmarkView(b *testing.B) {
 		}
 	}
 }
+
+// An endpoint that is told of no more makes room for others, once its last requests
+// are too old to count; so does its service.
+func TestWhatIsToldNoMoreMakesRoom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Know(published("s", "west", "east"))
+		one := func() *export { return (&export{node: "n"}).endpoint("s", at(1).String(), true, 50, 0, 0) }
+		both := func() *export { return one().endpoint("s", at(2).String(), true, 50, 0, 0) }
+		for range 4 {
+			time.Sleep(5 * time.Second)
+			r.send(both())
+		}
+		for range 4 {
+			time.Sleep(5 * time.Second)
+			r.send(one())
+		}
+		if r.cells != 1 {
+			t.Errorf("%d cells of one endpoint", r.cells)
+		}
+		for range 4 {
+			time.Sleep(5 * time.Second)
+			r.send(&export{node: "n"})
+		}
+		if e := r.View(time.Now()).Envoys[0]; r.cells != 0 || len(e.Services) != 0 {
+			t.Errorf("of an Envoy that tells nothing: %d cells, %+v", r.cells, e.Services)
+		}
+	})
+}
+
+// A service has a history from its first request on.
+func TestAHistoryBeginsWithARequest(t *testing.T) {
+	quiet := func() *export { return (&export{node: "n"}).endpoint("s", at(1).String(), true, 0, 0, 3) }
+	for name, c := range map[string]struct {
+		told *export
+		want int
+	}{
+		"healthy and quiet": {quiet(), 0},
+		"empty histogram":   {quiet().times("s", []float64{10}, 0, 0), 0},
+		"a request":         {quiet().counter("cluster.endpoint.rq_total", "s", at(1).String(), delta, 1), 1},
+		"a time":            {quiet().times("s", []float64{10}, 1, 0), 1},
+	} {
+		r := newRig(t)
+		r.Know(published("s", "west"))
+		r.send(c.told)
+		if got := len(r.histories); got != c.want {
+			t.Errorf("%s: %d histories, want %d", name, got, c.want)
+		}
+	}
+}
