@@ -72,9 +72,7 @@ func cutPathLeavesBothSides(ctx context.Context, t *testing.T, l *lab.Lab) {
 		"laptop": {"west-1": 1, "west-2": 1}, "east-1": {"east-1": 2, "east-2": 2},
 	} {
 		await(ctx, t, func() error { return onlyHealthyIn(ctx, l, service, want) })
-		side := *l
-		side.From = service
-		assertShares(ctx, t, &side, "http://localhost:10000/", want)
+		assertShares(ctx, t, l.At(service), "http://localhost:10000/", want)
 	}
 	status, err := l.Status(ctx)
 	if err != nil || len(status.Envoys) != 5 {
@@ -83,8 +81,6 @@ func cutPathLeavesBothSides(ctx context.Context, t *testing.T, l *lab.Lab) {
 	labCommand(ctx, t, "mend")
 	for _, service := range []string{"laptop", "east-1"} {
 		await(ctx, t, func() error { return l.Serves(ctx, service, weights(bothRegions)) })
-		side := *l
-		side.From = service
-		assertShares(ctx, t, &side, "http://localhost:10000/", bothRegions, shares.OneStepWrong(bothRegions)...)
+		assertShares(ctx, t, l.At(service), "http://localhost:10000/", bothRegions, shares.OneStepWrong(bothRegions)...)
 	}
 }

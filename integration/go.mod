@@ -9,6 +9,7 @@ exclude github.com/pmezard/go-difflib v1.0.1-0.20181226105442-5d4384ee4fb2
 require (
 	github.com/compose-spec/compose-go/v2 v2.12.1
 	github.com/docker/compose/v5 v5.2.0
+	github.com/google/nftables v0.2.1-0.20240414091927-5e242ec57806
 	github.com/ory/dockertest/v3 v3.12.0
 	github.com/prometheus/common v0.69.0
 	github.com/prometheus/prometheus v0.311.2

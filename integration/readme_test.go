@@ -34,6 +34,7 @@ func TestReadme(t *testing.T) {
 		{"tour.md", func(ctx context.Context, t *testing.T, l *lab.Lab) { runPage(ctx, t, l, "docs/tour.md") }},
 		{"a slow path is slow", slowPathIsSlow},
 		{"a path is cut and both sides live on", cutPathLeavesBothSides},
+		{"the relay falls silent and comes back", relayFallsSilent},
 	} {
 		if !t.Run(step.name, func(t *testing.T) { step.run(ctx, t, l) }) {
 			t.FailNow()

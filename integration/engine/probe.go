@@ -145,15 +145,26 @@ func (p *Probe) Forge(ctx context.Context, container, nic, mac, source, destinat
 // Cut makes one IPv4 address unreachable from the container's network, and no
 // other, until the function it returns is called.
 func (p *Probe) Cut(ctx context.Context, container, address string) (mend func() error, err error) {
-	cut, err := p.start(ctx, container, "cut", "cut", address)
+	return p.during(ctx, container, "cut", "cut", address)
+}
+
+// Silence loses all that arrives at the container's network and leaves it, until
+// the function it returns is called. No connection is closed.
+func (p *Probe) Silence(ctx context.Context, container string) (mend func() error, err error) {
+	return p.during(ctx, container, "silent", "silence")
+}
+
+// during starts a command that undoes what it did at the end of its input.
+func (p *Probe) during(ctx context.Context, container, ready string, command ...string) (mend func() error, err error) {
+	fault, err := p.start(ctx, container, ready, command...)
 	if err != nil {
 		return nil, err
 	}
 	return func() error {
-		if err := cut.stdin.Close(); err != nil {
+		if err := fault.stdin.Close(); err != nil {
 			return fmt.Errorf("ending the probe's input: %w", err)
 		}
-		_, err := cut.end()
+		_, err := fault.end()
 		return err
 	}, nil
 }

@@ -16,6 +16,7 @@ type Source struct {
 	Stale    bool      `json:"stale"`
 	Failures int       `json:"failures"`
 	Denied   bool      `json:"denied"`
+	LinkDown bool      `json:"linkDown"`
 	Error    string    `json:"error"`
 }
 
@@ -25,6 +26,8 @@ type Status struct {
 	Envoys []json.RawMessage `json:"envoys"` // one a connected Envoy
 	// Problems are what was ignored, or what witnesses disagree on.
 	Problems []Problem `json:"problems"`
+	// Changes are what happened of late, the newest first.
+	Changes []Change `json:"changes"`
 	// Services are what is balanced.
 	Services []struct {
 		Idle []Idle `json:"idle"`
@@ -36,6 +39,13 @@ type Problem struct {
 	Name    string `json:"name"`
 	Subject string `json:"subject"`
 	Reason  string `json:"reason"`
+}
+
+// Change is one thing that happened.
+type Change struct {
+	ID   int    `json:"id"`
+	Kind string `json:"kind"`
+	Text string `json:"text"`
 }
 
 // Idle is an endpoint that gets no new requests, and why.

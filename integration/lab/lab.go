@@ -31,6 +31,13 @@ type Lab struct {
 // Container is the name of a service's container, as compose gives it.
 func (l *Lab) Container(service string) string { return l.Project + "-" + service + "-1" }
 
+// At is the same lab, with requests sent from another service's network.
+func (l *Lab) At(service string) *Lab {
+	at := *l
+	at.From = service
+	return &at
+}
+
 // Looks are the questions that a failure's bundle should answer.
 func Looks() []engine.Look {
 	admin := func(file, path string) engine.Look {

@@ -24,7 +24,8 @@ func joined(c *ControlPlane) (Level, string, string) {
 // linkMend is for a node that lost the coordination server. Its client waits
 // n*n*10 ms before its n-th new try, 30 s at most, and half as long again by
 // chance: https://github.com/tailscale/tailscale/blob/v1.102.5/util/backoff/backoff.go
-const linkMend = "see whether its host reaches the coordination server; once it does, the node tries again by itself within 45 s"
+// A try that nobody refuses or answers takes its time, too.
+const linkMend = "see whether its host reaches the coordination server; once it does, the node connects by itself, within two minutes"
 
 func coordinated(_ *ControlPlane, n *Node) (Level, string, string) {
 	if n.LinkDown {

@@ -30,7 +30,10 @@ const usage = `usage:
                               the neighbour with this MAC address
   probe relay ADDRESS         serve DERP on this TCP address, over TLS
   probe cut ADDRESS           send nothing to this IP address; print "cut"; at the
-                              end of standard input let it through again`
+                              end of standard input let it through again
+  probe silence               lose all packets that arrive and leave; print
+                              "silent"; at the end of standard input let them
+                              through again`
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -70,6 +73,8 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout io.Writer) 
 		return relay(ctx, args[1])
 	case len(args) == 2 && args[0] == "cut":
 		return cut(args[1], stdin, stdout)
+	case len(args) == 1 && args[0] == "silence":
+		return silence(stdin, stdout)
 	}
 	return errors.New(usage)
 }
