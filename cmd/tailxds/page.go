@@ -50,7 +50,7 @@ func (d *daemon) pageOf(service string) page.Facts {
 	f.Services, f.Devices, f.Problems, f.Degraded = doc.Services, doc.Devices, doc.Problems, doc.Degraded
 	f.Held, f.Drains, f.Changes = doc.Held, doc.Drains, doc.Changes
 	if s := doc.Provider; s != nil {
-		f.Source = &page.Source{Stale: s.Stale, LastGood: s.LastGood, Error: s.Error}
+		f.Source = &page.Source{Stale: s.Stale, LastGood: s.LastGood, Error: s.Error, LinkDown: s.LinkDown}
 	}
 	for _, s := range doc.Envoys {
 		f.Envoys = append(f.Envoys, pageEnvoy(s))

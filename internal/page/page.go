@@ -47,11 +47,13 @@ type Facts struct {
 	History traffic.History
 }
 
-// Source is where devices come from.
+// Source is where devices come from. LinkDown tells that the control plane's own
+// node is not in touch with the coordination server.
 type Source struct {
 	Stale    bool
 	LastGood time.Time
 	Error    string
+	LinkDown bool
 }
 
 // Envoy is a connected one. Address and Node tell Envoys apart, also in what they

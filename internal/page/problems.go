@@ -178,9 +178,14 @@ func (f Facts) notices(p places) []dashboard.Notice {
 		tell("Not ready", "%s", strings.TrimPrefix(f.Detail, "not ready: "))
 		return all
 	}
-	if s := f.Source; s != nil && s.Stale {
+	switch s := f.Source; {
+	case s == nil:
+	case s.Stale:
 		why := cmp.Or(s.Error, "none has come since the start")
 		tell("The list of devices is old", "It is from %s; what it says is served on. %s.", s.LastGood.UTC().Format("2006-01-02 15:04:05 MST"), capital(why))
+	case s.LinkDown:
+		tell("The link to the coordination server is down", "Changes of devices, tags and grants act late. "+
+			"The control plane's node connects again by itself: is the server up, and reachable from it?")
 	}
 	switch {
 	case len(p.entries) == 0:

@@ -128,10 +128,12 @@ func TestNotices(t *testing.T) {
 		facts Facts
 		want  string
 	}{
-		"none":           {of(func(*Facts) {}), ""},
-		"before it is":   {Facts{Detail: "not ready: joining"}, "Not ready: joining"},
-		"old":            {of(func(f *Facts) { *f.Source = Source{true, noon, "no route"} }), "The list of devices is old: It is from 2026-06-01 12:00:00 UTC; what it says is served on. No route."},
-		"from before":    {of(func(f *Facts) { *f.Source = Source{true, noon, ""} }), "The list of devices is old: It is from 2026-06-01 12:00:00 UTC; what it says is served on. None has come since the start."},
+		"none":         {of(func(*Facts) {}), ""},
+		"before it is": {Facts{Detail: "not ready: joining"}, "Not ready: joining"},
+		"old":          {of(func(f *Facts) { *f.Source = Source{true, noon, "no route", true} }), "The list of devices is old: It is from 2026-06-01 12:00:00 UTC; what it says is served on. No route."},
+		"no link": {of(func(f *Facts) { f.Source.LinkDown = true }), "The link to the coordination server is down: Changes of devices, tags and grants act late. " +
+			"The control plane's node connects again by itself: is the server up, and reachable from it?"},
+		"from before":    {of(func(f *Facts) { *f.Source = Source{true, noon, "", false} }), "The list of devices is old: It is from 2026-06-01 12:00:00 UTC; what it says is served on. None has come since the start."},
 		"no Envoy":       {of(func(f *Facts) { f.Envoys = nil; mute(f) }), "No Envoy is connected: Nothing is known of traffic and health. Give each Envoy the bootstrap that `tailxds bootstrap` prints."},
 		"two are silent": {of(mute), "No Envoy reports: Nothing is known of traffic and health, though 2 are connected: were they started with the bootstrap that this `tailxds bootstrap` prints?"},
 		"one is silent":  {of(func(f *Facts) { mute(f); f.Envoys = f.Envoys[:1] }), "No Envoy reports: Nothing is known of traffic and health, though 1 is connected: were they started with the bootstrap that this `tailxds bootstrap` prints?"},
