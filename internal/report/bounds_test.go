@@ -343,3 +343,43 @@ func TestAHistoryBeginsWithARequest(t *testing.T) {
 		}
 	}
 }
+
+// When all places are taken, a service takes that of one that got nothing for as
+// long as a history lasts, and of no other.
+func TestAServiceTakesTheHistoryOfAnIdleOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		var all topology.Topology
+		for i := range mostServices + 1 {
+			all.Services = append(all.Services, topology.NewService(fmt.Sprint("s", i), endpoints(1)))
+		}
+		r.Know(all)
+		ask := func(services ...topology.Service) {
+			e := &export{node: "n"}
+			for _, s := range services {
+				e.counter("cluster.endpoint.rq_total", s.Name, at(1).String(), delta, 1)
+			}
+			r.send(e)
+		}
+		idle, busy, next := all.Services[0], all.Services[1:mostServices], all.Services[mostServices]
+		has := func(s topology.Service) bool { return len(r.History(s.Name, time.Now()).Endpoints) > 0 }
+		ask(append(busy, idle)...)
+		time.Sleep((steps - 1) * stepTime)
+		ask(busy...)
+		ask(next)
+		if r.histories[next.Name] != nil {
+			t.Errorf("it has a place after %s", (steps-1)*stepTime)
+		}
+		time.Sleep(stepTime)
+		ask(next)
+		time.Sleep(2 * stepTime) // the newest step is shown once it is over
+		if !has(next) || r.histories[idle.Name] != nil {
+			t.Errorf("after %s it has a place: %t; the idle one has none: %t", steps*stepTime, has(next), r.histories[idle.Name] == nil)
+		}
+		for _, s := range busy {
+			if !has(s) {
+				t.Errorf("%s, which is busy, was forgotten", s.Name)
+			}
+		}
+	})
+}
