@@ -198,7 +198,7 @@ func spread(hosts []host, in func(int) bool, mode Mode, c Caller, level int) map
 		for g := range count {
 			regions[g] = whole[g] * min(1, c.factor(mode)*well[g]/count[g])
 		}
-	case mode == Nearest && level == 0 && len(count) > 1 && c.Entries[c.Region] > 0:
+	case mode == Nearest && level == 0 && c.Entries[c.Region] > 0:
 		regions = nearest(weights, c)
 	default:
 		maps.Copy(regions, weights)
@@ -206,7 +206,7 @@ func spread(hosts []host, in func(int) bool, mode Mode, c Caller, level int) map
 	regions = normal(regions)
 	shares := make(map[int]float64)
 	for i, h := range hosts {
-		if g := group(h); in(i) && h.healthy && weights[g] > 0 {
+		if g := group(h); in(i) && h.healthy {
 			shares[i] = regions[g] * float64(h.Weight) / weights[g]
 		}
 	}
@@ -218,19 +218,14 @@ func spread(hosts []host, in func(int) bool, mode Mode, c Caller, level int) map
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/zone_aware
 func nearest(weights map[string]float64, c Caller) map[string]float64 {
 	capacity, entries := normal(weights), normal(c.Entries)
-	own, mine := capacity[c.Region], entries[c.Region]
-	if own >= mine {
-		return map[string]float64{c.Region: 1}
-	}
-	out := map[string]float64{c.Region: own / mine}
+	kept := min(1, capacity[c.Region]/entries[c.Region])
+	out := map[string]float64{c.Region: kept}
 	free := make(map[string]float64)
 	for region, share := range capacity {
-		if rest := share - entries[region]; rest > 0 {
-			free[region] = rest
-		}
+		free[region] = max(0, share-entries[region])
 	}
 	for region, share := range normal(free) {
-		out[region] += (1 - own/mine) * share
+		out[region] += (1 - kept) * share
 	}
 	return out
 }

@@ -57,11 +57,20 @@ func TestShares(t *testing.T) {
 		"the walkthrough": {
 			[]string{"w1 west 1", "w2 west 1", "e1 east 2", "e2 east 2"}, Weighted, Caller{}, []string{"w2"}, "e1 37.0 e2 37.0 w1 25.9 w2 0.0",
 		},
-		"exact is exact":                    {four, Exact, Caller{}, []string{"b"}, "a 20.0 b 0.0 c 40.0 d 40.0"},
-		"local keeps its own":               {four, Local, Caller{Region: "west"}, nil, "a 25.0 b 75.0 c 0.0 d 0.0"},
-		"local spills what it can't carry":  {four, Local, Caller{Region: "west"}, []string{"b"}, "a 25.0 b 0.0 c 37.5 d 37.5"},
-		"local without a server of its own": {four, Local, Caller{Region: "eu"}, nil, "a 12.5 b 37.5 c 25.0 d 25.0"},
-		"a region is down":                  {four, Local, Caller{Region: "west"}, []string{"a", "b"}, "a 0.0 b 0.0 c 50.0 d 50.0"},
+		"what rounding leaves goes to the first level that takes any": {
+			[]string{"x w 1 0", "a w 1 1", "a1 w 1 1", "a2 w 1 1", "b w 1 2", "b1 w 1 2", "b2 w 1 2", "c w 1 3", "c1 w 1 3", "c2 w 1 3"},
+			Weighted,
+			Caller{Overprovisioning: 100},
+			[]string{"x", "a1", "a2", "b1", "b2", "c1", "c2"},
+			"a 34.0 a1 0.0 a2 0.0 b 33.0 b1 0.0 b2 0.0 c 33.0 c1 0.0 c2 0.0 x 0.0",
+		},
+		"nearest of a region where none enters": {four, Nearest, Caller{Region: "west", Entries: map[string]float64{"west": 0, "east": 1}}, nil, "a 12.5 b 37.5 c 25.0 d 25.0"},
+		"nearest before any entered":            {four, Nearest, Caller{Region: "west", Entries: map[string]float64{"west": 0, "east": 0}}, nil, "a 12.5 b 37.5 c 25.0 d 25.0"},
+		"exact is exact":                        {four, Exact, Caller{}, []string{"b"}, "a 20.0 b 0.0 c 40.0 d 40.0"},
+		"local keeps its own":                   {four, Local, Caller{Region: "west"}, nil, "a 25.0 b 75.0 c 0.0 d 0.0"},
+		"local spills what it can't carry":      {four, Local, Caller{Region: "west"}, []string{"b"}, "a 25.0 b 0.0 c 37.5 d 37.5"},
+		"local without a server of its own":     {four, Local, Caller{Region: "eu"}, nil, "a 12.5 b 37.5 c 25.0 d 25.0"},
+		"a region is down":                      {four, Local, Caller{Region: "west"}, []string{"a", "b"}, "a 0.0 b 0.0 c 50.0 d 50.0"},
 		"failover orders the others": {
 			[]string{"a west 1", "b east 1", "c central 1", "d eu 1"},
 			Local,
@@ -164,6 +173,13 @@ func TestWorldOfNearest(t *testing.T) {
 
 // Whatever there is, the shares are shares, nobody sick gets any beside the
 // healthy, and nearest is exact in the whole and the least that can cross.
+func TestTheWorldWithoutEntries(t *testing.T) {
+	shares, crossing := World(service("a west 1", "b east 3"), Nearest, Caller{Entries: map[string]float64{"west": 0, "east": 0}}, down())
+	if !slices.Equal(shares, []float64{0, 0}) || crossing != 0 {
+		t.Errorf("nobody asks, and the shares are %v, of which %v cross", shares, crossing)
+	}
+}
+
 func TestSharesProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		regions := []string{"west", "east", "eu", "asia"}
