@@ -383,3 +383,58 @@ func TestAServiceTakesTheHistoryOfAnIdleOne(t *testing.T) {
 		}
 	})
 }
+
+// An Envoy that reports each second is stale after 10 s of silence, and forgotten
+// after 15 minutes, not sooner.
+func TestWhenAnEnvoyIsStaleAndForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t)
+		r.Know(published("s", "west"))
+		for range 5 {
+			time.Sleep(time.Second)
+			r.send((&export{node: "n"}).endpoint("s", at(1).String(), true, 1, 0, 0))
+		}
+		last := time.Now()
+		for _, c := range []struct {
+			after time.Duration
+			want  string
+		}{
+			{staleAfter, "1, stale false"}, {staleAfter + 1, "1, stale true"},
+			{forgetAfter, "1, stale true"}, {forgetAfter + 1, "0, stale false"},
+		} {
+			time.Sleep(time.Until(last.Add(c.after)))
+			all := r.View(time.Now()).Envoys
+			if got := fmt.Sprintf("%d, stale %t", len(all), len(all) > 0 && all[0].Stale); got != c.want {
+				t.Errorf("after %s: %s, want %s", c.after, got, c.want)
+			}
+		}
+	})
+}
+
+// What is as long as may be is taken; one more is not.
+func TestTheLongestThatIsTaken(t *testing.T) {
+	for _, more := range []int{0, 1} {
+		r := newRig(t)
+		r.Know(published("s", "west"))
+		node := strings.Repeat("x", longestName+more)
+		r.send((&export{node: node}).endpoint("s", at(1).String(), true, 1, 0, 0))
+		e := r.View(time.Now()).Envoys[0]
+		if got := e.Node == node; got != (more == 0) {
+			t.Errorf("a name of %d: taken %t", len(node), got)
+		}
+	}
+	for _, more := range []int{0, 1} {
+		r := newRig(t)
+		r.Know(published("s", "west"))
+		counts := make([]uint64, mostBuckets+more)
+		counts[0] = 1
+		bounds := make([]float64, len(counts)-1)
+		for i := range bounds {
+			bounds[i] = float64(i + 1)
+		}
+		r.send((&export{node: "n"}).times("s", bounds, counts...))
+		if got := len(r.histories) == 1; got != (more == 0) {
+			t.Errorf("a histogram of %d buckets: taken %t", len(counts), got)
+		}
+	}
+}
