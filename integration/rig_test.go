@@ -77,7 +77,8 @@ func rigComesUp(ctx context.Context, t *testing.T, r *rig) {
 	}
 	r.starts(ctx, t, "west-1-envoy", nil)
 	r.servesBoth(ctx, t)
-	assertShares(ctx, t, r.Lab, r.url(), onePerRegion, shares.OneStepWrong(onePerRegion)...)
+	// Envoy's page is up to a second ahead of its threads (update_merge_window).
+	r.findsItsShares(ctx, t)
 }
 
 // url is the rig's Envoy, in the network from which requests are sent.

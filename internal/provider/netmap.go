@@ -89,7 +89,7 @@ func (n *netmap) read(ctx context.Context) (*ipnstate.Status, []topology.Device,
 				devices = append(devices, statusDevice(peer))
 			}
 		}
-		n.peers.silence(devices)
+		n.peers.between(status, devices)
 	}
 	return status, devices, nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"tailscale.com/ipn/ipnstate"
 	"tailscale.com/tailcfg"
 
 	"github.com/tailxds/tailxds/internal/topology"
@@ -92,6 +93,22 @@ func (n *newcomers) hush(devices []topology.Device) {
 func (p *peers) silence(devices []topology.Device) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.hush(devices)
+}
+
+// between is hush for the devices of a status that is read between two watches:
+// who joined just then is looked up once the next has begun.
+func (p *peers) between(status *ipnstate.Status, devices []topology.Device) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reached == nil {
+		return // nobody watches, so nobody would look them up
+	}
+	for _, peer := range status.Peer {
+		if peer != nil {
+			p.seen(peer.NodeID, statusDevice(peer), peer.Relay != "")
+		}
+	}
 	p.hush(devices)
 }
 

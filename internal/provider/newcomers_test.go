@@ -2,6 +2,7 @@ package provider
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -332,5 +333,49 @@ func TestSilenceIsByAddress(t *testing.T) {
 	a.event(&ipn.Notify{PeersRemoved: []tailcfg.NodeID{dual.ID}})
 	if got := listed(); got != "four six other none" {
 		t.Errorf("it is gone: %s are online", got)
+	}
+}
+
+// A list that is read between two watches calls nobody online whom the next watch
+// would call silent: who is published must not go again.
+func TestWhoJoinsBetweenTwoWatchesIsSilent(t *testing.T) {
+	f := newFakeNode(t)
+	src := newNetmap(f.local, quiet())
+	old, newcomer, relayed := peerStatus(1), peerStatus(2), peerStatus(3)
+	old.Relay, relayed.Relay = "lab", "lab"
+	for i, p := range []*ipnstate.PeerStatus{old, newcomer, relayed} {
+		p.TailscaleIPs = []netip.Addr{addr(fmt.Sprintf("100.64.0.%d", i+1))}
+	}
+	online := func() string {
+		devices, err := src.List(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var ids string
+		for _, d := range devices {
+			if d.Online {
+				ids += d.ID
+			}
+		}
+		return ids
+	}
+	f.status = writes(running(newcomer))
+	if got := online(); got != "n2" {
+		t.Errorf("before anybody watches %q are online", got)
+	}
+	src.peers.begin(running(old))
+	src.peers.lose()
+	f.status = writes(running(old, newcomer, relayed))
+	if got := online(); got != "n1n3" {
+		t.Errorf("between two watches %q are online", got)
+	}
+	src.peers.begin(running(old, newcomer, relayed))
+	if got := online(); got != "n1n3" {
+		t.Errorf("after the next has begun %q are online", got)
+	}
+	src.peers.reach(newcomer.NodeID)
+	src.peers.lose()
+	if got := online(); got != "n1n2n3" {
+		t.Errorf("when it can be reached %q are online", got)
 	}
 }
