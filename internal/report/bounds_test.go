@@ -399,8 +399,10 @@ func TestWhenAnEnvoyIsStaleAndForgotten(t *testing.T) {
 			after time.Duration
 			want  string
 		}{
-			{staleAfter, "1, stale false"}, {staleAfter + 1, "1, stale true"},
-			{forgetAfter, "1, stale true"}, {forgetAfter + 1, "0, stale false"},
+			{staleAfter, "1, stale false"},
+			{staleAfter + 1, "1, stale true"},
+			{forgetAfter, "1, stale true"},
+			{forgetAfter + 1, "0, stale false"},
 		} {
 			time.Sleep(time.Until(last.Add(c.after)))
 			all := r.View(time.Now()).Envoys
