@@ -25,18 +25,21 @@ func wide(m Memory) Memory {
 func TestWhatIsCalmIsPassedOver(t *testing.T) {
 	both := append(fleet("a", 3), device(8, "tag:service-b"), device(9, "tag:service-b"))
 	for name, c := range map[string]struct {
-		list []topology.Device
-		calm bool
+		list   []topology.Device
+		calm   bool
+		drains map[string]topology.Drain
 	}{
-		"the same":      {both, true},
-		"a weight":      {retag(both, []string{"tag:service-b", "tag:weight-3"}, 9), true},
-		"a device more": {append(slices.Clip(both), device(10, "tag:service-b")), true},
-		"a drain":       {retag(both, []string{"tag:service-b", "tag:weight-0"}, 9), false},
-		"a device less": {both[:4], false},
-		"another":       {append(slices.Clip(both[:4]), device(10, "tag:service-b")), false},
+		"the same":            {both, true, nil},
+		"a weight":            {retag(both, []string{"tag:service-b", "tag:weight-3"}, 9), true, nil},
+		"a device more":       {append(slices.Clip(both), device(10, "tag:service-b")), true, nil},
+		"a drain":             {retag(both, []string{"tag:service-b", "tag:weight-0"}, 9), false, nil},
+		"a device less":       {both[:4], false, nil},
+		"another":             {append(slices.Clip(both[:4]), device(10, "tag:service-b")), false, nil},
+		"an operator's drain": {both, false, map[string]topology.Drain{"9": {By: "ann"}}},
 	} {
 		w := newWorld(t)
 		w.list(time.Second, both)
+		w.drains = c.drains
 		w.list(time.Second, c.list)
 		passed := func(name string) bool {
 			at := func(t topology.Topology) *topology.Endpoint {

@@ -116,14 +116,15 @@ type judge struct {
 // idle, and all who served serve still, whatever else changed. Then neither the
 // hour nor anybody's word can change what is published of it.
 func (j *judge) calm(built topology.Service, was Service) (Service, bool) {
-	if len(was.calm.Localities) == 0 || was.accepted || len(j.witnessed)+len(built.Idle)+len(j.c.Built.Drains) > 0 {
+	if len(was.calm.Localities) == 0 || was.accepted || len(j.witnessed)+len(built.Idle) > 0 {
 		return was, false
 	}
 	if built.SameServing(was.calm) {
 		return was, true
 	}
 	said := built.Serving()
-	published := byDevice(said)
+	published := slices.Clone(said)
+	byDevice(published)
 	if !serveAll(published, was.Published) {
 		return was, false
 	}
@@ -146,10 +147,8 @@ func serveAll(endpoints, devices []topology.Endpoint) bool {
 
 // byDevice puts endpoints in the order of the list, so that what is held is no
 // change, and two control planes that hold different endpoints publish the same.
-func byDevice(endpoints []topology.Endpoint) []topology.Endpoint {
-	sorted := slices.Clone(endpoints)
-	slices.SortStableFunc(sorted, func(a, b topology.Endpoint) int { return topology.CompareIDs(a.Device, b.Device) })
-	return sorted
+func byDevice(endpoints []topology.Endpoint) {
+	slices.SortStableFunc(endpoints, func(a, b topology.Endpoint) int { return topology.CompareIDs(a.Device, b.Device) })
 }
 
 // service judges one service.
@@ -180,7 +179,8 @@ func (j *judge) service(built topology.Service, was Service) (topology.Service, 
 	}
 	held = b.without(held)
 
-	now := Service{Published: byDevice(slices.Concat(b.serving, held)), Loss: clock, Held: devices(held)}
+	now := Service{Published: slices.Concat(b.serving, held), Loss: clock, Held: devices(held)}
+	byDevice(now.Published)
 	now.Gone = stillGone(slices.Concat(was.Gone, gone), loss, stood && !alone)
 	now.Said = said(built, was, now)
 	if n := len(built.Serving()); len(built.Idle)+len(held)+len(now.Gone)+len(loss) == 0 && len(now.Published) == n && len(now.Said) == n {
