@@ -68,9 +68,7 @@ func median(ctx context.Context, t *testing.T, l *lab.Lab, server string) time.D
 // and what the control plane serves: it reaches both.
 func cutPathLeavesBothSides(ctx context.Context, t *testing.T, l *lab.Lab) {
 	labCommand(ctx, t, "break", "path", "west", "east")
-	for service, want := range map[string]shares.Shares{
-		"laptop": {"west-1": 1, "west-2": 1}, "east-1": {"east-1": 2, "east-2": 2},
-	} {
+	for service, want := range sides {
 		await(ctx, t, func() error { return onlyHealthyIn(ctx, l, service, want) })
 		assertShares(ctx, t, l.At(service), "http://localhost:10000/", want)
 	}
@@ -79,7 +77,7 @@ func cutPathLeavesBothSides(ctx context.Context, t *testing.T, l *lab.Lab) {
 		t.Errorf("the control plane has %d Envoys, not 5 (%v)", len(status.Envoys), err)
 	}
 	labCommand(ctx, t, "mend")
-	for _, service := range []string{"laptop", "east-1"} {
+	for service := range sides {
 		await(ctx, t, func() error { return l.Serves(ctx, service, weights(bothRegions)) })
 		assertShares(ctx, t, l.At(service), "http://localhost:10000/", bothRegions, shares.OneStepWrong(bothRegions)...)
 	}

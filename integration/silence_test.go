@@ -13,8 +13,8 @@ import (
 // silentFor is how long the relay's outage lasts.
 const silentFor = 20 * time.Second
 
-// allEnvoys are beside these devices, and sides are those of each region that may
-// be reached while no relay joins them.
+// allEnvoys are beside these devices, and sides are who may be reached from one of
+// each region while nothing joins them.
 var (
 	allEnvoys = []string{"laptop", "west-1", "west-2", "east-1", "east-2"}
 	sides     = map[string]shares.Shares{"laptop": {"west-1": 1, "west-2": 1}, "east-1": {"east-1": 2, "east-2": 2}}

@@ -36,7 +36,6 @@ tailscale_programs() {
 # go.sum pins every module, and prints where they are.
 go_tools() {
   local name=$1 version=$2 ldflags=$3 tags=$4 module=$root/lab/images/$1 dir
-  require_go "$name"
   dir=$(kept "$name" "$version" "$({ cat "$module/go.mod" "$module/go.sum" && echo "$ldflags $tags"; } | sha256)")
   if [[ ! -d $dir ]]; then
     say "Building $name $version from its Go module (a few minutes, once)."

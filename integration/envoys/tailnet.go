@@ -2,9 +2,6 @@ package envoys
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
@@ -12,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/http"
 	"net/netip"
@@ -23,6 +19,8 @@ import (
 	"time"
 
 	"tailscale.com/client/local"
+
+	"github.com/tailxds/tailxds/integration/selfsigned"
 )
 
 // Tailnet is a real one: the lab's headscale, by the lab's own configuration, on a
@@ -105,32 +103,22 @@ func (t *Tailnet) cli(args ...string) (string, error) {
 // certify makes headscale a certificate, which signs itself, and has this process
 // trust it.
 func (t *Tailnet) certify() error {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	cert, err := selfsigned.Certificate(t.server.V4.String())
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	about := &x509.Certificate{
-		SerialNumber: big.NewInt(1), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour),
-		IPAddresses: []net.IP{t.server.V4.AsSlice()},
-	}
-	cert, err := x509.CreateCertificate(rand.Reader, about, about, key.Public(), key)
-	if err != nil {
-		return err
-	}
-	private, err := x509.MarshalPKCS8PrivateKey(key)
+	private, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
 	if err != nil {
 		return err
 	}
 	certFile, keyFile := filepath.Join(t.dir, "cert.pem"), filepath.Join(t.dir, "key.pem")
-	text := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})
 	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(text)
+	roots.AddCert(cert.Leaf)
 	t.trust = "SSL_CERT_FILE=" + certFile
 	t.client = &http.Client{Timeout: patience, Transport: &http.Transport{
 		DialContext: t.server.Dial, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 	}}
-	return errors.Join(os.WriteFile(certFile, text, 0o600),
+	return errors.Join(os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}), 0o600),
 		os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
 }
 

@@ -312,10 +312,7 @@ func (r *rig) scale(t *testing.T) {
 		// A control plane that has just started counts those that the steps before
 		// replaced, and may hold one loss more for a minute.
 		url, want := entry(r.west.servers(t)[0]), r.weights(t)
-		n := shares.Enough(want, shares.OneStepWrong(want)...)
-		eventually(t, 2*time.Minute, "the shares are what the weights say", func() error {
-			return shares.Check(r.west.client(t, url, n).By(shares.Host), want)
-		})
+		eventually(t, 2*time.Minute, "the shares are what the weights say", func() error { return r.shared(t, r.west, url, want) })
 	}
 }
 
@@ -427,10 +424,15 @@ func (r *rig) expect(t *testing.T, c cluster, url string, want shares.Shares) {
 		}
 		return nil
 	})
-	n := shares.Enough(want, shares.OneStepWrong(want)...)
-	tally := c.client(t, url, n).By(shares.Host)
-	t.Logf("%s from %s: %v", url, c.name, tally)
-	if err := shares.Check(tally, want); err != nil {
+	if err := r.shared(t, c, url, want); err != nil {
 		t.Error(err)
 	}
+}
+
+// shared holds the shares of many requests against the statistics.
+func (r *rig) shared(t *testing.T, c cluster, url string, want shares.Shares) error {
+	t.Helper()
+	tally := c.client(t, url, shares.Enough(want, shares.OneStepWrong(want)...)).By(shares.Host)
+	t.Logf("%s from %s: %v", url, c.name, tally)
+	return shares.Check(tally, want)
 }

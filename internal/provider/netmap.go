@@ -84,12 +84,7 @@ func (n *netmap) read(ctx context.Context) (*ipnstate.Status, []topology.Device,
 		return nil, nil, err
 	}
 	if !whole {
-		for _, peer := range status.Peer {
-			if peer != nil {
-				devices = append(devices, statusDevice(peer))
-			}
-		}
-		n.peers.between(status, devices)
+		devices = n.peers.glance(status)
 	}
 	return status, devices, nil
 }

@@ -96,20 +96,25 @@ func (p *peers) silence(devices []topology.Device) {
 	p.hush(devices)
 }
 
-// between is hush for the devices of a status that is read between two watches:
-// who joined just then is looked up once the next has begun.
-func (p *peers) between(status *ipnstate.Status, devices []topology.Device) {
+// glance are the devices of a status that is read before the first watch, or between
+// two: who joined between is looked up once the next has begun.
+func (p *peers) glance(status *ipnstate.Status) []topology.Device {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.reached == nil {
-		return // nobody watches, so nobody would look them up
-	}
+	watched := p.reached != nil // else nobody would look them up
+	devices := make([]topology.Device, 0, len(status.Peer))
 	for _, peer := range status.Peer {
-		if peer != nil {
-			p.seen(peer.NodeID, statusDevice(peer), peer.Relay != "")
+		if peer == nil {
+			continue
+		}
+		d := statusDevice(peer)
+		devices = append(devices, d)
+		if watched {
+			p.seen(peer.NodeID, d, peer.Relay != "")
 		}
 	}
 	p.hush(devices)
+	return devices
 }
 
 // toLookUp are the silent ones.

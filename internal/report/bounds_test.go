@@ -96,23 +96,14 @@ func TestNoMoreHistoryThanFits(t *testing.T) {
 			all.Services = append(all.Services, topology.NewService(fmt.Sprint("s", i), endpoints(30)))
 		}
 		r.Know(all)
-		report := func(services ...topology.Service) {
-			e := &export{node: "n"}
-			for _, s := range services {
-				for _, p := range s.Serving() {
-					e.counter("cluster.endpoint.rq_total", s.Name, p.Address.String(), delta, 1)
-				}
-			}
-			r.send(e)
-		}
-		report(all.Services...)
+		r.askAll(all.Services...)
 		if len(r.histories) != mostServices || r.recorded != mostHistories {
 			t.Fatalf("%d histories of %d endpoints, want at most %d and %d", len(r.histories), r.recorded, mostServices, mostHistories)
 		}
 		// Those that got nothing for as long as it lasts make room.
 		time.Sleep(steps * stepTime)
 		for _, s := range all.Services {
-			report(s)
+			r.askAll(s)
 		}
 		if len(r.histories) != mostServices || r.recorded > mostHistories {
 			t.Errorf("%d histories of %d endpoints", len(r.histories), r.recorded)
@@ -354,24 +345,17 @@ func TestAServiceTakesTheHistoryOfAnIdleOne(t *testing.T) {
 			all.Services = append(all.Services, topology.NewService(fmt.Sprint("s", i), endpoints(1)))
 		}
 		r.Know(all)
-		ask := func(services ...topology.Service) {
-			e := &export{node: "n"}
-			for _, s := range services {
-				e.counter("cluster.endpoint.rq_total", s.Name, at(1).String(), delta, 1)
-			}
-			r.send(e)
-		}
 		idle, busy, next := all.Services[0], all.Services[1:mostServices], all.Services[mostServices]
 		has := func(s topology.Service) bool { return len(r.History(s.Name, time.Now()).Endpoints) > 0 }
-		ask(append(busy, idle)...)
+		r.askAll(append(busy, idle)...)
 		time.Sleep((steps - 1) * stepTime)
-		ask(busy...)
-		ask(next)
+		r.askAll(busy...)
+		r.askAll(next)
 		if r.histories[next.Name] != nil {
 			t.Errorf("it has a place after %s", (steps-1)*stepTime)
 		}
 		time.Sleep(stepTime)
-		ask(next)
+		r.askAll(next)
 		time.Sleep(2 * stepTime) // the newest step is shown once it is over
 		if !has(next) || r.histories[idle.Name] != nil {
 			t.Errorf("after %s it has a place: %t; the idle one has none: %t", steps*stepTime, has(next), r.histories[idle.Name] == nil)

@@ -134,6 +134,18 @@ func (r *rig) send(e *export) {
 	}
 }
 
+// askAll reports one request to each endpoint of some services.
+func (r *rig) askAll(services ...topology.Service) {
+	r.t.Helper()
+	e := &export{node: "n"}
+	for _, s := range services {
+		for _, p := range s.Serving() {
+			e.counter("cluster.endpoint.rq_total", s.Name, p.Address.String(), delta, 1)
+		}
+	}
+	r.send(e)
+}
+
 func TestRequestsAreCountedByTheRegionWhereTheyEnter(t *testing.T) {
 	r := newRig(t)
 	r.Know(published("s", "west", "east"))

@@ -76,7 +76,7 @@ func (n *resources) addWhole(row resourceType, sameFrame bool, last *resources) 
 		if err := add(row, made, err, set); err != nil {
 			return err
 		}
-		keepEqual(before, set, slices.Collect(maps.Keys(set)))
+		keepEqual(before, set)
 	}
 	if row.named == nil {
 		return nil
@@ -90,7 +90,7 @@ func (n *resources) addWhole(row resourceType, sameFrame bool, last *resources) 
 	if err := add(row, made, err, set); err != nil {
 		return err
 	}
-	keepEqual(last.named[row.URL], set, slices.Collect(maps.Keys(set)))
+	keepEqual(last.named[row.URL], set)
 	n.named[row.URL] = set
 	return nil
 }
@@ -137,12 +137,14 @@ func (n *resources) addService(s topology.Service, p ServicePolicy, samePolicy b
 			continue
 		}
 		made, err := row.perService(in)
-		if err := add(row, made, err, set); err != nil {
+		own := make(resourceSet)
+		if err := add(row, made, err, own); err != nil {
 			return err
 		}
 		if !samePolicy { // else it is other than before
-			keepEqual(was, set, in.names())
+			keepEqual(was, own)
 		}
+		maps.Copy(set, own)
 	}
 	return nil
 }
@@ -172,11 +174,11 @@ func add(row resourceType, made []proto.Message, err error, into resourceSet) er
 	return nil
 }
 
-// keepEqual takes over the resources of some names that did not change since the
-// last build, so that they count as the same below.
-func keepEqual(last, next resourceSet, names []string) {
-	for _, name := range names {
-		if old, ok := last[name]; ok && proto.Equal(old, next[name]) {
+// keepEqual takes over the resources of the last build that did not change, so
+// that they count as the same below.
+func keepEqual(last, next resourceSet) {
+	for name, r := range next {
+		if old, ok := last[name]; ok && proto.Equal(old, r) {
 			next[name] = old
 		}
 	}

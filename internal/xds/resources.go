@@ -26,7 +26,7 @@ type resourceType struct {
 	// URL is the xDS type URL.
 	URL string
 	// perService builds the resources of one service; it is called again only
-	// when its policy changed, or who serves it, if that matters.
+	// when its policy changed or, where they are ofServing, who serves it.
 	perService func(serviceInput) ([]proto.Message, error)
 	ofServing  bool
 	// whole builds the resources that span all services.

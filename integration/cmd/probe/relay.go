@@ -2,14 +2,9 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"math/big"
 	"net"
 	"net/http"
 	"time"
@@ -17,12 +12,14 @@ import (
 	"tailscale.com/derp/derpserver"
 	"tailscale.com/types/key"
 	"tailscale.com/types/logger"
+
+	"github.com/tailxds/tailxds/integration/selfsigned"
 )
 
 // relay serves DERP until ctx ends, for a tailnet whose relay is not its
 // coordination server. Nobody checks its certificate.
 func relay(ctx context.Context, address string) error {
-	certificate, err := selfSigned()
+	certificate, err := selfsigned.Certificate("relay")
 	if err != nil {
 		return fmt.Errorf("making a certificate: %w", err)
 	}
@@ -44,17 +41,4 @@ func relay(ctx context.Context, address string) error {
 		return nil
 	}
 	return fmt.Errorf("serving DERP: %w", err)
-}
-
-func selfSigned() (tls.Certificate, error) {
-	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{"relay"}, NotAfter: time.Now().Add(24 * time.Hour)}
-	raw, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
-	if err != nil {
-		return tls.Certificate{}, err
-	}
-	return tls.Certificate{Certificate: [][]byte{raw}, PrivateKey: private}, nil
 }
