@@ -22,14 +22,22 @@ import (
 //go:embed static.yaml.tmpl
 var static string
 
-// bareConfig is what an Envoy needs to hand requests on to servers in turn.
-func bareConfig(port, admin uint16, servers []uint16) (string, error) {
+// staticSetup is what an Envoy's configuration is written from that nobody serves.
+type staticSetup struct {
+	Port, Admin uint16
+	Servers     []uint16
+	// Same is whether requests are treated as by our configuration; else they are
+	// handed on to servers in turn, and nothing more.
+	Same bool
+}
+
+func staticConfig(s staticSetup) (string, error) {
 	t, err := template.New("static").Parse(static)
 	if err != nil {
 		return "", fmt.Errorf("read the static configuration: %w", err)
 	}
 	var b strings.Builder
-	if err := t.Execute(&b, map[string]any{"Port": port, "Admin": admin, "Servers": servers}); err != nil {
+	if err := t.Execute(&b, s); err != nil {
 		return "", fmt.Errorf("write the static configuration: %w", err)
 	}
 	return b.String(), nil
@@ -114,6 +122,19 @@ func (e *envoy) cpu() (time.Duration, error) {
 		return 0, fmt.Errorf("read Envoy's CPU time: %w", err)
 	}
 	return time.Duration(t.Nano()), nil
+}
+
+// spends is the CPU time that the process uses while something is done.
+func (e *envoy) spends(do func() error) (time.Duration, error) {
+	before, err := e.cpu()
+	if err != nil {
+		return 0, err
+	}
+	if err := do(); err != nil {
+		return 0, err
+	}
+	after, err := e.cpu()
+	return after - before, err
 }
 
 func (e *envoy) stop() {

@@ -4,125 +4,165 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"time"
 
-	"github.com/tailxds/tailxds/internal/load"
+	"golang.org/x/sys/unix"
 )
 
-// requests compares what requests cost an Envoy by our configuration and by a
-// bare static one. Requests a second of one that is busy are the reciprocal of
-// its CPU a request, and that can be measured beside a client and servers that
-// share its cores.
-func requests(ctx context.Context, s sizes) (_ figure, err error) {
+// proxies are Envoys with three configurations, measured once for all rows that
+// are of them.
+type proxies struct {
+	done bool
+	costs
+}
+
+// costs are the microseconds of CPU a request, by configuration: one figure for
+// each round, of all Envoys in turn.
+type costs [configurations]series
+
+// The configurations: what tailxds prints and serves, the least that hands
+// requests on, and by hand what tailxds's does with a request.
+const (
+	byUs = iota
+	byHandBare
+	byHandSame
+	configurations
+)
+
+const (
+	// The cost of a request is that of many Envoys: where a process has its memory
+	// makes it some percent faster or slower for as long as it lives.
+	mostGenerations = 12
+	// A round is short, so that what disturbs the machine for a while disturbs
+	// neighbours.
+	perRound = 512
+	// Connections to each Envoy. Enough that it never waits for somebody who asks.
+	connections = 16
+)
+
+// requests compares what requests cost an Envoy by our configuration and by
+// another. Requests a second of one that is busy are the reciprocal of its CPU a
+// request.
+func (p *proxies) requests(other int, target float64) func(context.Context, sizes) (figure, error) {
+	return func(ctx context.Context, s sizes) (figure, error) {
+		if !p.done {
+			all, err := measureProxies(ctx, s.requests)
+			if err != nil {
+				return figure{}, err
+			}
+			p.costs, p.done = all, true
+		}
+		r := p.costs[other].over(p.costs[byUs])
+		return figure{value: r.String(), ok: r.median() >= target, detail: fmt.Sprintf(
+			"%.0f against %.0f requests a second of CPU.", 1e6/p.costs[byUs].median(), 1e6/p.costs[other].median())}, nil
+	}
+}
+
+func measureProxies(ctx context.Context, n int) (all costs, err error) {
+	envoys, others, err := apart()
+	if err != nil {
+		return all, err
+	}
+	before, err := bind(os.Getpid(), others)
+	if err != nil {
+		return all, err
+	}
+	defer func() {
+		_, failed := bind(os.Getpid(), before)
+		err = errors.Join(err, failed)
+	}()
 	servers, closeServers, err := backends(ctx, 4)
 	if err != nil {
-		return figure{}, err
+		return all, err
 	}
 	defer closeServers()
-	ports, err := freePorts(ctx, 4)
+	ports, err := freePorts(ctx, 2*configurations)
 	if err != nil {
-		return figure{}, err
+		return all, err
 	}
-	control, err := start(ctx, setup{Kind: "tailxds", Services: 1, Servers: servers, Ingress: ports[0]})
+	control, err := start(ctx, setup{Kind: "tailxds", Services: 1, Servers: servers, Ingress: ports[byUs]})
 	if err != nil {
-		return figure{}, err
+		return all, err
 	}
 	defer func() { err = errors.Join(err, control.stop()) }()
 	at, err := netip.ParseAddrPort(control.address)
 	if err != nil {
-		return figure{}, fmt.Errorf("read the control plane's address: %w", err)
+		return all, fmt.Errorf("read the control plane's address: %w", err)
 	}
-	ours, err := ourConfig(at, ports[1])
-	if err != nil {
-		return figure{}, err
-	}
-	bare, err := bareConfig(ports[2], ports[3], servers)
-	if err != nil {
-		return figure{}, err
-	}
-	configs := [2]string{ours, bare}
-	var each [2]series
-	for range pairs {
-		costs, err := ofPair(ctx, configs, [2]uint16{ports[0], ports[2]}, s.requests/pairs)
+	var configs [configurations]string
+	for i := range configs {
+		port, admin := ports[i], ports[configurations+i]
+		switch i {
+		case byUs:
+			configs[i], err = ourConfig(at, admin)
+		default:
+			configs[i], err = staticConfig(staticSetup{Port: port, Admin: admin, Servers: servers, Same: i == byHandSame})
+		}
 		if err != nil {
-			return figure{}, err
-		}
-		for i := range each {
-			each[i] = append(each[i], costs[i]...)
+			return all, err
 		}
 	}
-	r := each[1].over(each[0])
-	return figure{value: r.String(), ok: r.median() >= 0.98, detail: fmt.Sprintf(
-		"%.0f against %.0f requests a second of CPU.", 1e6/each[0].median(), 1e6/each[1].median())}, nil
+	generations := max(1, min(mostGenerations, n/(10*perRound)))
+	for range generations {
+		if err := measureGeneration(ctx, configs, ports[:configurations], envoys, n/generations/perRound, &all); err != nil {
+			return all, err
+		}
+	}
+	return all, nil
 }
 
-// pairs are how many Envoys of each kind are measured: where a process has its
-// memory makes it some percent faster or slower, for as long as it lives.
-const pairs = 20
-
-// ofPair starts an Envoy of each kind, and measures what requests cost them.
-func ofPair(ctx context.Context, configs [2]string, ports [2]uint16, n int) (_ [2]series, err error) {
+// measureGeneration starts an Envoy of each configuration, and measures what
+// requests cost them, by turns, and each as often the first of a round as others.
+func measureGeneration(
+	ctx context.Context, configs [configurations]string, ports []uint16, cpus unix.CPUSet, rounds int, all *costs,
+) (err error) {
 	dir, err := os.MkdirTemp("", "tailxds-bench-")
 	if err != nil {
-		return [2]series{}, fmt.Errorf("make a directory: %w", err)
+		return fmt.Errorf("make a directory: %w", err)
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	var envoys [2]*envoy
+	var (
+		envoys [configurations]*envoy
+		askers [configurations]callers
+	)
 	for i, config := range configs {
-		e, err := startEnvoy(ctx, filepath.Join(dir, fmt.Sprintf("envoy-%d", i)), config, ports[i])
-		if err != nil {
-			return [2]series{}, err
+		if envoys[i], err = startEnvoy(ctx, filepath.Join(dir, fmt.Sprintf("envoy-%d", i)), config, ports[i]); err != nil {
+			return err
 		}
-		defer e.stop()
-		envoys[i] = e
+		defer envoys[i].stop()
+		if _, err := bind(envoys[i].cmd.Process.Pid, cpus); err != nil {
+			return err
+		}
+		if askers[i], err = dialCallers(ctx, fmt.Sprintf("127.0.0.1:%d", ports[i]), connections); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, askers[i].Close()) }()
+		if err := askers[i].ask(4 * perRound); err != nil { // connections to the servers are made
+			return err
+		}
 	}
-	return costs(ctx, envoys, n)
-}
-
-// costs are the microseconds of CPU that a request costs each Envoy, by turns, and
-// each as often the first of a turn as the other.
-func costs(ctx context.Context, envoys [2]*envoy, n int) ([2]series, error) {
-	const rounds, atOnce = 10, 16
-	var each [2]series
-	for round := range rounds + 1 {
+	for round := range rounds {
 		for turn := range envoys {
 			i := (round + turn) % len(envoys)
-			before, err := envoys[i].cpu()
+			cost, err := envoys[i].spends(func() error { return askers[i].ask(perRound) })
 			if err != nil {
-				return each, err
+				return err
 			}
-			result, err := load.Run(ctx, load.Options{URL: envoys[i].url, Requests: n / rounds, Concurrency: atOnce})
-			if err == nil && result.Failed() > 0 {
-				err = fmt.Errorf("%d requests failed: %v", result.Failed(), result.Failures)
-			}
-			if err != nil {
-				return each, err
-			}
-			after, err := envoys[i].cpu()
-			if err != nil {
-				return each, err
-			}
-			if round > 0 { // connections are made in the first
-				each[i] = append(each[i], (after-before).Seconds()*1e6/float64(n/rounds))
-			}
+			all[i] = append(all[i], cost.Seconds()*1e6/perRound)
 		}
 	}
-	return each, nil
+	return nil
 }
 
-// backends serve requests, as cheaply as Go does that.
+// backends answer requests.
 func backends(ctx context.Context, n int) (ports []uint16, stop func(), err error) {
-	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	var all []*http.Server
+	var all []net.Listener
 	stop = func() {
-		for _, s := range all {
-			_ = s.Close() // nothing is lost
+		for _, l := range all {
+			_ = l.Close() // nothing is lost
 		}
 	}
 	for range n {
@@ -131,9 +171,8 @@ func backends(ctx context.Context, n int) (ports []uint16, stop func(), err erro
 			stop()
 			return nil, nil, fmt.Errorf("listen: %w", err)
 		}
-		s := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
-		all = append(all, s)
-		go func() { _ = s.Serve(l) }() // until it is closed
+		all = append(all, l)
+		go answerAll(l) // until it is closed
 		ports = append(ports, portOf(l))
 	}
 	return ports, stop, nil

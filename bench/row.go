@@ -43,7 +43,7 @@ func near(r, within float64, detail string, args ...any) figure {
 }
 
 func rows() []row {
-	two, tagged := newRegions(), newTags()
+	two, tagged, through := newRegions(), newTags(), &proxies{}
 	return []row{
 		{
 			"fanout-100", "change → last ACK, 100 clients, 100 endpoints", "a bare gRPC fan-out of the same bytes", "≤ 1.3",
@@ -86,7 +86,14 @@ func rows() []row {
 		},
 		{"tags-netmap", "p99 of the same", "", "≤ 250 ms", tagged.slowest("netmap")},
 		{"tags-headscale", "p99 of the same, `headscale` provider", "", "≤ 250 ms", tagged.slowest("headscale")},
-		{"requests", "requests a second of CPU through Envoy by our configuration", "the same Envoy by a bare static one", "≥ 0.98", requests},
+		{
+			"requests", "requests a second of CPU through Envoy by our configuration", "the same Envoy by a bare static one", "≥ 0.98",
+			through.requests(byHandBare, 0.98),
+		},
+		{
+			"requests-same", "the same", "the same Envoy by a static one that also checks, retries, ejects, limits and names its client", "≥ 0.98",
+			through.requests(byHandSame, 0.98),
+		},
 		{"crossing", "`nearest`: requests that cross a region", "the least possible by the weights", "≤ +1 point", two.crossing},
 		{"latency", "p50 at the busier entry, 40 ms between regions, `nearest`", "`weighted`, and a static Envoy with failover priorities", "told", two.latency},
 		{"reports", "10,000 reports of Envoys a minute: CPU of the control plane", "", "≤ 5 % of a core, memory bounded", reports},
