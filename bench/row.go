@@ -91,7 +91,7 @@ func rows() []row {
 			through.requests(byHandBare, 0.98),
 		},
 		{
-			"requests-same", "the same", "the same Envoy by a static one that also checks, retries, ejects, limits and names its client", "≥ 0.98",
+			"requests-same", "the same", "the same Envoy by a static one, written by hand, that does the same with each request", "≥ 0.98",
 			through.requests(byHandSame, 0.98),
 		},
 		{"crossing", "`nearest`: requests that cross a region", "the least possible by the weights", "≤ +1 point", two.crossing},
