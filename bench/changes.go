@@ -71,9 +71,11 @@ func fanout(ctx context.Context, s sizes, clients, endpoints int, peer string, l
 	}
 	defer func() { err = errors.Join(err, theirs.end()) }()
 
-	const warm = 3
+	// With few clients a change is over soon, and more of them are needed for a
+	// figure as steady.
+	warm, rounds := 3*s.clients/clients, s.rounds*s.clients/clients
 	var took, cpu [2]series
-	for round := range s.rounds + warm {
+	for round := range warm + rounds {
 		for i, u := range []*under{ours, theirs} {
 			before, err := u.tell(command{})
 			if err != nil {
