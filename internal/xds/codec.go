@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"unicode/utf8"
 
 	"google.golang.org/grpc/encoding"
 	protocodec "google.golang.org/grpc/encoding/proto"
@@ -60,59 +61,81 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 // fewBytes is the size below which a copy costs less than a buffer of its own.
 const fewBytes = 1 << 10
 
+// headBytes are room for what a response has besides large resources.
+const headBytes = 384
+
 // shared is an encoded message, in parts: fields of a protobuf message may come
 // in any order, so those that are shared come last.
 // https://protobuf.dev/programming-guides/encoding/#order
 type shared struct{ buffers mem.BufferSlice }
 
-// The numbers of the fields that hold what is shared.
+// The numbers of fields, of a response of the delta protocol, of one of the
+// state-of-the-world protocol, of a discovery.Resource, and of an Any.
 const (
-	resourcesNumber              = 2 // of both kinds of responses
-	resourceNumber               = 2 // of a discovery.Resource
-	anyTypeNumber, anyDataNumber = 1, 2
+	deltaSystem, deltaResources, deltaType, deltaNonce, deltaRemoved = 1, 2, 4, 5, 6
+	worldVersion, worldResources, worldType, worldNonce              = 1, 2, 4, 5
+	resourceVersion, resourceData, resourceName, resourceAliases     = 1, 2, 3, 4
+	anyType, anyData                                                 = 1, 2
 )
 
-// delta encodes a response of the delta protocol.
+// delta encodes a response of the delta protocol. Here and below, what each
+// response has is written by hand, which is much cheaper than a message made to
+// be encoded; all that is rare is left to protobuf.
 func (s *shared) delta(r *discovery.DeltaDiscoveryResponse) error {
-	head, err := encoded(make([]byte, 0, fewBytes), r, &discovery.DeltaDiscoveryResponse{
-		SystemVersionInfo: r.GetSystemVersionInfo(), TypeUrl: r.GetTypeUrl(), Nonce: r.GetNonce(), ControlPlane: r.GetControlPlane(),
-		RemovedResources: r.GetRemovedResources(), RemovedResourceNames: r.GetRemovedResourceNames(), ResourceErrors: r.GetResourceErrors(),
-	})
+	first := fields{bytes: make([]byte, 0, headBytes)}
+	first.text(deltaSystem, r.GetSystemVersionInfo())
+	first.text(deltaType, r.GetTypeUrl())
+	first.text(deltaNonce, r.GetNonce())
+	first.texts(deltaRemoved, r.GetRemovedResources())
+	head, err := first.and(r, &discovery.DeltaDiscoveryResponse{
+		ControlPlane: r.GetControlPlane(), RemovedResourceNames: r.GetRemovedResourceNames(), ResourceErrors: r.GetResourceErrors(),
+	}, r.GetControlPlane() != nil || len(r.GetRemovedResourceNames())+len(r.GetResourceErrors()) > 0)
 	if err != nil {
 		return err
 	}
 	for _, one := range r.GetResources() {
-		about, err := encoded(nil, one, &discovery.Resource{
-			Name: one.GetName(), ResourceName: one.GetResourceName(), Aliases: one.GetAliases(), Version: one.GetVersion(),
-			Ttl: one.GetTtl(), CacheControl: one.GetCacheControl(), Metadata: one.GetMetadata(),
-		})
+		about, err := aboutResource(one)
 		if err != nil {
 			return err
 		}
 		data := one.GetResource()
 		if data == nil {
-			head = append(tagged(head, resourcesNumber, len(about)), about...)
+			head = append(tagged(head, deltaResources, len(about)), about...)
 			continue
 		}
-		inside := protowire.SizeTag(resourceNumber) + protowire.SizeBytes(sizeOf(data))
-		head = append(tagged(head, resourcesNumber, len(about)+inside), about...)
-		head = s.share(opened(tagged(head, resourceNumber, sizeOf(data)), data), data.GetValue())
+		inside := protowire.SizeTag(resourceData) + protowire.SizeBytes(sizeOf(data))
+		head = append(tagged(head, deltaResources, len(about)+inside), about...)
+		head = s.share(opened(tagged(head, resourceData, sizeOf(data)), data), data.GetValue())
 	}
 	s.flush(head)
 	return nil
 }
 
+// aboutResource is all of a resource but its data.
+func aboutResource(r *discovery.Resource) ([]byte, error) {
+	about := fields{bytes: make([]byte, 0, len(r.GetVersion())+len(r.GetName())+8)}
+	about.text(resourceVersion, r.GetVersion())
+	about.text(resourceName, r.GetName())
+	about.texts(resourceAliases, r.GetAliases())
+	return about.and(r, &discovery.Resource{
+		ResourceName: r.GetResourceName(), Ttl: r.GetTtl(), CacheControl: r.GetCacheControl(), Metadata: r.GetMetadata(),
+	}, r.GetResourceName() != nil || r.GetTtl() != nil || r.GetCacheControl() != nil || r.GetMetadata() != nil)
+}
+
 // all encodes a response of the state-of-the-world protocol.
 func (s *shared) all(r *discovery.DiscoveryResponse) error {
-	head, err := encoded(make([]byte, 0, fewBytes), r, &discovery.DiscoveryResponse{
-		VersionInfo: r.GetVersionInfo(), Canary: r.GetCanary(), TypeUrl: r.GetTypeUrl(), Nonce: r.GetNonce(),
-		ControlPlane: r.GetControlPlane(), ResourceErrors: r.GetResourceErrors(),
-	})
+	first := fields{bytes: make([]byte, 0, headBytes)}
+	first.text(worldVersion, r.GetVersionInfo())
+	first.text(worldType, r.GetTypeUrl())
+	first.text(worldNonce, r.GetNonce())
+	head, err := first.and(r, &discovery.DiscoveryResponse{
+		Canary: r.GetCanary(), ControlPlane: r.GetControlPlane(), ResourceErrors: r.GetResourceErrors(),
+	}, r.GetCanary() || r.GetControlPlane() != nil || len(r.GetResourceErrors()) > 0)
 	if err != nil {
 		return err
 	}
 	for _, data := range r.GetResources() {
-		head = s.share(opened(tagged(head, resourcesNumber, sizeOf(data)), data), data.GetValue())
+		head = s.share(opened(tagged(head, worldResources, sizeOf(data)), data), data.GetValue())
 	}
 	s.flush(head)
 	return nil
@@ -136,13 +159,13 @@ func (s *shared) flush(part []byte) {
 
 // opened begins an Any: all of it but the data itself.
 func opened(b []byte, data *anypb.Any) []byte {
-	return tagged(protowire.AppendString(tag(b, anyTypeNumber), data.GetTypeUrl()), anyDataNumber, len(data.GetValue()))
+	return tagged(protowire.AppendString(tag(b, anyType), data.GetTypeUrl()), anyData, len(data.GetValue()))
 }
 
 // sizeOf is how many bytes an Any has, as it is encoded here.
 func sizeOf(data *anypb.Any) int {
-	return protowire.SizeTag(anyTypeNumber) + protowire.SizeBytes(len(data.GetTypeUrl())) +
-		protowire.SizeTag(anyDataNumber) + protowire.SizeBytes(len(data.GetValue()))
+	return protowire.SizeTag(anyType) + protowire.SizeBytes(len(data.GetTypeUrl())) +
+		protowire.SizeTag(anyData) + protowire.SizeBytes(len(data.GetValue()))
 }
 
 func tag(b []byte, number protowire.Number) []byte {
@@ -154,11 +177,35 @@ func tagged(b []byte, number protowire.Number, size int) []byte {
 	return protowire.AppendVarint(tag(b, number), uint64(size))
 }
 
-// encoded appends all of a message but what is shared: the rest of it, and what
-// only a later version of the protocol knows.
-func encoded(b []byte, whole, rest proto.Message) ([]byte, error) {
-	if unknown := whole.ProtoReflect().GetUnknown(); len(unknown) > 0 {
-		rest.ProtoReflect().SetUnknown(unknown)
+// fields are a message as it is encoded.
+type fields struct {
+	bytes []byte
+	err   error // of the first that can't be encoded
+}
+
+// text appends a field of text, if there is any.
+func (f *fields) text(number protowire.Number, value string) {
+	if value != "" {
+		f.texts(number, []string{value})
 	}
-	return proto.MarshalOptions{}.MarshalAppend(b, rest)
+}
+
+// texts appends a repeated field. What is no text no client could read.
+func (f *fields) texts(number protowire.Number, values []string) {
+	for _, v := range values {
+		if !utf8.ValidString(v) && f.err == nil {
+			f.err = fmt.Errorf("field %d is no UTF-8: %q", number, v)
+		}
+		f.bytes = protowire.AppendString(tag(f.bytes, number), v)
+	}
+}
+
+// and are the fields with the rest of a message, if there is any, and what of it
+// only a later version of the protocol knows.
+func (f *fields) and(whole, rest proto.Message, there bool) ([]byte, error) {
+	f.bytes = append(f.bytes, whole.ProtoReflect().GetUnknown()...)
+	if !there || f.err != nil {
+		return f.bytes, f.err
+	}
+	return proto.MarshalOptions{}.MarshalAppend(f.bytes, rest)
 }
