@@ -123,8 +123,11 @@ func (j *judge) calm(built topology.Service, was Service) (Service, bool) {
 		return was, true
 	}
 	said := built.Serving()
-	published := slices.Clone(said)
-	byDevice(published)
+	published := said
+	if !slices.IsSortedFunc(said, compareDevices) {
+		published = slices.Clone(said)
+		byDevice(published)
+	}
 	if !serveAll(published, was.Published) {
 		return was, false
 	}
@@ -148,8 +151,10 @@ func serveAll(endpoints, devices []topology.Endpoint) bool {
 // byDevice puts endpoints in the order of the list, so that what is held is no
 // change, and two control planes that hold different endpoints publish the same.
 func byDevice(endpoints []topology.Endpoint) {
-	slices.SortStableFunc(endpoints, func(a, b topology.Endpoint) int { return topology.CompareIDs(a.Device, b.Device) })
+	slices.SortStableFunc(endpoints, compareDevices)
 }
+
+func compareDevices(a, b topology.Endpoint) int { return topology.CompareIDs(a.Device, b.Device) }
 
 // service judges one service.
 func (j *judge) service(built topology.Service, was Service) (topology.Service, Service) {

@@ -203,17 +203,17 @@ func (b *builder) service(name string, endpoints []Endpoint) Service {
 }
 
 // distinct drops endpoints whose address is taken: Envoy would count them
-// once, and gRPC refuse them all. A device that is gone holds no address.
+// once, and gRPC refuse them all. A device that is gone holds no address. The
+// endpoints are the caller's no more.
 func (b *builder) distinct(service string, endpoints []Endpoint) []Endpoint {
 	// By device first, so that the lowest ID keeps the address; then by weight,
 	// so that of one device's own the lowest counts, as with tags.
-	sorted := slices.Clone(endpoints)
-	slices.SortStableFunc(sorted, func(a, b Endpoint) int {
+	slices.SortStableFunc(endpoints, func(a, b Endpoint) int {
 		return cmp.Or(CompareIDs(a.Device, b.Device), cmp.Compare(a.Weight, b.Weight))
 	})
-	owner := make(map[netip.AddrPort]int, len(sorted)) // its place among the kept
-	kept := sorted[:0]
-	for _, e := range sorted {
+	owner := make(map[netip.AddrPort]int, len(endpoints)) // its place among the kept
+	kept := endpoints[:0]
+	for _, e := range endpoints {
 		if e.present() {
 			if first, taken := owner[e.Address]; taken {
 				b.complain(Device{ID: e.Device, Name: e.Name}, e.Address.String(),

@@ -36,13 +36,17 @@ type Service struct {
 func NewService(name string, endpoints []Endpoint) Service {
 	s := Service{Name: name}
 	groups := make(map[place][]Endpoint)
-	for _, e := range endpoints {
+	for i, e := range endpoints {
 		if e.State != Serving {
 			s.Idle = append(s.Idle, e)
 			continue
 		}
 		at := place{e.Priority, e.Region, e.Zone}
-		groups[at] = append(groups[at], e)
+		group, there := groups[at]
+		if !there && len(groups) == 0 { // most services have one place that most are at
+			group = make([]Endpoint, 0, len(endpoints)-i)
+		}
+		groups[at] = append(group, e)
 	}
 	s.Localities = localities(groups)
 	return s

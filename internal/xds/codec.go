@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"cmp"
 	"fmt"
 	"unicode/utf8"
 
@@ -87,9 +88,12 @@ func (s *shared) delta(r *discovery.DeltaDiscoveryResponse) error {
 	first.text(deltaType, r.GetTypeUrl())
 	first.text(deltaNonce, r.GetNonce())
 	first.texts(deltaRemoved, r.GetRemovedResources())
-	head, err := first.and(r, &discovery.DeltaDiscoveryResponse{
-		ControlPlane: r.GetControlPlane(), RemovedResourceNames: r.GetRemovedResourceNames(), ResourceErrors: r.GetResourceErrors(),
-	}, r.GetControlPlane() != nil || len(r.GetRemovedResourceNames())+len(r.GetResourceErrors()) > 0)
+	if r.GetControlPlane() != nil || len(r.GetRemovedResourceNames())+len(r.GetResourceErrors()) > 0 {
+		first.message(&discovery.DeltaDiscoveryResponse{
+			ControlPlane: r.GetControlPlane(), RemovedResourceNames: r.GetRemovedResourceNames(), ResourceErrors: r.GetResourceErrors(),
+		})
+	}
+	head, err := first.and(r)
 	if err != nil {
 		return err
 	}
@@ -117,9 +121,12 @@ func aboutResource(r *discovery.Resource) ([]byte, error) {
 	about.text(resourceVersion, r.GetVersion())
 	about.text(resourceName, r.GetName())
 	about.texts(resourceAliases, r.GetAliases())
-	return about.and(r, &discovery.Resource{
-		ResourceName: r.GetResourceName(), Ttl: r.GetTtl(), CacheControl: r.GetCacheControl(), Metadata: r.GetMetadata(),
-	}, r.GetResourceName() != nil || r.GetTtl() != nil || r.GetCacheControl() != nil || r.GetMetadata() != nil)
+	if r.GetResourceName() != nil || r.GetTtl() != nil || r.GetCacheControl() != nil || r.GetMetadata() != nil {
+		about.message(&discovery.Resource{
+			ResourceName: r.GetResourceName(), Ttl: r.GetTtl(), CacheControl: r.GetCacheControl(), Metadata: r.GetMetadata(),
+		})
+	}
+	return about.and(r)
 }
 
 // all encodes a response of the state-of-the-world protocol.
@@ -128,9 +135,12 @@ func (s *shared) all(r *discovery.DiscoveryResponse) error {
 	first.text(worldVersion, r.GetVersionInfo())
 	first.text(worldType, r.GetTypeUrl())
 	first.text(worldNonce, r.GetNonce())
-	head, err := first.and(r, &discovery.DiscoveryResponse{
-		Canary: r.GetCanary(), ControlPlane: r.GetControlPlane(), ResourceErrors: r.GetResourceErrors(),
-	}, r.GetCanary() || r.GetControlPlane() != nil || len(r.GetResourceErrors()) > 0)
+	if r.GetCanary() || r.GetControlPlane() != nil || len(r.GetResourceErrors()) > 0 {
+		first.message(&discovery.DiscoveryResponse{
+			Canary: r.GetCanary(), ControlPlane: r.GetControlPlane(), ResourceErrors: r.GetResourceErrors(),
+		})
+	}
+	head, err := first.and(r)
 	if err != nil {
 		return err
 	}
@@ -200,12 +210,18 @@ func (f *fields) texts(number protowire.Number, values []string) {
 	}
 }
 
-// and are the fields with the rest of a message, if there is any, and what of it
-// only a later version of the protocol knows.
-func (f *fields) and(whole, rest proto.Message, there bool) ([]byte, error) {
-	f.bytes = append(f.bytes, whole.ProtoReflect().GetUnknown()...)
-	if !there || f.err != nil {
-		return f.bytes, f.err
+// message appends what protobuf encodes.
+func (f *fields) message(m proto.Message) {
+	all, err := proto.MarshalOptions{}.MarshalAppend(f.bytes, m)
+	if err != nil {
+		f.err = cmp.Or(f.err, err)
+		return
 	}
-	return proto.MarshalOptions{}.MarshalAppend(f.bytes, rest)
+	f.bytes = all
+}
+
+// and are the fields with what of the whole message only a later version of the
+// protocol knows.
+func (f *fields) and(whole proto.Message) ([]byte, error) {
+	return append(f.bytes, whole.ProtoReflect().GetUnknown()...), f.err
 }
