@@ -77,7 +77,7 @@ func rigComesUp(ctx context.Context, t *testing.T, r *rig) {
 	}
 	r.starts(ctx, t, "west-1-envoy", nil)
 	r.servesBoth(ctx, t)
-	// Envoy's page is up to a second ahead of its threads (update_merge_window).
+	// What Envoy tells on its page, its threads may know a tenth of a second later.
 	r.findsItsShares(ctx, t)
 }
 
