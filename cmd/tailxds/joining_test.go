@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -15,9 +16,12 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+	"tailscale.com/tailcfg"
 	"tailscale.com/tstest/integration"
 	"tailscale.com/tstest/integration/testcontrol"
 	"tailscale.com/types/logger"
+
+	"github.com/tailxds/tailxds/internal/provider"
 )
 
 // joiner makes the options those of a control plane that joins the tailnet at url.
@@ -130,11 +134,41 @@ func TestJoiningTellsTheLoginURL(t *testing.T) {
 		if err := c.stop(); err != nil {
 			t.Fatal(err)
 		}
+		// A node of Tailscale 1.102 keeps a netmap without peers when its relay changes,
+		// though it was not allowed to keep any; by that it would be on the tailnet.
+		if err := os.RemoveAll(filepath.Join(dir, "state", "tsnet", "profile-data")); err != nil {
+			t.Fatal(err)
+		}
 		s.HTTPTestServer.CloseClientConnections()
 		s.HTTPTestServer.Listener.Close()
 		refuse(t, netip.MustParseAddrPort(s.HTTPTestServer.Listener.Addr().String()))
 		c := startControl(t, dir, joiner(dir, s.HTTPTestServer.URL))
 		c.awaitReason("cannot reach the coordination server " + s.HTTPTestServer.URL + ": .*connection refused")
+	})
+}
+
+// A node that may keep its netmap is on the tailnet at once after a restart, be
+// the coordination server there or not. What it keeps is no news, and is not
+// taken for any.
+func TestARestartByTheNetmapThatWasKept(t *testing.T) {
+	s, lose := coordinationToLose(t, func(s *testcontrol.Server) {
+		s.DefaultNodeCapabilities = &tailcfg.NodeCapMap{tailcfg.NodeAttrCacheNetworkMaps: nil}
+	})
+	c := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
+	c.list(machines(1, "tag:weight-1"))
+	fromFile := func(o *options) { o.Provider, o.Devices = provider.FromFile, c.dir+"/devices.json" }
+	c = startControl(t, c.dir, joiner(c.dir, s.HTTPTestServer.URL), fromFile)
+	c.awaitWeights("d01=1")
+	if err := c.stop(); err != nil {
+		t.Fatal(err)
+	}
+	lose()
+	refuse(t, netip.MustParseAddrPort(s.HTTPTestServer.Listener.Addr().String()))
+	c = startControl(t, c.dir, joiner(c.dir, s.HTTPTestServer.URL), fromFile)
+	c.awaitWeights("d01=1")
+	c.await("readyz to say that the link is down", func() bool {
+		code, detail := c.do(http.MethodGet, "/readyz")
+		return code == http.StatusOK && strings.HasPrefix(detail, "ready, but the control plane's own link to the coordination server is down")
 	})
 }
 
