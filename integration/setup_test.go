@@ -38,6 +38,11 @@ func begin(t *testing.T, name string) (context.Context, *lab.Lab) {
 	_ = t.TempDir()
 	ctx, stop := signal.NotifyContext(t.Context(), os.Interrupt, syscall.SIGTERM)
 	t.Cleanup(stop)
+	// A command that hangs ends while there is still time to say why and to clean up.
+	if over, bounded := t.Deadline(); bounded {
+		ctx, stop = context.WithDeadline(ctx, over.Add(-cleaning-time.Minute))
+		t.Cleanup(stop)
+	}
 	run, err := engine.Start(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -50,8 +55,11 @@ func begin(t *testing.T, name string) (context.Context, *lab.Lab) {
 	return ctx, l
 }
 
+// cleaning bounds how long the end of a run takes.
+const cleaning = 3 * time.Minute
+
 func finish(t *testing.T, l *lab.Lab) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), cleaning)
 	defer cancel()
 	if t.Failed() {
 		path, err := l.Run.Bundle(ctx, l.Probe, l.Run.ID, lab.Looks())

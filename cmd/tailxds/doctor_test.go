@@ -81,6 +81,9 @@ func TestDoctorOnATailnet(t *testing.T) {
 	finds("PASS own tag: tag:control-plane")
 	finds("PASS clock: agrees with the coordination server's")
 	finds("PASS device list: from file, ")
+	if _, metrics := c.do(http.MethodGet, "/metrics"); !strings.Contains(metrics, "\ntailxds_coordination_link_up 1\n") {
+		t.Errorf("the metrics do not say that the link is up:\n%s", metrics)
+	}
 	finds("WARN netmap cache: ")
 	finds("WARN others may not: the policy lets the whole tailnet reach port 18000")
 	finds("PASS servers may connect: ")
@@ -113,6 +116,9 @@ func TestDoctorOnATailnet(t *testing.T) {
 	})
 	if s := c.status(); s.Detail != down || !s.Provider.LinkDown {
 		t.Errorf("/status says %q, %+v", s.Detail, s.Provider)
+	}
+	if _, metrics := c.do(http.MethodGet, "/metrics"); !strings.Contains(metrics, "\ntailxds_coordination_link_up 0\n") {
+		t.Errorf("the metrics do not say that the link is down:\n%s", metrics)
 	}
 }
 

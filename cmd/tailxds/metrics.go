@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
 )
@@ -20,6 +21,7 @@ type metrics struct {
 
 	build, ready, age, failures, held, heldEndpoints, degraded, devices, problems, published *prometheus.Desc
 	endpoints, besides, weight, envoys, xds, rejected, policyBad, keyExpires, ownKeyExpires  *prometheus.Desc
+	linkUp                                                                                   *prometheus.Desc
 }
 
 // keyWarning is how long before it expires a device's key is told of.
@@ -52,6 +54,7 @@ func newMetrics(d *daemon) *metrics {
 		rejected:      desc("xds_rejected", "Connected Envoys that reject what they were sent last, by its type.", "type"),
 		policyBad:     desc("policy_file_bad", "1 while the policy file is bad and the last good policy holds."),
 		keyExpires:    desc("device_key_expiry_timestamp_seconds", "When the node key of an endpoint's device expires, if within 30 days.", "device"),
+		linkUp:        desc("coordination_link_up", "1 while the control plane's node is in touch with the coordination server."),
 		ownKeyExpires: desc("own_key_expiry_timestamp_seconds", "When the control plane's own node key expires, if ever."),
 	}
 }
@@ -83,7 +86,7 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	}
 	tell(m.age, time.Since(lastGood).Seconds(), s.Provider)
 	tell(m.failures, float64(s.Failures), s.Provider)
-	m.collectOwnKey(tell)
+	m.collectNode(tell, s)
 	for _, n := range m.d.server.Counts() {
 		c <- prometheus.MustNewConstMetric(m.xds, prometheus.CounterValue, float64(n.N), n.Type, n.Result)
 	}
@@ -106,10 +109,11 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	}
 }
 
-func (m *metrics) collectOwnKey(tell gauge) {
+func (m *metrics) collectNode(tell gauge, s provider.Status) {
 	if m.d.ownKeyExpires == nil {
-		return // no tailnet, no key
+		return // no tailnet, no node
 	}
+	tell(m.linkUp, one(!s.LinkDown))
 	// Prometheus gives a collector no context.
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()

@@ -77,6 +77,21 @@ func TestRulesThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// The control plane's node: no machine without a tailnet has one. What the control
+// plane says of it is held by tests of cmd/tailxds.
+func TestLinkDown(t *testing.T) {
+	r, err := Load("../../deploy/monitoring/rules.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := firing(t, r, "tailxds_coordination_link_up 0\n"); !slices.Equal(got, []string{"TailxdsLinkDown{}"}) {
+		t.Errorf("with a link that is down fire %v", got)
+	}
+	if got := firing(t, r, "tailxds_coordination_link_up 1\n"); len(got) > 0 {
+		t.Errorf("with a link that is up fire %v", got)
+	}
+}
+
 // The control plane's own key: no machine without a tailnet has one. What the
 // control plane says of it is held by a test of cmd/tailxds.
 func TestOwnKeyExpires(t *testing.T) {
