@@ -163,11 +163,10 @@ func add(row resourceType, made []proto.Message, err error, into resourceSet) er
 	if err != nil {
 		return fmt.Errorf("build %s: %w", row.Name, err)
 	}
+	valid := make(validator)
 	for _, r := range made {
-		if v, ok := r.(interface{ ValidateAll() error }); ok {
-			if err := v.ValidateAll(); err != nil {
-				return fmt.Errorf("validate %s: %w", row.Name, err)
-			}
+		if err := valid.validate(r); err != nil {
+			return fmt.Errorf("validate %s: %w", row.Name, err)
 		}
 		into[cache.GetResourceName(r)] = r
 	}

@@ -11,6 +11,7 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
@@ -74,7 +75,7 @@ func (s *Server) SetEntries(entries map[string]uint32) error {
 		if set, ok := s.published.views[region]; ok {
 			set[Callers] = next
 		}
-		if err := c.update(map[string]packed{Callers: c.pack(Callers, next)}, nil); err != nil {
+		if err := c.update(map[string]packed{Callers: c.pack(Callers, next, cache.MarshalResource)}, nil); err != nil {
 			return fmt.Errorf("publish the entries of regions: %w", err)
 		}
 	}

@@ -59,16 +59,16 @@ func newCollection(url, name, prefix string, first resourceSet) *collection {
 	}
 	c.stamp = c.stampOf(0)
 	for name, r := range first {
-		c.put(&entry{name: name, packed: c.pack(name, r)})
+		c.put(&entry{name: name, packed: c.pack(name, r, cache.MarshalResource)})
 	}
 	return c
 }
 
 // pack encodes a resource once. Its version is a hash of its content, so that
 // another control plane, or this one after a restart, gives it the same.
-func (c *collection) pack(name string, r types.Resource) packed {
+func (c *collection) pack(name string, r types.Resource, encode func(types.Resource) ([]byte, error)) packed {
 	return sync.OnceValues(func() (*discovery.Resource, error) {
-		raw, err := cache.MarshalResource(r)
+		raw, err := encode(r)
 		if err != nil {
 			return nil, fmt.Errorf("encode %s %q: %w", typeName(c.url), name, err)
 		}

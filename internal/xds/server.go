@@ -181,8 +181,9 @@ type change struct {
 // is no UTF-8, would fail every stream that asks for its type.
 func (c *change) pack() error {
 	c.changed = make(map[string]packed)
+	e := make(encoder)
 	for name, r := range changedSince(c.last, c.next) {
-		p := c.into.pack(name, r)
+		p := c.into.pack(name, r, e.encode)
 		if _, err := p(); err != nil {
 			return err // says what can't be encoded
 		}

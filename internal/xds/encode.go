@@ -1,0 +1,69 @@
+package xds
+
+import (
+	"google.golang.org/protobuf/proto"
+
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+)
+
+// A service's assignment is published under several names, and but for the name
+// it is the same message. What is done with each message of a change is done
+// once for all that is the same.
+
+// contents are an assignment but for its name.
+type contents struct {
+	first  *endpoint.LocalityLbEndpoints
+	n      int
+	policy *endpoint.ClusterLoadAssignment_Policy
+}
+
+// contentsOf tells what an assignment has, if others may have just the same.
+func contentsOf(r proto.Message) (*endpoint.ClusterLoadAssignment, contents, bool) {
+	a, ok := r.(*endpoint.ClusterLoadAssignment)
+	if !ok || len(a.GetEndpoints()) == 0 || len(a.GetNamedEndpoints()) > 0 {
+		return nil, contents{}, false
+	}
+	return a, contents{a.GetEndpoints()[0], len(a.GetEndpoints()), a.GetPolicy()}, true
+}
+
+// encoder encodes the resources of one change.
+type encoder map[contents][]byte
+
+// The number of the field that holds an assignment's name.
+const assignmentName = 1
+
+func (e encoder) encode(r types.Resource) ([]byte, error) {
+	a, of, shared := contentsOf(r)
+	if !shared {
+		return cache.MarshalResource(r)
+	}
+	rest, known := e[of]
+	if !known {
+		var err error
+		if rest, err = cache.MarshalResource(&endpoint.ClusterLoadAssignment{Endpoints: a.GetEndpoints(), Policy: a.GetPolicy()}); err != nil {
+			return nil, err
+		}
+		e[of] = rest
+	}
+	name := fields{bytes: make([]byte, 0, len(rest)+len(a.GetClusterName())+8)}
+	name.text(assignmentName, a.GetClusterName())
+	return append(name.bytes, rest...), name.err
+}
+
+// validator holds resources to Envoy's own rules.
+type validator map[contents]bool
+
+func (v validator) validate(r proto.Message) error {
+	if a, of, shared := contentsOf(r); shared {
+		if v[of] {
+			r = &endpoint.ClusterLoadAssignment{ClusterName: a.GetClusterName()}
+		}
+		v[of] = true
+	}
+	if all, ok := r.(interface{ ValidateAll() error }); ok {
+		return all.ValidateAll()
+	}
+	return nil
+}
