@@ -90,6 +90,7 @@ func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 			Priority:            l.Priority,
 			LoadBalancingWeight: wrapperspb.UInt32(l.Weight),
 		}
+		locality.LbEndpoints = make([]*endpoint.LbEndpoint, 0, len(l.Endpoints))
 		for _, e := range l.Endpoints {
 			locality.LbEndpoints = append(locality.LbEndpoints, &endpoint.LbEndpoint{
 				HostIdentifier: &endpoint.LbEndpoint_Endpoint{Endpoint: &endpoint.Endpoint{

@@ -34,6 +34,7 @@ type Stream struct {
 	Types map[string]TypeState `json:"types"`
 
 	known      bool        // whether the tailnet says where it is
+	due        int         // types of which an answer is awaited
 	connection *connection // over which it came
 	place      *core.Node  // what is handed on of where it is
 }
@@ -157,8 +158,11 @@ func (s *streams) sent(key streamKey, url string) {
 	s.counts[Count{Type: name, Result: "sent"}]++
 	if stream, ok := s.open[key]; ok {
 		state := stream.Types[name]
-		state.Pending = true
-		stream.Types[name] = state
+		if !state.Pending {
+			state.Pending = true
+			stream.Types[name] = state
+			stream.due++
+		}
 		s.reach.sent(key, stream.Since)
 	}
 }
@@ -209,19 +213,12 @@ func (s *streams) note(key streamKey, node *core.Node, name, nonce string, rejec
 		}
 	}
 	stream.Types[name] = state
-	s.counts[Count{Type: name, Result: result}]++
-	s.reach.answered(key, rejected != nil, stream.due())
-	return stream.place, news
-}
-
-// due tells whether an answer is awaited.
-func (s *Stream) due() bool {
-	for _, state := range s.Types {
-		if state.Pending {
-			return true
-		}
+	if before.Pending {
+		stream.due--
 	}
-	return false
+	s.counts[Count{Type: name, Result: result}]++
+	s.reach.answered(key, rejected != nil, stream.due > 0)
+	return stream.place, news
 }
 
 // reason is why an Envoy rejected something.
