@@ -12,9 +12,10 @@ import (
 // it is the same message. What is done with each message of a change is done
 // once for all that is the same.
 
-// contents are an assignment but for its name.
+// contents are an assignment but for its name: the same list of localities, and
+// not only an equal one.
 type contents struct {
-	first  *endpoint.LocalityLbEndpoints
+	list   **endpoint.LocalityLbEndpoints // where it begins
 	n      int
 	policy *endpoint.ClusterLoadAssignment_Policy
 }
@@ -25,7 +26,7 @@ func contentsOf(r proto.Message) (*endpoint.ClusterLoadAssignment, contents, boo
 	if !ok || len(a.GetEndpoints()) == 0 || len(a.GetNamedEndpoints()) > 0 {
 		return nil, contents{}, false
 	}
-	return a, contents{a.GetEndpoints()[0], len(a.GetEndpoints()), a.GetPolicy()}, true
+	return a, contents{&a.GetEndpoints()[0], len(a.GetEndpoints()), a.GetPolicy()}, true
 }
 
 // encoder encodes the resources of one change.

@@ -22,18 +22,18 @@ func TestAssignmentsAreEncodedAsIfAlone(t *testing.T) {
 			return all
 		}
 		endpoints := [][]*endpoint.LocalityLbEndpoints{nil, localities(1), localities(2)}
-		endpoints = append(endpoints, endpoints[2][:1], endpoints[2][1:])
+		endpoints = append(endpoints, endpoints[2][:1], endpoints[2][1:], []*endpoint.LocalityLbEndpoints{endpoints[2][0], endpoints[1][0]})
 		policies := []*endpoint.ClusterLoadAssignment_Policy{nil, {WeightedPriorityHealth: true}, {}}
 		e, valid := make(encoder), make(validator)
-		for range rapid.IntRange(1, 8).Draw(t, "assignments") {
+		for range rapid.IntRange(1, 20).Draw(t, "assignments") {
 			a := &endpoint.ClusterLoadAssignment{
-				ClusterName: rapid.SampledFrom([]string{"", "a", "a/1", "\xff"}).Draw(t, "name"),
+				ClusterName: rapid.SampledFrom([]string{"a", "a/1", "b", "b/1", "c", "c/1", "\xff", ""}).Draw(t, "name"),
 				Endpoints:   rapid.SampledFrom(endpoints).Draw(t, "endpoints"), Policy: rapid.SampledFrom(policies).Draw(t, "policy"),
 			}
-			if rapid.Bool().Draw(t, "named endpoints") {
+			if rapid.IntRange(0, 4).Draw(t, "named endpoints") == 4 {
 				a.NamedEndpoints = map[string]*endpoint.Endpoint{"x": {Hostname: "x"}}
 			}
-			if rapid.Bool().Draw(t, "bad") {
+			if rapid.IntRange(0, 9).Draw(t, "bad") == 9 {
 				a.Endpoints = append(a.GetEndpoints()[:len(a.GetEndpoints()):len(a.GetEndpoints())], &endpoint.LocalityLbEndpoints{Priority: 1000})
 			}
 			want, wantErr := cache.MarshalResource(a)
