@@ -34,7 +34,6 @@ type Stream struct {
 	Types map[string]TypeState `json:"types"`
 
 	known      bool        // whether the tailnet says where it is
-	due        int         // types of which an answer is awaited
 	connection *connection // over which it came
 	place      *core.Node  // what is handed on of where it is
 }
@@ -158,11 +157,8 @@ func (s *streams) sent(key streamKey, url string) {
 	s.counts[Count{Type: name, Result: "sent"}]++
 	if stream, ok := s.open[key]; ok {
 		state := stream.Types[name]
-		if !state.Pending {
-			state.Pending = true
-			stream.Types[name] = state
-			stream.due++
-		}
+		state.Pending = true
+		stream.Types[name] = state
 		s.reach.sent(key, stream.Since)
 	}
 }
@@ -213,12 +209,19 @@ func (s *streams) note(key streamKey, node *core.Node, name, nonce string, rejec
 		}
 	}
 	stream.Types[name] = state
-	if before.Pending {
-		stream.due--
-	}
 	s.counts[Count{Type: name, Result: result}]++
-	s.reach.answered(key, rejected != nil, stream.due > 0)
+	s.reach.answered(key, rejected != nil, stream.due())
 	return stream.place, news
+}
+
+// due tells whether an answer is awaited.
+func (s *Stream) due() bool {
+	for _, state := range s.Types {
+		if state.Pending {
+			return true
+		}
+	}
+	return false
 }
 
 // reason is why an Envoy rejected something.
