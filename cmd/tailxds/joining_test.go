@@ -115,7 +115,7 @@ func TestJoiningTellsADeadCoordinationServer(t *testing.T) {
 
 // Where no auth key was given, the login URL is told, and login lets it go on.
 func TestJoiningTellsTheLoginURL(t *testing.T) {
-	s := coordination(t, func(s *testcontrol.Server) { s.RequireAuth = true })
+	s, lose := coordinationToLose(t, func(s *testcontrol.Server) { s.RequireAuth = true })
 	dir := t.TempDir()
 	c := startControl(t, dir, joiner(dir, s.HTTPTestServer.URL))
 	url := regexp.MustCompile(`http://\S+/auth/\w+`).FindString(c.awaitReason("waiting for login: open " + s.HTTPTestServer.URL + `/auth/\w+, or give an auth key`))
@@ -139,8 +139,7 @@ func TestJoiningTellsTheLoginURL(t *testing.T) {
 		if err := os.RemoveAll(filepath.Join(dir, "state", "tsnet", "profile-data")); err != nil {
 			t.Fatal(err)
 		}
-		s.HTTPTestServer.CloseClientConnections()
-		s.HTTPTestServer.Listener.Close()
+		lose()
 		refuse(t, netip.MustParseAddrPort(s.HTTPTestServer.Listener.Addr().String()))
 		c := startControl(t, dir, joiner(dir, s.HTTPTestServer.URL))
 		c.awaitReason("cannot reach the coordination server " + s.HTTPTestServer.URL + ": .*connection refused")
