@@ -94,12 +94,11 @@ func measureProxies(ctx context.Context, n int) (all costs, err error) {
 	}
 	var configs [configurations]string
 	for i := range configs {
-		port, admin := ports[i], ports[configurations+i]
-		switch i {
-		case byUs:
+		admin := ports[configurations+i]
+		if i == byUs {
 			configs[i], err = ourConfig(at, admin)
-		default:
-			configs[i], err = staticConfig(staticSetup{Port: port, Admin: admin, Servers: servers, Same: i == byHandSame})
+		} else {
+			configs[i], err = staticConfig(staticSetup{Port: ports[i], Admin: admin, Servers: servers, Same: i == byHandSame})
 		}
 		if err != nil {
 			return all, err
