@@ -133,3 +133,39 @@ func TestABootstrapByNameWithACollector(t *testing.T) {
 		t.Errorf("Envoy warns: %s", said)
 	}
 }
+
+// An Envoy tells what it is built of, tens of kilobytes, when its stream begins,
+// and not with each answer to what it is sent.
+func TestAnEnvoyIntroducesItselfOnce(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	a, b := r.Server("a"), r.Server("b")
+	control := r.ControlPlane("", a.Device("tag:weight-1"), b.Device("tag:weight-1"))
+	entry := control.EnvoyBy("entry", "--control-plane", control.V4.String(), "--report-every", "1m")
+	entry.AwaitHealthy("server", 2)
+	const sent, changes = "cluster.control_plane.upstream_cx_tx_bytes_total", 5
+	before, updates := entry.Stat(sent), entry.Stat("cluster.server.update_success")
+	for i := range changes {
+		control.SetDevices(a.Device("tag:weight-1"), b.Device(fmt.Sprintf("tag:weight-%d", 2+i)))
+		entry.AwaitStats(map[string]int{"cluster.server.update_success": updates + 1 + i})
+	}
+	if more := entry.Stat(sent) - before; more > changes*1000 {
+		t.Errorf("%d changes of a weight made the Envoy send %d bytes, some %d each", changes, more, more/changes)
+	}
+
+	// On a new stream it does again: the control plane knows whom it serves.
+	control.Stop()
+	control.Start()
+	r.Await("the Envoy is back", func() error {
+		var status struct {
+			Envoys []struct{ Node, Envoy string }
+		}
+		if err := control.Status(&status); err != nil {
+			return err
+		}
+		if len(status.Envoys) != 1 || status.Envoys[0].Node != "entry" || status.Envoys[0].Envoy == "" {
+			return fmt.Errorf("Envoys are %+v", status.Envoys)
+		}
+		return nil
+	})
+}

@@ -104,6 +104,10 @@ func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 			AdsConfig: &core.ApiConfigSource{
 				ApiType:             core.ApiConfigSource_DELTA_GRPC,
 				TransportApiVersion: core.ApiVersion_V3,
+				// An Envoy's node names all that it is built of, some 60 KB. Sent with each
+				// answer, it would fill a relay's queue for a moment, and whatever else goes
+				// that way, requests too, would be lost with it.
+				SetNodeOnFirstMessageOnly: true,
 				GrpcServices: []*core.GrpcService{{
 					TargetSpecifier: &core.GrpcService_EnvoyGrpc_{EnvoyGrpc: &core.GrpcService_EnvoyGrpc{
 						ClusterName: controlPlane,

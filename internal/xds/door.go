@@ -48,7 +48,7 @@ type doorway struct {
 	who    peerInfo
 	out    sequence
 
-	node    *core.Node // of a request that was not handed on
+	node    *core.Node // of the last request that had one
 	strange bool       // a type that is not served was asked for
 
 	mu  sync.Mutex
@@ -135,8 +135,7 @@ func bounded(url string, lists ...[]string) error {
 
 // introduce keeps of a node what is used, fit for people: an Envoy's whole node
 // has tens of kilobytes, and the caches would keep it once a type. Only the
-// first request of a stream must have one, so it outlives a request that is
-// not handed on.
+// first request of a stream must have one, so it is that of those to come.
 func (d *doorway) introduce(node *core.Node) *core.Node {
 	if node == nil {
 		return d.node
@@ -166,7 +165,6 @@ func agent(node *core.Node) string {
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
 func (d *doorway) serves(url string, node *core.Node) bool {
 	if typeName(url) != unknownType {
-		d.node = nil // handed on
 		return true
 	}
 	d.server.streams.count(unknownType, "asked")
