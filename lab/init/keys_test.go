@@ -92,13 +92,27 @@ func TestMintReportsWhatHeadscaleSays(t *testing.T) {
 	}
 }
 
-func TestReadyNeedsEnvoyAndItsListener(t *testing.T) {
-	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "LIVE") }))
-	defer up.Close()
-	starting := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "INITIALIZING", http.StatusServiceUnavailable)
+// envoyAdmin answers as the admin pages of an Envoy do.
+func envoyAdmin(t *testing.T, pages map[string]string) string {
+	t.Helper()
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		page, ok := pages[r.URL.Path]
+		if !ok {
+			http.Error(w, "INITIALIZING", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprint(w, page)
 	}))
-	defer starting.Close()
+	t.Cleanup(srv.Close)
+	return srv.URL
+}
+
+func TestReady(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = listener.Close() })
 	gone, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -106,16 +120,36 @@ func TestReadyNeedsEnvoyAndItsListener(t *testing.T) {
 	if err := gone.Close(); err != nil {
 		t.Fatal(err)
 	}
-
-	listener := up.Listener.Addr().String()
-	if err := ready(t.Context(), up.URL, listener); err != nil {
-		t.Error(err)
+	const (
+		all  = "cluster.control_plane.membership_healthy: 1\ncluster.control_plane.membership_total: 1\ncluster.server.membership_healthy: 2\ncluster.server.membership_total: 2\n"
+		some = "cluster.control_plane.membership_healthy: 1\ncluster.control_plane.membership_total: 1\ncluster.server.membership_healthy: 1\ncluster.server.membership_total: 2\n"
+	)
+	up := func(stats, uptime string) map[string]string {
+		return map[string]string{"/ready": "LIVE", "/stats": stats, "/server_info": `{"uptime_current_epoch": "` + uptime + `"}`}
 	}
-	if err := ready(t.Context(), starting.URL, listener); err == nil {
-		t.Error("an Envoy that is initializing is ready")
-	}
-	if err := ready(t.Context(), up.URL, gone.Addr().String()); err == nil {
-		t.Error("an Envoy without a listener is ready")
+	for _, test := range []struct {
+		name  string
+		admin map[string]string
+		at    net.Listener
+		want  string // in the error; empty if it is ready
+	}{
+		{"all servers answered", up(all, "1s"), listener, ""},
+		{"one has not answered yet", up(some, "14s"), listener, "1 of 3 endpoints have not answered"},
+		{"one has had its time", up(some, "15s"), listener, ""},
+		{"Envoy is initializing", nil, listener, "503"},
+		{"no listener", up(all, "1s"), gone, "no listener yet"},
+		{"statistics that are none", up("cluster.server.membership_total: many\n", "1s"), listener, "statistics"},
+		{"no uptime", up(some, ""), listener, "server_info"},
+		{"no statistics", map[string]string{"/ready": "LIVE"}, listener, "503"},
+		{"no server_info", map[string]string{"/ready": "LIVE", "/stats": some}, listener, "503"},
+		{"server_info that is none", map[string]string{"/ready": "LIVE", "/stats": some, "/server_info": "no"}, listener, "server_info"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			err := ready(t.Context(), envoyAdmin(t, test.admin), test.at.Addr().String())
+			if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+				t.Errorf("error = %v, want one with %q", err, test.want)
+			}
+		})
 	}
 }
 

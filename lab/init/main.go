@@ -52,7 +52,7 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	case len(args) == 1 && args[0] == "keys":
 		return mintKeys(ctx, headscaleCLI, out)
 	case len(args) == 1 && args[0] == "ready":
-		return ready(ctx, "http://127.0.0.1:9901/ready", "127.0.0.1:10000")
+		return ready(ctx, "http://127.0.0.1:9901", "127.0.0.1:10000")
 	case len(args) == 2 && args[0] == "get":
 		return get(ctx, args[1], out)
 	case len(args) == 3 && args[0] == "forward":

@@ -2,26 +2,80 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
+	"strings"
 	"time"
 )
 
 const probeTimeout = 2 * time.Second
 
-// ready is Envoy's health check: Envoy says it is up, and it has got from the
-// control plane the listener that all requests come in by.
-func ready(ctx context.Context, adminURL, listener string) error {
-	if err := get(ctx, adminURL, io.Discard); err != nil {
+// firstChecks is how long a server may keep an Envoy that has just started from
+// being ready. WireGuard asks again for a path 5 s after a first packet that was
+// lost, and a server that is down must not hold the lab for longer than that takes.
+const firstChecks = 15 * time.Second
+
+// ready is Envoy's health check: Envoy says it is up, it has got from the control
+// plane the listener that all requests come in by, and each server that it was
+// told of has answered its first check, or had the time to.
+func ready(ctx context.Context, admin, listener string) error {
+	if err := get(ctx, admin+"/ready", io.Discard); err != nil {
 		return err
 	}
 	conn, err := (&net.Dialer{Timeout: probeTimeout}).DialContext(ctx, "tcp", listener)
 	if err != nil {
 		return fmt.Errorf("no listener yet from the control plane: %w", err)
 	}
-	return conn.Close()
+	if err := conn.Close(); err != nil {
+		return fmt.Errorf("closing the connection to the listener: %w", err)
+	}
+	return settled(ctx, admin)
+}
+
+// settled tells whether all servers are healthy, or Envoy has been up for longer
+// than [firstChecks].
+func settled(ctx context.Context, admin string) error {
+	var stats, info strings.Builder
+	if err := get(ctx, admin+"/stats?filter=^cluster.*membership_(healthy|total)$", &stats); err != nil {
+		return err
+	}
+	healthy, total := 0, 0
+	for line := range strings.Lines(stats.String()) {
+		name, count, _ := strings.Cut(strings.TrimSpace(line), ": ")
+		n, err := strconv.Atoi(count)
+		if err != nil {
+			return fmt.Errorf("Envoy's statistics say %q", line)
+		}
+		if strings.HasSuffix(name, "total") {
+			total += n
+		} else {
+			healthy += n
+		}
+	}
+	if healthy >= total {
+		return nil
+	}
+	if err := get(ctx, admin+"/server_info", &info); err != nil {
+		return err
+	}
+	var server struct {
+		Up string `json:"uptime_current_epoch"`
+	}
+	if err := json.Unmarshal([]byte(info.String()), &server); err != nil {
+		return fmt.Errorf("Envoy's server_info: %w", err)
+	}
+	up, err := time.ParseDuration(server.Up)
+	if err != nil {
+		return fmt.Errorf("Envoy's server_info: %w", err)
+	}
+	if up < firstChecks {
+		return fmt.Errorf("%d of %d endpoints have not answered a first check", total-healthy, total)
+	}
+	return nil
 }
 
 func get(ctx context.Context, url string, out io.Writer) error {
