@@ -61,6 +61,7 @@ func (n *netmap) watchOnce(ctx context.Context, wake func()) error {
 	defer func() { _ = bus.Close() }()
 	defer n.watched.Store(false)
 	defer n.peers.lose()
+	defer n.self.forget()
 	for {
 		event, err := bus.Next()
 		switch {
@@ -72,20 +73,42 @@ func (n *netmap) watchOnce(ctx context.Context, wake func()) error {
 			return fmt.Errorf("watch the netmap: %s", *event.ErrMessage)
 		case event.InitialStatus != nil:
 			n.peers.begin(event.InitialStatus)
+			n.self.keep(event.InitialStatus)
 			// Counted here, a filter that came with this netmap, or just before it,
-			// is not found a moment later, and asks for no list of its own.
+			// is not found a moment later.
 			n.countFilters(ctx)
 			n.policy.Add(1)
 			n.watched.Store(true)
 			n.tellNewcomers()
 			wake()
-		case event.SelfChange != nil:
-			// A whole new netmap: it does not say which peers are gone.
+		case event.SelfChange != nil && event.PeersChanged == nil:
+			// A whole new netmap that does not say which peers are gone.
 			return errAnew
+		case event.SelfChange != nil:
+			n.follow(ctx, &event, wake)
 		case n.peers.follow(&event) || event.State != nil:
+			if event.State != nil {
+				n.self.forget()
+			}
 			n.tellNewcomers()
 			wake()
 		}
+	}
+}
+
+// follow takes a whole new netmap, which SelfChange comes with. The node tells of
+// it before it has configured itself by it, and until it has, for some
+// milliseconds, it tells nobody its status; so none is asked for.
+func (n *netmap) follow(ctx context.Context, event *ipn.Notify, wake func()) {
+	if !n.LinkUp() {
+		n.self.forget() // it may be up again by this netmap
+	}
+	// First, so that a device is never listed by the grants of before.
+	policy := n.policyChanged(func() (string, error) { return n.grants.wholeText(ctx, event.SelfChange) })
+	changed := n.peers.replace(event.PeersChanged)
+	n.tellNewcomers()
+	if changed || policy {
+		wake()
 	}
 }
 
@@ -104,7 +127,7 @@ func (n *netmap) watchPolicy(ctx context.Context, wake func()) {
 			wake()
 		}
 		// A node that does not answer is the list's to complain of.
-		if status, err := n.local.StatusWithoutPeers(ctx); err == nil && status != nil && status.Self != nil {
+		if status, err := n.self.ask(ctx, n.local.StatusWithoutPeers); err == nil && status != nil && status.Self != nil {
 			if down := !status.Self.Online; n.down.Swap(down) != down {
 				wake()
 			}
@@ -112,9 +135,7 @@ func (n *netmap) watchPolicy(ctx context.Context, wake func()) {
 	}
 }
 
-// countFilters counts anew, and tells whether the policy may have changed since.
-// The version rises after the count, so that who reads the policy by the new
-// version sees at least what was counted.
+// countFilters counts anew, and tells whether the policy has changed since.
 func (n *netmap) countFilters(ctx context.Context) bool {
 	count, err := n.filterCount(ctx)
 	if err != nil {
@@ -123,6 +144,20 @@ func (n *netmap) countFilters(ctx context.Context) bool {
 	if last := n.filters.Swap(&count); last != nil && *last == count {
 		return false
 	}
+	return n.policyChanged(func() (string, error) { return n.grants.liveText(ctx) })
+}
+
+// policyChanged reads the policy, and tells whether it is another than the last
+// that was read, or can't be read. The version rises after that, so that who reads
+// the policy by the new version sees at least what was read here.
+func (n *netmap) policyChanged(read func() (string, error)) bool {
+	n.reading.Lock() // what is read later is compared later
+	defer n.reading.Unlock()
+	now, err := read()
+	if err == nil && now == n.read {
+		return false
+	}
+	n.read = now
 	n.policy.Add(1)
 	return true
 }

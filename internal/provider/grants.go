@@ -2,6 +2,7 @@ package provider
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -110,6 +111,40 @@ func (g *grants) readRules(ctx context.Context, self []netip.Addr) ([]rule, erro
 		return nil, fmt.Errorf("read the packet filter: %w", err)
 	}
 	return grantingRules(live.PacketFilterRules, self), nil
+}
+
+// liveText and wholeText are the rules, and the addresses that they are for, as text
+// to be compared: those of now, and those of the last whole netmap, whose node the
+// caller has. The second costs less where there are many peers.
+func (g *grants) liveText(ctx context.Context) (string, error) {
+	live, err := local.GetDebugResultJSON[struct {
+		PacketFilterRules json.RawMessage
+		SelfNode          struct{ Addresses []netip.Prefix }
+	}](ctx, g.local, "current-netmap")
+	if err != nil {
+		return "", fmt.Errorf("read the packet filter: %w", err)
+	}
+	return rulesText(live.PacketFilterRules, live.SelfNode.Addresses)
+}
+
+func (g *grants) wholeText(ctx context.Context, own *tailcfg.Node) (string, error) {
+	rules, err := g.local.DebugPacketFilterRules(ctx)
+	if err != nil {
+		return "", fmt.Errorf("read the packet filter: %w", err)
+	}
+	text, err := json.Marshal(rules)
+	if err != nil {
+		return "", fmt.Errorf("write the packet filter: %w", err)
+	}
+	return rulesText(text, own.Addresses)
+}
+
+func rulesText(rules json.RawMessage, own []netip.Prefix) (string, error) {
+	var text bytes.Buffer
+	if err := json.Compact(&text, []byte(cmp.Or(string(rules), "null"))); err != nil {
+		return "", fmt.Errorf("read the packet filter: %w", err)
+	}
+	return fmt.Sprint(own, text.String()), nil
 }
 
 func grantingRules(all []tailcfg.FilterRule, self []netip.Addr) []rule {

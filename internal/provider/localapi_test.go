@@ -230,13 +230,20 @@ func TestWatchBeginsAgain(t *testing.T) {
 	}
 }
 
-// A filter that came with a whole netmap, or just before it, asks for no list of
-// its own when it is counted next; one that comes later does.
-func TestAFilterIsCountedOnce(t *testing.T) {
+// A filter asks for a list if it is another than the last, wherever it came with.
+func TestAFilterAsksForAListIfItIsAnother(t *testing.T) {
 	f := newFakeNode(t)
 	var filters atomic.Int64
 	filters.Store(3)
 	f.metrics = func(w http.ResponseWriter) { text(fmt.Sprintf("%s %d\n", filterCounter, filters.Load()))(w) }
+	rules := func(weight int, own string) map[string]any {
+		return map[string]any{
+			"PacketFilterRules": policy(fmt.Sprintf(`{"weight":%d}`, weight), &tailcfg.Node{}),
+			"SelfNode":          map[string]any{"Addresses": []string{own}},
+		}
+	}
+	const own, another = "100.64.0.9/32", "100.64.0.10/32"
+	f.netmap = writes(rules(1, own))
 	f.bus = func(w http.ResponseWriter, r *http.Request) {
 		writes(ipn.Notify{InitialStatus: running(peerStatus(1))})(w)
 		w.(http.Flusher).Flush()
@@ -246,16 +253,29 @@ func TestAFilterIsCountedOnce(t *testing.T) {
 	if err := src.watchOnceUntilWoken(t); err != nil {
 		t.Fatal(err)
 	}
-	version := src.policy.Load()
-	if src.countFilters(t.Context()) || src.policy.Load() != version {
-		t.Error("what came with the netmap is counted again")
+	for _, step := range []struct {
+		name   string
+		more   int64 // filters that came
+		netmap map[string]any
+		asks   bool
+	}{
+		{"what came with the first netmap", 0, rules(1, own), false},
+		{"another filter", 1, rules(2, own), true},
+		{"the same once more", 1, rules(2, own), false},
+		{"the same for another address", 1, rules(2, another), true},
+		{"one that is not counted", 0, rules(3, another), false},
+	} {
+		filters.Add(step.more)
+		f.netmap = writes(step.netmap)
+		version := src.policy.Load()
+		if asks := src.countFilters(t.Context()); asks != step.asks || (src.policy.Load() != version) != step.asks {
+			t.Errorf("%s asks for a list: %t", step.name, asks)
+		}
 	}
+	f.netmap = status(500, "boom")
 	filters.Add(1)
-	if !src.countFilters(t.Context()) || src.policy.Load() == version {
-		t.Error("a filter that came later is not noticed")
-	}
-	if src.countFilters(t.Context()) {
-		t.Error("it is noticed twice")
+	if version := src.policy.Load(); !src.countFilters(t.Context()) || src.policy.Load() == version {
+		t.Error("a filter that can't be read is taken for the last")
 	}
 	f.metrics = status(500, "boom")
 	if src.countFilters(t.Context()) {

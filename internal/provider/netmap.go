@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"tailscale.com/client/local"
@@ -20,8 +21,9 @@ import (
 type netmap struct {
 	local *local.Client
 	log   *slog.Logger
-	// peers are kept by Watch; until they are whole, List reads them itself.
+	// peers and self are kept by Watch; until they are whole, List reads them itself.
 	peers peers
+	self  self
 	// came tells that there is a newcomer that can't be reached yet.
 	came chan struct{}
 	// grants are read only from List, so from one goroutine.
@@ -31,10 +33,12 @@ type netmap struct {
 	down atomic.Bool
 	// policy counts the times that the tailnet's policy may have changed, and
 	// watched is set while somebody counts. filters is how many filters had come
-	// when it was counted last.
+	// when it was counted last, and read is the policy when it was read last.
 	policy  atomic.Uint64
 	watched atomic.Bool
 	filters atomic.Pointer[string]
+	reading sync.Mutex
+	read    string
 }
 
 func openNetmap(cfg Config) (Source, error) {
@@ -54,7 +58,7 @@ var errLinkDown = errors.New("the control plane's own link to the coordination s
 
 // List gives the peers of the node and their grants.
 func (n *netmap) List(ctx context.Context) ([]topology.Device, error) {
-	status, devices, err := n.read(ctx)
+	status, devices, err := n.peersOf(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the netmap: %w", err)
 	}
@@ -68,13 +72,13 @@ func (n *netmap) List(ctx context.Context) ([]topology.Device, error) {
 	return devices, nil
 }
 
-// read gives the peers that Watch keeps, or asks for all of them if it does
+// peersOf gives the peers that Watch keeps, or asks for all of them if it does
 // not; that costs time and memory for every peer there is.
-func (n *netmap) read(ctx context.Context) (*ipnstate.Status, []topology.Device, error) {
+func (n *netmap) peersOf(ctx context.Context) (*ipnstate.Status, []topology.Device, error) {
 	devices, whole := n.peers.list()
-	ask := n.local.StatusWithoutPeers
-	if !whole {
-		ask = n.local.Status
+	ask := n.local.Status
+	if whole {
+		ask = n.ownStatus
 	}
 	status, err := ask(ctx)
 	if err != nil {
@@ -87,6 +91,15 @@ func (n *netmap) read(ctx context.Context) (*ipnstate.Status, []topology.Device,
 		devices = n.peers.glance(status)
 	}
 	return status, devices, nil
+}
+
+// ownStatus is the node's status without peers: the last one, if Watch keeps it up
+// to date.
+func (n *netmap) ownStatus(ctx context.Context) (*ipnstate.Status, error) {
+	if last := n.self.last(); last != nil && n.watched.Load() {
+		return last, nil
+	}
+	return n.self.ask(ctx, n.local.StatusWithoutPeers)
 }
 
 // check fails if the node has no netmap: an empty list would be a lie then.
@@ -136,7 +149,7 @@ func (g granted) List(ctx context.Context) ([]topology.Device, error) {
 	if err != nil {
 		return nil, err // the source says what it was doing
 	}
-	status, err := g.netmap.local.StatusWithoutPeers(ctx)
+	status, err := g.netmap.ownStatus(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("read the node's status: %w", err)
 	}

@@ -136,6 +136,44 @@ func TestNetmapChangeDoesNotReadAllPeers(t *testing.T) {
 	}
 }
 
+// A whole new netmap is listed with nothing asked of the node but its policy: it
+// tells its status only when it has configured itself.
+func TestAWholeNetmapIsFollowed(t *testing.T) {
+	n := newTailnet(t)
+	src := newNetmap(n.local, quiet())
+	a, b := n.peer(1, "tag:weight-1"), n.peer(2)
+	whole := func(filter []tailcfg.FilterRule, peers ...*tailcfg.Node) func() {
+		return func() {
+			n.calls.forget()
+			n.say(&tailcfg.MapResponse{
+				Node: n.control.Node(n.self), Peers: peers, DERPMap: n.control.DERPMap, Domain: "example", PacketFilter: filter,
+			})
+		}
+	}
+	n.follow(src, func() { n.say(&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{a, b}}) }, has(2))
+	heavier := a.Clone()
+	heavier.Tags = []string{"tag:weight-2"}
+	for _, step := range []struct {
+		name string
+		say  func()
+		want func([]topology.Device) bool
+	}{
+		{"a tag", whole(tailcfg.FilterAllowAll, heavier, b), func(d []topology.Device) bool {
+			return len(d) == 2 && cmp.Equal(d[0].Tags, heavier.Tags)
+		}},
+		{"a grant", whole(policy(`{"weight":7}`, b), heavier, b), func(d []topology.Device) bool {
+			return len(d) == 2 && len(d[1].Grants) == 1 && string(d[1].Grants[0]) == `{"weight":7}`
+		}},
+		{"one is gone", whole(policy(`{"weight":7}`, b), b), func(d []topology.Device) bool { return len(d) == 1 && d[0].ID == "n2" }},
+		{"one comes", whole(policy(`{"weight":7}`, b), b, a), has(2)},
+	} {
+		n.follow(src, step.say, step.want)
+		if n.calls.of("status whole") != 0 || n.calls.of("watch-ipn-bus") != 0 {
+			t.Errorf("%s: all peers were asked for: %v", step.name, n.calls.count)
+		}
+	}
+}
+
 // A change of the policy alone acts within a second, though it raises no event.
 func TestNetmapPolicyAlone(t *testing.T) {
 	n := newTailnet(t)

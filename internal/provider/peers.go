@@ -51,6 +51,23 @@ func (p *peers) begin(status *ipnstate.Status) {
 	p.whole = true
 }
 
+// replace takes all peers from a whole new netmap, and tells whether it changed any
+// device.
+func (p *peers) replace(nodes []*tailcfg.Node) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.byID
+	p.byID = make(map[tailcfg.NodeID]topology.Device, len(nodes))
+	for _, node := range nodes {
+		if node != nil {
+			p.byID[node.ID] = nodeDevice(node)
+			p.seen(node.ID, p.byID[node.ID], reachable(node))
+		}
+	}
+	p.keep(p.byID)
+	return !maps.EqualFunc(before, p.byID, sameDevice)
+}
+
 // lose says that the watch ended: from now on something may be missed.
 func (p *peers) lose() {
 	p.mu.Lock()
