@@ -48,7 +48,7 @@ func settled(ctx context.Context, admin string) error {
 		name, count, _ := strings.Cut(strings.TrimSpace(line), ": ")
 		n, err := strconv.Atoi(count)
 		if err != nil {
-			return fmt.Errorf("Envoy's statistics say %q", line)
+			return fmt.Errorf("reading the statistics of Envoy, which say %q: %w", line, err)
 		}
 		if strings.HasSuffix(name, "total") {
 			total += n
@@ -66,11 +66,11 @@ func settled(ctx context.Context, admin string) error {
 		Up string `json:"uptime_current_epoch"`
 	}
 	if err := json.Unmarshal([]byte(info.String()), &server); err != nil {
-		return fmt.Errorf("Envoy's server_info: %w", err)
+		return fmt.Errorf("reading the server_info of Envoy: %w", err)
 	}
 	up, err := time.ParseDuration(server.Up)
 	if err != nil {
-		return fmt.Errorf("Envoy's server_info: %w", err)
+		return fmt.Errorf("reading the server_info of Envoy: %w", err)
 	}
 	if up < firstChecks {
 		return fmt.Errorf("%d of %d endpoints have not answered a first check", total-healthy, total)
