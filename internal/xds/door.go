@@ -48,7 +48,8 @@ type doorway struct {
 	who    peerInfo
 	out    sequence
 
-	node    *core.Node // of the last request that had one
+	node    *core.Node // of a request that was not handed on
+	id      string     // of the last node
 	strange bool       // a type that is not served was asked for
 
 	mu  sync.Mutex
@@ -96,7 +97,7 @@ func (d *doorway) inspect(m any) (served bool, err error) {
 		if r.ErrorDetail != nil {
 			r.ErrorDetail.Message = clean(r.ErrorDetail.GetMessage())
 		}
-		return d.serves(r.GetTypeUrl(), r.GetNode()), nil
+		return d.serves(r.GetTypeUrl()), nil
 	case *discovery.DeltaDiscoveryRequest:
 		known := r.GetInitialResourceVersions()
 		if err := bounded(r.GetTypeUrl(), r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe(),
@@ -108,7 +109,7 @@ func (d *doorway) inspect(m any) (served bool, err error) {
 		if r.ErrorDetail != nil {
 			r.ErrorDetail.Message = clean(r.ErrorDetail.GetMessage())
 		}
-		return d.serves(r.GetTypeUrl(), r.GetNode()), nil
+		return d.serves(r.GetTypeUrl()), nil
 	default:
 		return true, nil // of another service
 	}
@@ -135,15 +136,17 @@ func bounded(url string, lists ...[]string) error {
 
 // introduce keeps of a node what is used, fit for people: an Envoy's whole node
 // has tens of kilobytes, and the caches would keep it once a type. Only the
-// first request of a stream must have one, so it is that of those to come.
+// first request of a stream must have one, so it outlives a request that is
+// not handed on.
 func (d *doorway) introduce(node *core.Node) *core.Node {
 	if node == nil {
 		return d.node
 	}
 	at := node.GetLocality()
+	d.id = clean(node.GetId())
 	d.node = &core.Node{
 		UserAgentVersionType: &core.Node_UserAgentVersion{UserAgentVersion: agent(node)},
-		Id:                   clean(node.GetId()), Cluster: clean(node.GetCluster()),
+		Id:                   d.id, Cluster: clean(node.GetCluster()),
 		Locality: &core.Locality{Region: clean(at.GetRegion()), Zone: clean(at.GetZone()), SubZone: clean(at.GetSubZone())},
 	}
 	return d.node
@@ -163,14 +166,15 @@ func agent(node *core.Node) string {
 // as the protocol wants it; go-control-plane would end the whole stream, and
 // with it all types that are served.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
-func (d *doorway) serves(url string, node *core.Node) bool {
+func (d *doorway) serves(url string) bool {
 	if typeName(url) != unknownType {
+		d.node = nil // handed on
 		return true
 	}
 	d.server.streams.count(unknownType, "asked")
 	if !d.strange {
 		d.strange = true
-		d.server.log.Warn("an Envoy asks for a type that is not served", "device", clean(d.who.Name), "node", node.GetId(), "type", clean(url))
+		d.server.log.Warn("an Envoy asks for a type that is not served", "device", clean(d.who.Name), "node", d.id, "type", clean(url))
 	}
 	return false
 }
