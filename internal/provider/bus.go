@@ -123,16 +123,22 @@ func (n *netmap) watchPolicy(ctx context.Context, wake func()) {
 			return
 		case <-tick.C:
 		}
-		if n.countFilters(ctx) {
+		policy, link := n.countFilters(ctx), n.linkChanged(ctx)
+		if policy || link {
 			wake()
 		}
-		// A node that does not answer is the list's to complain of.
-		if status, err := n.self.ask(ctx, n.local.StatusWithoutPeers); err == nil && status != nil && status.Self != nil {
-			if down := !status.Self.Online; n.down.Swap(down) != down {
-				wake()
-			}
-		}
 	}
+}
+
+// linkChanged asks the node, and tells whether its link to the coordination server
+// came or went.
+func (n *netmap) linkChanged(ctx context.Context) bool {
+	status, err := n.self.ask(ctx, n.local.StatusWithoutPeers)
+	if err != nil || status == nil || status.Self == nil {
+		return false // a node that does not answer is the list's to complain of
+	}
+	down := !status.Self.Online
+	return n.down.Swap(down) != down
 }
 
 // countFilters counts anew, and tells whether the policy has changed since.

@@ -283,6 +283,83 @@ func TestAFilterAsksForAListIfItIsAnother(t *testing.T) {
 	}
 }
 
+// While it watches, the node's last status serves, until the node changes its state;
+// and a policy that can't be read may have changed.
+func TestTheLastStatusServesUntilTheStateChanges(t *testing.T) {
+	f := newFakeNode(t)
+	f.status = status(500, "boom")
+	events := make(chan ipn.Notify)
+	f.bus = func(w http.ResponseWriter, r *http.Request) {
+		for {
+			select {
+			case event := <-events:
+				writes(event)(w)
+				w.(http.Flusher).Flush()
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}
+	src := newNetmap(f.local, quiet())
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	woken, done := make(chan struct{}, 10), make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = src.watchOnce(ctx, func() { woken <- struct{}{} }) // it ends with the test
+	}()
+	defer func() { cancel(); <-done }()
+	lists := func(what string, event ipn.Notify, says string) {
+		t.Helper()
+		version := src.policy.Load()
+		select {
+		case events <- event:
+		case <-ctx.Done():
+			t.Fatalf("%s: the watch has ended", what)
+		}
+		select {
+		case <-woken:
+		case <-ctx.Done():
+			t.Fatalf("%s: nothing asks for a list", what)
+		}
+		if _, err := src.List(ctx); says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
+			t.Errorf("%s: %v, want %q", what, err, says)
+		}
+		if event.State == nil && src.policy.Load() == version {
+			t.Errorf("%s: the policy is not read again", what)
+		}
+	}
+	lists("the status that began the watch", ipn.Notify{InitialStatus: running(peerStatus(1))}, "")
+	// The fake node has no answer to the question for the policy of a whole netmap.
+	lists("a whole netmap", ipn.Notify{SelfChange: &tailcfg.Node{}, PeersChanged: []*tailcfg.Node{{ID: 1, StableID: "n1", Online: new(true)}}}, "")
+	lists("a new state", ipn.Notify{State: new(ipn.NeedsLogin)}, "boom")
+}
+
+// The link is asked after, and a node that does not answer tells nothing of it.
+func TestTheLinkComesAndGoes(t *testing.T) {
+	f := newFakeNode(t)
+	src := newNetmap(f.local, quiet())
+	up, down := running(), running()
+	down.Self.Online = false
+	for _, step := range []struct {
+		name            string
+		status          func(http.ResponseWriter)
+		changed, linkUp bool
+	}{
+		{"up, as it was taken to be", writes(up), false, true},
+		{"down", writes(down), true, false},
+		{"still down", writes(down), false, false},
+		{"no answer", status(500, "boom"), false, false},
+		{"no status", text("null"), false, false},
+		{"nothing of itself", writes(&ipnstate.Status{}), false, false},
+		{"up again", writes(up), true, true},
+	} {
+		f.status = step.status
+		if changed := src.linkChanged(t.Context()); changed != step.changed || src.LinkUp() != step.linkUp {
+			t.Errorf("%s: changed %t, up %t", step.name, changed, src.LinkUp())
+		}
+	}
+}
+
 // watchOnceUntilWoken watches until the first wake.
 func (n *netmap) watchOnceUntilWoken(t *testing.T) error {
 	ctx, cancel := context.WithCancel(t.Context())
