@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -104,7 +105,7 @@ func (n *netmap) follow(ctx context.Context, event *ipn.Notify, wake func()) {
 		n.self.forget() // it may be up again by this netmap
 	}
 	// First, so that a device is never listed by the grants of before.
-	policy := n.policyChanged(func() (string, error) { return n.grants.wholeText(ctx, event.SelfChange) })
+	policy := n.policyChanged(func() (packetFilter, error) { return n.grants.wholeFilter(ctx, event.SelfChange) })
 	changed := n.peers.replace(event.PeersChanged)
 	n.tellNewcomers()
 	if changed || policy {
@@ -150,20 +151,24 @@ func (n *netmap) countFilters(ctx context.Context) bool {
 	if last := n.filters.Swap(&count); last != nil && *last == count {
 		return false
 	}
-	return n.policyChanged(func() (string, error) { return n.grants.liveText(ctx) })
+	return n.policyChanged(func() (packetFilter, error) { return n.grants.liveFilter(ctx) })
 }
 
 // policyChanged reads the policy, and tells whether it is another than the last
 // that was read, or can't be read. The version rises after that, so that who reads
 // the policy by the new version sees at least what was read here.
-func (n *netmap) policyChanged(read func() (string, error)) bool {
+func (n *netmap) policyChanged(read func() (packetFilter, error)) bool {
 	n.reading.Lock() // what is read later is compared later
 	defer n.reading.Unlock()
+	var text []byte // as JSON, the same looks the same however the node wrote it
 	now, err := read()
-	if err == nil && now == n.read {
+	if err == nil {
+		text, err = json.Marshal(now)
+	}
+	if err == nil && string(text) == n.read {
 		return false
 	}
-	n.read = now
+	n.read = string(text)
 	n.policy.Add(1)
 	return true
 }

@@ -2,7 +2,6 @@ package provider
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -102,49 +101,41 @@ func (g *grants) add(ctx context.Context, devices []topology.Device, self []neti
 	return nil
 }
 
+// packetFilter is the node's share of the policy, and the addresses it is for.
+type packetFilter struct {
+	PacketFilterRules []tailcfg.FilterRule
+	SelfNode          struct{ Addresses []netip.Prefix }
+}
+
 // readRules reads the rules that grant our capability on the node's own
-// addresses. The call named for it, DebugPacketFilterRules, tells the rules of
-// the last whole netmap and not the live ones.
+// addresses.
 func (g *grants) readRules(ctx context.Context, self []netip.Addr) ([]rule, error) {
-	live, err := local.GetDebugResultJSON[struct{ PacketFilterRules []tailcfg.FilterRule }](ctx, g.local, "current-netmap")
+	live, err := g.liveFilter(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("read the packet filter: %w", err)
+		return nil, err
 	}
 	return grantingRules(live.PacketFilterRules, self), nil
 }
 
-// liveText and wholeText are the rules, and the addresses that they are for, as text
-// to be compared: those of now, and those of the last whole netmap, whose node the
-// caller has. The second costs less where there are many peers.
-func (g *grants) liveText(ctx context.Context) (string, error) {
-	live, err := local.GetDebugResultJSON[struct {
-		PacketFilterRules json.RawMessage
-		SelfNode          struct{ Addresses []netip.Prefix }
-	}](ctx, g.local, "current-netmap")
+// liveFilter is the filter of now.
+func (g *grants) liveFilter(ctx context.Context) (packetFilter, error) {
+	live, err := local.GetDebugResultJSON[packetFilter](ctx, g.local, "current-netmap")
 	if err != nil {
-		return "", fmt.Errorf("read the packet filter: %w", err)
+		return packetFilter{}, fmt.Errorf("read the packet filter: %w", err)
 	}
-	return rulesText(live.PacketFilterRules, live.SelfNode.Addresses)
+	return live, nil
 }
 
-func (g *grants) wholeText(ctx context.Context, own *tailcfg.Node) (string, error) {
+// wholeFilter is the filter of the last whole netmap, which came with this node of
+// ours. It costs less than that of now where there are many peers.
+func (g *grants) wholeFilter(ctx context.Context, own *tailcfg.Node) (packetFilter, error) {
 	rules, err := g.local.DebugPacketFilterRules(ctx)
 	if err != nil {
-		return "", fmt.Errorf("read the packet filter: %w", err)
+		return packetFilter{}, fmt.Errorf("read the packet filter: %w", err)
 	}
-	text, err := json.Marshal(rules)
-	if err != nil {
-		return "", fmt.Errorf("write the packet filter: %w", err)
-	}
-	return rulesText(text, own.Addresses)
-}
-
-func rulesText(rules json.RawMessage, own []netip.Prefix) (string, error) {
-	var text bytes.Buffer
-	if err := json.Compact(&text, []byte(cmp.Or(string(rules), "null"))); err != nil {
-		return "", fmt.Errorf("read the packet filter: %w", err)
-	}
-	return fmt.Sprint(own, text.String()), nil
+	whole := packetFilter{PacketFilterRules: rules}
+	whole.SelfNode.Addresses = own.Addresses
+	return whole, nil
 }
 
 func grantingRules(all []tailcfg.FilterRule, self []netip.Addr) []rule {

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -39,8 +41,9 @@ func ready(ctx context.Context, admin, listener string) error {
 // settled tells whether all servers are healthy, or Envoy has been up for longer
 // than [firstChecks].
 func settled(ctx context.Context, admin string) error {
-	var stats, info strings.Builder
-	if err := get(ctx, admin+"/stats?filter=^cluster.*membership_(healthy|total)$", &stats); err != nil {
+	var stats strings.Builder
+	filter := url.Values{"filter": {`^cluster\..*\.membership_(healthy|total)$`}}
+	if err := get(ctx, admin+"/stats?"+filter.Encode(), &stats); err != nil {
 		return err
 	}
 	healthy, total := 0, 0
@@ -59,16 +62,7 @@ func settled(ctx context.Context, admin string) error {
 	if healthy >= total {
 		return nil
 	}
-	if err := get(ctx, admin+"/server_info", &info); err != nil {
-		return err
-	}
-	var server struct {
-		Up string `json:"uptime_current_epoch"`
-	}
-	if err := json.Unmarshal([]byte(info.String()), &server); err != nil {
-		return fmt.Errorf("reading the server_info of Envoy: %w", err)
-	}
-	up, err := time.ParseDuration(server.Up)
+	up, err := uptime(ctx, admin)
 	if err != nil {
 		return fmt.Errorf("reading the server_info of Envoy: %w", err)
 	}
@@ -78,23 +72,38 @@ func settled(ctx context.Context, admin string) error {
 	return nil
 }
 
-func get(ctx context.Context, url string, out io.Writer) error {
+// uptime is how long Envoy has been up, to the second.
+func uptime(ctx context.Context, admin string) (time.Duration, error) {
+	var info bytes.Buffer
+	if err := get(ctx, admin+"/server_info", &info); err != nil {
+		return 0, err
+	}
+	var server struct {
+		Up string `json:"uptime_current_epoch"`
+	}
+	if err := json.Unmarshal(info.Bytes(), &server); err != nil {
+		return 0, err
+	}
+	return time.ParseDuration(server.Up)
+}
+
+func get(ctx context.Context, address string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
-		return fmt.Errorf("%q is not a URL: %w", url, err)
+		return fmt.Errorf("%q is not a URL: %w", address, err)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return fmt.Errorf("asking %s: %w", url, err)
+		return fmt.Errorf("asking %s: %w", address, err)
 	}
 	defer func() { _ = resp.Body.Close() }()
 	if _, err := io.Copy(out, resp.Body); err != nil {
-		return fmt.Errorf("reading the answer of %s: %w", url, err)
+		return fmt.Errorf("reading the answer of %s: %w", address, err)
 	}
 	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("%s answered %s", url, resp.Status)
+		return fmt.Errorf("%s answered %s", address, resp.Status)
 	}
 	return nil
 }
