@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -11,6 +12,7 @@ import (
 	"github.com/ory/dockertest/v3/docker"
 
 	"github.com/tailxds/tailxds/integration/engine"
+	"github.com/tailxds/tailxds/integration/lab"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
@@ -18,15 +20,7 @@ import (
 // says that it is offline, and it serves as before. Its own Envoy, which is
 // connected to the control plane, is the witness.
 func serverLosesItsCoordination(ctx context.Context, t *testing.T, r *rig) {
-	for _, device := range []string{"west-1", "east-1"} { // again, after what was before
-		await(ctx, t, func() error {
-			node, err := r.Node(ctx, device)
-			if err == nil && !node.Online {
-				err = fmt.Errorf("headscale says that %s is offline", device)
-			}
-			return err
-		})
-	}
+	await(ctx, t, func() error { return r.areOnline(ctx, "west-1", "east-1") }) // again, after what was before
 	stop := r.flow(ctx, t)
 	mend, err := r.Probe.Cut(ctx, r.Container("west-1"), r.address(ctx, t, "headscale"))
 	if err != nil {
@@ -103,7 +97,39 @@ func restartWithoutCoordination(ctx context.Context, t *testing.T, r *rig) {
 
 	r.restarts(ctx, t, "headscale")
 	r.again(ctx, t)
+	r.staysUntilItIsBack(ctx, t, "east-1")
 	r.findsItsShares(ctx, t)
+}
+
+// areOnline returns nil if headscale says that devices are online.
+func (r *rig) areOnline(ctx context.Context, devices ...string) error {
+	for _, device := range devices {
+		node, err := r.Node(ctx, device)
+		if err != nil {
+			return err
+		}
+		if !node.Online {
+			return fmt.Errorf("headscale says that %s is offline", device)
+		}
+	}
+	return nil
+}
+
+// staysUntilItIsBack waits until a server has found headscale again, which takes
+// it longer than a device may be offline, and holds that it is an endpoint all the
+// while. It has no Envoy that could say so.
+func (r *rig) staysUntilItIsBack(ctx context.Context, t *testing.T, device string) {
+	t.Helper()
+	await(ctx, t, func() error {
+		hosts, err := r.Hosts(ctx, "west-1")
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(hosts, func(h lab.Host) bool { return h.Name == device }) {
+			t.Errorf("%s is on its way back, and is no endpoint of %v", device, hosts)
+		}
+		return r.areOnline(ctx, device)
+	})
 }
 
 // findsItsShares waits until requests are shared as they should. A device that

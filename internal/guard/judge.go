@@ -53,6 +53,8 @@ type Verdict struct {
 //
 //   - A device whose own Envoy is connected is neither gone nor offline. Nor is
 //     it while the stream on whose word it served may yet come again.
+//   - A device that served before an outage of the source has time to find the
+//     coordination server again.
 //   - Additions and changes never wait.
 //   - A drain (weight 0, a key that ends) acts at once.
 //   - Another removal acts at once while no more than HoldFraction of the
@@ -225,6 +227,10 @@ func (j *judge) hear(built topology.Service, was Service) hearing {
 			"the list says that the device is offline, but its own Envoy %s connected, so it serves on: does it reach the coordination server?"):
 			e.State = topology.Serving
 			serve(e)
+		case e.State == topology.Offline && !e.OnPurpose() && !h.taken[e.Address] && j.returns(e, was):
+			e.State = topology.Serving
+			serve(e)
+			j.remember(e.Device)
 		default:
 			h.idle = append(h.idle, e)
 			h.leaves(e)

@@ -27,6 +27,10 @@ type machine struct {
 	// words are when the Envoys were connected on whose word devices served by
 	// the last judgement, and saying those of this one.
 	words, saying map[string]time.Time
+	// away are the devices that were published when the source was well again, and
+	// are offline in each list since.
+	away map[string]bool
+	well time.Time // since when the source was, by the last list
 }
 
 // seen is a loss that was judged.
@@ -113,7 +117,10 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 				m.healthy, m.unwell = time.Time{}, "it fails"
 				m.step(t, time.Second)
 			},
-			"the source is well again": func(*rapid.T) { m.healthy = m.now },
+			"the source is well again": func(t *rapid.T) {
+				m.healthy = m.now.Add(time.Second)
+				m.step(t, time.Second)
+			},
 			"a person accepts": func(t *rapid.T) {
 				service := rapid.SampledFrom([]string{"", "a", "b"}).Draw(t, "service")
 				if next, names, err := m.m.Accept(service); err == nil {
@@ -138,7 +145,7 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 			},
 			"it restarts": func(t *rapid.T) {
 				m.restart()
-				m.streams = m.now
+				m.streams, m.healthy = m.now, m.now.Add(time.Second)
 				for service := range m.history {
 					m.history[service] = append(m.history[service], seen{restarted: true})
 				}
@@ -157,7 +164,35 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 func (m *machine) step(t *rapid.T, after time.Duration) {
 	m.now = m.now.Add(after)
 	m.current = List{Provider: m.provider, Devices: slices.Clone(m.devices), At: m.now, HealthySince: m.healthy, Unwell: m.unwell}
+	m.away, m.well = m.stillAway(m.well.Equal(m.healthy)), m.healthy
 	m.judged(t)
+}
+
+// stillAway are those that were away, and are offline still. If the source failed
+// in between, they are all that are published and offline.
+func (m *machine) stillAway(sameTime bool) map[string]bool {
+	was, away := m.away, make(map[string]bool)
+	if !sameTime {
+		was = make(map[string]bool)
+		for _, endpoints := range m.before {
+			for _, e := range endpoints {
+				was[e.Device] = true
+			}
+		}
+	}
+	for _, d := range m.devices {
+		if !d.Online && was[d.ID] {
+			away[d.ID] = true
+		}
+	}
+	return away
+}
+
+// returns tells whether an endpoint served before the source failed, and may
+// still be on its way back.
+func (m *machine) returns(service string, e topology.Endpoint) bool {
+	return m.away[e.Device] && slices.Contains(devices(m.before[service]), e.Device) && !m.current.HealthySince.IsZero() &&
+		m.now.Before(m.current.HealthySince.Add(returnWithin))
 }
 
 // judged judges by the last list and holds the verdict to the rules.
@@ -237,10 +272,17 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 		default:
 			state[e.Device] = e.State
 		}
-		if e.State == topology.Offline && e.Weight > 0 && !word(e.Device) && m.vouched(e) {
+		if e.State != topology.Offline || e.Weight == 0 || word(e.Device) {
+			continue
+		}
+		vouched, returns := m.vouched(e), m.returns(service, e)
+		if at, known := m.words[e.Device]; returns && !vouched && known {
+			m.saying[e.Device] = at // it may need the word after
+		}
+		if vouched || returns {
 			serving[e.Device] = true
 			if !slices.Contains(devices(now), e.Device) {
-				t.Fatalf("its Envoy is connected, and it is offline: %+v", e)
+				t.Fatalf("it is offline, and its Envoy is connected (%v) or it may come back (%v): %+v", vouched, returns, e)
 			}
 		}
 	}
@@ -281,7 +323,7 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 		}
 	}
 	for _, id := range removed {
-		if state[id] == topology.Offline && m.now.Before(m.current.HealthySince.Add(grace)) {
+		if state[id] == topology.Offline && m.away[id] && m.now.Before(m.current.HealthySince.Add(returnWithin)) {
 			t.Fatalf("%s of %s was removed %s after it could come back", id, service, m.now.Sub(m.current.HealthySince))
 		}
 	}

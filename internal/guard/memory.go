@@ -38,6 +38,9 @@ type Memory struct {
 	// Services are what was published, by name.
 	Services map[string]Service `json:"services,omitempty"`
 
+	// returning are the devices that were published when the source was well again,
+	// and are offline in each list since: they may be on their way back.
+	returning map[string]bool
 	// known is the list that was observed last, if it has every device of which
 	// anything is remembered. What is judged is built of that list.
 	known []topology.Device
@@ -105,14 +108,17 @@ func (m Memory) Observe(list List) (Memory, []topology.Device) {
 	if list.At.IsZero() {
 		return m, m.stamp(list.Devices, m.Offline)
 	}
-	first := m.List.IsZero()
+	first, again := m.List.IsZero(), m.List.Before(list.HealthySince)
 	m = m.adopt(list)
 	served, published := m.away(list.Devices)
-	offline := make(map[string]time.Time)
+	offline, returning := make(map[string]time.Time), make(map[string]bool)
 	for _, d := range list.Devices {
 		since, known := m.Offline[d.ID]
 		if published[d.ID] && since.Before(list.HealthySince) {
 			since = list.HealthySince
+		}
+		if !d.Online && (again && published[d.ID] || !again && m.returning[d.ID]) {
+			returning[d.ID] = true
 		}
 		switch {
 		case d.Online:
@@ -122,7 +128,7 @@ func (m Memory) Observe(list List) (Memory, []topology.Device) {
 			offline[d.ID] = list.At
 		}
 	}
-	m.Offline, m.List = offline, list.At
+	m.Offline, m.returning, m.List = offline, returning, list.At
 	return m, m.stamp(list.Devices, offline)
 }
 

@@ -329,7 +329,7 @@ func TestTheGraceOfADeviceGoesOnOverARestart(t *testing.T) {
 }
 
 // A device can't come back while its coordination server is away: the time that
-// it has begins anew when that is well again.
+// it has begins anew when that is well again, and is as long as it may need.
 func TestTheGraceBeginsAnewWhenTheSourceIsWellAgain(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
@@ -347,10 +347,51 @@ func TestTheGraceBeginsAnewWhenTheSourceIsWellAgain(t *testing.T) {
 		w.healthy = w.now
 	}
 	w.list(0, off(all, 1, 2))
-	w.list(grace-time.Second, off(all, 1, 2))
+	w.list(grace, off(all, 1, 2))
+	w.want("s", "2 3 4")
+	if want := w.healthy.Add(returnWithin); !w.last.Topology.Next.Equal(want) {
+		t.Errorf("judged again at %v, want %v", w.last.Topology.Next, want)
+	}
+	w.list(returnWithin-grace-time.Second, off(all, 1, 2))
 	w.want("s", "2 3 4")
 	w.list(time.Second, off(all, 1, 2))
 	w.want("s", "3 4")
+}
+
+// Who goes offline after the source is well again has the grace that all have,
+// and so has who was back.
+func TestWhoGoesAfterAnOutageGetsNoMoreTime(t *testing.T) {
+	w := newWorld(t)
+	all := append(fleet("s", 6), device(7, "tag:service-s"))
+	w.list(0, all)
+	w.healthy, w.unwell = time.Time{}, "it fails"
+	w.list(time.Hour, off(all, 1, 2))
+	w.now = w.now.Add(time.Second)
+	w.healthy = w.now
+	w.list(0, off(all, 1, 2)) // 1 is back within a second, 2 is not
+	w.list(time.Second, off(all, 2))
+	w.list(time.Second, off(all, 1, 2, 3)) // and 3 goes now
+	w.want("s", "1 2 3 4 5 6 7")
+	w.list(grace, off(all, 1, 2, 3))
+	w.want("s", "2 4 5 6 7")
+	w.list(returnWithin-grace-2*time.Second, off(all, 1, 2, 3))
+	w.want("s", "4 5 6 7")
+}
+
+// What a device says of itself is believed, though it was on its way back.
+func TestWhoIsOnItsWayBackCanBeTakenOut(t *testing.T) {
+	for name, now := range map[string][]string{"its tags are taken away": nil, "it is drained": {"tag:service-s", "tag:weight-0"}, "it moves": {"tag:service-t"}} {
+		w := newWorld(t)
+		all := fleet("s", 5)
+		w.list(0, all)
+		w.now = w.now.Add(time.Minute)
+		w.healthy = w.now
+		w.list(0, off(all, 1))
+		w.list(grace, off(retag(all, now, 1), 1))
+		if got := w.published("s") + w.published("t"); got != "2 3 4 5" {
+			t.Errorf("%s: served by [%s]", name, got)
+		}
+	}
 }
 
 // What an Envoy said while its device lacked the coordination server counts when

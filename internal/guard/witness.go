@@ -8,8 +8,10 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// returnWithin is how long an Envoy may take to connect again once it can: it
-// tries at growing intervals of up to 30 s.
+// returnWithin is how long those may take that connect again once they can. An
+// Envoy tries at growing intervals of up to 30 s; a node's tailscaled waits up to
+// 45 s between two tries to reach the coordination server:
+// https://pkg.go.dev/tailscale.com/util/backoff.
 const returnWithin = 45 * time.Second
 
 // vouches tells whether a device's own Envoy says that it is there, against the
@@ -38,6 +40,22 @@ func (j *judge) vouches(e topology.Endpoint, subject, reason string) bool {
 		j.v.Problems = append(j.v.Problems, p)
 	}
 	return true
+}
+
+// returns tells whether an endpoint that the list calls offline served before the
+// source failed, and may still be on its way back to the coordination server.
+func (j *judge) returns(e topology.Endpoint, was Service) bool {
+	until := j.c.List.HealthySince.Add(returnWithin)
+	if !j.healthy() || !j.v.Memory.returning[e.Device] || !j.c.Now.Before(until) || !was.publishes(e.Device) {
+		return false
+	}
+	j.wake(until)
+	return true
+}
+
+// publishes tells whether a device has an endpoint that was published last.
+func (s Service) publishes(device string) bool {
+	return slices.ContainsFunc(s.Published, func(e topology.Endpoint) bool { return e.Device == device })
 }
 
 // remember keeps what an Envoy said of a device that serves by its grace: when
