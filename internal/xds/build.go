@@ -243,19 +243,48 @@ func TypeNames() []string {
 	return names
 }
 
-// unknownType is the short name of all types that are not served.
+// kind is a type's place in [resourceTypes].
+type kind int
+
+const (
+	endpoints kind = iota
+	clusters
+	routes
+	listeners
+	unserved // all others
+	kinds    // how many there are
+)
+
+// kindOf is the kind of a type URL.
+func kindOf(url string) kind {
+	switch url {
+	case resource.EndpointType:
+		return endpoints
+	case resource.ClusterType:
+		return clusters
+	case resource.RouteType:
+		return routes
+	case resource.ListenerType:
+		return listeners
+	default:
+		return unserved
+	}
+}
+
+// unknownType is the short name of all types that are not served. It is a metric's
+// label, so what a peer makes up gets no name of its own.
 const unknownType = "unknown"
 
-// typeName is the short name of a type URL. It is a metric's label, so what a
-// peer makes up gets no name of its own.
-func typeName(url string) string {
-	for _, row := range resourceTypes() {
-		if row.URL == url {
-			return row.Name
-		}
+// name is its short name.
+func (k kind) name() string {
+	if k == unserved {
+		return unknownType
 	}
-	return unknownType
+	return resourceTypes()[k].Name
 }
+
+// typeName is the short name of a type URL.
+func typeName(url string) string { return kindOf(url).name() }
 
 // resourceSet are resources of one type, by name.
 type resourceSet = map[string]types.Resource

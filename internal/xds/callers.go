@@ -87,9 +87,9 @@ func (s *streams) byRegion() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	n := make(map[string]int)
-	for _, stream := range s.open {
-		if stream.Region != "" {
-			n[stream.Region]++
+	for a := range s.open {
+		if region := a.stream.Region; region != "" {
+			n[region]++
 		}
 	}
 	return n

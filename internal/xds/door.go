@@ -167,7 +167,7 @@ func agent(node *core.Node) string {
 // with it all types that are served.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
 func (d *doorway) serves(url string) bool {
-	if typeName(url) != unknownType {
+	if kindOf(url) != unserved {
 		d.node = nil // handed on
 		return true
 	}

@@ -37,7 +37,7 @@ func TestATypeThatIsNotServedEndsNothing(t *testing.T) {
 		}
 		stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: lds}) // and names no node any more
 		stream.want(lds, "")
-		unserved(t, s, log, made)
+		wantUnserved(t, s, log, made)
 	})
 	t.Run("state of the world", func(t *testing.T) {
 		s, log := logged()
@@ -48,12 +48,12 @@ func TestATypeThatIsNotServedEndsNothing(t *testing.T) {
 		}
 		stream.ask(cds)
 		stream.want(cds)
-		unserved(t, s, log, made)
+		wantUnserved(t, s, log, made)
 	})
 }
 
-// unserved checks what was told and counted of types that are not served.
-func unserved(t *testing.T, s *Server, log *lockedBuffer, asked uint64) {
+// wantUnserved checks what was told and counted of types that are not served.
+func wantUnserved(t *testing.T, s *Server, log *lockedBuffer, asked uint64) {
 	t.Helper()
 	if n := strings.Count(log.String(), "not served"); n != 1 || !strings.Contains(log.String(), "node=node type="+sds) {
 		t.Errorf("told %d times:\n%.2000s", n, log)

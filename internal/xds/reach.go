@@ -20,17 +20,20 @@ type reach struct {
 	number uint64
 	at     time.Time
 	over   bool // what is sent now is of something else
-	told   map[streamKey]*taken
 	last   time.Time
 }
 
-type taken struct{ all, rejected bool }
+// reached is how far one Envoy is with a publication.
+type reached struct {
+	number        uint64 // 0 is with none
+	all, rejected bool
+}
 
 // publishing begins a publication.
 func (s *streams) publishing() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reach = reach{number: s.reach.number + 1, at: time.Now(), told: make(map[streamKey]*taken)}
+	s.reach = reach{number: s.reach.number + 1, at: time.Now()}
 }
 
 // published ends one: what is sent from now on is of something else, but
@@ -42,26 +45,24 @@ func (s *streams) published() {
 }
 
 // sent notes that an Envoy is told something.
-func (r *reach) sent(key streamKey, since time.Time) {
-	if r.number == 0 || r.over || since.After(r.at) {
-		return
+func (r *reach) sent(a *account) {
+	switch {
+	case r.number == 0 || r.over || a.stream.Since.After(r.at):
+	case a.number == r.number:
+		a.all = false
+	default:
+		a.reached = reached{number: r.number}
 	}
-	if t := r.told[key]; t != nil {
-		t.all = false
-		return
-	}
-	r.told[key] = &taken{}
 }
 
-// answered notes an answer of an Envoy, and whether others are still due.
-func (r *reach) answered(key streamKey, rejected, due bool) {
-	t := r.told[key]
-	if t == nil {
+// answered notes an answer of an Envoy.
+func (r *reach) answered(a *account, rejected bool) {
+	if r.number == 0 || a.number != r.number {
 		return
 	}
-	t.rejected = t.rejected || rejected
-	if !due && !t.all {
-		t.all, r.last = true, time.Now()
+	a.rejected = a.rejected || rejected
+	if !a.all && !a.due() {
+		a.all, r.last = true, time.Now()
 	}
 }
 
@@ -70,11 +71,16 @@ func (s *Server) Reach() Reach {
 	s.streams.mu.Lock()
 	defer s.streams.mu.Unlock()
 	r := s.streams.reach
-	out := Reach{Publication: r.number, Told: len(r.told)}
-	for _, t := range r.told {
-		if t.rejected {
+	out := Reach{Publication: r.number}
+	for a := range s.streams.open {
+		if r.number == 0 || a.number != r.number {
+			continue
+		}
+		out.Told++
+		switch {
+		case a.rejected:
 			out.Rejected++
-		} else if t.all {
+		case a.all:
 			out.Acked++
 		}
 	}

@@ -59,10 +59,10 @@ func (f frame) known() map[string]bool {
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#eventual-consistency-considerations
 func resourceTypes() []resourceType {
 	return []resourceType{
-		{Name: "endpoints", URL: resource.EndpointType, perService: buildEndpoints, ofServing: true},
-		{Name: "clusters", URL: resource.ClusterType, perService: buildClusters, named: grpcClusters},
-		{Name: "routes", URL: resource.RouteType, whole: buildRoutes},
-		{Name: "listeners", URL: resource.ListenerType, whole: buildListeners, named: grpcListeners},
+		endpoints: {Name: "endpoints", URL: resource.EndpointType, perService: buildEndpoints, ofServing: true},
+		clusters:  {Name: "clusters", URL: resource.ClusterType, perService: buildClusters, named: grpcClusters},
+		routes:    {Name: "routes", URL: resource.RouteType, whole: buildRoutes},
+		listeners: {Name: "listeners", URL: resource.ListenerType, whole: buildListeners, named: grpcListeners},
 	}
 }
 

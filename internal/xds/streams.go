@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"log/slog"
-	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -32,10 +31,6 @@ type Stream struct {
 	Since time.Time `json:"since"`
 	// Types are what it was sent and said of it, by the type's short name.
 	Types map[string]TypeState `json:"types"`
-
-	known      bool        // whether the tailnet says where it is
-	connection *connection // over which it came
-	place      *core.Node  // what is handed on of where it is
 }
 
 // TypeState is how far an Envoy is with one type of resources.
@@ -54,170 +49,177 @@ type Count struct {
 	N            uint64
 }
 
-// streamKey tells streams apart.
-type streamKey struct {
-	delta bool
-	id    int64
-}
-
 // streams keeps account of the connected Envoys. What they say has come through
 // the [doorway], so it is fit for people.
 type streams struct {
 	log *slog.Logger
 
 	mu     sync.Mutex
-	last   int64 // key that was given to a stream
-	open   map[streamKey]*Stream
-	counts map[Count]uint64 // keyed with N 0
+	open   map[*account]struct{}
+	counts map[Count]uint64 // of what is rare, keyed with N 0
+	served [kinds]struct{ sent, ack, nack uint64 }
 	reach  reach
 }
 
 func newStreams(log *slog.Logger) *streams {
-	return &streams{log: log, open: make(map[streamKey]*Stream), counts: make(map[Count]uint64)}
+	return &streams{log: log, open: make(map[*account]struct{}), counts: make(map[Count]uint64)}
+}
+
+// account is that of one stream. There is something to note with each message of
+// each Envoy, so it lies together and is found without a search.
+type account struct {
+	stream     Stream           // without its types
+	types      [kinds]typeState // what it says of each
+	known      bool             // whether the tailnet says where it is
+	connection *connection      // over which it came
+	place      *core.Node       // what is handed on of where it is
+	reached                     // by what was published last
+}
+
+// typeState is a [TypeState]; it is there from the first response or answer on.
+type typeState struct {
+	TypeState
+	there bool
 }
 
 // witness is what go-control-plane's server of one stream, of either protocol,
 // tells of it.
 type witness struct {
-	of  *streams
-	key streamKey
+	of *streams
+	on *account
 }
 
 // witness begins the account of a stream.
 func (s *streams) witness(delta bool) witness {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.last++
-	return witness{s, streamKey{delta, s.last}}
+	return witness{s, &account{stream: Stream{Delta: delta}}}
 }
 
 // OnStreamOpen implements [sotw.Callbacks].
 func (w witness) OnStreamOpen(ctx context.Context, _ int64, _ string) error {
-	return w.of.opened(ctx, w.key)
+	return w.of.opened(ctx, w.on)
 }
 
 // OnStreamClosed implements [sotw.Callbacks].
-func (w witness) OnStreamClosed(int64, *core.Node) { w.of.closed(w.key) }
+func (w witness) OnStreamClosed(int64, *core.Node) { w.of.closed(w.on) }
 
 // OnStreamRequest implements [sotw.Callbacks].
 func (w witness) OnStreamRequest(_ int64, r *discovery.DiscoveryRequest) error {
-	r.Node = w.of.answered(w.key, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+	r.Node = w.of.answered(w.on, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 	return nil
 }
 
 // OnStreamResponse implements [sotw.Callbacks].
 func (w witness) OnStreamResponse(_ context.Context, _ int64, r *discovery.DiscoveryRequest, _ *discovery.DiscoveryResponse) {
-	w.of.sent(w.key, r.GetTypeUrl())
+	w.of.sent(w.on, r.GetTypeUrl())
 }
 
 // OnDeltaStreamOpen implements [delta.Callbacks].
 func (w witness) OnDeltaStreamOpen(ctx context.Context, _ int64, _ string) error {
-	return w.of.opened(ctx, w.key)
+	return w.of.opened(ctx, w.on)
 }
 
 // OnDeltaStreamClosed implements [delta.Callbacks].
-func (w witness) OnDeltaStreamClosed(int64, *core.Node) { w.of.closed(w.key) }
+func (w witness) OnDeltaStreamClosed(int64, *core.Node) { w.of.closed(w.on) }
 
 // OnStreamDeltaRequest implements [delta.Callbacks].
 func (w witness) OnStreamDeltaRequest(_ int64, r *discovery.DeltaDiscoveryRequest) error {
-	r.Node = w.of.answered(w.key, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+	r.Node = w.of.answered(w.on, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 	return nil
 }
 
 // OnStreamDeltaResponse implements [delta.Callbacks].
 func (w witness) OnStreamDeltaResponse(_ int64, r *discovery.DeltaDiscoveryRequest, _ *discovery.DeltaDiscoveryResponse) {
-	w.of.sent(w.key, r.GetTypeUrl())
+	w.of.sent(w.on, r.GetTypeUrl())
 }
 
-func (s *streams) opened(ctx context.Context, key streamKey) error {
+func (s *streams) opened(ctx context.Context, a *account) error {
 	who, _ := ctx.Value(identityKey{}).(peerInfo)
 	device := clean(who.Name)
 	s.mu.Lock()
-	s.open[key] = &Stream{Device: device, Address: who.address, Region: who.region, known: who.known, connection: who.connection, Delta: key.delta, Since: time.Now(), Types: make(map[string]TypeState)}
+	a.stream.Device, a.stream.Address, a.stream.Region, a.stream.Since = device, who.address, who.region, time.Now()
+	a.known, a.connection = who.known, who.connection
+	s.open[a] = struct{}{}
 	s.mu.Unlock()
 	s.log.Info("stream opened", "device", device, "peer", who.address.String())
 	return nil
 }
 
-func (s *streams) closed(key streamKey) {
+func (s *streams) closed(a *account) {
 	s.mu.Lock()
-	stream, ok := s.open[key]
-	delete(s.open, key)
-	delete(s.reach.told, key)
+	delete(s.open, a)
+	device, node := a.stream.Device, a.stream.Node
 	s.mu.Unlock()
-	if ok {
-		s.log.Info("stream closed", "device", stream.Device, "node", stream.Node)
-	}
+	s.log.Info("stream closed", "device", device, "node", node)
 }
 
-func (s *streams) sent(key streamKey, url string) {
+func (s *streams) sent(a *account, url string) {
+	of := kindOf(url)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	name := typeName(url)
-	s.counts[Count{Type: name, Result: "sent"}]++
-	if stream, ok := s.open[key]; ok {
-		state := stream.Types[name]
-		state.Pending = true
-		stream.Types[name] = state
-		s.reach.sent(key, stream.Since)
-	}
+	s.served[of].sent++
+	a.types[of].there, a.types[of].Pending = true, true
+	s.reach.sent(a)
 }
 
 // answered notes an ACK or a NACK; a request without a nonce answers nothing. It
 // returns the node that is handed on in place of the request's: one a stream, with
 // the region that it is known to be in, whatever it says.
-func (s *streams) answered(key streamKey, node *core.Node, url, nonce string, rejected *status.Status) *core.Node {
-	name := typeName(url)
-	place, news := s.note(key, node, name, nonce, rejected)
+func (s *streams) answered(a *account, node *core.Node, url, nonce string, rejected *status.Status) *core.Node {
+	place, news := s.note(a, node, kindOf(url), nonce, rejected)
 	if news != nil { // out of the lock: nobody waits for a slow log
-		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", news.Device, "node", news.Node, "type", name, "reason", reason(rejected))
+		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", news.Device, "node", news.Node, "type", typeName(url), "reason", reason(rejected))
 	}
 	return place
 }
 
 // note keeps account of a request, and returns where its stream is, and a copy of
 // the stream if that has rejected something anew.
-func (s *streams) note(key streamKey, node *core.Node, name, nonce string, rejected *status.Status) (place *core.Node, news *Stream) {
+func (s *streams) note(a *account, node *core.Node, of kind, nonce string, rejected *status.Status) (place *core.Node, news *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	stream, ok := s.open[key]
-	if !ok {
-		return &core.Node{}, nil
-	}
-	if id := node.GetId(); id != "" {
-		stream.Node = id
-		stream.connection.name(id)
-	}
 	if node != nil {
-		stream.claim(node.GetLocality().GetRegion())
-		if v := node.GetUserAgentVersion(); v != "" {
-			stream.Envoy = v
-		}
+		a.introduced(node)
 	}
-	if stream.place == nil || stream.place.GetLocality().GetRegion() != stream.Region {
-		stream.place = &core.Node{Locality: &core.Locality{Region: stream.Region}}
+	if a.place == nil {
+		a.place = &core.Node{Locality: &core.Locality{Region: a.stream.Region}}
 	}
 	if nonce == "" {
-		return stream.place, nil
+		return a.place, nil
 	}
-	before, state, result := stream.Types[name], TypeState{}, "ack"
-	if rejected != nil {
-		state.Rejected, result = reason(rejected), "nack"
-		if before.Pending || before.Rejected != state.Rejected {
-			copied := *stream
+	before := a.types[of]
+	a.types[of] = typeState{there: true}
+	if rejected == nil {
+		s.served[of].ack++
+	} else {
+		s.served[of].nack++
+		a.types[of].Rejected = reason(rejected)
+		if before.Pending || before.Rejected != a.types[of].Rejected {
+			copied := a.stream
 			news = &copied
 		}
 	}
-	stream.Types[name] = state
-	s.counts[Count{Type: name, Result: result}]++
-	s.reach.answered(key, rejected != nil, stream.due())
-	return stream.place, news
+	s.reach.answered(a, rejected != nil)
+	return a.place, news
+}
+
+// introduced takes what an Envoy says of itself.
+func (a *account) introduced(node *core.Node) {
+	if id := node.GetId(); id != "" {
+		a.stream.Node = id
+		a.connection.name(id)
+	}
+	if v := node.GetUserAgentVersion(); v != "" {
+		a.stream.Envoy = v
+	}
+	if region := a.stream.Region; a.claim(node.GetLocality().GetRegion()) != region {
+		a.place = nil // it is elsewhere
+	}
 }
 
 // due tells whether an answer is awaited.
-func (s *Stream) due() bool {
-	for _, state := range s.Types {
-		if state.Pending {
+func (a *account) due() bool {
+	for i := range a.types {
+		if a.types[i].Pending {
 			return true
 		}
 	}
@@ -229,19 +231,21 @@ func reason(rejected *status.Status) string {
 	return cmp.Or(rejected.GetMessage(), "it gave no reason")
 }
 
-// claim notes the region that the node says it is in. Where the tailnet does not
-// know better, that is its region; but a stream stays in its first.
-func (s *Stream) claim(region string) {
+// claim notes the region that the node says it is in, and returns its region. Where
+// the tailnet does not know better, that is what it says; but a stream stays in its
+// first.
+func (a *account) claim(region string) string {
 	if region == "" {
-		return // it claims nothing
+		return a.stream.Region // it claims nothing
 	}
-	if !s.known {
-		s.Region, s.known = region, true
+	if !a.known {
+		a.stream.Region, a.known = region, true
 	}
-	s.Claims = ""
-	if region != s.Region {
-		s.Claims = region
+	a.stream.Claims = ""
+	if region != a.stream.Region {
+		a.stream.Claims = region
 	}
+	return a.stream.Region
 }
 
 func (s *streams) count(typ, result string) {
@@ -254,9 +258,14 @@ func (s *streams) list() []Stream {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := make([]Stream, 0, len(s.open))
-	for _, stream := range s.open {
-		copied := *stream
-		copied.Types = maps.Clone(stream.Types)
+	for a := range s.open {
+		copied := a.stream
+		copied.Types = make(map[string]TypeState)
+		for of, state := range a.types {
+			if state.there {
+				copied.Types[kind(of).name()] = state.TypeState
+			}
+		}
 		all = append(all, copied)
 	}
 	slices.SortFunc(all, func(a, b Stream) int {
@@ -268,10 +277,20 @@ func (s *streams) list() []Stream {
 func (s *streams) counted() []Count {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := make([]Count, 0, len(s.counts))
+	all := make([]Count, 0, len(s.counts)+3*len(s.served))
+	add := func(c Count, n uint64) {
+		if c.N = n; n > 0 {
+			all = append(all, c)
+		}
+	}
 	for c, n := range s.counts {
-		c.N = n
-		all = append(all, c)
+		add(c, n)
+	}
+	for of, n := range s.served {
+		name := kind(of).name()
+		add(Count{Type: name, Result: "sent"}, n.sent)
+		add(Count{Type: name, Result: "ack"}, n.ack)
+		add(Count{Type: name, Result: "nack"}, n.nack)
 	}
 	slices.SortFunc(all, func(a, b Count) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Result, b.Result)) })
 	return all
