@@ -71,9 +71,10 @@ func fanout(ctx context.Context, s sizes, clients, endpoints int, peer string, l
 	}
 	defer func() { err = errors.Join(err, theirs.end()) }()
 
-	// With few clients a change is over soon, and more of them are needed for a
-	// figure as steady.
-	warm, rounds := 3*s.clients/clients, s.rounds*s.clients/clients
+	// With few clients a change is over soon, and a wake-up that is late weighs more:
+	// many more are needed for a figure as steady.
+	fewer := s.clients / clients
+	warm, rounds := 3*fewer, s.rounds*fewer*fewer
 	var took, cpu [2]series
 	for round := range warm + rounds {
 		for i, u := range []*under{ours, theirs} {

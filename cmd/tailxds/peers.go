@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
@@ -106,10 +107,12 @@ func (d *daemon) meet(t *tailnet) (func(context.Context) error, error) {
 // to another control plane.
 func (d *daemon) connected() map[netip.Addr]bool {
 	all := d.server.Connected()
-	if d.exchange != nil {
-		for _, a := range d.exchange.Connected() {
-			all[a] = true
-		}
+	if d.exchange == nil {
+		return all
+	}
+	all = maps.Clone(all)
+	for _, a := range d.exchange.Connected() {
+		all[a] = true
 	}
 	return all
 }

@@ -27,6 +27,7 @@ type collection struct {
 	mu      sync.Mutex
 	version uint64
 	stamp   string // of the version, see [stampName]
+	wire    string // the version as clients are told it
 	byName  map[string]*list.Element
 	order   *list.List // of *entry; what changed last is at the back
 	gone    int        // how many of them are no more
@@ -57,7 +58,7 @@ func newCollection(url, name, prefix string, first resourceSet) *collection {
 		url: url, name: name, prefix: prefix, asked: &cache.DeltaRequest{TypeUrl: url}, byName: make(map[string]*list.Element, len(first)), order: list.New(),
 		deltas: make(map[*deltaWatch]struct{}), worlds: make(map[*worldWatch]struct{}),
 	}
-	c.stamp = c.stampOf(0)
+	c.stamp, c.wire = c.stampOf(0), c.wireVersion(0)
 	for name, r := range first {
 		c.put(&entry{name: name, packed: c.pack(name, r, cache.MarshalResource)})
 	}
@@ -82,7 +83,7 @@ func (c *collection) update(changed map[string]packed, removed []string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.version++
-	c.stamp = c.stampOf(c.version)
+	c.stamp, c.wire = c.stampOf(c.version), c.wireVersion(c.version)
 	for name, p := range changed {
 		c.put(&entry{name: name, changed: c.version, packed: p})
 	}

@@ -61,7 +61,7 @@ func (c *collection) newsFor(w *deltaWatch) error {
 
 // tell sends the entries to a client, which knows all then.
 func (c *collection) tell(w *deltaWatch, news []*entry) error {
-	out := &discovery.DeltaDiscoveryResponse{SystemVersionInfo: c.wireVersion(c.version), TypeUrl: c.url, Resources: make([]*discovery.Resource, 0, len(news))}
+	out := &discovery.DeltaDiscoveryResponse{SystemVersionInfo: c.wire, TypeUrl: c.url, Resources: make([]*discovery.Resource, 0, len(news))}
 	for _, e := range news {
 		if !e.there() {
 			out.RemovedResources = append(out.RemovedResources, e.name)

@@ -30,38 +30,63 @@ func contentsOf(r proto.Message) (*endpoint.ClusterLoadAssignment, contents, boo
 }
 
 // encoder encodes the resources of one change.
-type encoder map[contents][]byte
+type encoder struct {
+	shared map[contents][]byte
+	of     []*lbEndpoints
+}
 
-// The number of the field that holds an assignment's name.
-const assignmentName = 1
+func newEncoder(of []*lbEndpoints) encoder {
+	return encoder{shared: make(map[contents][]byte), of: of}
+}
 
 func (e encoder) encode(r types.Resource) ([]byte, error) {
 	a, of, shared := contentsOf(r)
 	if !shared {
 		return cache.MarshalResource(r)
 	}
-	rest, known := e[of]
+	rest, known := e.shared[of]
 	if !known {
 		var err error
-		if rest, err = cache.MarshalResource(&endpoint.ClusterLoadAssignment{Endpoints: a.GetEndpoints(), Policy: a.GetPolicy()}); err != nil {
+		if rest, err = e.contents(a); err != nil {
 			return nil, err
 		}
-		e[of] = rest
+		e.shared[of] = rest
 	}
 	name := fields{bytes: make([]byte, 0, len(rest)+len(a.GetClusterName())+8)}
 	name.text(assignmentName, a.GetClusterName())
 	return append(name.bytes, rest...), name.err
 }
 
+// contents encodes all of an assignment but its name.
+func (e encoder) contents(a *endpoint.ClusterLoadAssignment) ([]byte, error) {
+	for _, l := range e.of {
+		if localities, known, err := l.encode(a.GetEndpoints()); err != nil {
+			return nil, err
+		} else if known {
+			return proto.MarshalOptions{Deterministic: true}.MarshalAppend(localities, &endpoint.ClusterLoadAssignment{Policy: a.GetPolicy()})
+		}
+	}
+	return cache.MarshalResource(&endpoint.ClusterLoadAssignment{Endpoints: a.GetEndpoints(), Policy: a.GetPolicy()})
+}
+
 // validator holds resources to Envoy's own rules.
-type validator map[contents]bool
+type validator struct {
+	seen map[contents]bool
+	of   *lbEndpoints // may be nil
+}
+
+func newValidator(of *lbEndpoints) validator {
+	return validator{seen: make(map[contents]bool), of: of}
+}
 
 func (v validator) validate(r proto.Message) error {
 	if a, of, shared := contentsOf(r); shared {
-		if v[of] {
+		if v.seen[of] {
 			r = &endpoint.ClusterLoadAssignment{ClusterName: a.GetClusterName()}
+		} else {
+			r = v.of.unproven(a)
 		}
-		v[of] = true
+		v.seen[of] = true
 	}
 	if all, ok := r.(interface{ ValidateAll() error }); ok {
 		return all.ValidateAll()

@@ -24,7 +24,7 @@ func TestAssignmentsAreEncodedAsIfAlone(t *testing.T) {
 		endpoints := [][]*endpoint.LocalityLbEndpoints{nil, localities(1), localities(2)}
 		endpoints = append(endpoints, endpoints[2][:1], endpoints[2][1:], []*endpoint.LocalityLbEndpoints{endpoints[2][0], endpoints[1][0]})
 		policies := []*endpoint.ClusterLoadAssignment_Policy{nil, {WeightedPriorityHealth: true}, {}}
-		e, valid := make(encoder), make(validator)
+		e, valid := newEncoder(nil), newValidator(nil)
 		for range rapid.IntRange(1, 20).Draw(t, "assignments") {
 			a := &endpoint.ClusterLoadAssignment{
 				ClusterName: rapid.SampledFrom([]string{"a", "a/1", "b", "b/1", "c", "c/1", "\xff", ""}).Draw(t, "name"),

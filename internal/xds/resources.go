@@ -6,8 +6,6 @@
 package xds
 
 import (
-	"strings"
-
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -16,7 +14,6 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/tailxds/tailxds/internal/balance"
-	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // resourceType is one row of the table of what is served. Either perService or
@@ -80,10 +77,6 @@ func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 		policy.OverprovisioningFactor = wrapperspb.UInt32(localFactor)
 		policy.WeightedPriorityHealth = true
 	}
-	var checkedAt *endpoint.Endpoint_HealthCheckConfig
-	if port := in.policy.HealthCheck.Port; port > 0 {
-		checkedAt = &endpoint.Endpoint_HealthCheckConfig{PortValue: uint32(port)}
-	}
 	var localities []*endpoint.LocalityLbEndpoints
 	for _, l := range seenFrom(in.service, in.policy, region).Localities {
 		locality := &endpoint.LocalityLbEndpoints{
@@ -91,7 +84,7 @@ func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 			Priority:            l.Priority,
 			LoadBalancingWeight: wrapperspb.UInt32(l.Weight),
 		}
-		locality.LbEndpoints = lbEndpoints(l.Endpoints, checkedAt)
+		locality.LbEndpoints = in.endpoints.of(l.Endpoints, uint32(in.policy.HealthCheck.Port))
 		localities = append(localities, locality)
 	}
 	var all []proto.Message
@@ -102,35 +95,6 @@ func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 		all = append(all, grpcAssignment(in, localities))
 	}
 	return all, nil
-}
-
-// lbEndpoints are endpoints as Envoy takes them. All parts of one lie in one place:
-// to make each by itself was a third of what a change costs.
-func lbEndpoints(all []topology.Endpoint, checkedAt *endpoint.Endpoint_HealthCheckConfig) []*endpoint.LbEndpoint {
-	parts := make([]struct {
-		lb      endpoint.LbEndpoint
-		is      endpoint.LbEndpoint_Endpoint
-		at      endpoint.Endpoint
-		address core.Address
-		by      core.Address_SocketAddress
-		socket  core.SocketAddress
-		port    core.SocketAddress_PortValue
-		weight  wrapperspb.UInt32Value
-	}, len(all))
-	made := make([]*endpoint.LbEndpoint, len(all))
-	for i, e := range all {
-		p := &parts[i]
-		p.weight.Value, p.port.PortValue = e.Weight, uint32(e.Address.Port())
-		p.socket.Address, p.socket.PortSpecifier = e.Address.Addr().String(), &p.port
-		p.by.SocketAddress = &p.socket
-		p.address.Address = &p.by
-		// What is no UTF-8 can't be sent, and would spoil all the rest.
-		p.at.Hostname, p.at.Address, p.at.HealthCheckConfig = strings.ToValidUTF8(e.Name, "\uFFFD"), &p.address, checkedAt
-		p.is.Endpoint = &p.at
-		p.lb.HostIdentifier, p.lb.LoadBalancingWeight = &p.is, &p.weight
-		made[i] = &p.lb
-	}
-	return made
 }
 
 func socketAddress(address string, port uint16) *core.Address {

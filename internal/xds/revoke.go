@@ -48,7 +48,8 @@ type guests struct {
 
 	mu    sync.Mutex
 	open  map[*guest]bool
-	looks int // how often all were judged
+	looks int                 // how often all were judged
+	at    map[netip.Addr]bool // see connected; nil if it is to be made anew
 }
 
 func newGuests(changed func()) *guests {
@@ -61,7 +62,7 @@ func newGuests(changed func()) *guests {
 // enter notes a stream whose peer was admitted after so many looks at all.
 func (g *guests) enter(who *guest, looks int) {
 	g.mu.Lock()
-	g.open[who] = true
+	g.open[who], g.at = true, nil
 	missed := g.looks != looks
 	g.mu.Unlock()
 	if missed { // that look was not at this one, which may have been admitted by what was true before
@@ -83,6 +84,7 @@ func (g *guests) leave(who *guest) {
 	g.mu.Lock()
 	there := g.open[who]
 	delete(g.open, who)
+	g.at = nil
 	g.mu.Unlock()
 	if there && who.ads {
 		g.changed()
@@ -102,28 +104,32 @@ func (g *guests) all() []*guest {
 func (g *guests) known(who *guest, now Identity) {
 	g.mu.Lock()
 	was := who.Addresses
-	who.Identity = now
+	who.Identity, g.at = now, nil
 	g.mu.Unlock()
 	if who.ads && !slices.Equal(was, now.Addresses) {
 		g.changed()
 	}
 }
 
-// connected are the addresses of the devices that fetch configuration now.
+// connected are the addresses of the devices that fetch configuration now. It is
+// made once for as long as they are the same, and nobody may change it.
 func (g *guests) connected() map[netip.Addr]bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	addresses := make(map[netip.Addr]bool)
+	if g.at != nil {
+		return g.at
+	}
+	g.at = make(map[netip.Addr]bool)
 	for who := range g.open {
 		if !who.ads {
 			continue
 		}
-		addresses[who.address.Addr()] = true
+		g.at[who.address.Addr()] = true
 		for _, a := range who.Addresses {
-			addresses[a] = true
+			g.at[a] = true
 		}
 	}
-	return addresses
+	return g.at
 }
 
 // envoys is how many streams are open on which configuration is fetched.
@@ -148,7 +154,8 @@ func (g *guests) again() {
 }
 
 // Connected are the addresses of all devices that have a stream open on which
-// they fetch configuration: they are there, whatever anybody else says.
+// they fetch configuration: they are there, whatever anybody else says. It is shared
+// with other callers, so nobody may change it.
 func (s *Server) Connected() map[netip.Addr]bool { return s.guests.connected() }
 
 // Recheck has every open stream judged again, soon and in the background: the

@@ -179,9 +179,9 @@ type change struct {
 
 // pack encodes what changed. What can't be written to the wire, such as text that
 // is no UTF-8, would fail every stream that asks for its type.
-func (c *change) pack() error {
+func (c *change) pack(of []*lbEndpoints) error {
 	c.changed = make(map[string]packed)
-	e := make(encoder)
+	e := newEncoder(of)
 	for name, r := range changedSince(c.last, c.next) {
 		p := c.into.pack(name, r, e.encode)
 		if _, err := p(); err != nil {
@@ -231,7 +231,7 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 		return 0, err
 	}
 	for i := range all {
-		if err := all[i].pack(); err != nil {
+		if err := all[i].pack(next.fresh); err != nil {
 			return 0, fmt.Errorf("nothing published, the last good resources stay: %w", err)
 		}
 	}

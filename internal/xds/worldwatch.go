@@ -81,7 +81,7 @@ func (c *collection) world(w *worldWatch, always bool) (answered bool, err error
 	for _, name := range gone {
 		delete(next, name)
 	}
-	out := &discovery.DiscoveryResponse{VersionInfo: c.wireVersion(c.version), TypeUrl: c.url}
+	out := &discovery.DiscoveryResponse{VersionInfo: c.wire, TypeUrl: c.url}
 	for _, e := range news {
 		r, err := e.packed()
 		if err != nil {
