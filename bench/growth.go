@@ -43,7 +43,7 @@ func grown(ctx context.Context, s sizes, rounds int) (cpu, sent [2]series, err e
 }
 
 func growthCPU(ctx context.Context, s sizes) (figure, error) {
-	cpu, _, err := grown(ctx, s, (s.rounds+1)/2)
+	cpu, _, err := grown(ctx, s, 2*s.rounds)
 	return ratio(cpu[1].over(cpu[0]), 1.2, "%s against %s of CPU a change, with %d clients that follow all services.", ms(cpu[1]), ms(cpu[0]), s.clients), err
 }
 
