@@ -382,14 +382,14 @@ func TestWhoGoesAfterAnOutageGetsNoMoreTime(t *testing.T) {
 func TestWhoIsOnItsWayBackCanBeTakenOut(t *testing.T) {
 	for name, now := range map[string][]string{"its tags are taken away": nil, "it is drained": {"tag:service-s", "tag:weight-0"}, "it moves": {"tag:service-t"}} {
 		w := newWorld(t)
-		all := fleet("s", 5)
+		all := append(fleet("s", 5), device(6, "tag:service-t"))
 		w.list(0, all)
 		w.now = w.now.Add(time.Minute)
 		w.healthy = w.now
 		w.list(0, off(all, 1))
 		w.list(grace, off(retag(all, now, 1), 1))
-		if got := w.published("s") + w.published("t"); got != "2 3 4 5" {
-			t.Errorf("%s: served by [%s]", name, got)
+		if s, elsewhere := w.published("s"), w.published("t"); s != "2 3 4 5" || elsewhere != "6" {
+			t.Errorf("%s: s is served by [%s], t by [%s]", name, s, elsewhere)
 		}
 	}
 }
