@@ -3,15 +3,17 @@ package xds
 import (
 	"bytes"
 	"net/netip"
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 	"pgregory.net/rapid"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -38,7 +40,7 @@ func TestEndpointsAreTakenOverAsTheyWouldBeMade(t *testing.T) {
 				all := rapid.SliceOfN(one, 0, 4).Draw(t, "endpoints")
 				made := l.of(all, checkedAt)
 				for i, e := range all {
-					if want := newLBEndpoints().of([]topology.Endpoint{e}, checkedAt)[0]; !proto.Equal(made[i], want) {
+					if want := asEnvoyTakes(e, checkedAt); !proto.Equal(made[i], want) {
 						t.Fatalf("%+v is\n%v, want\n%v", e, made[i], want)
 					}
 				}
@@ -47,7 +49,11 @@ func TestEndpointsAreTakenOverAsTheyWouldBeMade(t *testing.T) {
 					LoadBalancingWeight: wrapperspb.UInt32(uint32(rapid.SampledFrom([]int{0, 1, 1, 1, 300}).Draw(t, "sum"))),
 					Priority:            uint32(rapid.SampledFrom([]int{0, 0, 1, 1, 1000}).Draw(t, "priority")),
 				}
-				switch rapid.IntRange(0, 9).Draw(t, "more") {
+				switch rapid.IntRange(0, 11).Draw(t, "more") {
+				case 6:
+					locality.Metadata = &core.Metadata{FilterMetadata: map[string]*structpb.Struct{"a": {}}}
+				case 7:
+					locality.LbConfig = &endpoint.LocalityLbEndpoints_LoadBalancerEndpoints{LoadBalancerEndpoints: &endpoint.LocalityLbEndpoints_LbEndpointList{}}
 				case 8:
 					locality.Proximity = wrapperspb.UInt32(3)
 				case 9:
@@ -75,6 +81,15 @@ func TestEndpointsAreTakenOverAsTheyWouldBeMade(t *testing.T) {
 			}
 		}
 	})
+}
+
+// asEnvoyTakes is an endpoint as Envoy takes it.
+func asEnvoyTakes(e topology.Endpoint, checkedAt uint32) *endpoint.LbEndpoint {
+	at := &endpoint.Endpoint{Hostname: strings.ToValidUTF8(e.Name, "\uFFFD"), Address: socketAddress(e.Address.Addr().String(), e.Address.Port())}
+	if checkedAt != 0 {
+		at.HealthCheckConfig = &endpoint.Endpoint_HealthCheckConfig{PortValue: checkedAt}
+	}
+	return &endpoint.LbEndpoint{HostIdentifier: &endpoint.LbEndpoint_Endpoint{Endpoint: at}, LoadBalancingWeight: wrapperspb.UInt32(e.Weight)}
 }
 
 // A change of one endpoint makes, proves and encodes no other.
