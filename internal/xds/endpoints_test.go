@@ -53,7 +53,9 @@ func TestEndpointsAreTakenOverAsTheyWouldBeMade(t *testing.T) {
 				case 6:
 					locality.Metadata = &core.Metadata{FilterMetadata: map[string]*structpb.Struct{"a": {}}}
 				case 7:
-					locality.LbConfig = &endpoint.LocalityLbEndpoints_LoadBalancerEndpoints{LoadBalancerEndpoints: &endpoint.LocalityLbEndpoints_LbEndpointList{}}
+					locality.LbConfig = &endpoint.LocalityLbEndpoints_LedsClusterLocalityConfig{LedsClusterLocalityConfig: &endpoint.LedsClusterLocalityConfig{
+						LedsConfig: fromADS(), LedsCollectionName: "another's",
+					}}
 				case 8:
 					locality.Proximity = wrapperspb.UInt32(3)
 				case 9:
