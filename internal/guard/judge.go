@@ -223,14 +223,11 @@ func (j *judge) hear(built topology.Service, was Service) hearing {
 	}
 	for _, e := range built.Idle {
 		switch {
-		case e.State == topology.Offline && !e.OnPurpose() && !h.taken[e.Address] && j.vouches(e, "offline",
-			"the list says that the device is offline, but its own Envoy %s connected, so it serves on: does it reach the coordination server?"):
+		case e.State == topology.Offline && !e.OnPurpose() && !h.taken[e.Address] && (j.vouches(e, "offline",
+			"the list says that the device is offline, but its own Envoy %s connected, so it serves on: does it reach the coordination server?") ||
+			j.returns(e, was)):
 			e.State = topology.Serving
 			serve(e)
-		case e.State == topology.Offline && !e.OnPurpose() && !h.taken[e.Address] && j.returns(e, was):
-			e.State = topology.Serving
-			serve(e)
-			j.remember(e.Device)
 		default:
 			h.idle = append(h.idle, e)
 			h.leaves(e)

@@ -145,7 +145,10 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 			},
 			"it restarts": func(t *rapid.T) {
 				m.restart()
-				m.streams, m.healthy = m.now, m.now.Add(time.Second)
+				m.streams = m.now
+				if !m.healthy.IsZero() { // it answers this process since its first list
+					m.healthy = m.now.Add(time.Second)
+				}
 				for service := range m.history {
 					m.history[service] = append(m.history[service], seen{restarted: true})
 				}
@@ -323,7 +326,11 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 		}
 	}
 	for _, id := range removed {
-		if state[id] == topology.Offline && m.away[id] && m.now.Before(m.current.HealthySince.Add(returnWithin)) {
+		within := grace
+		if m.away[id] {
+			within = returnWithin
+		}
+		if state[id] == topology.Offline && m.now.Before(m.current.HealthySince.Add(within)) {
 			t.Fatalf("%s of %s was removed %s after it could come back", id, service, m.now.Sub(m.current.HealthySince))
 		}
 	}

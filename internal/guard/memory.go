@@ -111,13 +111,17 @@ func (m Memory) Observe(list List) (Memory, []topology.Device) {
 	first, again := m.List.IsZero(), m.List.Before(list.HealthySince)
 	m = m.adopt(list)
 	served, published := m.away(list.Devices)
+	away := m.returning
+	if again { // nobody could come back before
+		away = published
+	}
 	offline, returning := make(map[string]time.Time), make(map[string]bool)
 	for _, d := range list.Devices {
 		since, known := m.Offline[d.ID]
 		if published[d.ID] && since.Before(list.HealthySince) {
 			since = list.HealthySince
 		}
-		if !d.Online && (again && published[d.ID] || !again && m.returning[d.ID]) {
+		if !d.Online && away[d.ID] {
 			returning[d.ID] = true
 		}
 		switch {

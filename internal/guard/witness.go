@@ -43,13 +43,15 @@ func (j *judge) vouches(e topology.Endpoint, subject, reason string) bool {
 }
 
 // returns tells whether an endpoint that the list calls offline served before the
-// source failed, and may still be on its way back to the coordination server.
+// source failed, and may still be on its way back to the coordination server. The
+// word of its Envoy is kept meanwhile.
 func (j *judge) returns(e topology.Endpoint, was Service) bool {
 	until := j.c.List.HealthySince.Add(returnWithin)
 	if !j.healthy() || !j.v.Memory.returning[e.Device] || !j.c.Now.Before(until) || !was.publishes(e.Device) {
 		return false
 	}
 	j.wake(until)
+	j.remember(e.Device)
 	return true
 }
 
@@ -58,8 +60,8 @@ func (s Service) publishes(device string) bool {
 	return slices.ContainsFunc(s.Published, func(e topology.Endpoint) bool { return e.Device == device })
 }
 
-// remember keeps what an Envoy said of a device that serves by its grace: when
-// that ends, it may be needed.
+// remember keeps what an Envoy said of a device that serves for a time without its
+// word: when that ends, it may be needed.
 func (j *judge) remember(id string) {
 	seen, known := j.witnessed[id]
 	if _, offline := j.v.Memory.Offline[id]; known && offline {
