@@ -182,6 +182,15 @@ type peerInfo struct {
 	connection *connection
 }
 
+// device is what tells the peer's device from others: its first address, whichever
+// of its addresses it calls from. Without a tailnet it is where the call comes from.
+func (p peerInfo) device() netip.Addr {
+	if len(p.Addresses) == 0 {
+		return p.address.Addr()
+	}
+	return slices.MinFunc(p.Addresses, netip.Addr.Compare)
+}
+
 func peerAddress(ctx context.Context) (netip.AddrPort, error) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {

@@ -3,6 +3,7 @@ package xds
 import (
 	"fmt"
 	"math/rand/v2"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -136,8 +137,10 @@ func TestConnectedEnvoysCountWhereTheyAreMore(t *testing.T) {
 		t.Errorf("%+v", got)
 	}
 	s := NewServer(Config{DefaultService: "server"})
-	for range 51 {
-		s.guests.enter(&guest{ads: true}, s.guests.looked())
+	for i := range 51 {
+		who := peerInfo{address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 64, 0, byte(i)}), 1)}
+		s.guests.enter(&guest{peerInfo: who, ads: true}, s.guests.looked())
+		s.guests.enter(&guest{peerInfo: who, ads: true}, s.guests.looked()) // another stream of the same device
 	}
 	s.guests.enter(&guest{}, s.guests.looked()) // it reports only
 	if err := s.Set(oneService(), DefaultPolicy()); err != nil {

@@ -132,17 +132,19 @@ func (g *guests) connected() map[netip.Addr]bool {
 	return g.at
 }
 
-// envoys is how many streams are open on which configuration is fetched.
-func (g *guests) envoys() int {
+// devices is how many devices have a stream open on which configuration is
+// fetched. One device may open many streams, and each may claim to be another
+// node: what depends on the number of Envoys must not grow with those.
+func (g *guests) devices() int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	n := 0
+	distinct := make(map[netip.Addr]bool)
 	for who := range g.open {
 		if who.ads {
-			n++
+			distinct[who.device()] = true
 		}
 	}
-	return n
+	return len(distinct)
 }
 
 // again asks for a look at all streams. It never blocks.

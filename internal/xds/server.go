@@ -144,7 +144,7 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 	if !same {
 		present = len(t.Present())
 	}
-	checks := s.checks.next(present, s.guests.envoys())
+	checks := s.checks.next(present, s.guests.devices())
 	next, err := build(t, p.checkedEvery(checks.Every), s.config.DefaultService, s.published)
 	if err != nil {
 		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
