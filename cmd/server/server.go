@@ -14,10 +14,14 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"math"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -137,4 +141,109 @@ func check(ctx context.Context, url string) error {
 		return fmt.Errorf("health check: %s answered %s", url, resp.Status)
 	}
 	return nil
+}
+
+// longestWait is well within the server's time to write an answer.
+const longestWait = 8 * time.Second
+
+// newHandler serves what the balancer and people see. Only /healthz tells
+// health: the front page goes on answering, so that whoever still gets there
+// is served.
+func newHandler(host, region string, logger *log.Logger) http.Handler {
+	if region == "" {
+		region = "unknown"
+	}
+	var unhealthy atomic.Bool
+	set := func(to bool, word string) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) {
+			unhealthy.Store(to)
+			logger.Print("Set to " + word)
+			fmt.Fprintf(w, "[%s] Set to %s\n", host, word)
+		}
+	}
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
+		if err := wait(r); err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintf(w, "Hello from %s! in %s\n", host, region)
+	})
+	mux.HandleFunc("GET /unhealthy", set(true, "unhealthy"))
+	mux.HandleFunc("GET /healthy", set(false, "healthy"))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) {
+		if unhealthy.Load() {
+			http.Error(w, "unhealthy", http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "healthy")
+	})
+	return mux
+}
+
+// wait is for those who want to see what becomes of a slow request: ?wait=3s.
+func wait(r *http.Request) error {
+	text := r.URL.Query().Get("wait")
+	if text == "" {
+		return nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 || d > longestWait {
+		return fmt.Errorf("wait=%s must be a duration from 0s to %v, such as 3s", text, longestWait)
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.Context().Done():
+	}
+	return nil
+}
+
+// meter measures requests a second, over the last second.
+type meter struct {
+	mu        sync.Mutex
+	began     time.Time // of the second that runs
+	last, now float64   // requests in the second before, and in this one
+}
+
+// count counts a request and returns the rate. The second before counts for as
+// much of it as is not over a second ago.
+func (m *meter) count(at time.Time) float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch age := at.Sub(m.began); {
+	case age >= 2*time.Second:
+		m.began, m.last, m.now = at, 0, 0
+	case age >= time.Second:
+		m.began, m.last, m.now = m.began.Add(time.Second), m.now, 0
+	}
+	m.now++
+	return m.last*(1-at.Sub(m.began).Seconds()) + m.now
+}
+
+// reportLoad adds to each answer how loaded the server is (ORCA), as Envoy's
+// client_side_weighted_round_robin and gRPC's weighted_round_robin take it:
+// https://github.com/grpc/proposal/blob/master/A51-custom-backend-metrics.md
+// The load is the measured rate of requests over the capacity.
+func reportLoad(capacity float64, now func() time.Time, h http.Handler) http.Handler {
+	m := new(meter)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		rate := m.count(now())
+		w.Header().Set("endpoint-load-metrics", fmt.Sprintf("TEXT application_utilization=%g,rps_fractional=%g", rate/capacity, rate))
+		h.ServeHTTP(w, r)
+	})
+}
+
+// parseCapacity reads CAPACITY; 0 is that nothing is reported.
+func parseCapacity(text string) (float64, error) {
+	if text == "" {
+		return 0, nil
+	}
+	c, err := strconv.ParseFloat(text, 64)
+	if err != nil || !(c > 0) || math.IsInf(c, 0) {
+		return 0, fmt.Errorf("CAPACITY=%q must be how many requests a second this server can carry, such as 100", text)
+	}
+	return c, nil
 }
