@@ -4,6 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -168,4 +172,69 @@ func TestAnEnvoyIntroducesItselfOnce(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// What YAML 1.1 takes for a boolean, null or a number is a name like others. Envoy
+// refuses one that the bootstrap does not quote.
+func TestBootstrap_namesThatYAML11ReadsOtherwise_areTextsToEnvoy(t *testing.T) {
+	t.Parallel()
+	if buildErr != nil {
+		t.Fatal(buildErr)
+	}
+	dir := t.TempDir()
+	bootstrap := func(t *testing.T, flags ...string) string {
+		t.Helper()
+		text, err := exec.CommandContext(t.Context(), programs.ControlPlane, append([]string{"bootstrap", "--control-plane", "100.64.0.1"}, flags...)...).Output()
+		if err != nil {
+			t.Fatalf("%v: %v", flags, err)
+		}
+		return string(text)
+	}
+	validate := func(t *testing.T, n int, text string) error {
+		t.Helper()
+		path := filepath.Join(dir, fmt.Sprintf("%d.yaml", n))
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		said, err := exec.CommandContext(t.Context(), programs.Envoy, "--mode", "validate", "--log-level", "warn", "--config-path", path).CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%w: %s", err, said)
+		}
+		return nil
+	}
+	// Region and zone take names only.
+	names := strings.Fields(`y Y n N yes Yes YES no No NO nO on On ON off Off OFF true True TRUE false False FALSE null Null NULL
+		0 1 01 0x1f 0X1F 0o17 1e3 1E3 inf nan Infinity 2026-01-02`)
+	others := strings.Fields("~ = << 1_000 1:30 +1 -1 1. .5 1.5e-3 .inf -.INF .nan 100.64.0.1")
+	var all [][]string
+	for w := range slices.Chunk(names, 4) {
+		all = append(all, []string{"--node", w[0], "--cluster", w[1%len(w)], "--region", w[2%len(w)], "--zone", w[3%len(w)]})
+	}
+	for w := range slices.Chunk(others, 2) {
+		all = append(all, []string{"--node", w[0], "--cluster", w[1]})
+	}
+	for i, flags := range all {
+		if err := validate(t, i, bootstrap(t, flags...)); err != nil {
+			t.Errorf("%v: %v", flags, err)
+		}
+	}
+	unquoted := strings.ReplaceAll(bootstrap(t, "--region", "no"), `region: "no"`, "region: no")
+	if err := validate(t, len(all), unquoted); err == nil || !strings.Contains(err.Error(), "region") {
+		t.Errorf("this Envoy takes a boolean for a region, so that the words above prove nothing: %v", err)
+	}
+
+	// Texts also where Envoy would take a number for one: as they are written.
+	r := newRig(t)
+	a := r.Server("a")
+	control := r.ControlPlane("", a.Device("tag:weight-1"))
+	entry := control.EnvoyBy("entry", "--control-plane", control.V4.String(), "--node", "1e3", "--cluster", "010", "--region", "0X1F")
+	dump, err := entry.Admin("/config_dump?resource=&mask=bootstrap.node")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{`"id": "1e3"`, `"cluster": "010"`, `"region": "0x1f"`} {
+		if !strings.Contains(dump, want) {
+			t.Errorf("Envoy's node lacks %s: %s", want, dump)
+		}
+	}
 }

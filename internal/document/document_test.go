@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -307,5 +308,26 @@ func TestFromJSON(t *testing.T) {
 	}
 	if _, err := FromJSON([]byte("{")); err == nil || !strings.Contains(err.Error(), "read JSON") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// YAML 1.1 has more booleans, numbers and times than YAML 1.2. Envoy reads it, and
+// so do Python, Ruby and Helm.
+func TestFromJSON_textThatYAML11ReadsOtherwise_isQuoted(t *testing.T) {
+	for _, text := range []string{
+		"y", "Y", "n", "N", "yes", "Yes", "YES", "no", "No", "NO", "nO", "on", "On", "ON", "off", "Off", "OFF", "true", "True", "TRUE", "false", "False", "FALSE",
+		"null", "Null", "NULL", "~", "", "1", "01", "0x1f", "0X1F", "0o17", "1e3", "1E3", "1_000", "1:30", "190:20:30", "+1", "-1", "1.", ".5", "1.5e-3",
+		".inf", "-.INF", ".nan", "inf", "Infinity", "nan", "2026-01-02", "2026-01-02T03:04:05Z", "2026-01-02 03:04:05", "100.64.0.1", "=", "<<",
+	} {
+		out, err := FromJSON(must(json.Marshal(map[string]string{"v": text})))
+		if want := "v: " + strconv.Quote(text) + "\n"; err != nil || string(out) != want {
+			t.Errorf("%q: got %s, want %s, %v", text, out, want, err)
+		}
+	}
+	for _, text := range []string{"west", "nobody", "yesterday", "5s", "0.500s", "a1", "fd7a::1", ".upstream_rq_time", "infra", "e3"} {
+		out, err := FromJSON(must(json.Marshal(map[string]string{"v": text})))
+		if want := "v: " + text + "\n"; err != nil || string(out) != want {
+			t.Errorf("%q: got %s, want %s, %v", text, out, want, err)
+		}
 	}
 }

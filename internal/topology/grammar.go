@@ -86,7 +86,7 @@ func number(low, high uint32, at func(*spec) **uint32) field {
 // name makes the row of a key whose value is a name.
 func name(at func(*spec) **string) field {
 	return field{set: func(s *spec, value string) (bool, error) {
-		n, err := parseName(value)
+		n, err := ParseName(value)
 		if err != nil {
 			return false, err
 		}
@@ -113,10 +113,10 @@ func parseNumber(s string, low, high uint32) (uint32, error) {
 	return uint32(n), nil
 }
 
-// parseName reads the name of a service, region or zone. Case is folded:
+// ParseName reads the name of a service, region or zone. Case is folded:
 // Tailscale allows both in a tag, and Envoy takes no two domains that differ
 // in case only.
-func parseName(s string) (string, error) {
+func ParseName(s string) (string, error) {
 	const allowed = "abcdefghijklmnopqrstuvwxyz0123456789-"
 	s = strings.ToLower(s)
 	if s == "" || len(s) > 63 || strings.Trim(s, allowed) != "" || strings.Trim(s, "-") != s {
@@ -127,7 +127,7 @@ func parseName(s string) (string, error) {
 
 // ValidName tells whether s can be the name of a service, region or zone.
 func ValidName(s string) error {
-	_, err := parseName(s)
+	_, err := ParseName(s)
 	return err
 }
 

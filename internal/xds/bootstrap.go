@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -27,6 +28,7 @@ import (
 	upstreamhttp "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 
 	"github.com/tailxds/tailxds/internal/document"
+	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // BootstrapConfig is what an Envoy must know by itself; all else comes from the
@@ -34,10 +36,11 @@ import (
 type BootstrapConfig struct {
 	// ControlPlanes are where it is found: one, or several that agree.
 	ControlPlanes []HostPort
-	// Node and Cluster are the Envoy's names, for people.
+	// Node and Cluster are the Envoy's names, for people. Envoy requires both.
 	Node, Cluster string
-	// Region is where it is. The Zone is only reported: Envoy compares all of a
-	// locality's name with its own, and here a region is what is near.
+	// Region is where it is; it is read as the tag of a device is. The Zone is
+	// only reported: Envoy compares all of a locality's name with its own, and
+	// here a region is what is near.
 	Region, Zone string
 	// Admin is the address of Envoy's own pages, which can change and stop it.
 	Admin HostPort
@@ -73,6 +76,10 @@ const (
 func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 	if len(c.ControlPlanes) == 0 {
 		return nil, errors.New("name the control plane: --control-plane tsnet-dynamic-eds.example.ts.net")
+	}
+	c, err := c.normalized()
+	if err != nil {
+		return nil, err
 	}
 	clusters, err := bootstrapClusters(c)
 	if err != nil {
@@ -137,6 +144,30 @@ func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 		return nil, fmt.Errorf("validate the bootstrap: %w", err)
 	}
 	return b, nil
+}
+
+// normalized checks the names, and folds the case of region and zone as tags do:
+// an Envoy in "West" would be near to no endpoint in "west".
+func (c BootstrapConfig) normalized() (BootstrapConfig, error) {
+	for _, name := range []struct{ flag, value string }{{"--node", c.Node}, {"--cluster", c.Cluster}} {
+		if strings.TrimSpace(name.value) == "" {
+			return c, fmt.Errorf("%s is empty: Envoy needs a name, such as west-1", name.flag)
+		}
+	}
+	for _, name := range []struct {
+		flag  string
+		value *string
+	}{{"--region", &c.Region}, {"--zone", &c.Zone}} {
+		if *name.value == "" {
+			continue
+		}
+		folded, err := topology.ParseName(*name.value)
+		if err != nil {
+			return c, fmt.Errorf("%s is %q: it %w", name.flag, *name.value, err)
+		}
+		*name.value = folded
+	}
+	return c, nil
 }
 
 // BootstrapYAML is [Bootstrap] as Envoy's --config-path takes it.
