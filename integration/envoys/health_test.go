@@ -1,11 +1,15 @@
 package envoys_test
 
 import (
+	"context"
 	"testing"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 )
 
 // Servers are checked in the protocol, at the port and by the statuses that the
@@ -53,5 +57,48 @@ services:
 	}
 	if rejected := control.Rejected(); rejected != "" {
 		t.Errorf("Envoy rejected: %s", rejected)
+	}
+}
+
+// Servers that refuse hosts that they do not know pass their checks: by the first
+// of the service's hosts, by its name, or by the host that the policy sets.
+func TestHealthCheckHost_serverKnowsItsHostsOnly_isHealthy(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	shop, plain, named := r.Server("shop"), r.Server("plain"), r.Server("named")
+	shop.AllowHost("shop.example.com")
+	plain.AllowHost("plain")
+	named.AllowHost("internal.example.com:8000")
+	calls := r.Host("calls")
+	l, err := calls.Listen(":8080")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, answers := grpc.NewServer(grpc.UnaryInterceptor(func(ctx context.Context, request any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
+		if md, _ := metadata.FromIncomingContext(ctx); len(md[":authority"]) != 1 || md[":authority"][0] != "calls.example.com" {
+			return nil, status.Errorf(codes.InvalidArgument, "unknown authority %v", md[":authority"])
+		}
+		return next(ctx, request)
+	})), health.NewServer()
+	answers.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	healthpb.RegisterHealthServer(server, answers)
+	go func() { _ = server.Serve(l) }() // until it is stopped
+	t.Cleanup(server.Stop)
+
+	control := r.ControlPlane(`
+services:
+  shop: {hosts: ["*.example.com", shop.example.com]}
+  named: {health_check: {host: "internal.example.com:8000"}}
+  calls: {protocol: grpc, hosts: [calls.example.com]}
+`, shop.Device("tag:service-shop"), plain.Device("tag:service-plain"), named.Device("tag:service-named"), calls.Device("tag:service-calls"))
+	entry := control.Envoy("entry")
+	for _, service := range []string{"shop", "plain", "named", "calls"} {
+		entry.AwaitHealthy(service, 1)
+	}
+
+	// The servers do refuse others.
+	control.SetPolicy("{defaults: {health_check: {host: other.example.com}}, services: {calls: {protocol: grpc}}}")
+	for _, service := range []string{"shop", "plain", "named", "calls"} {
+		entry.AwaitStats(map[string]int{"cluster." + service + ".membership_healthy": 0, "cluster." + service + ".membership_total": 1})
 	}
 }

@@ -189,3 +189,54 @@ func TestLimits(t *testing.T) {
 		t.Errorf("%d of the others failed: %s", tally.Failed, tally.Reasons)
 	}
 }
+
+// One URL that always answers 500 ejects no server. Answers of 503 eject, and so
+// do connections that fail.
+func TestOutlierDetection_oneURLAnswers500_ejectsNoServer(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var devices []envoys.Device
+	var servers []*envoys.Server
+	broken := func(s *envoys.Server) http.HandlerFunc {
+		return func(w http.ResponseWriter, q *http.Request) {
+			if q.URL.Path == "/broken" {
+				http.Error(w, "always", http.StatusInternalServerError)
+				return
+			}
+			s.Hello(w)
+		}
+	}
+	for _, name := range []string{"a", "b", "c", "d"} {
+		s := r.Server(name)
+		s.Handle(broken(s))
+		servers, devices = append(servers, s), append(devices, s.Device("tag:weight-1"))
+	}
+	control := r.ControlPlane("defaults: {outlier_detection: {base_ejection_time: 1h}, health_check: {port: 8080}}", devices...)
+	entry := control.Envoy("entry")
+	entry.AwaitHealthy("server", 4)
+	laptop := r.Host("laptop")
+	const outliers = "cluster.server.outlier_detection."
+	if tally := laptop.Ask(100, envoys.Get(entry.URL(10000)+"broken", "")); tally.Failed != 100 {
+		t.Errorf("%d of 100 requests failed", tally.Failed)
+	}
+	// Envoy has noticed, so that there was something to leave undone.
+	entry.AwaitSome(outliers + "ejections_detected_consecutive_5xx")
+	entry.AwaitStats(map[string]int{outliers + "ejections_enforced_total": 0, outliers + "ejections_active": 0})
+	if tally := laptop.Ask(100, envoys.Get(entry.URL(10000), "")); tally.Failed > 0 || len(tally.Counts) != 4 {
+		t.Errorf("%v answered, %d failed: %s", tally.Counts, tally.Failed, tally.Reasons)
+	}
+
+	away := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "away", http.StatusServiceUnavailable) }
+	servers[3].Handle(away)
+	load := laptop.Flow(4, envoys.Get(entry.URL(10000), ""))
+	entry.AwaitStats(map[string]int{outliers + "ejections_enforced_consecutive_gateway_failure": 1, outliers + "ejections_active": 1})
+	servers[3].Handle(broken(servers[3]))
+
+	// Requests go to a port at which nothing listens; checks go to another.
+	refusing := r.Server("refusing")
+	control.SetDevices(append(devices, refusing.Device("tag:weight-1", "tag:port-8081"))...)
+	entry.AwaitStats(map[string]int{outliers + "ejections_enforced_consecutive_local_origin_failure": 1, outliers + "ejections_active": 2})
+	if tally := load.Stop(); tally.Failed > 0 {
+		t.Errorf("%d of %d requests failed: %s", tally.Failed, tally.Failed+tally.Answered(), tally.Reasons)
+	}
+}

@@ -26,11 +26,16 @@ type Server struct {
 	Checked atomic.Int64
 	handler atomic.Pointer[http.Handler]
 	sick    atomic.Bool
+	host    atomic.Pointer[string]
 	slow    atomic.Int64 // how long a health check takes
 }
 
 // SlowToCheck has health checks take a while from now on.
 func (s *Server) SlowToCheck(d time.Duration) { s.slow.Store(int64(d)) }
+
+// AllowHost has health checks over HTTP with another header Host be answered 400
+// from now on, as Django and Rails do.
+func (s *Server) AllowHost(host string) { s.host.Store(&host) }
 
 // Sick makes the server fail its health checks from now on, or pass them.
 func (s *Server) Sick(sick bool) { s.sick.Store(sick) }
@@ -106,8 +111,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		case <-time.After(time.Duration(s.slow.Load())):
 		case <-r.Context().Done():
 		}
-		if s.sick.Load() {
+		switch known := s.host.Load(); {
+		case s.sick.Load():
 			w.WriteHeader(http.StatusServiceUnavailable)
+		case known != nil && *known != r.Host:
+			w.WriteHeader(http.StatusBadRequest)
 		}
 		return
 	}

@@ -84,7 +84,7 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 		// What is removed from the assignment is gone at once, also while it
 		// still passes its checks.
 		IgnoreHealthOnHostRemoval: true,
-		HealthChecks:              []*core.HealthCheck{healthCheck(p)},
+		HealthChecks:              []*core.HealthCheck{healthCheck(service, p)},
 		OutlierDetection:          outlierDetection(p.OutlierDetection),
 		CircuitBreakers:           circuitBreakers(p.Limits),
 		// What each Envoy reports: who got how many requests.
@@ -143,23 +143,36 @@ const sweep = time.Second
 // way to eject that Envoy knows is said, because some are on unless told:
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/cluster/v3/outlier_detection.proto
 func outlierDetection(o OutlierDetection) *cluster.OutlierDetection {
-	always, never := wrapperspb.UInt32(100), wrapperspb.UInt32(0)
+	never := wrapperspb.UInt32(0)
+	count := func(n uint32) *wrapperspb.UInt32Value {
+		if n == 0 {
+			return nil // Envoy's default, which is counted and has no effect
+		}
+		return wrapperspb.UInt32(n)
+	}
+	enforced := func(n uint32) *wrapperspb.UInt32Value {
+		if n == 0 {
+			return never
+		}
+		return wrapperspb.UInt32(100)
+	}
 	return &cluster.OutlierDetection{
 		Interval:           durationpb.New(min(sweep, time.Duration(o.BaseEjectionTime))),
 		BaseEjectionTime:   o.BaseEjectionTime.proto(),
 		MaxEjectionPercent: wrapperspb.UInt32(o.MaxEjectionPercent),
-		// Answers of 5xx, and connections that fail or break, each by its own count.
-		Consecutive_5Xx:                        wrapperspb.UInt32(o.Consecutive5xx),
-		EnforcingConsecutive_5Xx:               always,
+		// Answers, and connections that fail, break or time out, each by its own count.
 		SplitExternalLocalOriginErrors:         true,
-		ConsecutiveLocalOriginFailure:          wrapperspb.UInt32(o.Consecutive5xx),
-		EnforcingConsecutiveLocalOriginFailure: always,
+		ConsecutiveGatewayFailure:              count(o.ConsecutiveGatewayErrors),
+		EnforcingConsecutiveGatewayFailure:     enforced(o.ConsecutiveGatewayErrors),
+		ConsecutiveLocalOriginFailure:          count(o.ConsecutiveConnectionFailures),
+		EnforcingConsecutiveLocalOriginFailure: enforced(o.ConsecutiveConnectionFailures),
+		Consecutive_5Xx:                        count(o.Consecutive5xx),
+		EnforcingConsecutive_5Xx:               enforced(o.Consecutive5xx),
 		// By comparison with others, one failure among thousands is an outlier.
 		EnforcingSuccessRate:                  never,
 		EnforcingLocalOriginSuccessRate:       never,
 		EnforcingFailurePercentage:            never,
 		EnforcingFailurePercentageLocalOrigin: never,
-		EnforcingConsecutiveGatewayFailure:    never,
 		// A server that answers its checks and fails its requests stays ejected;
 		// otherwise the next check would end it.
 		SuccessfulActiveHealthCheckUnejectHost: wrapperspb.Bool(false),

@@ -31,6 +31,11 @@ type HealthCheck struct {
 	Path string `yaml:"path"`
 	// ExpectedStatuses are healthy, over HTTP; others are not.
 	ExpectedStatuses []Statuses `yaml:"expected_statuses"`
+	// Host is the header Host of a check over HTTP, and the authority of one over
+	// gRPC; empty is the first of the service's hosts that is no wildcard, or else
+	// the service's name. Frameworks such as Django and Rails answer 400 to a host
+	// that they do not know.
+	Host string `yaml:"host"`
 	// Service that grpc.health.v1.Health is asked for; empty is the whole server.
 	// https://github.com/grpc/grpc/blob/master/doc/health-checking.md
 	Service string `yaml:"service"`
@@ -81,6 +86,7 @@ func (h HealthCheck) checks() []check {
 		oneOf("health_check.protocol", h.Protocol, checkedBys()),
 		must("health_check.path", strings.HasPrefix(h.Path, "/") && visible(h.Path), "must begin with / and hold visible ASCII only: encode what else is wanted as %XX"),
 		must("health_check.expected_statuses", len(h.ExpectedStatuses) > 0, "must name a status, such as 200"),
+		must("health_check.host", h.Host == "" || !badAuthority(h.Host), "must be a host name or an IPv4 address, with or without a port, such as app.example.com"),
 		must("health_check.service", len(h.Service) <= 255 && visible(h.Service), "must be the name of a gRPC service, such as acme.Shop"),
 		must("health_check.interval", h.Interval == AutoInterval || h.Interval >= Interval(100*time.Millisecond) && h.Interval <= Interval(time.Hour), wantInterval),
 		duration("health_check.timeout", h.Timeout, 10*time.Millisecond, time.Minute),
@@ -97,6 +103,7 @@ func (s ServicePolicy) meaninglessChecks() []check {
 		return []check{
 			must("health_check.path", false, service+"tcp: a check connects"),
 			must("health_check.expected_statuses", false, service+"tcp: a check connects"),
+			must("health_check.host", false, service+"tcp: a check connects"),
 			must("health_check.service", false, service+"tcp: a check connects"),
 		}
 	case GRPC:
@@ -110,7 +117,7 @@ func (s ServicePolicy) meaninglessChecks() []check {
 }
 
 // healthCheck is a service's check as Envoy takes it.
-func healthCheck(p ServicePolicy) *core.HealthCheck {
+func healthCheck(name string, p ServicePolicy) *core.HealthCheck {
 	h := p.HealthCheck
 	interval := Duration(cmp.Or(h.Interval, Interval(oftenest))).proto()
 	check := &core.HealthCheck{
@@ -123,10 +130,11 @@ func healthCheck(p ServicePolicy) *core.HealthCheck {
 		// Spread, so that many Envoys do not check a server in step.
 		IntervalJitterPercent: 10,
 	}
-	overHTTP := &core.HealthCheck_HttpHealthCheck{Path: h.Path, ExpectedStatuses: h.statuses()}
+	host := cmp.Or(h.Host, p.hostFor(name))
+	overHTTP := &core.HealthCheck_HttpHealthCheck{Host: host, Path: h.Path, ExpectedStatuses: h.statuses()}
 	switch p.checkedBy() {
 	case GRPC:
-		check.HealthChecker = &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: h.Service}}
+		check.HealthChecker = &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: h.Service, Authority: host}}
 		return check
 	case TCP:
 		check.HealthChecker = &core.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &core.HealthCheck_TcpHealthCheck{}} // it connects
@@ -137,6 +145,17 @@ func healthCheck(p ServicePolicy) *core.HealthCheck {
 	}
 	check.HealthChecker = &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: overHTTP}
 	return check
+}
+
+// hostFor is the host by which requests most likely reach a service: the first of
+// its hosts that is no wildcard, or else its name.
+func (s ServicePolicy) hostFor(name string) string {
+	for _, host := range s.Hosts {
+		if !strings.HasPrefix(host, "*") {
+			return host
+		}
+	}
+	return name
 }
 
 // statuses are the ranges that Envoy takes. What it expects unless told, 200

@@ -1,6 +1,7 @@
 package xds
 
 import (
+	"strings"
 	"testing"
 
 	"google.golang.org/protobuf/proto"
@@ -22,21 +23,21 @@ func checkOf(t *testing.T, policy string) (*core.HealthCheck, uint32) {
 
 func TestAServiceIsCheckedAsItSpeaksOrAsThePolicySays(t *testing.T) {
 	for policy, want := range map[string]*core.HealthCheck{
-		"": {HealthChecker: &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &core.HealthCheck_HttpHealthCheck{Path: "/healthz"}}},
+		"": {HealthChecker: &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &core.HealthCheck_HttpHealthCheck{Host: "server", Path: "/healthz"}}},
 		"defaults: {protocol: http2, health_check: {path: /up, expected_statuses: [200, 204-206]}}": {
 			HealthChecker: &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &core.HealthCheck_HttpHealthCheck{
-				Path: "/up", CodecClientType: typev3.CodecClientType_HTTP2, ExpectedStatuses: []*typev3.Int64Range{{Start: 200, End: 201}, {Start: 204, End: 207}},
+				Host: "server", Path: "/up", CodecClientType: typev3.CodecClientType_HTTP2, ExpectedStatuses: []*typev3.Int64Range{{Start: 200, End: 201}, {Start: 204, End: 207}},
 			}},
 		},
 		"defaults: {protocol: grpc, health_check: {service: a.B}}": {
-			HealthChecker: &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: "a.B"}},
+			HealthChecker: &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: "a.B", Authority: "server"}},
 		},
 		"defaults: {protocol: http2, health_check: {protocol: grpc}}": {
-			HealthChecker: &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{}},
+			HealthChecker: &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{Authority: "server"}},
 		},
 		"defaults: {protocol: grpc, health_check: {protocol: http1, expected_statuses: [503]}}": {
 			HealthChecker: &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &core.HealthCheck_HttpHealthCheck{
-				Path: "/healthz", ExpectedStatuses: []*typev3.Int64Range{{Start: 503, End: 504}},
+				Host: "server", Path: "/healthz", ExpectedStatuses: []*typev3.Int64Range{{Start: 503, End: 504}},
 			}},
 		},
 		"defaults: {health_check: {protocol: tcp}}": {
@@ -46,7 +47,7 @@ func TestAServiceIsCheckedAsItSpeaksOrAsThePolicySays(t *testing.T) {
 			HealthChecker: &core.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &core.HealthCheck_TcpHealthCheck{}},
 		},
 		"services: {server: {protocol: tcp, listen: 5432, health_check: {protocol: http1, path: /primary}}}": {
-			HealthChecker: &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &core.HealthCheck_HttpHealthCheck{Path: "/primary"}},
+			HealthChecker: &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &core.HealthCheck_HttpHealthCheck{Host: "server", Path: "/primary"}},
 		},
 	} {
 		got, port := checkOf(t, policy)
@@ -59,6 +60,26 @@ func TestAServiceIsCheckedAsItSpeaksOrAsThePolicySays(t *testing.T) {
 	}
 	if _, port := checkOf(t, "defaults: {health_check: {port: 8008}}"); port != 8008 {
 		t.Errorf("checked at port %d", port)
+	}
+}
+
+// Frameworks that know their hosts answer 400 to a check by another.
+func TestHealthCheck_hostsOfTheService_areTheHostOfChecks(t *testing.T) {
+	for policy, want := range map[string]string{
+		"": "server",
+		"services: {server: {hosts: ['*.example.com', App.example.com, b.example.com]}}":            "app.example.com",
+		"services: {server: {hosts: ['*.example.com']}}":                                            "server",
+		"services: {server: {hosts: [a.example.com], health_check: {host: 'localhost:3000'}}}":      "localhost:3000",
+		"defaults: {health_check: {host: 127.0.0.1}}\nservices: {server: {hosts: [a.example.com]}}": "127.0.0.1",
+	} {
+		got, _ := checkOf(t, policy)
+		if host := got.GetHttpHealthCheck().GetHost(); host != want {
+			t.Errorf("%q: checked with host %q, want %q", policy, host, want)
+		}
+		got, _ = checkOf(t, strings.NewReplacer("server: {", "server: {protocol: grpc, ", "defaults: {", "defaults: {protocol: grpc, ").Replace(policy))
+		if authority := got.GetGrpcHealthCheck().GetAuthority(); policy != "" && authority != want {
+			t.Errorf("%q over gRPC: checked with authority %q, want %q", policy, authority, want)
+		}
 	}
 }
 

@@ -128,7 +128,14 @@ type Limits struct {
 // OutlierDetection is passive health checking. Nothing else ejects.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/outlier
 type OutlierDetection struct {
-	// Consecutive5xx answers eject, and so do as many connections that fail.
+	// ConsecutiveGatewayErrors are answers of 502, 503 or 504 in a row, or the gRPC
+	// statuses UNAVAILABLE and DEADLINE_EXCEEDED, that eject; 0 is none.
+	ConsecutiveGatewayErrors uint32 `yaml:"consecutive_gateway_errors"`
+	// ConsecutiveConnectionFailures are requests in a row for which a connection
+	// could not be opened, broke or gave no answer in time, that eject; 0 is none.
+	ConsecutiveConnectionFailures uint32 `yaml:"consecutive_connection_failures"`
+	// Consecutive5xx answers of any 5xx in a row eject, whatever the URL; 0, the
+	// default, is none: one URL that always fails would eject healthy servers.
 	Consecutive5xx uint32 `yaml:"consecutive_5xx"`
 	// BaseEjectionTime is how long, times how often it happened lately.
 	BaseEjectionTime   Duration `yaml:"base_ejection_time"`
@@ -180,7 +187,10 @@ func DefaultPolicy() Policy {
 				Protocol: Auto, Path: "/healthz", ExpectedStatuses: []Statuses{{200, 200}},
 				Timeout: Duration(time.Second), UnhealthyThreshold: 2, HealthyThreshold: 1,
 			},
-			OutlierDetection:       OutlierDetection{Consecutive5xx: 5, BaseEjectionTime: Duration(5 * time.Second), MaxEjectionPercent: 50},
+			OutlierDetection: OutlierDetection{
+				ConsecutiveGatewayErrors: 5, ConsecutiveConnectionFailures: 5,
+				BaseEjectionTime: Duration(5 * time.Second), MaxEjectionPercent: 50,
+			},
 			OverprovisioningFactor: 140,
 		},
 		Ingress: IngressPolicy{Port: IngressPort, Allow: []string{FromTailnet, FromLoopback}, AccessLog: LogNone},

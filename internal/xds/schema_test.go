@@ -132,9 +132,10 @@ func TestSchemaHasTheKeysOfTheParser(t *testing.T) {
 	value := map[string]string{ // of a key, where the parser wants more than null
 		"protocol": "http2", "listen": "5", "load_balancing": "random", "slow_start": "1s", "show_endpoint": "true", "locality": "exact",
 		"timeout": "9s", "attempt_timeout": "1s", "connect_timeout": "1s", "retries": "1", "overprovisioning_factor": "150",
-		"health_check.protocol": "tcp", "health_check.port": "9", "health_check.path": "/x", "health_check.service": "x", "health_check.interval": "3s",
+		"health_check.protocol": "tcp", "health_check.port": "9", "health_check.path": "/x", "health_check.host": "x.io:80", "health_check.service": "x", "health_check.interval": "3s",
 		"health_check.timeout": "1s", "health_check.unhealthy_threshold": "3", "health_check.healthy_threshold": "3", "health_check.expected_statuses": "[204, 300-399]",
 		"limits.connections": "1", "limits.pending": "1", "limits.requests": "1", "outlier_detection.consecutive_5xx": "3",
+		"outlier_detection.consecutive_gateway_errors": "3", "outlier_detection.consecutive_connection_failures": "3",
 		"outlier_detection.base_ejection_time": "3s", "outlier_detection.max_ejection_percent": "3",
 		"ingress.port": "1", "ingress.allow": "[tailnet]", "ingress.trusted_hops": "1", "ingress.access_log": "all",
 	}
@@ -211,9 +212,11 @@ func TestSchemaAndParserAgreeOnValues(t *testing.T) {
 		"health_check.interval":             {[]string{"auto", "5s"}, []string{"often", "5"}},
 		"health_check.expected_statuses":    {[]string{"[200, 204-299, 599]"}, []string{"[99]", "[600]", "200", "[x]", "[200-700]"}},
 		"health_check.unhealthy_threshold":  {[]string{"1", "100"}, []string{"0", "101"}},
-		"outlier_detection.consecutive_5xx": {[]string{"1", "10000"}, []string{"0", "10001"}},
-		"routes":                            {[]string{"[]", "[{service: b}]", "[{path: /x, headers: {a: b}, split: {b: 1, c: 0}}]"}, []string{"{service: b}", "[b]", "[{service: b, pth: /x}]", "[{split: {b: -1}}]", "[{split: [b]}]"}},
-		"hash_on":                           {nil, []string{"sauce", "{header: a, cookie: b}", "{header: 'a b'}", "{query: a}", "[source]"}},
+		"outlier_detection.consecutive_5xx": {[]string{"0", "10000"}, []string{"-1", "10001"}},
+		"outlier_detection.consecutive_gateway_errors":      {[]string{"0", "10000"}, []string{"-1", "10001"}},
+		"outlier_detection.consecutive_connection_failures": {[]string{"0", "10000"}, []string{"-1", "10001"}},
+		"routes":  {[]string{"[]", "[{service: b}]", "[{path: /x, headers: {a: b}, split: {b: 1, c: 0}}]"}, []string{"{service: b}", "[b]", "[{service: b, pth: /x}]", "[{split: {b: -1}}]", "[{split: [b]}]"}},
+		"hash_on": {nil, []string{"sauce", "{header: a, cookie: b}", "{header: 'a b'}", "{query: a}", "[source]"}},
 	} {
 		try := func(value string, want bool) {
 			text := "services: {a: {" + nested(path, value) + "}}"

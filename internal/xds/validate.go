@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,8 @@ func (s ServicePolicy) meaningless() []check {
 			must("timeout", false, service+"tcp"),
 			must("attempt_timeout", false, service+"tcp"),
 			must("show_endpoint", false, service+"tcp"),
+			must("outlier_detection.consecutive_gateway_errors", false, service+"tcp: see outlier_detection.consecutive_connection_failures"),
+			must("outlier_detection.consecutive_5xx", false, service+"tcp: see outlier_detection.consecutive_connection_failures"),
 		}...)
 	}
 	return append(s.meaninglessChecks(), must("listen", false, service+s.Protocol+": it is for tcp only"))
@@ -115,7 +118,9 @@ func (s ServicePolicy) checks() []check {
 		number("limits.connections", l.Connections, 1, math.MaxUint32),
 		number("limits.pending", l.Pending, 1, math.MaxUint32),
 		number("limits.requests", l.Requests, 1, math.MaxUint32),
-		number("outlier_detection.consecutive_5xx", o.Consecutive5xx, 1, 10_000),
+		number("outlier_detection.consecutive_gateway_errors", o.ConsecutiveGatewayErrors, 0, 10_000),
+		number("outlier_detection.consecutive_connection_failures", o.ConsecutiveConnectionFailures, 0, 10_000),
+		number("outlier_detection.consecutive_5xx", o.Consecutive5xx, 0, 10_000),
 		duration("outlier_detection.base_ejection_time", o.BaseEjectionTime, 100*time.Millisecond, time.Hour),
 		number("outlier_detection.max_ejection_percent", o.MaxEjectionPercent, 0, 100),
 		number("overprovisioning_factor", s.OverprovisioningFactor, 100, 10_000),
@@ -135,6 +140,13 @@ func (p IngressPolicy) checks() []check {
 // visible tells whether s is ASCII without spaces and control characters.
 func visible(s string) bool {
 	return !strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r >= 0x7f })
+}
+
+// badAuthority tells whether a is no host with or without a port.
+func badAuthority(a string) bool {
+	host, port, hasPort := strings.Cut(a, ":")
+	_, err := strconv.ParseUint(port, 10, 16)
+	return badHost(strings.ToLower(host)) || strings.HasPrefix(host, "*") || hasPort && err != nil
 }
 
 // badHost tells whether h, in lower case, is no domain name (RFC 1123, with the
