@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/admin"
 	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/dashboard"
 	"github.com/tailxds/tailxds/internal/guard"
@@ -42,12 +44,13 @@ type daemon struct {
 	ownKeyExpires func(context.Context) *time.Time
 
 	page      *dashboard.Dashboard
+	diffs     http.Handler // POST /diff
 	reports   *report.Receiver
 	streams   chan struct{} // an Envoy came or went
 	accepts   chan accept
 	orders    chan order
 	heard     chan []operator.Word // by another control plane
-	proposals chan func()          // what would be, asked of the loop since it has what there is to judge by
+	snapshots chan chan known      // asked of the loop since it has what there is to judge by
 
 	policy     atomic.Pointer[policyFile]
 	published  atomic.Pointer[snapshot]
@@ -99,10 +102,10 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 			who := xds.CallerOf(ctx)
 			return report.Caller{Device: who.Device, Address: who.Address.Addr(), Node: who.Node, Region: who.Region, Known: who.Known}
 		}, time.Now),
-		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word), proposals: make(chan func()),
+		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word), snapshots: make(chan chan known),
 		memory: *past.Memory, words: operator.NewBook(past.Words), keeper: keeper{writer: store.NewWriter(kept, log)},
 	}
-	d.page = newPage(d)
+	d.page, d.diffs = newPage(d), admin.Diff(d.diff)
 	if err := d.firstPolicy(past.Policy); err != nil {
 		return nil, err
 	}
@@ -163,8 +166,8 @@ func (d *daemon) loop(ctx context.Context) error {
 		case o := <-d.orders:
 			o.answer <- d.obey(o, time.Now(), func() <-chan error { return d.publish(clock, look) })
 			continue
-		case try := <-d.proposals:
-			try()
+		case to := <-d.snapshots:
+			to <- d.known()
 			continue
 		case words := <-d.heard:
 			d.learn(words, time.Now())
@@ -244,29 +247,49 @@ type judged struct {
 	read     topology.Memory
 }
 
+// known is what the loop knows, to judge by. Nothing in it is changed any more.
+type known struct {
+	list      guard.List
+	memory    guard.Memory
+	read      topology.Memory
+	words     operator.Book
+	policy    policyFile // that is in force
+	published *snapshot
+	tables    []traffic.Table
+}
+
+// known is what there is to judge by now. Only the loop calls it.
+func (d *daemon) known() known {
+	policy := *d.policy.Load()
+	if policy.unfit != "" && d.good != nil {
+		policy = *d.good
+	}
+	return known{d.list, d.memory, d.read, d.words, policy, d.published.Load(), d.tables}
+}
+
 // verdict is what may be published of what the devices say, by a policy. It
 // changes nothing.
-func (d *daemon) verdict(memory guard.Memory, list guard.List, devices []topology.Device, policy xds.Policy, now time.Time) (judged, error) {
+func (d *daemon) verdict(k known, memory guard.Memory, devices []topology.Device, policy xds.Policy, now time.Time) (judged, error) {
 	rules, err := d.o.rules(now)
 	if err != nil {
 		return judged{}, err
 	}
-	rules.LastGood, rules.Drains = memory.LastGood(), d.inForce(now)
-	built, problems, read := d.read.Build(devices, rules)
+	rules.LastGood, rules.Drains = memory.LastGood(), k.inForce(now)
+	built, problems, read := k.read.Build(devices, rules)
 	verdict := guard.Judge(memory, guard.Case{
-		Now: now, List: list, Built: built,
+		Now: now, List: k.list, Built: built,
 		Connected: d.connected(), StreamsSince: d.streamsSince, Grace: d.o.OfflineGrace,
 		HoldFraction: d.o.HoldFraction, HoldFor: d.o.HoldFor,
 	})
 	return judged{verdict, &snapshot{
 		at: now, devices: devices, topology: verdict.Topology, problems: slices.Concat(problems, verdict.Problems, policy.Problems(verdict.Topology)),
-		held: verdict.Held, degraded: verdict.Degraded, drains: d.words.Drains(now), rules: rules,
+		held: verdict.Held, degraded: verdict.Degraded, drains: k.words.Drains(now), rules: rules,
 	}, read}, nil
 }
 
 // judge publishes what may be published of what the devices say now.
 func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look alarm) {
-	verdict, err := d.verdict(d.memory, d.list, devices, d.policy.Load().policy, now)
+	verdict, err := d.verdict(d.known(), d.memory, devices, d.policy.Load().policy, now)
 	if err != nil {
 		d.log.Error("cannot build the topology", "error", err) // checked at the start
 		return
@@ -290,11 +313,11 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 }
 
 // inForce are operators' words that count now, by device.
-func (d *daemon) inForce(now time.Time) map[string]topology.Drain {
-	if len(d.words.Drains(now)) == 0 {
+func (k known) inForce(now time.Time) map[string]topology.Drain {
+	if len(k.words.Drains(now)) == 0 {
 		return nil // without a look at all devices
 	}
-	return d.words.InForce(d.list.Provider, d.known(), now)
+	return k.words.InForce(k.list.Provider, k.devices(), now)
 }
 
 // measure publishes where requests enter, if that has changed.

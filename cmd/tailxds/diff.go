@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/journal"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -27,32 +28,50 @@ type diffDocument struct {
 	Changes []journal.Change `json:"changes"`
 }
 
+// maxProposedDevices bounds the devices of a proposal: more than fit into the
+// body that is read, if they say anything.
+const maxProposedDevices = 20_000
+
+// UnmarshalJSON reads a proposal, and no more devices than there may be.
+func (p *proposal) UnmarshalJSON(text []byte) error {
+	var raw struct {
+		Policy  *string
+		Devices json.RawMessage
+	}
+	if err := json.Unmarshal(text, &raw); err != nil {
+		return err // says what was read
+	}
+	devices, err := document.List[topology.Device](raw.Devices, maxProposedDevices)
+	if err != nil {
+		return fmt.Errorf("devices: %w", err)
+	}
+	p.Policy, p.Devices = raw.Policy, devices
+	return nil
+}
+
 // diff answers what a proposal would change. All of it is judged as if it were so
 // now: what the guard would hold is told as held.
 func (d *daemon) diff(ctx context.Context, body io.Reader) (any, error) {
-	var t proposal
-	if err := json.NewDecoder(body).Decode(&t); err != nil {
+	var p proposal
+	if err := json.NewDecoder(body).Decode(&p); err != nil {
 		return nil, fmt.Errorf("read what to compare: %w", err)
 	}
 	if !d.started() || d.published.Load() == nil {
 		return nil, errors.New("nothing is served yet that could be compared: " + d.detail())
 	}
-	type answer struct {
-		changes []journal.Change
-		err     error
-	}
-	answers := make(chan answer, 1)
-	try := func() {
-		changes, err := d.try(t, time.Now())
-		answers <- answer{changes, err}
-	}
+	// The loop lends what it knows, which is never changed, and goes on while the
+	// proposal is compared.
+	lent := make(chan known, 1)
 	select {
-	case d.proposals <- try:
-		a := <-answers
-		return diffDocument{joined(a.changes)}, a.err
+	case d.snapshots <- lent:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("compare: %w", context.Cause(ctx))
 	}
+	changes, err := d.compare(<-lent, p, time.Now())
+	if err != nil {
+		return nil, err
+	}
+	return diffDocument{joined(changes)}, nil
 }
 
 func (d *daemon) detail() string {
@@ -60,30 +79,25 @@ func (d *daemon) detail() string {
 	return detail
 }
 
-// try is what would change. Only the loop calls it.
-func (d *daemon) try(t proposal, now time.Time) ([]journal.Change, error) {
-	was := *d.policy.Load()
-	if was.unfit != "" && d.good != nil {
-		was = *d.good
-	}
-	is := was
-	if t.Policy != nil {
+// compare is what would change with a proposal.
+func (d *daemon) compare(k known, p proposal, now time.Time) ([]journal.Change, error) {
+	is := k.policy
+	if p.Policy != nil {
 		var err error
-		if is, err = parsePolicy("policy", *t.Policy); err != nil {
+		if is, err = parsePolicy("policy", *p.Policy); err != nil {
 			return nil, err
 		}
 	}
-	list := d.list
-	if t.Devices != nil {
-		list.Devices, list.At = t.Devices, now
+	if p.Devices != nil {
+		k.list.Devices, k.list.At = p.Devices, now
 	}
-	memory, devices := d.memory.Observe(list)
-	would, err := d.verdict(memory, list, devices, is.policy, now)
+	memory, devices := k.memory.Observe(k.list)
+	would, err := d.verdict(k, memory, devices, is.policy, now)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := xds.Render(would.Topology, is.policy, d.o.DefaultService); err != nil {
 		return nil, fmt.Errorf("this can't be published: %w", err)
 	}
-	return journal.Diff(d.situation(d.published.Load(), was), d.situation(would.snapshot, is)), nil
+	return journal.Diff(d.situation(k.published, k.policy, k.tables), d.situation(would.snapshot, is, k.tables)), nil
 }

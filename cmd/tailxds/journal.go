@@ -26,7 +26,7 @@ func (d *daemon) note(now time.Time) {
 		return
 	}
 	was := d.told
-	d.told = told{at: now, publication: d.reached().Publication, situation: d.situation(p, *d.policy.Load())}
+	d.told = told{at: now, publication: d.reached().Publication, situation: d.situation(p, *d.policy.Load(), d.tables)}
 	if was.at.IsZero() {
 		d.journal.Add(now, 0, journal.Change{Kind: journal.Started, Text: fmt.Sprintf("the control plane started; it knows %d devices", len(p.devices))})
 		return
@@ -73,12 +73,12 @@ func envoysOf(streams []xds.Stream) []journal.Envoy {
 	return all
 }
 
-// situation is what the journal compares: what is published, and by which policy.
-// Only the loop calls it.
-func (d *daemon) situation(p *snapshot, policy policyFile) journal.Situation {
+// situation is what the journal compares: what is published, by which policy, and
+// what was measured.
+func (d *daemon) situation(p *snapshot, policy policyFile, tables []traffic.Table) journal.Situation {
 	streams := d.server.Streams()
 	return journal.Situation{
-		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, d.tables),
+		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, tables),
 		Envoys: envoysOf(streams), PolicyError: policy.err, Policies: policy.values, Ingress: policy.ingress,
 	}
 }

@@ -80,7 +80,7 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 	if d.list.Provider == "" {
 		return obeyed{err: errNotYet}
 	}
-	devices := d.known()
+	devices := d.known().devices()
 	for _, w := range d.words.Drains(now) {
 		if !slices.ContainsFunc(devices, func(k operator.Device) bool { return k.ID == w.Device || overlap(k.Addresses, w.Addresses) }) {
 			devices = append(devices, operator.Device{ID: w.Device, Name: w.Name, Addresses: w.Addresses})
@@ -186,9 +186,9 @@ func otherwise(p *snapshot, id string) string {
 	return "; " + strings.Join(why, ", ")
 }
 
-// known are the devices that an operator can name: those of the list, and those
-// that are still published though the list lacks them.
-func (d *daemon) known() []operator.Device {
+// devices are those that an operator can name: those of the list, and those that
+// are still published though the list lacks them.
+func (k known) devices() []operator.Device {
 	var all []operator.Device
 	index := make(map[string]int)
 	add := func(id, name string, addresses ...netip.Addr) {
@@ -204,7 +204,7 @@ func (d *daemon) known() []operator.Device {
 			}
 		}
 	}
-	for _, device := range d.list.Devices {
+	for _, device := range k.list.Devices {
 		add(device.ID, device.Name)
 		for _, text := range device.Addresses {
 			if a, err := netip.ParseAddr(text); err == nil {
@@ -212,7 +212,7 @@ func (d *daemon) known() []operator.Device {
 			}
 		}
 	}
-	for _, s := range d.memory.Services {
+	for _, s := range k.memory.Services {
 		for _, e := range slices.Concat(s.Published, s.Said, s.Gone) {
 			if _, listed := index[e.Device]; !listed {
 				add(e.Device, e.Name, e.Address.Addr())

@@ -81,6 +81,7 @@ func (d *daemon) meet(t *tailnet) (func(context.Context) error, error) {
 	pages := http.NewServeMux()
 	door := t.door()
 	pages.Handle("/", d.page.Handler(door))
+	pages.Handle("POST /diff", door.AdmitOperators(d.diffs))
 	if names := d.o.others(); len(names) > 0 {
 		d.exchange = peers.New(peers.Config{
 			Names: names, Dial: t.dialOperator, Who: t.nameOf, Log: d.log,

@@ -34,7 +34,7 @@ func (d *daemon) adminHandler() http.Handler {
 		History: func(service string) (any, error) { return d.history(service) },
 		Explain: func(of, from string) (any, error) { return d.explain(of, from) },
 		Doctor:  func(ctx context.Context) any { return d.facts(ctx) },
-		Diff:    d.diff,
+		Diff:    d.diffs,
 		Accept:  func(ctx context.Context, service string) error { return d.accept(ctx, service, operatorHere("")) },
 		Drain: func(ctx context.Context, device string, long time.Duration, user string) (string, error) {
 			return d.drain(ctx, device, long, operatorHere(user))

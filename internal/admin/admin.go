@@ -6,9 +6,7 @@ package admin
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -34,9 +32,8 @@ type Sources struct {
 	Explain func(of, from string) (any, error)
 	// Doctor is the document of /doctor.
 	Doctor func(ctx context.Context) any
-	// Diff is what would change with what the body says, which it may not be able
-	// to tell.
-	Diff func(ctx context.Context, body io.Reader) (any, error)
+	// Diff answers POST /diff: see [Diff].
+	Diff http.Handler
 	// Accept lets through what is held of a service, or of all if it is empty.
 	Accept func(ctx context.Context, service string) error
 	// Drain gives a device no new requests, for a time or without an end if that
@@ -62,12 +59,12 @@ type Sources struct {
 //	GET  /traffic  who sends what to whom, and what was to be expected, as JSON
 //	GET  /history  the last 15 minutes of the traffic of ?service=, as JSON
 //	GET  /explain  why ?of= (a service or a device) is what it is, seen ?from= a device
-//	POST /diff     what would change with another policy or other devices, as JSON
 //	GET  /metrics  Prometheus
 //	GET  /         the live page, which asks for itself who may operate
 //
 // and for loopback only:
 //
+//	POST /diff     what would change with another policy or other devices, as JSON
 //	POST /accept   let through what is held, of ?service= or all
 //	POST /drain    give ?device= no new requests, ?for= a time
 //	POST /restore  take that back
@@ -89,12 +86,11 @@ func Handler(s Sources) http.Handler {
 	mux.HandleFunc("GET /explain", answer(func(q url.Values) (any, error) { return s.Explain(q.Get("of"), q.Get("from")) }))
 	mux.HandleFunc("GET /doctor", document(s.Doctor))
 	mux.HandleFunc("POST /diff", func(w http.ResponseWriter, r *http.Request) {
-		what, err := s.Diff(r.Context(), http.MaxBytesReader(w, r.Body, longestProposal))
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusUnprocessableEntity)
+		if !fromLoopback(r) {
+			http.Error(w, "only from this machine, or by the live page's port for devices that may operate: run `tailxds diff` beside the control plane", http.StatusForbidden)
 			return
 		}
-		document(func(context.Context) any { return what })(w, r)
+		s.Diff.ServeHTTP(w, r)
 	})
 	mux.Handle("GET /metrics", s.Metrics)
 	for _, path := range []string{"GET /{$}", "GET /a/", "GET /live", "GET /preview", "POST /act/"} {
@@ -133,9 +129,6 @@ func Handler(s Sources) http.Handler {
 	// A page open in somebody's browser must not be able to post here.
 	return knownHost(s.Hosts, http.NewCrossOriginProtection().Handler(mux))
 }
-
-// longestProposal bounds what /diff reads, in bytes: a hundred thousand devices.
-const longestProposal = 64 << 20
 
 // document prints what of returns as JSON.
 func document(of func(context.Context) any) http.HandlerFunc {
@@ -188,26 +181,4 @@ func hostName(host string) string {
 func fromLoopback(r *http.Request) bool {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	return err == nil && from.Addr().Unmap().IsLoopback()
-}
-
-// Serve answers on l until ctx ends. It closes l.
-func Serve(ctx context.Context, l net.Listener, h http.Handler) error {
-	server := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       10 * time.Second,
-		WriteTimeout:      30 * time.Second,
-		IdleTimeout:       time.Minute,
-		MaxHeaderBytes:    64 << 10,
-	}
-	stop := context.AfterFunc(ctx, func() {
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
-		defer cancel()
-		_ = server.Shutdown(grace)
-	})
-	defer stop()
-	if err := server.Serve(l); err != nil && !errors.Is(err, http.ErrServerClosed) {
-		return fmt.Errorf("serve admin pages on %s: %w", l.Addr(), err)
-	}
-	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -40,6 +41,10 @@ func pages(ready bool, accept error) http.Handler {
 		Restore: func(_ context.Context, device, user string) (string, error) {
 			return "restored " + device + " by " + user, nil
 		},
+		Diff: Diff(func(_ context.Context, body io.Reader) (any, error) {
+			text, err := io.ReadAll(body)
+			return map[string]int{"read": len(text)}, err
+		}),
 		Hosts:   []string{"Pool.example.com."},
 		Page:    http.NotFoundHandler(),
 		Metrics: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("tailxds_problems 0\n")) }),
@@ -83,6 +88,10 @@ func TestPages(t *testing.T) {
 		"drain from somebody's page":   {method: "POST", path: "/drain?device=west-1", from: here, headers: map[string]string{"Sec-Fetch-Site": "cross-site"}, code: 403},
 		"restore from here":            {method: "POST", path: "/restore?device=west-1&user=bob", from: here, code: 200, body: "restored west-1 by bob"},
 		"restore from elsewhere":       {method: "POST", path: "/restore?device=west-1", from: elsewhere, code: 403, body: "tailxds restore"},
+		"diff from here":               {method: "POST", path: "/diff", from: here, code: 200, body: `"read": 0`},
+		"diff from elsewhere":          {method: "POST", path: "/diff", from: elsewhere, code: 403, body: "tailxds diff"},
+		"diff from somebody's page":    {method: "POST", path: "/diff", from: here, headers: map[string]string{"Sec-Fetch-Site": "cross-site"}, code: 403},
+		"diff is no GET":               {method: "GET", path: "/diff", from: here, code: 405},
 		"restore is no GET":            {method: "GET", path: "/restore?device=west-1", from: here, code: 405},
 		"nothing else":                 {method: "GET", path: "/debug/pprof/", from: here, code: 404},
 	}

@@ -16,7 +16,7 @@ func (d *Dashboard) act(do func(ctx context.Context, by string, a Ask) error) ht
 	return func(w http.ResponseWriter, r *http.Request) {
 		v := viewerOf(r.Context())
 		if v.Role != RoleOperate {
-			http.Error(w, "you may look and not operate: the tailnet's policy grants "+Capability+` with {"role": "operate"}`, http.StatusForbidden)
+			http.Error(w, mayNotOperate, http.StatusForbidden)
 			return
 		}
 		// Another site's form could send a body, but none of this type.

@@ -68,6 +68,19 @@ func (door Door) Admit(next http.Handler) http.Handler {
 	})
 }
 
+// AdmitOperators lets in who may operate, and else is like Admit.
+func (door Door) AdmitOperators(next http.Handler) http.Handler {
+	return door.Admit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if viewerOf(r.Context()).Role != RoleOperate {
+			http.Error(w, mayNotOperate, http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	}))
+}
+
+const mayNotOperate = "you may look and not operate: the tailnet's policy grants " + Capability + ` with {"role": "operate"}`
+
 // sameHost tells whether an origin is the host that was asked.
 func sameHost(origin, host string) bool {
 	u, err := url.Parse(origin)

@@ -18,9 +18,25 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Parse reads the one document that a text holds. An empty text is a section
+// Limits bound what a text may hold. Reading costs some 20 µs a value.
+type Limits struct {
+	Bytes int
+	// Values are keys, texts, lists and mappings, about.
+	Values int
+}
+
+// DefaultLimits are those of a list of some 10,000 devices.
+func DefaultLimits() Limits { return Limits{Bytes: 8 << 20, Values: 500_000} }
+
+// Parse is [ParseWithin] the default limits.
+func Parse(text []byte) (Section, error) { return ParseWithin(text, DefaultLimits()) }
+
+// ParseWithin reads the one document that a text holds. An empty text is a section
 // that is not written. The error is [Faults].
-func Parse(text []byte) (Section, error) {
+func ParseWithin(text []byte, limits Limits) (Section, error) {
+	if what := limits.exceeded(text); what != "" {
+		return Section{}, Faults{{Line: 1, Column: 1, Reason: what}}
+	}
 	if line, what := unreadable(text); what != "" {
 		return Section{}, Faults{{Line: line, Column: 1, Reason: what}}
 	}

@@ -156,11 +156,66 @@ func TestNothingGrowsWithoutEnd(t *testing.T) {
 		laughs += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat("*"+string(c-1)+", ", 9), ", "))
 	}
 	for name, text := range map[string]string{
-		"lists": strings.Repeat("[", 1_000_000), "mappings": strings.Repeat("{a: ", 1_000_000), "references": laughs,
+		"lists": strings.Repeat("[", 400_000), "mappings": strings.Repeat("{a: ", 100_000), "references": laughs,
 	} {
 		if _, err := Parse([]byte(text)); err == nil || (!strings.Contains(err.Error(), "max depth") && !strings.Contains(err.Error(), "excessive aliasing")) {
 			t.Errorf("%s: %.200v", name, err)
 		}
+	}
+}
+
+// Whatever shape a text has, no more values are built of it than the limits allow,
+// and no more faults are told than people read.
+func TestParseWithin_textBeyondLimits_isRefusedUnread(t *testing.T) {
+	limits := Limits{Bytes: 10_000, Values: 1_000}
+	for text, want := range map[string]string{
+		strings.Repeat("x", 10_001):             "1:1 : this is larger than 10000 bytes",
+		"[" + strings.Repeat("a,", 1_000) + "]": "1:1 : this holds more than 1000 values",
+		strings.Repeat("k: v\n", 501):           "1:1 : this holds more than 1000 values",
+		strings.Repeat("- v\n", 501):            "1:1 : this holds more than 1000 values",
+		strings.Repeat("-\n", 501):              "1:1 : this holds more than 1000 values",
+		strings.Repeat("? k\n", 501):            "1:1 : this holds more than 1000 values",
+		"#\r[" + strings.Repeat("a,", 1_000):    "1:1 : this holds more than 1000 values",
+		"#\u2028[" + strings.Repeat("a,", 1000): "1:1 : this holds more than 1000 values",
+		strings.Repeat("# a: [b, c]\n", 800):    "",
+		"text: " + strings.Repeat("x", 9_000):   "",
+	} {
+		_, err := ParseWithin([]byte(text), limits)
+		var got string
+		if faults := (Faults{}); errors.As(err, &faults) {
+			got = fmt.Sprintf("%d:%d %s: %s", faults[0].Line, faults[0].Column, faults[0].Path, faults[0].Reason)
+		}
+		if got != want {
+			t.Errorf("%.20q: %s, want %s", text, got, want)
+		}
+	}
+}
+
+func TestErr_manyFaults_firstHundredAreTold(t *testing.T) {
+	_, err := read(strings.Repeat("x: 1\n", 50_000))
+	var faults Faults
+	if !errors.As(err, &faults) || len(faults) != maxFaults+1 || len(err.Error()) > 20_000 ||
+		!strings.HasSuffix(err.Error(), "the first 100 faults are listed, and there may be more") {
+		t.Errorf("%d faults: %.200v", len(faults), err)
+	}
+}
+
+func TestList_hostileText_isBounded(t *testing.T) {
+	for text, want := range map[string]string{
+		"":           "[] <nil>",
+		" null ":     "[] <nil>",
+		"[]":         "[] <nil>",
+		"[1,2,3]":    "[1 2 3] <nil>",
+		"[1,2,3,4]":  "[] holds more than 3 entries",
+		`[1,"x"]`:    "[] entry 2: json: cannot unmarshal string into Go value of type int",
+		`{"a": [1]}`: `[] must be a list, and not {"a": [1]}`,
+	} {
+		if got, err := List[int]([]byte(text), 3); fmt.Sprint(got, err) != want {
+			t.Errorf("%q: %v %v, want %s", text, got, err, want)
+		}
+	}
+	if got, err := List[int]([]byte("[]"), 3); got == nil || err != nil {
+		t.Errorf("an empty list is none: %v", err)
 	}
 }
 

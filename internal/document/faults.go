@@ -31,8 +31,16 @@ func (f Fault) Text() string {
 	return f.Path + ": " + f.Reason
 }
 
-// Faults are all that is wrong with a document, in the order of its lines.
+// Faults are what is wrong with a document, in the order of its lines: all of it,
+// or as much as people read.
 type Faults []Fault
+
+// maxFaults bounds how many faults of a document are noted. A further one
+// says that there may be more.
+const maxFaults = 100
+
+// full tells whether no further fault is noted.
+func (f Faults) full() bool { return len(f) >= maxFaults }
 
 // Error has all of them on one line.
 func (f Faults) Error() string {
@@ -53,7 +61,12 @@ func (f Faults) at(path string) bool {
 
 // sorted is f in the order of the lines.
 func (f Faults) sorted() Faults {
-	return slices.SortedStableFunc(slices.Values(f), func(a, b Fault) int {
+	all := slices.SortedStableFunc(slices.Values(f), func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
+	if f.full() {
+		last := all[len(all)-1]
+		all = append(all, Fault{Line: last.Line, Column: last.Column, Reason: fmt.Sprintf("the first %d faults are listed, and there may be more", maxFaults)})
+	}
+	return all
 }

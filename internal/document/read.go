@@ -134,6 +134,9 @@ func (s Section) readOne(into reflect.Value) {
 	if (tag == "" || s.node.ShortTag() == tag) && s.node.Load(into.Addr().Interface()) == nil {
 		return
 	}
+	if s.faults.full() {
+		return
+	}
 	s.Wrong("must be %s, and not %s", want, said(s.node))
 	(*s.faults)[len(*s.faults)-1].number = tag == number
 }

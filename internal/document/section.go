@@ -48,8 +48,11 @@ func (s Section) Word() string {
 // Sound tells whether nothing was noted there, nor below.
 func (s Section) Sound() bool { return !s.faults.at(s.path) }
 
-// Wrong notes what is wrong with it.
+// Wrong notes what is wrong with it, unless enough is noted already.
 func (s Section) Wrong(format string, args ...any) {
+	if s.faults.full() {
+		return
+	}
 	fault := Fault{Line: 1, Column: 1, Path: s.path, Reason: fmt.Sprintf(format, args...)}
 	if s.near != nil {
 		fault.Line, fault.Column = s.near.Line, s.near.Column
@@ -71,6 +74,9 @@ func (s Section) Must(ok bool, want string) {
 
 // Unknown notes that there is no such key, and which one was probably meant.
 func (s Section) Unknown(keys []string) {
+	if s.faults.full() {
+		return
+	}
 	name := strings.ToLower(s.path[strings.LastIndexByte(s.path, '.')+1:])
 	best, least := "", 3
 	for _, key := range keys {

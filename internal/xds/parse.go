@@ -15,7 +15,7 @@ import (
 // two services that claim the same host are [document.Faults], and all of them are told.
 // What it takes can be built with every topology, and Envoy takes it.
 func ParsePolicy(source []byte) (Policy, error) {
-	root, err := document.Parse(source)
+	root, err := document.ParseWithin(source, policyLimits())
 	if err != nil {
 		return Policy{}, err
 	}
@@ -31,6 +31,19 @@ func ParsePolicy(source []byte) (Policy, error) {
 	}
 	return p, nil
 }
+
+// policyLimits bound a policy file: some 1,000 services with 30 keys each.
+func policyLimits() document.Limits { return document.Limits{Bytes: 1 << 20, Values: 150_000} }
+
+const (
+	// maxServices bounds the services of a policy file: each costs half a
+	// millisecond whenever the file changes.
+	maxServices = 1_000
+	// maxHosts and maxSources bound the hosts of a service and what the ingress
+	// lets in: each change is sent to every Envoy.
+	maxHosts   = 1_000
+	maxSources = 1_000
+)
 
 // readPolicy reads the whole file.
 func readPolicy(s document.Section) Policy {
@@ -71,7 +84,12 @@ func (p *Policy) readServices(s document.Section, goodDefaults bool) map[string]
 		defaults = DefaultPolicy().Defaults // what they got wrong is told there
 	}
 	as := make(map[string]string) // how a name is written
-	for _, e := range s.Entries() {
+	entries := s.Entries()
+	if len(entries) > maxServices {
+		s.Wrong("must be at most %d services", maxServices)
+		return sound
+	}
+	for _, e := range entries {
 		name := strings.ToLower(e.Name)
 		if err := topology.ValidName(name); err != nil {
 			e.AtKey.Wrong("the service name %q %v", e.Name, err)
@@ -111,6 +129,10 @@ func readIngress(s document.Section, p IngressPolicy) IngressPolicy {
 		return p
 	}
 	s.Read(&p)
+	if len(p.Allow) > maxSources {
+		s.At("allow").Wrong("must be at most %d sources", maxSources)
+		return p
+	}
 	hold(s, p.checks())
 	for i, source := range p.Allow {
 		if _, err := sourceRanges(source); err != nil {
@@ -137,6 +159,10 @@ func readService(s document.Section, defaults ServicePolicy, goodDefaults bool) 
 		return p
 	}
 	s.Read(&p)
+	if len(p.Hosts) > maxHosts {
+		s.At("hosts").Wrong("must be at most %d hosts", maxHosts)
+		return p
+	}
 	for i, host := range p.Hosts {
 		p.Hosts[i] = strings.ToLower(host)
 	}
