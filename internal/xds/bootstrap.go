@@ -98,8 +98,8 @@ func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 		static.Listeners, static.Clusters = append(static.Listeners, page), append(static.Clusters, pages)
 	}
 	every := cmp.Or(c.ReportEvery, DefaultReportEvery)
-	if every < ShortestReportEvery || every > LongestReportEvery {
-		return nil, fmt.Errorf("an Envoy can report every %s to %s, not every %s", ShortestReportEvery, LongestReportEvery, every)
+	if every < ShortestReportEvery || every > LongestReportEvery || every%time.Millisecond != 0 {
+		return nil, fmt.Errorf("an Envoy can report every %s to %s in whole milliseconds, not every %s", ShortestReportEvery, LongestReportEvery, every)
 	}
 	limit, err := anypb.New(&connections.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: mostDownstream})
 	if err != nil {

@@ -58,6 +58,9 @@ func build(t topology.Topology, p Policy, defaultService string, last *resources
 			return nil, fmt.Errorf("service %s: %w", s.Name, err)
 		}
 	}
+	empty := emptyAssignments(next.frame)
+	keepEqual(last.byType[resource.EndpointType], empty)
+	maps.Copy(next.byType[resource.EndpointType], empty)
 	sameFrame := samePolicy && defaultService == last.frame.defaultService && slices.Equal(next.frame.services, last.frame.services)
 	for _, row := range rows {
 		if err := next.addWhole(row, sameFrame, last); err != nil {

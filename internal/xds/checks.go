@@ -78,7 +78,7 @@ func (p Policy) checkedEvery(every time.Duration) Policy {
 // Interval is how often an Envoy checks a server, or [AutoInterval].
 type Interval time.Duration
 
-const wantInterval = "must be auto, or from 100ms to 1h"
+const wantInterval = "must be auto, or from 100ms to 1h in whole milliseconds"
 
 // AutoInterval leaves it to the control plane: see [Checks].
 const AutoInterval Interval = 0

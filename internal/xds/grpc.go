@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"google.golang.org/protobuf/proto"
@@ -15,8 +16,9 @@ import (
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
-
-	"github.com/tailxds/tailxds/internal/balance"
+	byload "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
+	roundrobin "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	wrrlocality "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
 )
 
 // gRPC clients without a proxy ask for a listener by the name that they dial,
@@ -37,7 +39,6 @@ func grpcListeners(f frame) ([]proto.Message, error) {
 	if err != nil {
 		return nil, fmt.Errorf("pack router: %w", err)
 	}
-	known := f.known()
 	var all []proto.Message
 	for _, name := range f.services {
 		if !f.policy.For(name).speaksGRPC() {
@@ -47,7 +48,7 @@ func grpcListeners(f frame) ([]proto.Message, error) {
 			StatPrefix: name,
 			RouteSpecifier: &hcm.HttpConnectionManager_RouteConfig{RouteConfig: &route.RouteConfiguration{
 				Name:         name,
-				VirtualHosts: []*route.VirtualHost{{Name: name, Domains: []string{"*"}, Routes: grpcRoutes(name, f.policy, known)}},
+				VirtualHosts: []*route.VirtualHost{{Name: name, Domains: []string{"*"}, Routes: grpcRoutes(name, f.policy)}},
 			}},
 			HttpFilters: []*hcm.HttpFilter{{Name: "envoy.filters.http.router", ConfigType: &hcm.HttpFilter_TypedConfig{TypedConfig: filter}}},
 		})
@@ -59,20 +60,18 @@ func grpcListeners(f frame) ([]proto.Message, error) {
 	return all, nil
 }
 
-// grpcRoutes are a service's rules, and then the service itself, as gRPC reads
-// them: it knows no path_separated_prefix, and draws for each route anew.
-func grpcRoutes(service string, p Policy, known map[string]bool) []*route.Route {
+// grpcRoutes returns the routes of a service's rules, and then that to the service
+// itself, as gRPC reads them: it knows no path_separated_prefix, and draws for each
+// route anew.
+//
+// Every action is a route to a cluster, also where no gRPC server can answer: gRPC
+// for Java and Node.js reject a listener that has a direct_response, and
+// non_forwarding_action ends the process of Node.js. See [frame.unreachable].
+func grpcRoutes(service string, p Policy) []*route.Route {
 	var all []*route.Route
 	add := func(rule RouteRule, target string, fraction uint32) {
 		for _, m := range rule.grpcMatches(fraction) {
-			r := &route.Route{Match: m}
-			if policy := p.For(target); known[target] && policy.speaksGRPC() {
-				r.Action = grpcAction(target, policy)
-			} else {
-				// It has no servers that gRPC could ask, and goes nowhere else.
-				r.Action = &route.Route_DirectResponse{DirectResponse: &route.DirectResponseAction{Status: 503}}
-			}
-			all = append(all, r)
+			all = append(all, &route.Route{Match: m, Action: grpcAction(target, p.For(target))})
 		}
 	}
 	for _, rule := range p.For(service).Routes {
@@ -88,10 +87,43 @@ func grpcRoutes(service string, p Policy, known map[string]bool) []*route.Route 
 	return all
 }
 
+// unreachable returns the services that rules send gRPC clients to and that these
+// cannot reach: the service is unknown, or speaks no gRPC. Each has a cluster with
+// an empty assignment, so that the calls which a rule sends there fail with
+// UNAVAILABLE, and no others. The names are sorted.
+func (f frame) unreachable() []string {
+	known, found := f.known(), make(map[string]bool)
+	for _, name := range f.services {
+		from := f.policy.For(name)
+		if !from.speaksGRPC() {
+			continue
+		}
+		for _, rule := range from.Routes {
+			targets, _ := rule.shares()
+			for _, target := range targets {
+				if !known[target] || !f.policy.For(target).speaksGRPC() {
+					found[target] = true
+				}
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
+}
+
+// emptyAssignments are those of [frame.unreachable].
+func emptyAssignments(f frame) resourceSet {
+	all := make(resourceSet)
+	for _, name := range f.unreachable() {
+		all[forGRPC(name)] = &endpoint.ClusterLoadAssignment{ClusterName: forGRPC(name)}
+	}
+	return all
+}
+
 // grpcMatches are what a rule asks of a request, the path itself and what is
 // below it by one route each.
 func (r RouteRule) grpcMatches(fraction uint32) []*route.RouteMatch {
 	below := r.match(fraction)
+	below.CaseSensitive = wrapperspb.Bool(true) // gRPC for Java compares without case unless set
 	below.PathSpecifier = &route.RouteMatch_Prefix{Prefix: r.Path + "/"}
 	if r.Path == "" {
 		return []*route.RouteMatch{below}
@@ -114,59 +146,114 @@ func grpcAction(service string, p ServicePolicy) *route.Route_Route {
 	return &route.Route_Route{Route: action}
 }
 
-// grpcClusters are one a service.
+// grpcClusters returns one cluster for each service that gRPC clients can reach, and
+// for each that rules send them to.
 func grpcClusters(f frame) ([]proto.Message, error) {
 	var all []proto.Message
+	add := func(name string) error {
+		c, err := grpcCluster(name, f.policy.For(name))
+		all = append(all, c)
+		return err
+	}
 	for _, name := range f.services {
-		policy := f.policy.For(name)
-		if !policy.speaksGRPC() {
+		if !f.policy.For(name).speaksGRPC() {
 			continue
 		}
-		c := &cluster.Cluster{
-			Name:                 forGRPC(name),
-			ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
-			EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: fromADS(), ServiceName: forGRPC(name)},
-			ConnectTimeout:       policy.ConnectTimeout.proto(),
-			CircuitBreakers:      circuitBreakers(policy.Limits),
+		if err := add(name); err != nil {
+			return nil, err
 		}
-		switch {
-		case policy.HashOn.Header != "":
-			c.LbPolicy = cluster.Cluster_RING_HASH // gRPC has no maglev
-		case policy.LoadBalancing == ByLoad:
-			policy.Locality = balance.Weighted // gRPC always weighs localities
-			var err error
-			if c.LoadBalancingPolicy, err = weighedByLoad(policy); err != nil {
-				return nil, err
-			}
+	}
+	for _, name := range f.unreachable() {
+		if err := add(name); err != nil {
+			return nil, err
 		}
-		all = append(all, c)
 	}
 	return all, nil
 }
 
-// grpcAssignment is a service's assignment for gRPC clients of a region. gRPC's
-// round_robin does not ask for the weights of endpoints, only for those of
-// localities; so that each server gets its share, it has a locality of its own.
-func grpcAssignment(in serviceInput, localities []*endpoint.LocalityLbEndpoints) *endpoint.ClusterLoadAssignment {
-	cla := &endpoint.ClusterLoadAssignment{ClusterName: forGRPC(in.service.Name)}
-	if in.policy.LoadBalancing == ByLoad {
-		cla.Endpoints = localities
-		return cla
+func grpcCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
+	c := &cluster.Cluster{
+		Name:                 forGRPC(service),
+		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
+		EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: fromADS(), ServiceName: forGRPC(service)},
+		ConnectTimeout:       p.ConnectTimeout.proto(),
+		CircuitBreakers:      circuitBreakers(p.Limits),
 	}
-	for _, l := range localities {
-		for _, e := range l.GetLbEndpoints() {
-			at := e.GetEndpoint().GetAddress().GetSocketAddress()
-			cla.Endpoints = append(cla.Endpoints, &endpoint.LocalityLbEndpoints{
-				Locality: &core.Locality{
-					Region: l.GetLocality().GetRegion(), Zone: l.GetLocality().GetZone(), SubZone: fmt.Sprintf("%s:%d", at.GetAddress(), at.GetPortValue()),
-				},
-				Priority:            l.GetPriority(),
-				LoadBalancingWeight: e.GetLoadBalancingWeight(),
-				LbEndpoints:         []*endpoint.LbEndpoint{{HostIdentifier: e.GetHostIdentifier(), LoadBalancingWeight: wrapperspb.UInt32(1)}},
-			})
+	switch {
+	case p.HashOn.Header != "":
+		c.LbPolicy = cluster.Cluster_RING_HASH // gRPC has no maglev
+	case p.LoadBalancing == ByLoad:
+		var err error
+		if c.LoadBalancingPolicy, err = grpcByLoad(); err != nil {
+			return nil, err
 		}
 	}
+	return c, nil
+}
+
+// grpcByLoad returns [ByLoad] within each locality. gRPC for Node.js does not know
+// it, and rejects a cluster whose list names no policy that it knows; the second of
+// the list is round_robin, which every gRPC has. The list must be that of the
+// inner policy: a client takes wrr_locality before it looks what is in it.
+// https://github.com/grpc/proposal/blob/master/A52-xds-custom-lb-policies.md
+func grpcByLoad() (*cluster.LoadBalancingPolicy, error) {
+	servers, err := lbExtension(ByLoad, &byload.ClientSideWeightedRoundRobin{})
+	if err != nil {
+		return nil, err
+	}
+	fallback, err := lbExtension("round_robin", &roundrobin.RoundRobin{})
+	if err != nil {
+		return nil, err
+	}
+	servers.Policies = append(servers.Policies, fallback.GetPolicies()...)
+	return lbExtension("wrr_locality", &wrrlocality.WrrLocality{EndpointPickingPolicy: servers})
+}
+
+// grpcAssignment returns a service's assignment for gRPC clients of a region. No two
+// of its localities may have the same name, whatever their priorities: gRPC for Java
+// keeps the last one only. No two endpoints have the same address, which the topology
+// sees to: all gRPC but Java's reject such an assignment.
+func grpcAssignment(in serviceInput, localities []*endpoint.LocalityLbEndpoints) *endpoint.ClusterLoadAssignment {
+	split := byServer
+	if in.policy.LoadBalancing == ByLoad {
+		split = byPriority
+	}
+	cla := &endpoint.ClusterLoadAssignment{ClusterName: forGRPC(in.service.Name)}
+	for _, l := range localities {
+		cla.Endpoints = append(cla.Endpoints, split(l)...)
+	}
 	return cla
+}
+
+// byServer returns a locality for each server of one. gRPC's round_robin does not
+// ask for the weights of endpoints, only for those of localities.
+func byServer(l *endpoint.LocalityLbEndpoints) []*endpoint.LocalityLbEndpoints {
+	var all []*endpoint.LocalityLbEndpoints
+	for _, e := range l.GetLbEndpoints() {
+		all = append(all, &endpoint.LocalityLbEndpoints{
+			Locality:            &core.Locality{Region: l.GetLocality().GetRegion(), Zone: l.GetLocality().GetZone(), SubZone: addressOf(e)},
+			Priority:            l.GetPriority(),
+			LoadBalancingWeight: e.GetLoadBalancingWeight(),
+			LbEndpoints:         []*endpoint.LbEndpoint{{HostIdentifier: e.GetHostIdentifier(), LoadBalancingWeight: wrapperspb.UInt32(1)}},
+		})
+	}
+	return all
+}
+
+// byPriority returns a locality under a name that no other priority has.
+func byPriority(l *endpoint.LocalityLbEndpoints) []*endpoint.LocalityLbEndpoints {
+	if l.GetPriority() == 0 {
+		return []*endpoint.LocalityLbEndpoints{l}
+	}
+	at := &core.Locality{Region: l.GetLocality().GetRegion(), Zone: l.GetLocality().GetZone(), SubZone: fmt.Sprintf("priority-%d", l.GetPriority())}
+	return []*endpoint.LocalityLbEndpoints{{
+		Locality: at, Priority: l.GetPriority(), LoadBalancingWeight: l.GetLoadBalancingWeight(), LbEndpoints: l.GetLbEndpoints(),
+	}}
+}
+
+func addressOf(e *endpoint.LbEndpoint) string {
+	at := e.GetEndpoint().GetAddress().GetSocketAddress()
+	return fmt.Sprintf("%s:%d", at.GetAddress(), at.GetPortValue())
 }
 
 // names are all names under which a service's assignment is published.

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	"google.golang.org/protobuf/proto"
+
 	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -26,8 +29,12 @@ func ParsePolicy(source []byte) (Policy, error) {
 	// The rules above should leave nothing that can't be built. Where they do,
 	// it must be refused here, and not at the next change of a device.
 	sample := topology.Topology{Services: []topology.Service{{Name: "server"}}}
-	if _, err := build(sample, p, "server", nil); err != nil {
+	built, err := build(sample, p, "server", nil)
+	if err != nil {
 		return Policy{}, fmt.Errorf("no Envoy would take it: %w", err)
+	}
+	if err := fitsGRPC(built.named[resource.ListenerType]); err != nil {
+		return Policy{}, err
 	}
 	return p, nil
 }
@@ -44,6 +51,20 @@ const (
 	maxHosts   = 1_000
 	maxSources = 1_000
 )
+
+// maxGRPCListener bounds a listener of gRPC clients, in bytes. They close a stream
+// that sends more than 4 MiB at once, and some get several listeners in one message.
+const maxGRPCListener = 1 << 20
+
+// fitsGRPC refuses rules that gRPC clients cannot be sent.
+func fitsGRPC(listeners resourceSet) error {
+	for _, name := range slices.Sorted(maps.Keys(listeners)) {
+		if size := proto.Size(listeners[name]); size > maxGRPCListener {
+			return fmt.Errorf("services.%s.routes: %d bytes for a gRPC client, which takes at most %d: write fewer rules, fewer services in a split, or shorter headers", name, size, maxGRPCListener)
+		}
+	}
+	return nil
+}
 
 // readPolicy reads the whole file.
 func readPolicy(s document.Section) Policy {

@@ -142,7 +142,8 @@ type OutlierDetection struct {
 	MaxEjectionPercent uint32   `yaml:"max_ejection_percent"`
 }
 
-// Duration is a [time.Duration] that is written as Go writes it: 1.5s, 2m.
+// Duration is a [time.Duration] in whole milliseconds that is written as Go writes
+// it: 1.5s, 2m. Envoy drops what is less than one, and then takes 0 for no bound.
 type Duration time.Duration
 
 // UnmarshalText reads a duration.
@@ -150,6 +151,10 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
 		return fmt.Errorf("must be a duration such as 500ms, 5s or 2m, and not %s", document.Quoted(string(text)))
+	}
+	// By the units as well, so that a schema can tell.
+	if v%time.Millisecond != 0 || strings.ContainsAny(string(text), "nuµμ") {
+		return fmt.Errorf("must be in whole milliseconds, such as 1ms, 1.5s or 2m, and not %s: Envoy drops what is less", document.Quoted(string(text)))
 	}
 	*d = Duration(v)
 	return nil

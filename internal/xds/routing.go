@@ -183,25 +183,38 @@ func (p Policy) routable(services map[string]document.Section) {
 	}
 }
 
-// Problems are the slips of a policy that only the topology tells: rules that
-// send requests to a service that is not there. Those are answered 503.
+// Problems are what only the topology shows to be wrong with a policy: rules whose
+// requests fail, since no device serves what they name, or since it speaks another
+// protocol than gRPC clients do.
 func (p Policy) Problems(t topology.Topology) []topology.Problem {
 	known := frame{services: names(withPolicyServices(t, p))}.known()
 	var all []topology.Problem
 	for _, name := range slices.Sorted(maps.Keys(p.Services)) {
 		for _, rule := range p.Services[name].Routes {
 			for target := range rule.targets() {
-				problem := topology.Problem{
-					Subject: "routes of " + name,
-					Reason:  fmt.Sprintf("nobody serves %s, and the policy does not name it: requests that go there are answered 503", target),
-				}
-				if !known[target] && !slices.Contains(all, problem) {
+				reason := p.whyUnroutable(name, target, known)
+				problem := topology.Problem{Subject: "routes of " + name, Reason: reason}
+				if reason != "" && !slices.Contains(all, problem) {
 					all = append(all, problem)
 				}
 			}
 		}
 	}
 	return all
+}
+
+// whyUnroutable returns why requests fail that a service's rule sends to a target;
+// empty if they do not. A service of protocol http2 may well send requests to one of
+// http1: its Envoys can, and it need not have gRPC clients.
+func (p Policy) whyUnroutable(service, target string, known map[string]bool) string {
+	switch {
+	case !known[target]:
+		return fmt.Sprintf("no device serves %s, and the policy does not name it: requests that a rule sends there fail with 503, calls of gRPC clients with UNAVAILABLE", target)
+	case p.For(service).Protocol == GRPC && !p.For(target).speaksGRPC():
+		return fmt.Sprintf("%s has protocol: %s: gRPC calls that a rule sends there fail; give it protocol: grpc, or send them elsewhere", target, p.For(target).Protocol)
+	default:
+		return ""
+	}
 }
 
 // names are those of all services.

@@ -105,7 +105,7 @@ func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
 		}
 	}
 
-	if got := p.Problems(top); len(got) != 1 || got[0].Subject != "routes of hello" || !strings.Contains(got[0].Reason, "nobody serves gone") {
+	if got := p.Problems(top); len(got) != 1 || got[0].Subject != "routes of hello" || !strings.Contains(got[0].Reason, "no device serves gone") {
 		t.Errorf("problems: %v", got)
 	}
 	if got := p.Problems(topologyOf(map[string][]string{"d1": {"tag:service-gone"}})); len(got) != 0 {

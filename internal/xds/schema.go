@@ -116,7 +116,7 @@ func defaultOf(v reflect.Value) any {
 	}
 }
 
-const durationPattern = `^\+?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+)$`
+const durationPattern = `^\+?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ms|s|m|h))+)$`
 
 // schemaOfType is what the text of a type may be.
 func schemaOfType(t reflect.Type) schema {

@@ -197,7 +197,7 @@ func nested(path, value string) string {
 func TestSchemaAndParserAgreeOnValues(t *testing.T) {
 	s := policySchema(t)
 	for path, values := range map[string]struct{ good, bad []string }{
-		"timeout":                           {[]string{"0", "0s", "1h30m", "1.5s", ".5s", "+1s"}, []string{"soon", "5", "-1s", "1", "[1s]", "true", "null"}},
+		"timeout":                           {[]string{"0", "0s", "1h30m", "1.5s", ".5s", "+1s"}, []string{"soon", "5", "-1s", "1", "[1s]", "true", "null", "500us", "1000us", "1ns"}},
 		"connect_timeout":                   {[]string{"10ms", "1m"}, []string{"1 s", "s"}},
 		"retries":                           {[]string{"0", "10"}, []string{"11", "-1", "1.5", "'1'", "many"}},
 		"show_endpoint":                     {[]string{"true", "false"}, []string{"1", "maybe", "'true'"}},
