@@ -200,13 +200,14 @@ func upstreamProtocol(protocol string) (map[string]*anypb.Any, error) {
 		return nil, nil // what the client speaks
 	}
 	options := &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig{
-		ProtocolConfig: &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: &core.Http1ProtocolOptions{}},
+		ProtocolConfig: &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: http1()},
 	}
 	if protocol == HTTP2 || protocol == GRPC {
-		options.ProtocolConfig = &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: &core.Http2ProtocolOptions{}}
+		options.ProtocolConfig = &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2()}
 	}
 	packed, err := anypb.New(&upstreamhttp.HttpProtocolOptions{
-		UpstreamProtocolOptions: &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: options},
+		CommonHttpProtocolOptions: sendHTTP(),
+		UpstreamProtocolOptions:   &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: options},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("pack upstream protocol options: %w", err)

@@ -36,7 +36,7 @@ func buildListeners(f frame) ([]proto.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	manager, err := connectionManager(p.Ingress.TrustedHops, log)
+	manager, err := connectionManager(p.Ingress.TrustedHops, log, f.defaultService)
 	if err != nil {
 		return nil, err
 	}
@@ -109,7 +109,7 @@ func connectionProxy(service string, p ServicePolicy, log []*accesslog.AccessLog
 	return packed, nil
 }
 
-func connectionManager(trustedHops uint32, log []*accesslog.AccessLog) (*anypb.Any, error) {
+func connectionManager(trustedHops uint32, log []*accesslog.AccessLog, defaultHost string) (*anypb.Any, error) {
 	// Neither callers nor servers are told how the way between them is built, and for
 	// how long it took Envoy: its access log and its metrics tell that. Each request
 	// is one or two percent cheaper without those headers.
@@ -117,7 +117,7 @@ func connectionManager(trustedHops uint32, log []*accesslog.AccessLog) (*anypb.A
 	if err != nil {
 		return nil, fmt.Errorf("pack router: %w", err)
 	}
-	manager, err := anypb.New(&hcm.HttpConnectionManager{
+	manager := &hcm.HttpConnectionManager{
 		StatPrefix: Ingress,
 		RouteSpecifier: &hcm.HttpConnectionManager_Rds{Rds: &hcm.Rds{
 			RouteConfigName: Ingress, ConfigSource: fromADS(),
@@ -137,11 +137,13 @@ func connectionManager(trustedHops uint32, log []*accesslog.AccessLog) (*anypb.A
 		GenerateRequestId:         wrapperspb.Bool(len(log) > 0),
 		PreserveExternalRequestId: true,
 		UpgradeConfigs:            []*hcm.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
-	})
+	}
+	takeHTTP(manager, defaultHost)
+	packed, err := anypb.New(manager)
 	if err != nil {
 		return nil, fmt.Errorf("pack connection manager: %w", err)
 	}
-	return manager, nil
+	return packed, nil
 }
 
 // ranges are the sources that are let in, by family, each once.
