@@ -50,6 +50,7 @@ type daemon struct {
 	accepts   chan accept
 	orders    chan order
 	heard     chan []operator.Word // by another control plane
+	edits     chan edit            // of the policy file
 	snapshots chan chan known      // asked of the loop since it has what there is to judge by
 
 	policy     atomic.Pointer[policyFile]
@@ -102,7 +103,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 			who := xds.CallerOf(ctx)
 			return report.Caller{Device: who.Device, Address: who.Address.Addr(), Node: who.Node, Region: who.Region, Known: who.Known}
 		}, time.Now),
-		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word), snapshots: make(chan chan known),
+		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word), snapshots: make(chan chan known), edits: make(chan edit),
 		memory: *past.Memory, words: operator.NewBook(past.Words), keeper: keeper{writer: store.NewWriter(kept, log)},
 	}
 	d.page, d.diffs = newPage(d), admin.Diff(d.diff)
@@ -132,10 +133,6 @@ func (d *daemon) started() bool {
 	}
 }
 
-// editsEvery is how often the policy file is looked at: an edit acts within a
-// second, with time for Envoys to take it.
-const editsEvery = 250 * time.Millisecond
-
 // measureEvery is how often the entries of regions are reckoned anew.
 const measureEvery = 2 * time.Second
 
@@ -143,8 +140,6 @@ const measureEvery = 2 * time.Second
 // person, the policy or the hour may change what is to be served.
 func (d *daemon) loop(ctx context.Context) error {
 	clock, look := newAlarm(), newAlarm()
-	edits := time.NewTicker(editsEvery)
-	defer edits.Stop()
 	measure := time.NewTicker(measureEvery)
 	defer measure.Stop()
 	if d.list.Provider != "" {
@@ -172,8 +167,8 @@ func (d *daemon) loop(ctx context.Context) error {
 		case words := <-d.heard:
 			d.learn(words, time.Now())
 		case <-d.streams:
-		case <-edits.C:
-			if d.o.Config == "" || !d.reloadPolicy() {
+		case e := <-d.edits:
+			if !d.applyEdit(e) {
 				continue
 			}
 		case <-look.C:

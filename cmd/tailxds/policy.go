@@ -3,7 +3,6 @@ package main
 import (
 	"cmp"
 	"fmt"
-	"os"
 	"reflect"
 
 	"github.com/tailxds/tailxds/internal/topology"
@@ -33,9 +32,9 @@ func readPolicy(path string) (policyFile, error) {
 	if path == "" {
 		return newPolicyFile(xds.DefaultPolicy(), ""), nil
 	}
-	text, err := os.ReadFile(path)
+	text, err := readText(path)
 	if err != nil {
-		return policyFile{}, fmt.Errorf("read policy: %w", err)
+		return policyFile{}, err
 	}
 	return parsePolicy(path, string(text))
 }
@@ -67,18 +66,18 @@ func (d *daemon) firstPolicy(kept string) error {
 	return nil
 }
 
-// reloadPolicy reads the policy file again and tells whether another policy
-// holds now. A bad edit leaves the last good policy in force.
-func (d *daemon) reloadPolicy() bool {
-	last := d.policy.Load()
-	next, err := readPolicy(d.o.Config)
+// applyEdit puts an edit of the policy file in force, and tells whether another
+// policy holds now. A bad edit leaves the last good policy in force. Only the loop
+// calls it.
+func (d *daemon) applyEdit(e edit) bool {
+	last, next := d.policy.Load(), e.policy
 	switch {
-	case err != nil && err.Error() == last.err, err == nil && last.err == "" && reflect.DeepEqual(next.policy, last.policy):
+	case e.err != nil && e.err.Error() == last.err, e.err == nil && last.err == "" && reflect.DeepEqual(next.policy, last.policy):
 		return false
-	case err != nil:
-		d.log.Error("the policy file is bad, the last good policy stays", "error", err)
+	case e.err != nil:
+		d.log.Error("the policy file is bad, the last good policy stays", "error", e.err)
 		bad := *last
-		bad.err = err.Error()
+		bad.err = e.err.Error()
 		d.policy.Store(&bad)
 		return false
 	default:

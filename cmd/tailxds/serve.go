@@ -156,6 +156,7 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, no
 		on.Go(func() error { return meet(ctx) })
 		return on.Wait()
 	})
+	g.Go(func() error { return d.watchPolicy(ctx) })
 	writing, written := context.WithCancel(context.WithoutCancel(ctx))
 	g.Go(func() error { return d.keeper.writer.Run(writing) })
 	g.Go(func() error {

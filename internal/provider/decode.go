@@ -6,7 +6,41 @@ import (
 	"fmt"
 	"io"
 	"slices"
+
+	"github.com/tailxds/tailxds/internal/topology"
 )
+
+// A list costs no more memory than this allows, whatever its server sends.
+const (
+	// maxDevices bounds how many devices a list has, and maxDeviceBytes the JSON of
+	// one: Tailscale's is some 1,000 bytes, headscale's some 2,000.
+	maxDevices     = 50_000
+	maxDeviceBytes = 64 << 10
+	// maxTags and maxAddresses bound those of one device, and maxEntries those of
+	// all.
+	maxTags      = 256
+	maxAddresses = 32
+	maxEntries   = 1_000_000
+)
+
+// errTooMany says that a list has more devices than are read.
+var errTooMany = fmt.Errorf("the list has more than %d devices; nothing of it is used", maxDevices)
+
+// listSize is how much a list holds so far.
+type listSize struct{ entries int }
+
+// add counts a device, and fails if it or the list holds more than is read.
+func (s *listSize) add(d topology.Device) error {
+	s.entries += len(d.Tags) + len(d.Addresses)
+	switch {
+	case len(d.Tags) > maxTags || len(d.Addresses) > maxAddresses:
+		return fmt.Errorf("the device %.80q has more than %d tags or %d addresses; nothing of the list is used", d.Name, maxTags, maxAddresses)
+	case s.entries > maxEntries:
+		return fmt.Errorf("the list has more than %d tags and addresses; nothing of it is used", maxEntries)
+	default:
+		return nil
+	}
+}
 
 // decodeList reads a JSON object and hands each element of its list under key
 // to each, one by one, so that memory holds the devices and not the document.
@@ -66,8 +100,18 @@ func decodeElements[T any](d *json.Decoder, key string, each func(T) error) erro
 		return fmt.Errorf("unknown shape: %q is not a list", key)
 	}
 	for i := 0; d.More(); i++ {
+		if i == maxDevices {
+			return fmt.Errorf("%q: %w", key, errTooMany)
+		}
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err != nil {
+			return fmt.Errorf("decode element %d of %q: %w", i, key, err)
+		}
+		if len(raw) > maxDeviceBytes {
+			return fmt.Errorf("element %d of %q is larger than %d bytes", i, key, maxDeviceBytes)
+		}
 		var v T
-		if err := d.Decode(&v); err != nil {
+		if err := json.Unmarshal(raw, &v); err != nil {
 			return fmt.Errorf("decode element %d of %q: %w", i, key, err)
 		}
 		if err := each(v); err != nil {

@@ -4,13 +4,16 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/tailxds/tailxds/internal/document"
@@ -26,13 +29,24 @@ const filePoll = time.Second
 type file struct {
 	path string
 	max  int64
+
+	mu   sync.Mutex
+	last parsedFile // so that a text that stays is not parsed again
+}
+
+// parsedFile is what became of a text.
+type parsedFile struct {
+	hash    [sha256.Size]byte
+	devices []topology.Device // nil if nothing was parsed, or it failed
+	whole   bool
+	parses  int // so far
 }
 
 func openFile(cfg Config) (Source, error) {
 	if cfg.Devices == "" {
 		return nil, errors.New("needs a file of devices: give it by --devices")
 	}
-	return file{cfg.Devices, cfg.MaxBytes}, nil
+	return &file{path: cfg.Devices, max: cfg.MaxBytes}, nil
 }
 
 // settle is how long a file that may be half of itself must stay as it is
@@ -42,10 +56,10 @@ const settle = 2 * time.Second
 // List reads the file. While it is being written it may be bad, or worse, a
 // good and shorter list; so what can't be told from a half of itself counts
 // once the file was left alone for a moment.
-func (f file) List(ctx context.Context) ([]topology.Device, error) {
+func (f *file) List(ctx context.Context) ([]topology.Device, error) {
 	for {
 		seen := f.look()
-		devices, whole, err := readDevices(f.path, f.max)
+		devices, whole, err := f.read()
 		if err != nil {
 			err = fmt.Errorf("read devices: %w", err)
 		}
@@ -67,7 +81,7 @@ func (f file) List(ctx context.Context) ([]topology.Device, error) {
 }
 
 // Watch calls wake each time the file was replaced, until ctx is done.
-func (f file) Watch(ctx context.Context, wake func()) {
+func (f *file) Watch(ctx context.Context, wake func()) {
 	tick := time.NewTicker(filePoll)
 	defer tick.Stop()
 	for last := f.look(); ; {
@@ -84,7 +98,7 @@ func (f file) Watch(ctx context.Context, wake func()) {
 }
 
 // look is the file as it is now; nil if it is away.
-func (f file) look() os.FileInfo {
+func (f *file) look() os.FileInfo {
 	info, err := os.Stat(f.path)
 	if err != nil {
 		return nil
@@ -103,29 +117,45 @@ func sameFile(a, b os.FileInfo) bool {
 // [topology.Device], where "online" left out means true. It reads at most max
 // bytes; 0 means 64 MiB. Errors tell line and column.
 func ReadDevices(path string, max int64) ([]topology.Device, error) {
-	devices, _, err := readDevices(path, max)
+	devices, _, err := (&file{path: path, max: max}).read()
 	return devices, err
 }
 
-// readDevices tells too whether the list is certainly whole.
-func readDevices(path string, max int64) (devices []topology.Device, whole bool, err error) {
-	f, err := os.Open(path)
+// read reads the file, and parses it if its text is another than before. It tells
+// too whether the list is certainly whole.
+func (f *file) read() (devices []topology.Device, whole bool, err error) {
+	text, err := f.text()
 	if err != nil {
-		return nil, false, err // says "open PATH: …" already
+		return nil, false, err
 	}
-	defer func() { _ = f.Close() }()
-	body := &limited{r: f, max: cmp.Or(max, defaultMaxBytes), left: cmp.Or(max, defaultMaxBytes)}
+	hash := sha256.Sum256(text)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.last.devices == nil || f.last.hash != hash {
+		f.last.parses++
+		f.last.hash, f.last.whole = hash, endsForCertain(text)
+		f.last.devices, err = ParseDevices(text, strings.EqualFold(filepath.Ext(f.path), ".json"))
+		if err != nil {
+			return nil, false, fmt.Errorf("%s:%w", f.path, err)
+		}
+	}
+	return slices.Clone(f.last.devices), f.last.whole, nil // whoever lists them may change them
+}
+
+func (f *file) text() ([]byte, error) {
+	from, err := os.Open(f.path)
+	if err != nil {
+		return nil, err // says "open PATH: …" already
+	}
+	defer func() { _ = from.Close() }()
+	body := &limited{r: from, max: cmp.Or(f.max, defaultMaxBytes), left: cmp.Or(f.max, defaultMaxBytes)}
 	text, err := io.ReadAll(body)
 	if err != nil && body.over {
-		return nil, false, fmt.Errorf("%s is larger than %d bytes", path, body.max)
+		return nil, fmt.Errorf("%s is larger than %d bytes", f.path, body.max)
 	} else if err != nil {
-		return nil, false, fmt.Errorf("read %s: %w", path, err)
+		return nil, fmt.Errorf("read %s: %w", f.path, err)
 	}
-	devices, err = ParseDevices(text, strings.EqualFold(filepath.Ext(path), ".json"))
-	if err != nil {
-		return nil, false, fmt.Errorf("%s:%w", path, err)
-	}
-	return devices, endsForCertain(text), nil
+	return text, nil
 }
 
 // endsForCertain tells whether a list that could be read has an end that a half
@@ -174,6 +204,9 @@ func ParseDevices(text []byte, strictJSON bool) ([]topology.Device, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(written) > maxDevices {
+		return nil, fmt.Errorf("1:1: %w", errTooMany)
+	}
 	if written == nil {
 		return nil, errors.New("1:1: it holds no list of devices; for no devices write []")
 	}
@@ -217,6 +250,9 @@ func parseJSON(text []byte, into *[]fileDevice) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	d.DisallowUnknownFields()
 	d.UseNumber()
+	if countItems(text) > maxDevices {
+		return fmt.Errorf("1:1: %w", errTooMany)
+	}
 	if err := d.Decode(into); err != nil {
 		return fmt.Errorf("%s: %w", position(text, jsonOffset(err, d, len(text))), err)
 	}
@@ -224,6 +260,28 @@ func parseJSON(text []byte, into *[]fileDevice) error {
 		return fmt.Errorf("%s: something follows the list of devices", position(text, d.InputOffset()))
 	}
 	return nil
+}
+
+// countItems is how many items the list of a JSON text has, about, before anything
+// is built of it.
+func countItems(text []byte) int {
+	count, depth, quoted := 1, 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '[', c == '{':
+			depth++
+		case c == ']', c == '}':
+			depth--
+		case c == ',' && depth == 1:
+			count++
+		}
+	}
+	return count
 }
 
 func jsonOffset(err error, d *json.Decoder, end int) int64 {

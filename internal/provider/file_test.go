@@ -3,6 +3,7 @@ package provider
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -142,7 +143,7 @@ func TestFileIsReadAgainWhenReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	var lists atomic.Int32
-	counting := countingFile{src.(file), &lists}
+	counting := countingFile{src.(*file), &lists}
 	bubble(t, counting, Options{Interval: time.Hour}, func(w *watcher) {
 		after(time.Second)
 		expectIDs(t, w.next(), "a")
@@ -189,7 +190,7 @@ func TestFileIsNotBelievedHalfWritten(t *testing.T) {
 		}
 	}
 	put(whole)
-	bubble(t, file{path: path}, Options{Interval: time.Hour}, func(w *watcher) {
+	bubble(t, &file{path: path}, Options{Interval: time.Hour}, func(w *watcher) {
 		after(settle)
 		expectIDs(t, w.next(), "a b c")
 		for cut := range len(whole) {
@@ -239,7 +240,7 @@ func TestFileIsBelievedAtOnce(t *testing.T) {
 				t.Fatal(err)
 			}
 			start := time.Now()
-			devices, err := file{path: path}.List(t.Context())
+			devices, err := (&file{path: path}).List(t.Context())
 			if took := time.Since(start); (took == 0) != c.once || (err != nil) != strings.Contains(c.text, "[\n") {
 				t.Errorf("%s: %v, %v after %s", name, devices, err, took)
 			}
@@ -260,14 +261,14 @@ func TestFileThatNeverRests(t *testing.T) {
 			}
 		}()
 		synctest.Wait()
-		if devices, err := (file{path: path}).List(ctx); err == nil || !strings.Contains(err.Error(), "is being written") {
+		if devices, err := (&file{path: path}).List(ctx); err == nil || !strings.Contains(err.Error(), "is being written") {
 			t.Errorf("got %v, %v", devices, err)
 		}
 	})
 }
 
 type countingFile struct {
-	file
+	*file
 	lists *atomic.Int32
 }
 
@@ -288,5 +289,49 @@ func mustRename(t *testing.T, from, to string) {
 	t.Helper()
 	if err := os.Rename(from, to); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A list that stays is read at each look, and parsed once.
+func TestFileList_sameText_parsedOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "devices.yaml")
+	write(t, path, "[{id: a, online: true}]")
+	f := &file{path: path}
+	list := func(want string, parses int) {
+		t.Helper()
+		devices, err := f.List(t.Context())
+		if err != nil || len(devices) != 1 || devices[0].ID != want || !devices[0].Online || f.last.parses != parses {
+			t.Fatalf("%+v, %v, parsed %d times; want %s, %d", devices, err, f.last.parses, want, parses)
+		}
+		devices[0].Online = false // as whoever lists may do
+	}
+	list("a", 1)
+	list("a", 1)
+	at := time.Now().Add(-time.Hour)
+	for _, id := range []string{"b", "c"} { // same size, same time
+		write(t, path, "[{id: "+id+", online: true}]")
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	list("c", 2)
+	write(t, path, "[")
+	if _, err := f.List(t.Context()); err == nil {
+		t.Error("half a list is taken")
+	}
+	write(t, path, "[{id: c, online: true}]")
+	list("c", 4)
+}
+
+func TestParseDevices_tooLongAList_isRefused(t *testing.T) {
+	many := func(n int) string { return "[" + strings.TrimSuffix(strings.Repeat(`{"id":"a,]\""},`, n), ",") + "]" }
+	if devices, err := ParseDevices([]byte(many(maxDevices)), true); err != nil || len(devices) != maxDevices {
+		t.Errorf("%d devices: %v", len(devices), err)
+	}
+	if _, err := ParseDevices([]byte(many(maxDevices+1)), true); !errors.Is(err, errTooMany) {
+		t.Error(err)
+	}
+	if _, err := ParseDevices([]byte(strings.Repeat("- {}\n", 400_000)), false); err == nil || !strings.Contains(err.Error(), "more than 500000 values") {
+		t.Error(err)
 	}
 }

@@ -30,12 +30,12 @@ func openHeadscale(cfg Config) (Source, error) {
 
 // List asks for all nodes. The answer has one page.
 func (h headscale) List(ctx context.Context) ([]topology.Device, error) {
-	devices := []topology.Device{}
+	devices, size := []topology.Device{}, listSize{}
 	read := func(r io.Reader) error {
 		return decodeList(r, "nodes", func(n headscaleNode) error {
 			d, err := n.device()
 			devices = append(devices, d)
-			return err
+			return errors.Join(err, size.add(d))
 		})
 	}
 	if err := h.api.get(ctx, read, "api/v1/node"); err != nil {

@@ -53,7 +53,7 @@ func tailscaleCredential(cfg Config, base string) (credential, error) {
 // List asks for all devices, in one page as the API has it, and then for the
 // posture attributes of some of them.
 func (t *tailscale) List(ctx context.Context) ([]topology.Device, error) {
-	devices := []topology.Device{}
+	devices, size := []topology.Device{}, listSize{}
 	read := func(r io.Reader) error {
 		return decodeList(r, "devices", func(d tailscaleDevice) error {
 			if d.id() == "" {
@@ -64,7 +64,7 @@ func (t *tailscale) List(ctx context.Context) ([]topology.Device, error) {
 			if d.Authorized == nil || *d.Authorized {
 				devices = append(devices, d.device())
 			}
-			return nil
+			return size.add(d.device())
 		})
 	}
 	if err := t.api.get(ctx, read, "api/v2/tailnet", t.tailnet, "devices"); err != nil {
