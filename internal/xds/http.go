@@ -31,6 +31,8 @@ func takeHTTP(manager *hcm.HttpConnectionManager, defaultHost string) {
 		MatchPattern: &matcher.StringMatcher_Prefix{Prefix: "TLS/"}, IgnoreCase: true,
 	}}
 	manager.Http2ProtocolOptions = http2()
+	// shop.example.com. is the same host as shop.example.com.
+	manager.StripTrailingHostDot = true
 	// The application's header Server stays.
 	manager.ServerHeaderTransformation = hcm.HttpConnectionManager_PASS_THROUGH
 }

@@ -28,22 +28,13 @@ func buildRoutes(f frame) ([]proto.Message, error) {
 		// hello:10000 is the same host as hello.
 		IgnorePortInHostMatching: true,
 	}
-	claimed := claimedHosts(f)
+	domains := domains(f)
 	routing, err := newRouting(f)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range f.services {
-		domains := []string{name, name + ".*"}
-		if name == f.defaultService {
-			domains = []string{"*"}
-		}
-		for _, host := range f.policy.For(name).Hosts {
-			if claimed[host] == name {
-				domains = append(domains, host)
-			}
-		}
-		config.VirtualHosts = append(config.VirtualHosts, &route.VirtualHost{Name: name, Domains: domains, Routes: routing.of(name)})
+		config.VirtualHosts = append(config.VirtualHosts, &route.VirtualHost{Name: name, Domains: domains[name], Routes: routing.of(name)})
 	}
 	return []proto.Message{config}, checkDomains(config)
 }
@@ -61,21 +52,6 @@ func checkDomains(config *route.RouteConfiguration) error {
 		}
 	}
 	return nil
-}
-
-// claimedHosts leaves out a configured host that is the name of a service:
-// Envoy takes no domain twice, and the service's own name goes first.
-func claimedHosts(f frame) map[string]string {
-	claimed := make(map[string]string)
-	for _, name := range f.services {
-		for _, host := range f.policy.For(name).Hosts {
-			claimed[host] = name
-		}
-	}
-	for _, name := range f.services {
-		delete(claimed, name)
-	}
-	return claimed
 }
 
 // servedBy tells a client who answered, if the policy wants it told.
