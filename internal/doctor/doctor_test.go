@@ -217,8 +217,8 @@ func TestOnlyWhatIsKnown(t *testing.T) {
 
 // What is said to be supported is what the tests run with.
 func TestSupported_testedVersions_ends(t *testing.T) {
-	for file, minor := range map[string]int{"oldest/requirements.txt": oldestEnvoy, "requirements.txt": newestEnvoy} {
-		text, err := os.ReadFile("../../lab/images/envoy/" + file)
+	for file, minor := range map[string]int{"integration/envoys/requirements.txt": oldestEnvoy, "lab/images/envoy/requirements.txt": newestEnvoy} {
+		text, err := os.ReadFile("../../" + file)
 		if err != nil {
 			t.Fatal(err)
 		}
