@@ -104,7 +104,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 			return report.Caller{Device: who.Device, Address: who.Address.Addr(), Node: who.Node, Region: who.Region, Known: who.Known}
 		}, time.Now),
 		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word), snapshots: make(chan chan known), edits: make(chan edit),
-		memory: *past.Memory, words: operator.NewBook(past.Words), keeper: keeper{writer: store.NewWriter(kept, log)},
+		memory: *past.Memory, words: operator.Load(past.Words, time.Now()), keeper: keeper{writer: store.NewWriter(kept, log)},
 	}
 	d.page, d.diffs = newPage(d), admin.Diff(d.diff)
 	if err := d.firstPolicy(past.Policy); err != nil {

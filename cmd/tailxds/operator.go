@@ -81,11 +81,7 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 		return obeyed{err: errNotYet}
 	}
 	devices := d.known().devices()
-	for _, w := range d.words.Drains(now) {
-		if !slices.ContainsFunc(devices, func(k operator.Device) bool { return k.ID == w.Device || overlap(k.Addresses, w.Addresses) }) {
-			devices = append(devices, operator.Device{ID: w.Device, Name: w.Name, Addresses: w.Addresses})
-		}
-	}
+	devices = append(devices, d.words.Unknown(devices, now)...)
 	device, err := operator.Find(o.device, devices)
 	if err != nil {
 		return obeyed{err: err}
@@ -101,8 +97,11 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 	if o.long > 0 {
 		word.Until = now.Add(o.long)
 	}
-	if err := word.Check(); err != nil {
+	if err := errors.Join(word.Check(), word.CheckDates(now)); err != nil {
 		return obeyed{err: err}
+	}
+	if o.drain && !drained && d.words.Full(now) {
+		return obeyed{err: fmt.Errorf("%d devices are drained, and no more can be: restore some, or set their weight to 0 where they are described", operator.MaxWords)}
 	}
 	d.words = d.words.Say(word)
 	change := journal.Change{Kind: journal.Drain, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is drained by " + topology.Drain{By: o.by, Until: word.Until}.String()}
@@ -222,16 +221,35 @@ func (k known) devices() []operator.Device {
 	return all
 }
 
-func overlap(a, b []netip.Addr) bool {
-	return slices.ContainsFunc(a, func(x netip.Addr) bool { return slices.Contains(b, x) })
-}
-
-// prune forgets the words that have ended, and tells of it.
+// prune forgets the words that have ended, and tells of it. Only the loop calls it.
 func (d *daemon) prune(now time.Time) {
+	if d.words.Empty() {
+		return
+	}
 	words, ended := d.words.Prune(now)
-	d.words = words
-	for _, w := range ended {
+	for i, w := range ended {
+		if i == maxTold {
+			d.log.Info("further drains have ended", "drains", len(ended)-i)
+			d.journal.Add(now, 0, journal.Change{Kind: journal.Restore, Text: fmt.Sprintf("%d further drains have ended", len(ended)-i)})
+			break
+		}
 		d.log.Info("an operator's drain has ended", "device", w.Device, "name", w.Name, "by", w.By, "until", w.Until)
 		d.journal.Add(now, 0, journal.Change{Kind: journal.Restore, Device: w.Device, Name: w.Name, Text: "the drain of " + w.Name + " has ended; it was " + w.By + "'s"})
 	}
+	k := d.known()
+	devices := k.devices()
+	if d.list.At.IsZero() {
+		devices = nil // nobody knows yet who is there
+	}
+	var dropped int
+	d.words, ended, dropped = words.Observe(k.list.Provider, devices, now)
+	if len(ended) > 0 {
+		d.log.Info("drains and restorations are forgotten of devices that are gone for a week", "devices", len(ended), "first", ended[0].Name)
+	}
+	if dropped > 0 {
+		d.log.Warn("there are more drains and restorations than are kept", "kept", operator.MaxWords, "dropped", dropped)
+	}
 }
+
+// maxTold bounds how many lines tell of what one event did to many devices.
+const maxTold = 20

@@ -121,13 +121,27 @@ func (d *daemon) connected() map[netip.Addr]bool {
 // learn takes what operators said to another control plane. Only the loop calls
 // it.
 func (d *daemon) learn(words []operator.Word, now time.Time) {
-	before := d.words
-	d.words = before.Merge(words, now)
-	known := before.Words()
+	type said struct {
+		device string
+		at     int64
+	}
+	known := make(map[said]bool)
 	for _, w := range d.words.Words() {
-		if !slices.ContainsFunc(known, func(o operator.Word) bool { return o.At.Equal(w.At) && o.Device == w.Device }) {
+		known[said{w.Device, w.At.UnixNano()}] = true
+	}
+	d.words = d.words.Merge(words, now)
+	d.prune(now) // also while nothing can be published yet
+	heard := 0
+	for _, w := range d.words.Words() {
+		if known[said{w.Device, w.At.UnixNano()}] {
+			continue
+		}
+		if heard++; heard <= maxTold {
 			d.log.Warn("an operator told another control plane", "device", w.Device, "name", w.Name, "drain", w.Drain, "by", w.By, "until", w.Until)
 		}
+	}
+	if heard > maxTold {
+		d.log.Warn("operators told another control plane more", "devices", heard-maxTold)
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package operator keeps what operators said of devices: which of them take no
 // new requests, on whose word, and until when.
 //
-// It is pure. A [Book] is a value that can be written to disk and handed to
+// What a book holds is bounded: see [Book.Observe]. It is pure. A [Book] is a value that can be written to disk and handed to
 // another control plane; what two of them know is merged, and the later word on
 // a device counts, in whatever order and however often they hear of it.
 package operator
@@ -31,6 +31,9 @@ type Word struct {
 	By    string    `json:"by"`
 	At    time.Time `json:"at"`
 	Until time.Time `json:"until,omitzero"`
+	// MissingSince is since when this control plane knows no such device; zero if
+	// it does. It is not told to others.
+	MissingSince time.Time `json:"missingSince,omitzero"`
 }
 
 // ended tells whether a word says nothing any more.
@@ -77,8 +80,28 @@ type Book struct {
 // NewBook is the book of words that were written down.
 func NewBook(words []Word) Book { return Book{}.Merge(words, time.Time{}) }
 
+// Load is the book of words that were kept and are read now. Those that are dated
+// ahead count as said now: the clock was wrong then, or is now. An end that no
+// drain may have is none.
+func Load(words []Word, now time.Time) Book {
+	words = slices.Clone(words)
+	for i := range words {
+		w := &words[i]
+		if w.At.Sub(now) > maxAhead {
+			w.At = now
+		}
+		if !w.Until.IsZero() && w.Until.Sub(w.At) > MaxDrain {
+			w.Until = time.Time{}
+		}
+	}
+	return NewBook(words)
+}
+
 // Words are what was said, also what was taken back; the oldest first.
 func (b Book) Words() []Word { return slices.Clone(b.words) }
+
+// Empty tells whether nothing was said.
+func (b Book) Empty() bool { return len(b.words) == 0 }
 
 // Drains are the drains in force, the oldest first.
 func (b Book) Drains(now time.Time) []Word {
@@ -99,18 +122,79 @@ func (b Book) Say(w Word) Book {
 // Merge adds words from elsewhere, where they are later than the book's own.
 // Those that have ended by now are left out.
 func (b Book) Merge(words []Word, now time.Time) Book {
-	next := slices.Clone(b.words)
+	x := newSlots(b.words, len(words))
 	for _, w := range words {
-		if w.ended(now) && !now.IsZero() {
-			continue
-		}
-		later := slices.ContainsFunc(next, func(o Word) bool { return w.same(o) && w.compare(o) <= 0 })
-		if !later {
-			next = append(slices.DeleteFunc(next, w.same), w)
+		if !w.ended(now) || now.IsZero() {
+			x.add(w)
 		}
 	}
-	slices.SortFunc(next, Word.compare)
-	return Book{next}
+	return Book{x.live()}
+}
+
+// slots are words by what they are about. A word replaces all that are the same,
+// so no two have an address or an ID in common.
+type slots struct {
+	words    []Word
+	replaced []bool
+	byID     map[[2]string]int // provider and device
+	byAddr   map[netip.Addr]int
+}
+
+// newSlots takes over the words of a book.
+func newSlots(words []Word, more int) *slots {
+	x := &slots{
+		words: make([]Word, 0, len(words)+more), replaced: make([]bool, 0, len(words)+more),
+		byID: make(map[[2]string]int, len(words)+more), byAddr: make(map[netip.Addr]int, len(words)+more),
+	}
+	for _, w := range words {
+		x.put(w)
+	}
+	return x
+}
+
+func (x *slots) put(w Word) {
+	i := len(x.words)
+	x.words, x.replaced = append(x.words, w), append(x.replaced, false)
+	x.byID[[2]string{w.Provider, w.Device}] = i
+	for _, a := range w.Addresses {
+		x.byAddr[a] = i
+	}
+}
+
+// add puts a word in the place of all that are the same and older, unless one of
+// them is not older.
+func (x *slots) add(w Word) {
+	var same []int
+	see := func(i int, there bool) {
+		if there && !x.replaced[i] {
+			same = append(same, i)
+		}
+	}
+	i, there := x.byID[[2]string{w.Provider, w.Device}]
+	see(i, there)
+	for _, a := range w.Addresses {
+		i, there := x.byAddr[a]
+		see(i, there)
+	}
+	if slices.ContainsFunc(same, func(i int) bool { return w.compare(x.words[i]) <= 0 }) {
+		return
+	}
+	for _, i := range same {
+		x.replaced[i] = true
+	}
+	x.put(w)
+}
+
+// live are the words that were not replaced, the oldest first.
+func (x *slots) live() []Word {
+	var all []Word
+	for i, w := range x.words {
+		if !x.replaced[i] {
+			all = append(all, w)
+		}
+	}
+	slices.SortFunc(all, Word.compare)
+	return all
 }
 
 // Prune leaves out what has ended, and returns the drains among that.
@@ -131,27 +215,17 @@ func (b Book) Prune(now time.Time) (Book, []Word) {
 func (b Book) Equal(o Book) bool {
 	return slices.EqualFunc(b.words, o.words, func(a, b Word) bool {
 		return a.Provider == b.Provider && a.Device == b.Device && a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) &&
-			a.Drain == b.Drain && a.By == b.By && a.At.Equal(b.At) && a.Until.Equal(b.Until)
+			a.Drain == b.Drain && a.By == b.By && a.At.Equal(b.At) && a.Until.Equal(b.Until) && a.MissingSince.Equal(b.MissingSince)
 	})
 }
 
 // InForce are the drains in force by the IDs that a provider's devices have.
 func (b Book) InForce(provider string, known []Device, now time.Time) map[string]topology.Drain {
-	ids := make(map[string]bool, len(known))
-	for _, d := range known {
-		ids[d.ID] = true
-	}
+	x := newIndex(provider, known)
 	all := make(map[string]topology.Drain)
 	for _, w := range b.Drains(now) {
-		drain := topology.Drain{By: w.By, Until: w.Until}
-		if w.Provider == provider && ids[w.Device] {
-			all[w.Device] = drain
-			continue
-		}
-		for _, d := range known {
-			if w.same(Word{Addresses: d.Addresses}) {
-				all[d.ID] = drain
-			}
+		for _, id := range x.devices(w) {
+			all[id] = topology.Drain{By: w.By, Until: w.Until}
 		}
 	}
 	return all
@@ -162,9 +236,13 @@ const (
 	// MaxAddresses is how many addresses of a device are told.
 	MaxAddresses = 8
 	maxText      = 256
+	// MaxDrain is how long a drain may be that has an end.
+	MaxDrain = 366 * 24 * time.Hour
+	// maxAhead is how far another control plane's clock may be ahead of ours.
+	maxAhead = 5 * time.Minute
 )
 
-// Check tells whether a word that comes from elsewhere makes sense.
+// Check tells whether a word makes sense by itself.
 func (w Word) Check() error {
 	for _, text := range []string{w.Provider, w.Device, w.Name, w.By} {
 		if len(text) > maxText {
@@ -178,6 +256,20 @@ func (w Word) Check() error {
 		return fmt.Errorf("the word on %q holds an invalid address", w.Name)
 	case w.At.IsZero() || w.By == "":
 		return fmt.Errorf("the word on %q does not tell who said it, and when", w.Name)
+	default:
+		return nil
+	}
+}
+
+// CheckDates tells whether a word that comes now from elsewhere was said by now,
+// and ends within a year: one that is dated ahead would count above all that is
+// said here later.
+func (w Word) CheckDates(now time.Time) error {
+	switch {
+	case w.At.Sub(now) > maxAhead:
+		return fmt.Errorf("the drain of %q is dated %s, which is ahead of the clock here: set the clocks", w.Name, w.At.UTC().Format(time.RFC3339))
+	case !w.Until.IsZero() && w.Until.Sub(w.At) > MaxDrain:
+		return fmt.Errorf("the drain of %q lasts longer than %d days: give it no end instead", w.Name, MaxDrain/(24*time.Hour))
 	default:
 		return nil
 	}

@@ -28,7 +28,9 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
 
+	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/operator"
 )
 
@@ -46,10 +48,14 @@ const (
 	// believedFor is how long it counts who was connected to one that can't be
 	// asked any more: they are on their way to another, and try up to every 30 s.
 	believedFor = 45 * time.Second
-	// mostBytes, mostWords and mostConnected are what is taken of one answer.
-	mostBytes     = 8 << 20
-	mostWords     = 10_000
-	mostConnected = 100_000
+	// maxBytes and maxConnected are what is taken of one answer, beside
+	// [operator.MaxWords], and what is told.
+	maxBytes     = 2 << 20
+	maxConnected = 10_000
+	// answersEvery is how often answers with other words are taken in the long run,
+	// and answersBurst how many at once: each is judged by.
+	answersEvery = time.Second
+	answersBurst = 5
 )
 
 // Config is what an [Exchange] needs. All of it is required.
@@ -131,7 +137,12 @@ func (e *Exchange) Tell(words []operator.Word, connected map[netip.Addr]bool) {
 	if words == nil {
 		words = []operator.Word{}
 	}
+	words = slices.Clone(words[:min(len(words), operator.MaxWords)])
+	for i := range words {
+		words[i].MissingSince = time.Time{} // it is for others to find out
+	}
 	addresses := slices.SortedFunc(maps.Keys(connected), netip.Addr.Compare)
+	addresses = addresses[:min(len(addresses), maxConnected)]
 	version, err := versionOf(words, addresses)
 	if err != nil {
 		e.c.Log.Error("words can't be told to other control planes", "error", err) // there is no such word
@@ -218,6 +229,10 @@ func (e *Exchange) Known(ctx context.Context) []State {
 // not seen. Who may ask is decided before.
 func (e *Exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	seen := r.URL.Query().Get("seen")
+	if len(seen) > maxVersion {
+		http.Error(w, "seen is no version", http.StatusBadRequest)
+		return
+	}
 	if name, err := e.c.Who(r.Context(), r.RemoteAddr); err == nil {
 		e.asked(name, seen)
 	}
@@ -284,6 +299,7 @@ func (e *Exchange) Run(ctx context.Context) error {
 // follow asks one of the others over and over.
 func (e *Exchange) follow(ctx context.Context, name string) {
 	var seen string
+	pace := rate.NewLimiter(rate.Every(answersEvery), answersBurst)
 	for ctx.Err() == nil {
 		a, err := e.ask(ctx, name, seen)
 		if ctx.Err() != nil {
@@ -298,6 +314,9 @@ func (e *Exchange) follow(ctx context.Context, name string) {
 			e.c.Heard(ctx, a.Words)
 			if sameWords(a.Version, seen) {
 				wait(ctx, again) // Envoys may come and go by the thousand
+			}
+			if pace.Wait(ctx) != nil {
+				return // ctx ended
 			}
 			seen = a.Version
 		}
@@ -352,16 +371,16 @@ func (e *Exchange) ask(ctx context.Context, name, seen string) (answer, error) {
 		return answer{}, fmt.Errorf("ask %s: %w", name, err)
 	}
 	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, mostBytes+1))
+	body, err := io.ReadAll(io.LimitReader(response.Body, maxBytes+1))
 	switch {
 	case err != nil:
 		return answer{}, fmt.Errorf("ask %s: read its answer: %w", name, err)
 	case response.StatusCode != http.StatusOK:
 		return answer{}, fmt.Errorf("ask %s: it answers %s: %.200q", name, response.Status, body)
-	case len(body) > mostBytes:
-		return answer{}, fmt.Errorf("ask %s: its answer is longer than %d bytes", name, mostBytes)
+	case len(body) > maxBytes:
+		return answer{}, fmt.Errorf("ask %s: its answer is longer than %d bytes", name, maxBytes)
 	}
-	a, err := read(body)
+	a, err := read(body, time.Now())
 	if err != nil {
 		return answer{}, fmt.Errorf("ask %s: %w", name, err)
 	}
@@ -369,18 +388,33 @@ func (e *Exchange) ask(ctx context.Context, name, seen string) (answer, error) {
 }
 
 // read takes an answer, or refuses it as a whole.
-func read(body []byte) (answer, error) {
-	var a answer
-	if err := json.Unmarshal(body, &a); err != nil {
+func read(body []byte, now time.Time) (answer, error) {
+	var raw struct {
+		Version          string
+		Words, Connected json.RawMessage
+	}
+	if err := json.Unmarshal(body, &raw); err != nil {
 		return answer{}, fmt.Errorf("its answer makes no sense: %w", err)
 	}
-	if a.Version == "" || len(a.Words) > mostWords || len(a.Connected) > mostConnected {
-		return answer{}, fmt.Errorf("its answer has no version, or more than %d words or %d that are connected", mostWords, mostConnected)
+	if raw.Version == "" || len(raw.Version) > maxVersion {
+		return answer{}, errors.New("its answer makes no sense: it has no version")
 	}
-	for _, w := range a.Words {
-		if err := w.Check(); err != nil {
+	words, err := document.List[operator.Word](raw.Words, operator.MaxWords)
+	if err != nil {
+		return answer{}, fmt.Errorf("its answer makes no sense: words: %w", err)
+	}
+	connected, err := document.List[netip.Addr](raw.Connected, maxConnected)
+	if err != nil {
+		return answer{}, fmt.Errorf("its answer makes no sense: connected: %w", err)
+	}
+	for i := range words {
+		if err := errors.Join(words[i].Check(), words[i].CheckDates(now)); err != nil {
 			return answer{}, err
 		}
+		words[i].MissingSince = time.Time{} // it says what is known there
 	}
-	return a, nil
+	return answer{raw.Version, words, connected}, nil
 }
+
+// maxVersion is longer than any version is.
+const maxVersion = 200

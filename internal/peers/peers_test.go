@@ -24,7 +24,7 @@ import (
 func word(n int) operator.Word {
 	return operator.Word{
 		Provider: "p", Device: fmt.Sprint(n), Name: fmt.Sprintf("d%d", n), Addresses: []netip.Addr{netip.AddrFrom4([4]byte{100, 64, 0, byte(n)})},
-		Drain: true, By: "op", At: time.Date(2026, 6, 1, 12, 0, n, 0, time.UTC),
+		Drain: true, By: "op", At: time.Date(1999, 12, 31, 12, 0, n, 0, time.UTC), // before the clock of synctest begins
 	}
 }
 
@@ -276,11 +276,23 @@ func TestAnAnswerIsWholeOrRefused(t *testing.T) {
 		"names no device": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, `{"version":"1","words":[{"name":"x"}]}`)
 		},
-		"more than 10000 words": func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(w, `{"version":"1","words":[{}`+strings.Repeat(",{}", mostWords)+`]}`)
+		"words: holds more than 1000 entries": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"version":"1","words":[{}`+strings.Repeat(",{}", operator.MaxWords)+`]}`)
+		},
+		"connected: holds more than 10000 entries": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"version":"1","connected":[""`+strings.Repeat(`,""`, maxConnected)+`]}`)
+		},
+		"it has no version": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"version":"`+strings.Repeat("1", maxVersion+1)+`"}`)
+		},
+		`the drain of "d" is dated 9999-12-31T23:59:59Z, which is ahead`: func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"version":"1","words":[{"provider":"p","device":"1","name":"d","drain":true,"by":"op","at":"9999-12-31T23:59:59Z"}]}`)
+		},
+		`the drain of "d" lasts longer than 366 days`: func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"version":"1","words":[{"provider":"p","device":"1","name":"d","drain":true,"by":"op","at":"2026-01-01T00:00:00Z","until":"9999-12-31T23:59:59Z"}]}`)
 		},
 		"is longer than": func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = w.Write(bytes.Repeat([]byte(" "), mostBytes+1))
+			_, _ = w.Write(bytes.Repeat([]byte(" "), maxBytes+1))
 		},
 	} {
 		s := httptest.NewServer(answers)
@@ -299,7 +311,7 @@ func TestAnAnswerIsWholeOrRefused(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	f.Add([]byte(`{"version":"1","words":[{"provider":"p","device":"1","name":"d","addresses":["100.64.0.1"],"drain":true,"by":"op","at":"2026-06-01T12:00:00Z"}]}`))
 	f.Fuzz(func(t *testing.T, body []byte) {
-		a, err := read(body)
+		a, err := read(body, time.Now())
 		if err != nil {
 			return
 		}
@@ -310,4 +322,62 @@ func FuzzRead(f *testing.F) {
 		}
 		operator.NewBook(a.Words).Drains(time.Now())
 	})
+}
+
+// One that has news all the time is heard a few times at once, and once a second
+// then.
+func TestRun_peerThatChangesAllTheTime_isPaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var asked atomic.Int32
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = fmt.Fprintf(w, `{"version":"%d-0","words":[]}`, asked.Add(1))
+		})}
+		c := config(server, "flood")
+		var heard atomic.Int32
+		c.Heard = func(context.Context, []operator.Word) { heard.Add(1) }
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- New(c).Run(ctx) }()
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := heard.Load(); got < 30 || got > 60+answersBurst+1 {
+			t.Errorf("it was heard %d times in a minute", got)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		_ = server.Close()
+	})
+}
+
+// What is told is no more than others take.
+func TestTell_tooMuch_isCutToWhatOthersTake(t *testing.T) {
+	e := New(config(nil))
+	var words []operator.Word
+	connected := make(map[netip.Addr]bool)
+	for n := range 3 * operator.MaxWords {
+		w := word(1)
+		w.Device, w.MissingSince = fmt.Sprint(n), w.At
+		w.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{100, 65, byte(n >> 8), byte(n)})}
+		words = append(words, w)
+	}
+	for n := range 2 * maxConnected {
+		connected[netip.AddrFrom4([4]byte{100, 66, byte(n >> 8), byte(n)})] = true
+	}
+	e.Tell(words, connected)
+	w := httptest.NewRecorder()
+	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, Path, nil))
+	a, err := read(w.Body.Bytes(), time.Now())
+	if err != nil || w.Body.Len() > maxBytes || len(a.Words) != operator.MaxWords || len(a.Connected) != maxConnected {
+		t.Errorf("%d words and %d connected in %d bytes, %v", len(a.Words), len(a.Connected), w.Body.Len(), err)
+	}
+	if strings.Contains(w.Body.String(), "missingSince") {
+		t.Error("it tells what others are to find out")
+	}
+	w = httptest.NewRecorder()
+	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, Path+"?seen="+strings.Repeat("x", maxVersion+1), nil))
+	if w.Code != http.StatusBadRequest {
+		t.Errorf("a long version: %d", w.Code)
+	}
 }
