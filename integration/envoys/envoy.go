@@ -54,6 +54,12 @@ func (c *ControlPlane) EnvoySharing(bootstrap, name string) *Envoy {
 	return c.boot(c.rig.Host(name), false, c.about("--node", bootstrap), "--service-node", name)
 }
 
+// EnvoyWith starts an Envoy on a host of its own, with further arguments.
+func (c *ControlPlane) EnvoyWith(name string, args ...string) *Envoy {
+	c.rig.t.Helper()
+	return c.boot(c.rig.Host(name), false, c.about(), args...)
+}
+
 // EnvoyWithoutIPv6 starts an Envoy on a host of its own whose kernel, it is made
 // to believe, has no IPv6.
 func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {

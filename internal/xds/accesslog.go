@@ -3,12 +3,15 @@ package xds
 import (
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/structpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	accesslog "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	stream "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
+	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 )
 
 // What [IngressPolicy.AccessLog] can be.
@@ -48,29 +51,71 @@ func logFields() map[string]any {
 	}
 }
 
-// accessLog writes lines of JSON on Envoy's standard output, as the policy wants.
-func (i IngressPolicy) accessLog() ([]*accesslog.AccessLog, error) {
-	if i.AccessLog == LogNone {
-		return nil, nil
-	}
+// stdout writes lines of JSON on Envoy's standard output, of what passes a filter.
+func stdout(filter *accesslog.AccessLogFilter) ([]*accesslog.AccessLog, error) {
 	fields, err := structpb.NewStruct(logFields())
 	if err != nil {
 		return nil, fmt.Errorf("write down what the access log says: %w", err)
 	}
-	config, err := anypb.New(&stream.StdoutAccessLog{AccessLogFormat: &stream.StdoutAccessLog_LogFormat{
+	config := new(anypb.Any)
+	// The fields are a map. Written in another order, they would be another listener, and
+	// its connections would be closed.
+	err = anypb.MarshalFrom(config, &stream.StdoutAccessLog{AccessLogFormat: &stream.StdoutAccessLog_LogFormat{
 		LogFormat: &core.SubstitutionFormatString{
 			Format:          &core.SubstitutionFormatString_JsonFormat{JsonFormat: fields},
 			OmitEmptyValues: true,
 		},
-	}})
+	}}, proto.MarshalOptions{Deterministic: true})
 	if err != nil {
 		return nil, fmt.Errorf("pack the access log: %w", err)
 	}
-	log := &accesslog.AccessLog{Name: "envoy.access_loggers.stdout", ConfigType: &accesslog.AccessLog_TypedConfig{TypedConfig: config}}
-	if i.AccessLog == LogErrors {
-		log.Filter = failed()
+	return []*accesslog.AccessLog{{
+		Name: "envoy.access_loggers.stdout", Filter: filter,
+		ConfigType: &accesslog.AccessLog_TypedConfig{TypedConfig: config},
+	}}, nil
+}
+
+// connectionLog is the log of a tcp service.
+func (i IngressPolicy) connectionLog() ([]*accesslog.AccessLog, error) {
+	switch i.AccessLog {
+	case LogAll:
+		return stdout(nil)
+	case LogErrors:
+		return stdout(failed())
+	default:
+		return nil, nil
 	}
-	return []*accesslog.AccessLog{log}, nil
+}
+
+// requestLog is the log of requests. It is the same whatever the policy wants: which
+// requests it writes, a filter says that can be changed while connections are open. It
+// leaves its word in each request's metadata: see [logChoice].
+func requestLog() ([]*accesslog.AccessLog, error) {
+	chosen := func(word string) *accesslog.AccessLogFilter {
+		return &accesslog.AccessLogFilter{FilterSpecifier: &accesslog.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslog.MetadataFilter{
+			Matcher: &matcher.MetadataMatcher{
+				Filter: logMetadata,
+				Path:   []*matcher.MetadataMatcher_PathSegment{{Segment: &matcher.MetadataMatcher_PathSegment_Key{Key: logMetadata}}},
+				Value: &matcher.ValueMatcher{MatchPattern: &matcher.ValueMatcher_StringMatch{StringMatch: &matcher.StringMatcher{
+					MatchPattern: &matcher.StringMatcher_Exact{Exact: word},
+				}}},
+			},
+			MatchIfKeyNotFound: wrapperspb.Bool(false),
+		}}}
+	}
+	return stdout(either(chosen(LogAll), both(chosen(LogErrors), failed())))
+}
+
+func either(a, b *accesslog.AccessLogFilter) *accesslog.AccessLogFilter {
+	return &accesslog.AccessLogFilter{FilterSpecifier: &accesslog.AccessLogFilter_OrFilter{OrFilter: &accesslog.OrFilter{
+		Filters: []*accesslog.AccessLogFilter{a, b},
+	}}}
+}
+
+func both(a, b *accesslog.AccessLogFilter) *accesslog.AccessLogFilter {
+	return &accesslog.AccessLogFilter{FilterSpecifier: &accesslog.AccessLogFilter_AndFilter{AndFilter: &accesslog.AndFilter{
+		Filters: []*accesslog.AccessLogFilter{a, b},
+	}}}
 }
 
 // failed lets what failed through. An empty flag filter means any flag.
@@ -83,7 +128,5 @@ func failed() *accesslog.AccessLogFilter {
 		},
 	}}}
 	flagged := &accesslog.AccessLogFilter{FilterSpecifier: &accesslog.AccessLogFilter_ResponseFlagFilter{ResponseFlagFilter: &accesslog.ResponseFlagFilter{}}}
-	return &accesslog.AccessLogFilter{FilterSpecifier: &accesslog.AccessLogFilter_OrFilter{OrFilter: &accesslog.OrFilter{
-		Filters: []*accesslog.AccessLogFilter{answered5xx, flagged},
-	}}}
+	return either(answered5xx, flagged)
 }

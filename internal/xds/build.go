@@ -223,7 +223,7 @@ func removedSince(last, next resourceSet) []string {
 
 // Resource is one rendered resource with the name of its type.
 type Resource struct {
-	Type    string // "clusters", "endpoints", "listeners" or "routes"
+	Type    string // one of [TypeNames]
 	Name    string
 	Message proto.Message
 }
@@ -265,6 +265,7 @@ type kind int
 const (
 	endpoints kind = iota
 	clusters
+	extensions
 	routes
 	listeners
 	unserved // all others
@@ -280,6 +281,8 @@ func kindOf(url string) kind {
 		return clusters
 	case resource.RouteType:
 		return routes
+	case resource.ExtensionConfigType:
+		return extensions
 	case resource.ListenerType:
 		return listeners
 	default:

@@ -8,13 +8,11 @@ import (
 	"time"
 
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	upstreamhttp "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 )
 
@@ -61,7 +59,7 @@ func assignmentNames(service string, p ServicePolicy, last []string) ([]string, 
 
 // buildCluster is how Envoy balances, checks and protects a service.
 func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
-	protocol, err := upstreamProtocol(p.Protocol)
+	protocol, err := upstreamProtocol(p)
 	if err != nil {
 		return nil, err
 	}
@@ -88,12 +86,9 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 		OutlierDetection:          outlierDetection(p.OutlierDetection),
 		CircuitBreakers:           circuitBreakers(p.Limits),
 		// What each Envoy reports: who got how many requests.
-		TrackClusterStats: &cluster.TrackClusterStats{PerEndpointStats: true},
-		UpstreamConnectionOptions: &cluster.UpstreamConnectionOptions{
-			TcpKeepalive: &core.TcpKeepalive{
-				KeepaliveProbes: wrapperspb.UInt32(3), KeepaliveTime: wrapperspb.UInt32(10), KeepaliveInterval: wrapperspb.UInt32(5),
-			},
-		},
+		TrackClusterStats:             &cluster.TrackClusterStats{PerEndpointStats: true},
+		UpstreamConnectionOptions:     probeSilent(),
+		UpstreamBindConfig:            closeUnacknowledged(p),
 		TypedExtensionProtocolOptions: protocol,
 	}
 	slowStart(c, p)
@@ -179,38 +174,16 @@ func outlierDetection(o OutlierDetection) *cluster.OutlierDetection {
 	}
 }
 
-// circuitBreakers raise Envoy's limits of 1,024, and replace its limit of three
-// concurrent retries, which a server that dies under load overruns at once, by
-// a budget.
+// circuitBreakers raise Envoy's limits of 1,024, and its limit of three concurrent
+// retries, which a server that dies under load overruns at once. A retry budget is a
+// share of the active requests, and of no use here: when a server vanishes, all requests
+// that wait for a connection to it fail in the same moment, and by then hardly any
+// others are active.
 func circuitBreakers(l Limits) *cluster.CircuitBreakers {
 	return &cluster.CircuitBreakers{Thresholds: []*cluster.CircuitBreakers_Thresholds{{
 		MaxConnections:     wrapperspb.UInt32(l.Connections),
 		MaxPendingRequests: wrapperspb.UInt32(l.Pending),
 		MaxRequests:        wrapperspb.UInt32(l.Requests),
-		RetryBudget: &cluster.CircuitBreakers_Thresholds_RetryBudget{
-			BudgetPercent:       &typev3.Percent{Value: 25},
-			MinRetryConcurrency: wrapperspb.UInt32(100),
-		},
+		MaxRetries:         wrapperspb.UInt32(l.Retries),
 	}}}
-}
-
-// upstreamProtocol is what Envoy speaks to the servers.
-func upstreamProtocol(protocol string) (map[string]*anypb.Any, error) {
-	if protocol == TCP {
-		return nil, nil // what the client speaks
-	}
-	options := &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig{
-		ProtocolConfig: &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: http1()},
-	}
-	if protocol == HTTP2 || protocol == GRPC {
-		options.ProtocolConfig = &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2()}
-	}
-	packed, err := anypb.New(&upstreamhttp.HttpProtocolOptions{
-		CommonHttpProtocolOptions: sendHTTP(),
-		UpstreamProtocolOptions:   &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: options},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("pack upstream protocol options: %w", err)
-	}
-	return map[string]*anypb.Any{"envoy.extensions.upstreams.http.v3.HttpProtocolOptions": packed}, nil
 }

@@ -130,6 +130,9 @@ func healthCheck(name string, p ServicePolicy) *core.HealthCheck {
 		// Spread, so that many Envoys do not check a server in step.
 		IntervalJitterPercent: 10,
 	}
+	if !checksReuse(p) {
+		check.ReuseConnection = wrapperspb.Bool(false)
+	}
 	host := cmp.Or(h.Host, p.hostFor(name))
 	overHTTP := &core.HealthCheck_HttpHealthCheck{Host: host, Path: h.Path, ExpectedStatuses: h.statuses()}
 	switch p.checkedBy() {
@@ -156,6 +159,13 @@ func (s ServicePolicy) hostFor(name string) string {
 		}
 	}
 	return name
+}
+
+// checksReuse tells whether a check goes over the connection of the one before. It does
+// not where servers may have closed that by then: the check would fail with it.
+func checksReuse(p ServicePolicy) bool {
+	longest := time.Duration(cmp.Or(p.HealthCheck.Interval, Interval(oftenest))) * 11 / 10 // with the jitter
+	return p.IdleTimeout == 0 || longest < time.Duration(p.IdleTimeout)
 }
 
 // statuses are the ranges that Envoy takes. What it expects unless told, 200

@@ -4,18 +4,18 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	accesslog "github.com/envoyproxy/go-control-plane/envoy/config/accesslog/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	listener "github.com/envoyproxy/go-control-plane/envoy/config/listener/v3"
 	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxy "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 )
 
 const (
@@ -30,17 +30,22 @@ const (
 
 // buildListeners take requests on all addresses of the host, from the sources
 // that the policy lets in, and ask the routes where they go.
+//
+// A listener's change closes connections: all of a filter chain that changes or goes,
+// within Envoy's drain time. So what is edited while streams run is not in here: routes
+// come by RDS, what is logged and how connections of tcp services are handed on by ECDS
+// ([buildExtensions]), and each network of [IngressPolicy.Allow] has a filter chain of
+// its own.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/listeners/lds
 func buildListeners(f frame) ([]proto.Message, error) {
 	p := f.policy
-	log, err := p.Ingress.accessLog()
+	manager, err := connectionManager(p.Ingress.TrustedHops, f.defaultService)
 	if err != nil {
 		return nil, err
 	}
-	manager, err := connectionManager(p.Ingress.TrustedHops, log, f.defaultService)
-	if err != nil {
-		return nil, err
-	}
-	all, err := p.Ingress.listeners(Ingress, p.Ingress.Port, "envoy.filters.network.http_connection_manager", manager)
+	all, err := p.Ingress.listeners(Ingress, p.Ingress.Port, &listener.Filter{
+		Name: "envoy.filters.network.http_connection_manager", ConfigType: &listener.Filter_TypedConfig{TypedConfig: manager},
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -49,11 +54,12 @@ func buildListeners(f frame) ([]proto.Message, error) {
 		if policy.Protocol != TCP {
 			continue
 		}
-		proxy, err := connectionProxy(name, policy, log)
-		if err != nil {
-			return nil, err
-		}
-		more, err := p.Ingress.listeners("tcp-"+name, policy.Listen, "envoy.filters.network.tcp_proxy", proxy)
+		// Without its configuration, Envoy closes each connection.
+		more, err := p.Ingress.listeners(connectionsOf(name), policy.Listen, &listener.Filter{
+			Name: connectionsOf(name), ConfigType: &listener.Filter_ConfigDiscovery{ConfigDiscovery: &core.ExtensionConfigSource{
+				ConfigSource: fromADS(), TypeUrls: []string{typeURL(&tcpproxy.TcpProxy{})},
+			}},
+		})
 		if err != nil {
 			return nil, err
 		}
@@ -64,7 +70,7 @@ func buildListeners(f frame) ([]proto.Message, error) {
 
 // listeners take connections on a port from those who are let in, one for each
 // family of addresses, and hand them to a filter.
-func (i IngressPolicy) listeners(name string, port uint16, filter string, config *anypb.Any) ([]proto.Message, error) {
+func (i IngressPolicy) listeners(name string, port uint16, filter *listener.Filter) ([]proto.Message, error) {
 	v4, v6, err := i.ranges()
 	if err != nil {
 		return nil, err
@@ -74,42 +80,56 @@ func (i IngressPolicy) listeners(name string, port uint16, filter string, config
 		if len(allow) == 0 {
 			return // nobody could come in; and a chain without ranges lets all in
 		}
-		all = append(all, &listener.Listener{
-			Name:    name,
-			Address: socketAddress(address, port),
-			// A connection that matches no chain is closed at once.
-			FilterChains: []*listener.FilterChain{{
-				FilterChainMatch: &listener.FilterChainMatch{DirectSourcePrefixRanges: allow},
-				Filters:          []*listener.Filter{{Name: filter, ConfigType: &listener.Filter_TypedConfig{TypedConfig: config}}},
-			}},
+		l := &listener.Listener{
+			Name:             name,
+			Address:          socketAddress(address, port),
 			TrafficDirection: core.TrafficDirection_INBOUND,
-		})
+			SocketOptions:    probeClients(),
+		}
+		// A connection that matches no chain is closed at once. Each network has its own
+		// chain, since Envoy keeps the connections of those that an update leaves as they
+		// are, and drains the others': an edit concerns whom it names.
+		for _, network := range allow {
+			l.FilterChains = append(l.FilterChains, &listener.FilterChain{
+				Name:             fmt.Sprintf("%s/%d", network.GetAddressPrefix(), network.GetPrefixLen().GetValue()),
+				FilterChainMatch: &listener.FilterChainMatch{DirectSourcePrefixRanges: []*core.CidrRange{network}},
+				Filters:          []*listener.Filter{filter},
+			})
+		}
+		all = append(all, l)
 	}
 	add(name, "0.0.0.0", v4)
 	add(name+"-ipv6", "::", v6)
 	return all, nil
 }
 
-// connectionProxy hands connections on as they are. One that no server has taken
-// yet is tried on another.
-func connectionProxy(service string, p ServicePolicy, log []*accesslog.AccessLog) (*anypb.Any, error) {
-	proxy := &tcpproxy.TcpProxy{
-		StatPrefix:         service,
-		ClusterSpecifier:   &tcpproxy.TcpProxy_Cluster{Cluster: service},
-		MaxConnectAttempts: wrapperspb.UInt32(p.Retries + 1),
-		AccessLog:          log,
+// probeClients has the kernel find out within five minutes that a client has gone
+// without a word, since no timeout of ours ends its streams. Names and numbers are
+// Linux's.
+func probeClients() []*core.SocketOption {
+	const (
+		solSocket, soKeepalive                   = 1, 9
+		ipprotoTCP, keepidle, keepintvl, keepcnt = 6, 4, 5, 6
+	)
+	option := func(description string, level, name, value int64) *core.SocketOption {
+		return &core.SocketOption{
+			Description: description, Level: level, Name: name,
+			Value: &core.SocketOption_IntValue{IntValue: value}, State: core.SocketOption_STATE_PREBIND,
+		}
 	}
-	if p.HashOn.Source {
-		proxy.HashPolicy = []*typev3.HashPolicy{{PolicySpecifier: &typev3.HashPolicy_SourceIp_{SourceIp: &typev3.HashPolicy_SourceIp{}}}}
+	return []*core.SocketOption{
+		option("SO_KEEPALIVE", solSocket, soKeepalive, 1),
+		option("TCP_KEEPIDLE", ipprotoTCP, keepidle, 120),
+		option("TCP_KEEPINTVL", ipprotoTCP, keepintvl, 30),
+		option("TCP_KEEPCNT", ipprotoTCP, keepcnt, 6),
 	}
-	packed, err := anypb.New(proxy)
-	if err != nil {
-		return nil, fmt.Errorf("pack the TCP proxy: %w", err)
-	}
-	return packed, nil
 }
 
-func connectionManager(trustedHops uint32, log []*accesslog.AccessLog, defaultHost string) (*anypb.Any, error) {
+// unrouted bounds the time in which nothing of a request comes before it is known to
+// which service it goes. From then on the service's stream_idle_timeout holds.
+const unrouted = 5 * time.Minute
+
+func connectionManager(trustedHops uint32, defaultHost string) (*anypb.Any, error) {
 	// Neither callers nor servers are told how the way between them is built, and for
 	// how long it took Envoy: its access log and its metrics tell that. Each request
 	// is one or two percent cheaper without those headers.
@@ -117,12 +137,20 @@ func connectionManager(trustedHops uint32, log []*accesslog.AccessLog, defaultHo
 	if err != nil {
 		return nil, fmt.Errorf("pack router: %w", err)
 	}
+	choice, err := logChoice()
+	if err != nil {
+		return nil, err
+	}
+	log, err := requestLog()
+	if err != nil {
+		return nil, err
+	}
 	manager := &hcm.HttpConnectionManager{
 		StatPrefix: Ingress,
 		RouteSpecifier: &hcm.HttpConnectionManager_Rds{Rds: &hcm.Rds{
 			RouteConfigName: Ingress, ConfigSource: fromADS(),
 		}},
-		HttpFilters: []*hcm.HttpFilter{{
+		HttpFilters: []*hcm.HttpFilter{choice, {
 			Name:       "envoy.filters.http.router",
 			ConfigType: &hcm.HttpFilter_TypedConfig{TypedConfig: routing},
 		}},
@@ -133,9 +161,11 @@ func connectionManager(trustedHops uint32, log []*accesslog.AccessLog, defaultHo
 		XffNumTrustedHops: trustedHops,
 		AccessLog:         log,
 		// A request keeps the x-request-id that it came with. Who keeps a log looks
-		// there for one of each request; else making one is a percent of the work.
-		GenerateRequestId:         wrapperspb.Bool(len(log) > 0),
+		// there for one of each request; routes then add it, as making one is a percent
+		// of the work.
+		GenerateRequestId:         wrapperspb.Bool(false),
 		PreserveExternalRequestId: true,
+		StreamIdleTimeout:         durationpb.New(unrouted),
 		UpgradeConfigs:            []*hcm.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 	}
 	takeHTTP(manager, defaultHost)

@@ -94,6 +94,15 @@ type ServicePolicy struct {
 	Failover []string `yaml:"failover"`
 	// Timeout bounds a whole request, retries included; 0 is no bound.
 	Timeout Duration `yaml:"timeout"`
+	// StreamIdleTimeout ends a request, an upgraded connection (WebSocket) or a
+	// connection of a [TCP] service on which no byte has moved in either direction for
+	// so long; 0 is never. Envoy would end the first two after 5 minutes, and the last
+	// after an hour.
+	StreamIdleTimeout Duration `yaml:"stream_idle_timeout"`
+	// IdleTimeout closes a connection to a server that no request has used for so
+	// long; 0 is never. It must be shorter than the servers' own: a
+	// request that meets a server's close fails if it is not safe to repeat.
+	IdleTimeout Duration `yaml:"idle_timeout"`
 	// AttemptTimeout bounds each attempt of a request that may be retried; 0 is
 	// only the Timeout of all.
 	AttemptTimeout Duration `yaml:"attempt_timeout"`
@@ -103,6 +112,9 @@ type ServicePolicy struct {
 	// requests that cannot have been acted on, or that are safe to repeat
 	// (GET, HEAD, OPTIONS), are retried.
 	Retries uint32 `yaml:"retries"`
+	// RetryBuffer is how much of a request's body Envoy keeps until a server has begun
+	// to answer, to send it again. A request with a longer body is not retried.
+	RetryBuffer Size `yaml:"retry_buffer"`
 	// Limits bound what one Envoy sends to all servers of the service together.
 	Limits Limits `yaml:"limits"`
 	// HealthCheck is the active check of every endpoint by every Envoy.
@@ -123,6 +135,9 @@ type Limits struct {
 	Pending uint32 `yaml:"pending"`
 	// Requests in flight.
 	Requests uint32 `yaml:"requests"`
+	// Retries under way at the same time. It bounds a retry storm by a number that
+	// does not grow with the requests that fail.
+	Retries uint32 `yaml:"retries"`
 }
 
 // OutlierDetection is passive health checking. Nothing else ejects.
@@ -177,6 +192,10 @@ func (d Duration) proto() *durationpb.Duration { return durationpb.New(time.Dura
 // unbounded is more than one Envoy can do: it is there to be lowered.
 const unbounded = 100_000
 
+// concurrentRetries is enough for the requests that fail in one moment when a server
+// vanishes: some seconds of what it got.
+const concurrentRetries = 10_000
+
 // DefaultPolicy is what holds without a --config file.
 func DefaultPolicy() Policy {
 	return Policy{
@@ -185,9 +204,11 @@ func DefaultPolicy() Policy {
 			LoadBalancing:  "round_robin",
 			Locality:       balance.Weighted,
 			Timeout:        Duration(15 * time.Second), // Envoy's own default
+			IdleTimeout:    Duration(4 * time.Second),  // Node.js, uvicorn and Apache close after 5 s
 			ConnectTimeout: Duration(2 * time.Second),  // a relay on another continent must fit
 			Retries:        3,
-			Limits:         Limits{Connections: unbounded, Pending: unbounded, Requests: unbounded},
+			RetryBuffer:    8 * MiB,
+			Limits:         Limits{Connections: unbounded, Pending: unbounded, Requests: unbounded, Retries: concurrentRetries},
 			HealthCheck: HealthCheck{
 				Protocol: Auto, Path: "/healthz", ExpectedStatuses: []Statuses{{200, 200}},
 				Timeout: Duration(time.Second), UnhealthyThreshold: 2, HealthyThreshold: 1,

@@ -56,10 +56,11 @@ func (f frame) known() map[string]bool {
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#eventual-consistency-considerations
 func resourceTypes() []resourceType {
 	return []resourceType{
-		endpoints: {Name: "endpoints", URL: resource.EndpointType, perService: buildEndpoints, ofServing: true},
-		clusters:  {Name: "clusters", URL: resource.ClusterType, perService: buildClusters, named: grpcClusters},
-		routes:    {Name: "routes", URL: resource.RouteType, whole: buildRoutes},
-		listeners: {Name: "listeners", URL: resource.ListenerType, whole: buildListeners, named: grpcListeners},
+		endpoints:  {Name: "endpoints", URL: resource.EndpointType, perService: buildEndpoints, ofServing: true},
+		clusters:   {Name: "clusters", URL: resource.ClusterType, perService: buildClusters, named: grpcClusters},
+		extensions: {Name: "extensions", URL: resource.ExtensionConfigType, whole: buildExtensions},
+		routes:     {Name: "routes", URL: resource.RouteType, whole: buildRoutes},
+		listeners:  {Name: "listeners", URL: resource.ListenerType, whole: buildListeners, named: grpcListeners},
 	}
 }
 

@@ -296,9 +296,22 @@ func (r routing) to(service, name string, match *route.RouteMatch) []*route.Rout
 		}
 		all = append(all, &route.Route{
 			Name: name + "-" + strings.ToLower(method), Match: safe, Action: r.action(service, p, retrySafe), ResponseHeadersToAdd: servedBy(p),
+			RequestBodyBufferLimit: retryBuffer(p),
 		})
 	}
-	return append(all, &route.Route{Name: name, Match: match, Action: r.action(service, p, retryAnything), ResponseHeadersToAdd: servedBy(p)})
+	return append(all, &route.Route{
+		Name: name, Match: match, Action: r.action(service, p, retryAnything), ResponseHeadersToAdd: servedBy(p),
+		RequestBodyBufferLimit: retryBuffer(p),
+	})
+}
+
+// retryBuffer is how much of a body Envoy keeps to send it again. Without retries it
+// keeps nothing.
+func retryBuffer(p ServicePolicy) *wrapperspb.UInt64Value {
+	if p.Retries == 0 {
+		return nil
+	}
+	return wrapperspb.UInt64(uint64(p.RetryBuffer))
 }
 
 func unavailable(name string, match *route.RouteMatch, why string) []*route.Route {
@@ -313,6 +326,7 @@ func (r routing) action(service string, p ServicePolicy, retryOn string) *route.
 	action := &route.RouteAction{
 		ClusterSpecifier: &route.RouteAction_Cluster{Cluster: service},
 		Timeout:          p.Timeout.proto(),
+		IdleTimeout:      p.StreamIdleTimeout.proto(), // 0 is said, too: Envoy has 5 minutes unless told
 		HashPolicy:       p.HashOn.policies(),
 	}
 	if p.Retries > 0 {

@@ -116,6 +116,8 @@ func defaultOf(v reflect.Value) any {
 	}
 }
 
+const sizePattern = `^[0-9]{1,9}(B|KiB|MiB|GiB)$`
+
 const durationPattern = `^\+?(0|(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ms|s|m|h))+)$`
 
 // schemaOfType is what the text of a type may be.
@@ -124,6 +126,8 @@ func schemaOfType(t reflect.Type) schema {
 	switch t {
 	case reflect.TypeFor[Duration]():
 		return schema{"anyOf": []schema{text, {"const": 0}}}
+	case reflect.TypeFor[Size]():
+		return schema{"type": "string", "pattern": sizePattern}
 	case reflect.TypeFor[Interval]():
 		return schema{"anyOf": []schema{{"const": Auto}, text}}
 	case reflect.TypeFor[Statuses]():
@@ -181,13 +185,17 @@ func descriptions() map[string]string {
 		"locality":                         "How regions are treated: docs/balancing.md.",
 		"failover":                         "With locality: local, the order in which other regions are asked.",
 		"timeout":                          "Of a whole request, retries included.",
+		"stream_idle_timeout":              "Ends a request, WebSocket or tcp connection on which nothing has moved for so long; 0 is never.",
+		"idle_timeout":                     "Closes a connection to a server that no request has used for so long. It must be shorter than the servers' own; 0 is never.",
 		"attempt_timeout":                  "Of each attempt of a request that may be retried.",
 		"connect_timeout":                  "Of a new connection to a server.",
 		"retries":                          "How often a failed request is tried on another server, where that is safe.",
+		"retry_buffer":                     "How much of a request's body is kept to send it again; a request with a longer body is not retried. Each request in flight can take so much of Envoy's memory.",
 		"limits":                           "Of one Envoy, to all servers of the service. Beyond them it answers 503.",
 		"limits.connections":               "Connections to all servers of the service.",
 		"limits.pending":                   "Requests that wait for a connection.",
 		"limits.requests":                  "Requests in flight.",
+		"limits.retries":                   "Retries under way at the same time. A request that would be one too many fails as its last attempt did.",
 		"overprovisioning_factor":          "In percent: with 140, a region keeps its whole weight until fewer than 71 % of its servers are healthy.",
 		"health_check":                     "How every Envoy checks every server.",
 		"health_check.protocol":            "What the check speaks; auto is what the servers speak, and tcp connects.",
