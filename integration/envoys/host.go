@@ -3,6 +3,7 @@ package envoys
 import (
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -155,8 +156,8 @@ func (h *Host) plug(n int) error {
 	return nil
 }
 
-// CutOff has nothing that the host says by IPv4 leave it from now on, so that no
-// packet to it is answered, not even by a refusal; or has it be heard again.
+// CutOff has nothing that the host says leave it from now on, so that no packet to it is
+// answered, not even by a refusal; or has it be heard again.
 func (h *Host) CutOff(off bool) error {
 	links, err := netlink.NewHandleAt(h.ns)
 	if err != nil {
@@ -167,11 +168,15 @@ func (h *Host) CutOff(off bool) error {
 	if err != nil {
 		return err
 	}
-	route := &netlink.Route{LinkIndex: nic.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: network(netip.MustParsePrefix("0.0.0.0/0"))}
+	// The one route of IPv4 is replaced; that of IPv6 has one put before it.
+	v4, v6 := network(netip.MustParsePrefix("0.0.0.0/0")), network(netip.MustParsePrefix("::/0"))
+	route := &netlink.Route{LinkIndex: nic.Attrs().Index, Scope: netlink.SCOPE_LINK, Dst: v4}
+	change := links.RouteDel
 	if off {
-		route = &netlink.Route{Type: unix.RTN_BLACKHOLE, Dst: route.Dst}
+		route = &netlink.Route{Type: unix.RTN_BLACKHOLE, Dst: v4}
+		change = links.RouteAdd
 	}
-	if err := links.RouteReplace(route); err != nil {
+	if err := errors.Join(links.RouteReplace(route), change(&netlink.Route{Type: unix.RTN_BLACKHOLE, Dst: v6, Priority: 1})); err != nil {
 		return fmt.Errorf("cut off %s, or put it back: %w", h.Name, err)
 	}
 	return nil
