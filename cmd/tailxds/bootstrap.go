@@ -1,11 +1,14 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -27,7 +30,7 @@ func bootstrapCommand() *cobra.Command {
 		Short: "Print an Envoy's bootstrap, as YAML",
 		Example: "  tailxds bootstrap --control-plane tsnet-dynamic-eds.example.ts.net --node west-1 --region west > envoy.yaml\n" +
 			"  tailxds bootstrap --control-plane 100.64.0.1,100.64.0.2 --node west-1 --envoy-metrics 0.0.0.0:9902 --output envoy.yaml",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := xds.BootstrapConfig{Node: o.node, Cluster: o.cluster, Region: o.region, Zone: o.zone, ReportEvery: o.reportEvery}
 			if o.reportEvery < xds.ShortestReportEvery || o.reportEvery > xds.LongestReportEvery {
@@ -59,15 +62,11 @@ func bootstrapCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if o.output == "" {
+			if o.output == "" || o.output == "-" {
 				_, err = cmd.OutOrStdout().Write(text)
 				return err
 			}
-			// Whole or not at all: Envoy may be about to read it.
-			if err := renameio.WriteFile(o.output, text, 0o644); err != nil {
-				return fmt.Errorf("write the bootstrap: %w", err)
-			}
-			return nil
+			return writeFile(o.output, text)
 		},
 	}
 	flags := cmd.Flags()
@@ -80,10 +79,31 @@ func bootstrapCommand() *cobra.Command {
 	flags.StringVar(&o.metrics, "envoy-metrics", "", "address where Envoy shows /metrics to Prometheus, and none of its other pages, such as 0.0.0.0:9902")
 	flags.StringVar(&o.dns, "dns", xds.MagicDNS, "who knows the control plane's name")
 	flags.DurationVar(&o.reportEvery, "report-every", xds.DefaultReportEvery, "how often the Envoy reports what it measured: longer where there are thousands")
-	flags.StringVar(&o.output, "output", "", "write it to this file and not to standard output")
+	flags.StringVar(&o.output, "output", "", "write it to this file; - is standard output")
 	flags.StringSliceVar(&o.otlp, "otlp", nil, "OpenTelemetry collectors that get the Envoy's metrics, too")
 	under(cmd, bootstrapHeadings()...)
 	return cmd
+}
+
+// writeFile writes a file whole or not at all, since Envoy may be about to read
+// it. A device or a pipe is written as it is. Errors name path, and not the file
+// that becomes it.
+func writeFile(path string, text []byte) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		err = syscall.EISDIR
+	case err == nil && !info.Mode().IsRegular():
+		err = os.WriteFile(path, text, 0o644)
+	default:
+		err = renameio.WriteFile(path, text, 0o644)
+	}
+	if number := syscall.Errno(0); errors.As(err, &number) {
+		return fmt.Errorf("write %s: %w", path, number)
+	} else if err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return nil
 }
 
 // hostPorts reads names or addresses, each with a port or without.
@@ -100,7 +120,7 @@ func hostPorts(flag string, texts []string, port uint16) ([]xds.HostPort, error)
 		}
 		n, err := strconv.ParseUint(number, 10, 16)
 		if _, isAddress := netip.ParseAddr(host); err != nil || n == 0 || (isAddress != nil && !isHostName(host)) {
-			return nil, fmt.Errorf("%s %q: give a name or an address, with a port or without, such as tsnet-dynamic-eds.example.ts.net:%d", flag, text, port)
+			return nil, fmt.Errorf("%s %s: give a name or an address, with a port or without, such as tsnet-dynamic-eds.example.ts.net:%d", flag, quoted(text), port)
 		}
 		all = append(all, xds.HostPort{Host: host, Port: uint16(n)})
 	}
@@ -113,7 +133,7 @@ func resolverAddress(text string) (netip.AddrPort, error) {
 	}
 	a, err := netip.ParseAddrPort(text)
 	if err != nil {
-		return a, fmt.Errorf("--dns %q: give an IP address, with a port or without, such as 100.100.100.100", text)
+		return a, fmt.Errorf("--dns %s: give an IP address, with a port or without, such as 100.100.100.100", quoted(text))
 	}
 	return a, nil
 }

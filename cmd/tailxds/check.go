@@ -80,6 +80,15 @@ func (c *checker) duration(flag string, d, low, high time.Duration) {
 	c.must(flag, d >= low && d <= high, d, fmt.Sprintf("from %s to %s", short(low), short(high)))
 }
 
+// httpURL refuses what is neither empty nor a URL that can be asked.
+func httpURL(setting, value string) error {
+	u, err := url.Parse(value)
+	if value == "" || (err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "") {
+		return nil
+	}
+	return wrong(setting, value, "a URL, such as http://127.0.0.1:8080/unhealthy")
+}
+
 // url never shows the value, since it may hold a password.
 func (c *checker) url(flag, value string) {
 	if value == "" {
@@ -133,7 +142,7 @@ func validPort(s string) bool {
 // wrong says of a value what would be right.
 func wrong(setting string, value any, right string) error {
 	if text, ok := value.(string); ok {
-		value = strconv.Quote(text)
+		value = quoted(text)
 	}
 	return fmt.Errorf("%s is %v: it must be %s", setting, value, right)
 }

@@ -28,7 +28,7 @@ at once, as FILE:LINE:COLUMN: KEY: what would be right.
 With --devices it also warns of services in it that no device has, and of what is ignored in the devices' own
 metadata.`,
 		Example: "  tailxds check policy.yaml --devices devices.yaml\n  git show HEAD:policy.yaml | tailxds check -",
-		Args:    cobra.ExactArgs(1),
+		Args:    argument{what: "a policy file", max: maxPath}.check,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			policy, err := checkedPolicy(args[0], cmd.InOrStdin())
 			if err != nil {
@@ -64,7 +64,7 @@ with a line such as
 
 Rules on what goes together are beyond a schema: "tailxds check" knows them.`,
 		Example: "  tailxds schema > policy.schema.json",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			text, err := xds.PolicySchema()
 			if err != nil {
@@ -80,7 +80,7 @@ func checkedPolicy(path string, stdin io.Reader) (policyFile, error) {
 	if path != "-" {
 		return readPolicy(path)
 	}
-	text, err := io.ReadAll(stdin)
+	text, err := io.ReadAll(io.LimitReader(stdin, maxPolicyBytes))
 	if err != nil {
 		return policyFile{}, fmt.Errorf("read policy: %w", err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
 	"slices"
 	"sync/atomic"
@@ -332,6 +333,9 @@ func (d *daemon) measure() {
 
 // letThrough lets what is held go at the next judgement.
 func (d *daemon) letThrough(service, by string) error {
+	if names := d.serviceNames(); service != "" && !slices.Contains(names, service) {
+		return unknownName("service", service, names)
+	}
 	memory, services, err := d.memory.Accept(service)
 	if err != nil {
 		return fmt.Errorf("accept: %w", err)
@@ -342,6 +346,17 @@ func (d *daemon) letThrough(service, by string) error {
 	}
 	d.memory = memory
 	return nil
+}
+
+// serviceNames are the services that are published or remembered.
+func (d *daemon) serviceNames() []string {
+	names := slices.Collect(maps.Keys(d.memory.Services))
+	if p := d.published.Load(); p != nil {
+		for _, s := range p.topology.Services {
+			names = append(names, s.Name)
+		}
+	}
+	return names
 }
 
 // accept hands a person's word to the loop, and waits until it is heard.

@@ -114,14 +114,14 @@ func TestDiffEndsWithTwoWhereItCannotTell(t *testing.T) {
 		want  []string
 	}{
 		"nothing to compare": {nil, "", []string{"needs a policy file"}},
-		"too many":           {[]string{"a", "b"}, "", []string{"at most 1"}},
+		"too many":           {[]string{"a", "b"}, "", []string{"diff takes one policy file"}},
 		"a flag":             {[]string{"--nonesuch"}, "", []string{"--nonesuch"}},
 		"an output":          {[]string{"-", "-o", "xml"}, "", []string{"text, json or yaml"}},
 		"both at once":       {[]string{"-", "--devices", "-"}, "", []string{"only one"}},
 		"no file":            {[]string{filepath.Join(c.dir, "absent.yaml")}, "", []string{"absent.yaml"}},
 		"no devices":         {[]string{"--devices", filepath.Join(c.dir, "absent.json")}, "", []string{"absent.json"}},
 		"faults":             {[]string{"-"}, "services: {a: {retries: 11}}\nx: 1\n", []string{"-:1:25: services.a.retries: must be from 0 to 10\n-:2:1: x: there is no such key", "tailxds: -: 2 faults"}},
-		"nobody to ask":      {[]string{"-"}, "", []string{"is it running here?"}},
+		"nobody to ask":      {[]string{"-"}, "", []string{"cannot reach the control plane at 127.0.0.1:1"}},
 		"an address":         {[]string{"-", "--admin", "a b"}, "", []string{"--admin"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -145,7 +145,7 @@ func TestDiffEndsWithTwoWhereItCannotTell(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, answer := range map[string]http.HandlerFunc{
-		"is it older than this command?": old, "no\ufffd[2J reason": refuses, "read /diff": says("{"),
+		"is it older than this command?": old, "no\ufffd[2J reason": refuses, "answers /diff with what is not its document": says("{"),
 	} {
 		_, _, err := asked(t, answer, "diff", file)
 		if code := exitStatus(io.Discard, err); code != 2 || !strings.Contains(err.Error(), want) {
@@ -154,7 +154,7 @@ func TestDiffEndsWithTwoWhereItCannotTell(t *testing.T) {
 	}
 	bare := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
 	bare.write("policy.yaml", "")
-	bare = bare.restart()
+	bare = bare.restart(func(o *options) { o.Provider, o.APIURL = "headscale", "http://127.0.0.1:1" })
 	if _, trouble, code := bare.compared("", "-"); code != 2 || !strings.Contains(trouble, "nothing is served yet") {
 		t.Errorf("without a list: status %d, %q", code, trouble)
 	}

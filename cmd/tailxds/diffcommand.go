@@ -29,10 +29,7 @@ func diffCommand(env environment) *cobra.Command {
 			if len(args) > 0 {
 				policy = args[0]
 			}
-			print, known := diffPrinters()[output]
 			switch {
-			case !known:
-				return wrong("--output", output, "text, json or yaml")
 			case policy == "" && devices == "":
 				return errors.New("diff needs a policy file, or --devices FILE, or both")
 			case policy == "-" && devices == "-":
@@ -42,7 +39,7 @@ func diffCommand(env environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := print(cmd.OutOrStdout(), body, doc); err != nil {
+			if err := diffPrinters()[output](cmd.OutOrStdout(), body, doc); err != nil {
 				return err
 			}
 			if len(doc.Changes) > 0 {
@@ -57,9 +54,9 @@ Exit status: 0 if nothing would change, 1 if something would, 2 if that can't be
 	cmd.Example = `  tailxds diff policy.yaml
   git show HEAD:policy.yaml | tailxds diff -
   tailxds diff --devices devices.yaml -o json`
-	cmd.Args = cobra.MaximumNArgs(1)
+	cmd.Args = argument{what: "a policy file", optional: true, max: maxPath}.check
 	cmd.Flags().StringVar(&devices, "devices", "", "device file, JSON or YAML; or - for standard input")
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
+	outputFlag(cmd.Flags(), &output, "text", "json", "yaml")
 	return troubledCommand(cmd)
 }
 
@@ -102,10 +99,7 @@ func ask(cmd *cobra.Command, c adminClient, policy, devices string) (doc diffDoc
 	if body, err = c.send(cmd.Context(), http.MethodPost, "/diff", bytes.NewReader(question)); err != nil {
 		return doc, nil, err
 	}
-	if err := json.Unmarshal(body, &doc); err != nil {
-		return doc, nil, fmt.Errorf("read /diff: %w", err)
-	}
-	return doc, body, nil
+	return doc, body, c.read("/diff", body, &doc)
 }
 
 // diffPrinters are the formats of `diff --output`.

@@ -241,7 +241,7 @@ func (r refusing) Export(context.Context, *collector.ExportMetricsServiceRequest
 }
 
 func TestDoctorAsATable(t *testing.T) {
-	out, paths, err := asked(t, says(`{"version": "v\u001b[2J", "now": "2026-06-01T12:00:00Z", "lastGood": "2026-06-01T11:59:57Z", "source": "file", "problems": ["a\u0007: b"]}`), "doctor")
+	out, paths, err := asked(t, says(`{"version": "v\u001b[2J", "now": "2026-06-01T12:00:00Z", "publishedAt": "2026-06-01T11:59:57Z", "lastGood": "2026-06-01T11:59:57Z", "source": "file", "problems": ["a\u0007: b"]}`), "doctor")
 	if err != nil || len(paths) != 1 || paths[0] != "GET /doctor" {
 		t.Errorf("asked for %q: %v", paths, err)
 	}
@@ -254,7 +254,7 @@ func TestDoctorAsATable(t *testing.T) {
 			t.Errorf("it lacks %q:\n%s", want, out)
 		}
 	}
-	if _, _, err := asked(t, says(`{`), "doctor"); err == nil || !strings.HasPrefix(err.Error(), "read /doctor: ") {
+	if _, _, err := asked(t, says(`{`), "doctor"); err == nil || !strings.Contains(err.Error(), "answers /doctor with what is not its document") {
 		t.Errorf("half a document: %v", err)
 	}
 }

@@ -35,12 +35,14 @@ func doctorCommand(env environment) *cobra.Command {
 	var here hostFlags
 	cmd := adminCommand(env, "doctor", "Find what is wrong with the tailnet, its policy, the control plane or a server's host",
 		func(cmd *cobra.Command, _ []string, c adminClient) error {
-			if !slices.Contains([]string{"table", "json", "yaml"}, output) {
-				return wrong("--output", output, "table, json or yaml")
+			for _, f := range []string{"envoy-admin", "socket"} {
+				if cmd.Flags().Changed(f) && here.controlPlane == "" {
+					return fmt.Errorf("--%s examines this host: give --control-plane, too", f)
+				}
 			}
 			facts := doctor.Facts{Version: version()}
 			var err error
-			if here.controlPlane != "" {
+			if here.controlPlane != "" || cmd.Flags().Changed("control-plane") {
 				facts.Host, err = here.facts(cmd.Context())
 			} else {
 				facts.ControlPlane, err = c.facts(cmd.Context())
@@ -65,7 +67,7 @@ Beside the control plane it asks its admin pages. On a server's host, --control-
 needs: the control plane's name and port, whether it lets this host in, the way to it, and the Envoy here.`
 	cmd.Example = "  tailxds doctor\n  tailxds doctor --control-plane tsnet-dynamic-eds"
 	flags := cmd.Flags()
-	flags.StringVarP(&output, "output", "o", "table", "table, json or yaml")
+	outputFlag(flags, &output, "table", "json", "yaml")
 	flags.StringVar(&here.controlPlane, "control-plane", "", "examine this host instead: the control plane's host, and its port if that is not 18000")
 	flags.StringVar(&here.envoyAdmin, "envoy-admin", "127.0.0.1:9901", "with --control-plane: the admin page of the Envoy here; empty asks none")
 	flags.StringVar(&here.socket, "socket", "", "with --control-plane: tailscaled's socket, if it is not where it is by default")
@@ -74,13 +76,9 @@ needs: the control plane's name and port, whether it lets this host in, the way 
 
 // facts asks the control plane for its own.
 func (c adminClient) facts(ctx context.Context) (*doctor.ControlPlane, error) {
-	body, err := c.do(ctx, http.MethodGet, "/doctor")
-	if err != nil {
-		return nil, err
-	}
 	var f doctor.ControlPlane
-	if err := json.Unmarshal(body, &f); err != nil {
-		return nil, fmt.Errorf("read /doctor: %w", err)
+	if _, err := c.document(ctx, "/doctor", &f); err != nil {
+		return nil, err
 	}
 	return &f, nil
 }
@@ -97,7 +95,7 @@ func (h hostFlags) facts(ctx context.Context) (*doctor.Host, error) {
 	if name, p, err := net.SplitHostPort(h.controlPlane); err == nil {
 		host, port = name, p
 	}
-	if !validPort(port) || host == "" {
+	if !validPort(port) || !validHost(strings.TrimSuffix(host, ".")) {
 		return nil, wrong("--control-plane", h.controlPlane, "a host, or host:port, such as tsnet-dynamic-eds:18000")
 	}
 	f := &doctor.Host{Target: net.JoinHostPort(host, port)}

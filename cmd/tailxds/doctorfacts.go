@@ -33,6 +33,9 @@ func (d *daemon) facts(ctx context.Context) *doctor.ControlPlane {
 		PolicyError: doc.Policy.Error, PublishError: doc.Error, Degraded: doc.Degraded,
 		Endpoints: []doctor.Endpoint{}, Envoys: []doctor.Envoy{}, Held: []string{}, Problems: []string{}, Drains: []doctor.Drain{},
 	}
+	if doc.At != nil {
+		f.PublishedAt = *doc.At
+	}
 	if !d.started() {
 		_, f.Joining = d.readiness()
 		return f

@@ -15,7 +15,7 @@ func documentsCommand() *cobra.Command {
 		Use:    "documents DIR",
 		Short:  "Write manual pages and shell completions, for packages",
 		Hidden: true,
-		Args:   cobra.ExactArgs(1),
+		Args:   argument{what: "a directory", max: maxPath}.check,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return writeDocuments(cmd.Root(), args[0])
 		},

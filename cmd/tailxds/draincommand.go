@@ -38,10 +38,10 @@ DEVICE is its name, its ID or an address of it on the tailnet. The word counts a
 tags, and over restarts of the control plane. If nobody else serves one of its services, it serves on there, and the
 answer says so.`
 	cmd.Example = "  tailxds drain west-1 --for 30m\n  tailxds drain 100.64.0.7"
-	cmd.Args = cobra.ExactArgs(1)
+	cmd.Args = argument{what: "a device", max: maxName}.check
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if unknown := new(pflag.NotExistError); errors.As(err, &unknown) && slices.Contains([]string{"wait", "unhealthy-url", "envoy-admin"}, unknown.GetSpecifiedName()) {
-			return fmt.Errorf("%w (what runs beside a server is drain-at-stop now; upgrade the chart with the image)", err)
+			return fmt.Errorf("there is no flag --%s: what runs beside a server is `tailxds drain-at-stop` now, so upgrade the chart with the image", unknown.GetSpecifiedName())
 		}
 		return flagError(cmd, err)
 	})
@@ -57,7 +57,7 @@ func restoreCommand(env environment) *cobra.Command {
 			return c.tell(cmd, http.MethodPost, "/restore?"+query.Encode())
 		})
 	cmd.Example = "  tailxds restore west-1"
-	cmd.Args = cobra.ExactArgs(1)
+	cmd.Args = argument{what: "a device", max: maxName}.check
 	return cmd
 }
 

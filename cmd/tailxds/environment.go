@@ -1,15 +1,12 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
-
-	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // variablePrefix begins every environment variable of ours.
@@ -60,42 +57,4 @@ func (e environment) strays(root *cobra.Command) []stray {
 		}
 	}
 	return all
-}
-
-// nearest is the known name that is two slips of the pen or fewer away.
-func nearest(name string, known []string) string {
-	best, least := "", 3
-	for _, k := range known {
-		if slips := topology.Slips(name, k); slips < least {
-			best, least = k, slips
-		}
-	}
-	return best
-}
-
-// flagError says of a flag's value that can't be read what would be right.
-func flagError(_ *cobra.Command, err error) error {
-	var invalid *pflag.InvalidValueError
-	if errors.As(err, &invalid) {
-		return unreadable("--"+invalid.GetFlag().Name, invalid.GetValue(), invalid.GetFlag(), errors.Unwrap(invalid))
-	}
-	return err
-}
-
-// unreadable says which values the type of a flag has.
-func unreadable(from, value string, f *pflag.Flag, cause error) error {
-	switch f.Value.Type() {
-	case "uint16":
-		return wrong(from, value, "a port from 1 to 65535")
-	case "int64":
-		return wrong(from, value, "a whole number")
-	case "float64":
-		return wrong(from, value, "a number, such as 0.5")
-	case "duration":
-		return wrong(from, value, "a duration, such as 15s or 10m")
-	case "bool":
-		return wrong(from, value, "true or false")
-	default:
-		return fmt.Errorf("%s: %w", from, cause)
-	}
 }

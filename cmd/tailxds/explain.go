@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -70,7 +71,7 @@ func (d *daemon) explain(of, from string) (explainDocument, error) {
 	default:
 		var err error
 		if device, err = operator.Find(of, known); err != nil {
-			return doc, fmt.Errorf("no service is called %q: %w", of, err)
+			return doc, unknownServiceOrDevice(p, of, err)
 		}
 	}
 	tables := traffic.Tables(d.trafficCase(p, view))
@@ -88,6 +89,23 @@ func (d *daemon) explain(of, from string) (explainDocument, error) {
 	}
 	slices.SortStableFunc(doc.Devices, func(a, b explained) int { return cmp.Compare(a.Name, b.Name) })
 	return doc, nil
+}
+
+// unknownServiceOrDevice is the error for a name of neither; err is why it is no
+// device.
+func unknownServiceOrDevice(p *snapshot, name string, err error) error {
+	var unknown operator.UnknownError
+	if !errors.As(err, &unknown) {
+		return err // it is several
+	}
+	var names []string
+	for _, s := range p.topology.Services {
+		names = append(names, s.Name)
+	}
+	for _, d := range p.known() {
+		names = append(names, d.Name)
+	}
+	return unknownName("service or device", name, names)
 }
 
 // known are the devices of the list, and those that are published without it.

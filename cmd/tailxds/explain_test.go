@@ -50,7 +50,7 @@ func TestExplainOfAControlPlane(t *testing.T) {
 		}},
 		{[]string{"explain", "laptop"}, []string{"laptop (100.64.0.3) is no endpoint: it names neither a weight nor a service"}},
 		{[]string{"explain", "server", "--from", "a"}, []string{"as the Envoy of a sees it:\n", "b in server"}},
-		{[]string{"explain", "nix"}, []string{`error: no service is called "nix": no device has the name`}},
+		{[]string{"explain", "nix"}, []string{`error: there is no service or device "nix"`}},
 		{[]string{"explain", "--from", "nix"}, []string{`error: --from: no device has the name`}},
 		{[]string{"explain", "-o", "xml"}, []string{"error: --output"}},
 		{[]string{"explain", "b", "-o", "yaml"}, []string{"text: tag:weight-3\n", "expected: 0.75\n"}},
@@ -159,7 +159,7 @@ func TestTopReads(t *testing.T) {
 		Servers: []traffic.Server{server("a\x1b[31m", 1, 0.25, 0.26, 1, 1), server("b", 3, 0.75, 0, 1, 0)},
 	}}}
 	var out bytes.Buffer
-	if err := printTop(&out, doc, nil); err != nil {
+	if err := printTop(&out, doc); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{

@@ -1,12 +1,9 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,29 +16,23 @@ import (
 func explainCommand(env environment) *cobra.Command {
 	var output, from string
 	cmd := adminCommand(env, "explain [SERVICE|DEVICE]", "Say where each value of an endpoint comes from, and what comes of it", func(cmd *cobra.Command, args []string, c adminClient) error {
-		if !slices.Contains([]string{"text", "json", "yaml"}, output) {
-			return wrong("--output", output, "text, json or yaml")
-		}
 		query := url.Values{"of": args, "from": {from}}
-		body, err := c.do(cmd.Context(), http.MethodGet, "/explain?"+query.Encode())
+		var doc explainDocument
+		body, err := c.document(cmd.Context(), "/explain?"+query.Encode(), &doc)
 		if err != nil {
 			return err
 		}
 		if output != "text" {
 			return writeDocument(cmd.OutOrStdout(), body, output)
 		}
-		var doc explainDocument
-		if err := json.Unmarshal(body, &doc); err != nil {
-			return fmt.Errorf("read /explain: %w", err)
-		}
 		return printExplained(cmd.OutOrStdout(), doc)
 	})
-	cmd.Args = cobra.MaximumNArgs(1)
+	cmd.Args = argument{what: "a service or device", optional: true, max: maxName}.check
 	cmd.Example = "  tailxds explain west-2\n  tailxds explain hello --from east-1"
 	cmd.Long = "Say of each endpoint of a service, of a device, or of all: which tag, grant or attribute gives each value, which\n" +
 		"Envoys find it healthy, and the share of the requests that it was to get beside the one that it got. Of a device\n" +
 		"that is no endpoint it says what is missing, and of one that is held, why."
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text, json or yaml")
+	outputFlag(cmd.Flags(), &output, "text", "json", "yaml")
 	cmd.Flags().StringVar(&from, "from", "", "the device whose Envoy's view is shown, instead of all Envoys'")
 	return cmd
 }

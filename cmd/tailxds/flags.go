@@ -75,10 +75,15 @@ func variable(flag string) string {
 // setting names a flag and its variable, as errors do.
 func setting(flag string) string { return fmt.Sprintf("--%s (%s)", flag, variable(flag)) }
 
-// str, dur, list and secretFlag declare a flag of their type and bind it.
+// str, choice, dur, list and secretFlag declare a flag of their type and bind it.
 func (b *binder) str(at *string, flag, value, usage string, also ...string) {
 	b.flags.StringVar(at, flag, value, usage)
 	b.bind(flag, also...)
+}
+
+func (b *binder) choice(at *string, flag, value, usage string, of ...string) {
+	choiceFlag(b.flags, at, flag, "", value, usage+oneOf(of), of...)
+	b.bind(flag)
 }
 
 func (b *binder) dur(at *time.Duration, flag string, value time.Duration, usage string) {
@@ -150,7 +155,7 @@ func (b *binder) resolveOne(f *pflag.Flag) error {
 
 // serveFlags declares every flag of serve.
 func serveFlags(b *binder, o *options) {
-	b.str(&o.Provider, "provider", "auto", "where devices come from: auto, netmap, headscale, tailscale or file")
+	b.choice(&o.Provider, "provider", provider.Auto, "where devices come from: ", provider.Auto, provider.FromNet, provider.Headscale, provider.Tailscale, provider.FromFile)
 	b.str(&o.Tailnet, "tailnet", "-", "tailnet of the Tailscale API")
 	b.str(&o.APIURL, "api-url", "", "base URL of the Tailscale or headscale API (default Tailscale's)")
 	b.secretFlag(&o.APIToken, "api-token", "API key of Tailscale or headscale")
@@ -175,8 +180,8 @@ func serveFlags(b *binder, o *options) {
 	b.dur(&o.HoldFor, "hold-for", time.Minute, "how long such a loss must stand before it is applied; 0 holds only what would empty a service")
 	b.flags.Int64Var(&o.MaxResponseBytes, "max-response-bytes", 64<<20, "largest answer of an API that is read")
 	b.bind("max-response-bytes")
-	b.str(&o.LogLevel, "log-level", "info", "debug, info, warn or error")
-	b.str(&o.LogFormat, "log-format", "text", "text or json")
+	b.choice(&o.LogLevel, "log-level", "info", "", "debug", "info", "warn", "error")
+	b.choice(&o.LogFormat, "log-format", "text", "", "text", "json")
 	topologyFlags(b, o)
 }
 

@@ -50,7 +50,7 @@ const helpWidth = 130
 func usage(cmd *cobra.Command) error {
 	var b bytes.Buffer
 	b.WriteString("Usage:\n")
-	if cmd.Runnable() {
+	if cmd.Runnable() && !cmd.HasAvailableSubCommands() {
 		fmt.Fprintf(&b, "  %s\n", cmd.UseLine())
 	}
 	if cmd.HasAvailableSubCommands() {
@@ -96,11 +96,22 @@ func writeFlags(b *bytes.Buffer, cmd *cobra.Command) {
 			if _, its := place(all[0]); its != title {
 				break
 			}
-			group.AddFlag(all[0])
+			group.AddFlag(plainBool(all[0]))
 			all = all[1:]
 		}
 		fmt.Fprintf(b, "\n%s:\n%s", title, group.FlagUsagesWrapped(helpWidth))
 	}
+}
+
+// plainBool is a flag as help shows it: a boolean without "[=true|false]", which
+// is rarely needed.
+func plainBool(f *pflag.Flag) *pflag.Flag {
+	if f.Value.Type() != "bool" {
+		return f
+	}
+	shown := *f
+	shown.Value = struct{ pflag.Value }{f.Value} // hides that it is one
+	return &shown
 }
 
 // The groups that `tailxds --help` shows commands in.

@@ -45,9 +45,29 @@ func exitStatus(to io.Writer, err error) int {
 	e := ending{1, err}
 	errors.As(err, &e)
 	if e.cause != nil {
-		fmt.Fprintln(to, "tailxds:", err)
+		for _, one := range joinedErrors(err) {
+			fmt.Fprintln(to, "tailxds:", printable(one.Error()))
+		}
 	}
 	return e.code
+}
+
+// joinedErrors are the errors that [errors.Join] made one, so that each gets a
+// line; any other error is the only one.
+func joinedErrors(err error) []error {
+	var e ending
+	if errors.As(err, &e) && e.cause != nil && e.cause.Error() == err.Error() {
+		err = e.cause
+	}
+	several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what wraps several is looked at one by one
+	if !ok || err.Error() != errors.Join(several.Unwrap()...).Error() {
+		return []error{err}
+	}
+	var all []error
+	for _, one := range several.Unwrap() {
+		all = append(all, joinedErrors(one)...)
+	}
+	return all
 }
 
 // run runs the command that was given until it ends, or until a signal. A second
@@ -79,5 +99,18 @@ func rootCommand(env environment) *cobra.Command {
 	root.AddCommand(grouped(toAct, acceptCommand(env), drainCommand(env), restoreCommand(env))...)
 	root.AddCommand(grouped(toWrite, bootstrapCommand(), checkCommand(), diffCommand(env), schemaCommand(), renderCommand(env))...)
 	root.AddCommand(versionCommand(), documentsCommand())
+	root.SetHelpCommand(helpCommand())
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	groupOfCommands(root)
+	for _, c := range root.Commands() {
+		if c.HasSubCommands() {
+			groupOfCommands(c)
+			for _, sub := range c.Commands() {
+				sub.Args = noArguments
+			}
+		}
+	}
+	completeValues(root, env)
 	return root
 }

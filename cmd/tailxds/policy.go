@@ -2,9 +2,11 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"reflect"
 
+	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
 )
@@ -63,6 +65,27 @@ func (d *daemon) firstPolicy(kept string) error {
 		p.err = err.Error()
 	}
 	d.policy.Store(&p)
+	return nil
+}
+
+// firstDevices refuses to start without a device file that can be read, as
+// [daemon.firstPolicy] does without a policy file: unless there is a list that was
+// kept, which serves until the file can be read again.
+func (d *daemon) firstDevices(ctx context.Context) error {
+	config := d.o.providerConfig(d.log)
+	if !config.ReadsFile() || d.list.Provider == provider.FromFile {
+		return nil
+	}
+	if _, err := provider.ReadDevices(config.Devices, config.MaxBytes); err == nil {
+		return nil
+	}
+	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: config.Devices, MaxBytes: config.MaxBytes, Log: d.log})
+	if err != nil {
+		return err
+	}
+	if _, err := src.List(ctx); err != nil { // it waits for a file that is being written
+		return fmt.Errorf("%w: %s names the device file", err, setting("devices"))
+	}
 	return nil
 }
 

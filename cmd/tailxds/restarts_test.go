@@ -1,9 +1,13 @@
 package main
 
 import (
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,10 +67,19 @@ func TestTrialARestartOnWhatIsHeld(t *testing.T) {
 // control plane would lose what they have.
 func TestTrialAPolicyEditBeforeTheFirstList(t *testing.T) {
 	t.Parallel()
+	var answers atomic.Bool
+	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !answers.Load() {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"nodes": [{"id": "d01", "givenName": "d01", "ipAddresses": ["100.64.0.1"], "tags": ["tag:weight-1"], "online": true}]}`)
+	}))
+	t.Cleanup(source.Close)
 	c := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
-	c.sourceFails()
 	c.write("policy.yaml", "")
-	c = c.restart()
+	c = c.restart(func(o *options) { o.Provider, o.APIURL = "headscale", source.URL })
 	c.await("a failure", func() bool { return c.failures() > 0 })
 	c.write("policy.yaml", "defaults: {retries: 1}\n")
 	c.await("the new policy", func() bool { return strings.Contains(c.log.String(), "policy reloaded") })
@@ -74,7 +87,7 @@ func TestTrialAPolicyEditBeforeTheFirstList(t *testing.T) {
 	if s := c.status(); s.Ready || s.At != nil {
 		t.Errorf("published without a list: %+v", s)
 	}
-	c.list(machines(1, "tag:weight-1"))
+	answers.Store(true)
 	c.connect("127.0.0.1", "server").await("server", "d01=1")
 }
 

@@ -32,7 +32,7 @@ func serveCommand(env environment) *cobra.Command {
 		Example: "  TS_ENVOY_AUTHKEY=tskey-auth-... tailxds serve --config policy.yaml\n" +
 			"  tailxds serve --provider headscale --control-url https://headscale.example.com --api-token file:/run/token\n" +
 			"  tailxds serve --provider file --devices devices.yaml --listen 127.0.0.1:18000 --default-service hello",
-		Args: cobra.NoArgs,
+		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := o.check(); err != nil {
 				return err
@@ -81,6 +81,9 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	}
 	d, err := newDaemon(o, kept, log)
 	if err != nil {
+		return err
+	}
+	if err := d.firstDevices(ctx); err != nil {
 		return err
 	}
 	tell, err := supervisor()

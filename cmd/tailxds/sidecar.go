@@ -33,10 +33,15 @@ request.
 
 To take a device out by hand, run tailxds drain DEVICE beside the control plane.`,
 		Example: "  tailxds drain-at-stop --unhealthy-url http://127.0.0.1:8080/unhealthy --wait 15s",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.Wait < 0 || opts.Wait > longestWait {
 				return wrong("--wait", opts.Wait, "from 0s to "+short(longestWait))
+			}
+			for flag, value := range map[string]string{"envoy-admin": opts.EnvoyAdmin, "unhealthy-url": opts.UnhealthyURL, "healthy-url": opts.HealthyURL} {
+				if err := httpURL("--"+flag, value); err != nil {
+					return err
+				}
 			}
 			signal.Ignore(os.Interrupt)
 			tell, err := supervisor()

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/http"
 	"os"
 	"slices"
 	"strings"
@@ -17,6 +16,11 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+
+	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/journal"
+	"github.com/tailxds/tailxds/internal/operator"
+	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // redraw is how often `status --watch` looks again.
@@ -25,54 +29,91 @@ const redraw = 2 * time.Second
 func statusCommand(env environment) *cobra.Command {
 	var output string
 	var asJSON, watch, exitCode bool
-	cmd := adminCommand(env, "status", "Show services, endpoints, Envoys and problems", func(cmd *cobra.Command, _ []string, c adminClient) error {
+	cmd := adminCommand(env, "status [SERVICE]", "Show services, endpoints, Envoys and problems", func(cmd *cobra.Command, args []string, c adminClient) error {
 		if asJSON {
 			output = "json"
 		}
-		print, known := printers()[output]
-		if !known {
-			return wrong("--output", output, "table, json or yaml")
-		}
 		look := func(ctx context.Context, to io.Writer) (statusDocument, error) {
-			var doc statusDocument
-			body, err := c.do(ctx, http.MethodGet, "/status")
+			doc, body, err := askStatus(ctx, c, args)
 			if err != nil {
 				return doc, err
 			}
-			if err := json.Unmarshal(body, &doc); err != nil {
-				return doc, fmt.Errorf("read /status: %w", err)
+			return doc, printers()[output](to, body, doc)
+		}
+		if !watch {
+			doc, err := look(cmd.Context(), cmd.OutOrStdout())
+			if err != nil {
+				return err
 			}
-			return doc, print(to, body, doc)
+			return doc.verdict(exitCode)
 		}
-		var doc statusDocument
-		var err error
-		if watch {
-			doc, err = watchPage(cmd.Context(), cmd.OutOrStdout(), redraw, look)
-		} else {
-			doc, err = look(cmd.Context(), cmd.OutOrStdout())
-		}
+		doc, err := watchPage(cmd.Context(), cmd.OutOrStdout(), redraw, look)
 		switch {
-		case err == nil && exitCode:
-			return doc.verdict()
-		case watch && !exitCode:
+		case cmd.Context().Err() == nil:
+			return err // there is nothing to wait for
+		case !exitCode:
 			return nil // it was shown
-		default:
+		case err != nil:
 			return err
+		default:
+			return doc.verdict(exitCode)
 		}
 	})
-	cmd.Example = "  tailxds status\n  tailxds status --watch\n  tailxds status --exit-code --admin 10.0.0.7:9090\n  tailxds status -o yaml"
+	cmd.Args = argument{what: "a service", optional: true, max: maxName}.check
+	cmd.Long = `Show services, endpoints, Envoys and problems, of all services or of one.
+
+Exit status: 1 if the control plane is not ready or can't be reached, and with --exit-code also if a service has
+no serving endpoint; else 0. With --watch it is 0 once interrupted, unless --exit-code is given.`
+	cmd.Example = "  tailxds status\n  tailxds status hello --watch\n  tailxds status --exit-code --admin 10.0.0.7:9090\n  tailxds status -o yaml"
 	flags := cmd.Flags()
-	flags.StringVarP(&output, "output", "o", "table", "table, json or yaml")
+	outputFlag(flags, &output, "table", "json", "yaml")
 	flags.BoolVar(&asJSON, "json", false, "the same as --output json")
 	flags.BoolVar(&watch, "watch", false, "draw it anew every 2 s until interrupted")
-	flags.BoolVar(&exitCode, "exit-code", false, "exit with 1 if a service is degraded or the control plane is not ready")
+	flags.BoolVar(&exitCode, "exit-code", false, "exit with 1 also if a service has no serving endpoint")
 	return cmd
 }
 
-// verdict is an error unless all is served.
-func (s statusDocument) verdict() error {
+// askStatus is /status and its text, of all services or of the one that is named.
+func askStatus(ctx context.Context, c adminClient, only []string) (doc statusDocument, body []byte, err error) {
+	body, err = c.document(ctx, "/status", &doc)
+	if err != nil || len(only) == 0 || doc.At == nil { // before there are services, it says why
+		return doc, body, err
+	}
+	if !slices.Contains(doc.serviceNames(), only[0]) {
+		return doc, nil, unknownName("service", only[0], doc.serviceNames())
+	}
+	doc = doc.of(only[0])
+	body, err = json.MarshalIndent(doc, "", "  ")
+	if err != nil {
+		return doc, nil, fmt.Errorf("write the status: %w", err)
+	}
+	return doc, append(body, '\n'), nil
+}
+
+// of leaves in a status what is of one service, or of none: Envoys, and problems of
+// the whole pool.
+func (s statusDocument) of(service string) statusDocument {
+	s.Services = slices.DeleteFunc(s.Services, func(of topology.Service) bool { return of.Name != service })
+	s.Held = slices.DeleteFunc(s.Held, func(h guard.Held) bool { return h.Service != service })
+	s.Shares = slices.DeleteFunc(s.Shares, func(of endpointShare) bool { return of.Service != service })
+	s.Degraded = slices.DeleteFunc(s.Degraded, func(of string) bool { return !strings.HasPrefix(of, service+": ") })
+	s.Changes = slices.DeleteFunc(joined(s.Changes), func(c journal.Change) bool { return c.Service != "" && c.Service != service })
+	its := func(device string) bool {
+		return slices.ContainsFunc(s.Services, func(of topology.Service) bool {
+			return slices.ContainsFunc(slices.Concat(of.Serving(), of.Idle), func(e topology.Endpoint) bool { return e.Device == device })
+		})
+	}
+	s.Devices = slices.DeleteFunc(s.Devices, func(d topology.Device) bool { return !its(d.ID) })
+	s.Drains = slices.DeleteFunc(s.Drains, func(w operator.Word) bool { return !its(w.Device) })
+	s.Problems = slices.DeleteFunc(s.Problems, func(p topology.Problem) bool { return p.Device != "" && !its(p.Device) })
+	return s
+}
+
+// verdict is an error if nothing is served yet, and where degraded counts, if a
+// service has no endpoint that serves.
+func (s statusDocument) verdict(degraded bool) error {
 	switch {
-	case len(s.Degraded) > 0:
+	case degraded && len(s.Degraded) > 0:
 		return errors.New("degraded: " + printable(strings.Join(s.Degraded, "; ")))
 	case !s.Ready:
 		return errors.New(printable(s.Detail))
@@ -81,8 +122,9 @@ func (s statusDocument) verdict() error {
 	}
 }
 
-// watchPage looks every so often until ctx ends, and returns what it saw last.
-// A control plane that is away for a while is shown as that.
+// watchPage looks every so often until ctx ends, and returns what it saw last. A
+// control plane that does not answer for a while is shown as that. What no
+// waiting helps, such as a name that is wrong, ends it, if it is so from the start.
 func watchPage[T any](
 	ctx context.Context, out io.Writer, every time.Duration, look func(context.Context, io.Writer) (T, error),
 ) (last T, lastErr error) {
@@ -92,14 +134,18 @@ func watchPage[T any](
 	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		clear = []byte("\x1b[H\x1b[J")
 	}
-	for {
+	for seen := false; ; {
 		var page bytes.Buffer
 		doc, err := look(ctx, &page)
-		if err != nil {
-			fmt.Fprintln(&page, printable(err.Error()))
-		}
 		if ctx.Err() != nil {
 			return last, lastErr
+		}
+		seen = seen || err == nil
+		switch {
+		case err != nil && !seen && !errors.As(err, new(unreachableError)):
+			return doc, err
+		case err != nil:
+			fmt.Fprintln(&page, printable(err.Error()))
 		}
 		last, lastErr = doc, err
 		if err := write(out, slices.Concat(clear, page.Bytes(), []byte("\n"))); err != nil {

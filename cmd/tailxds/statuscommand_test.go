@@ -136,8 +136,12 @@ func TestStatusExitCode(t *testing.T) {
 		if out != body {
 			t.Errorf("it is not shown: %q", out)
 		}
-		if _, _, err := asked(t, says(body), "status"); err != nil {
-			t.Errorf("without --exit-code: %v", err)
+		if strings.HasPrefix(want, "degraded") {
+			want = "" // it serves, and that is what counts without --exit-code
+		}
+		out, _, err = asked(t, says(body), "status")
+		if (err == nil) != (want == "") || err != nil && err.Error() != want || !strings.Contains(out, "ready") {
+			t.Errorf("without --exit-code: %v, %q", err, out)
 		}
 	}
 }
@@ -202,12 +206,9 @@ func TestDrainAndRestoreNameTheDevice(t *testing.T) {
 		}
 	}
 	for want, args := range map[string][]string{
-		"--for is 0s: it must be from 1s to 8760h (a year); without it a drain has no end":        {"drain", "west-1", "--for=0s"},
-		"--for is 8760h0m1s: it must be from 1s to 8760h (a year); without it a drain has no end": {"drain", "west-1", "--for=8760h1s"},
-		"accepts 1 arg(s), received 0": {"drain"},
-		"accepts 1 arg(s), received 2": {"restore", "a", "b"},
-		"unknown flag: --wait (what runs beside a server is drain-at-stop now; upgrade the chart with the image)": {"drain", "--wait=10s"},
-		"unknown flag: --wat": {"drain", "--wat"},
+		"--for is 0s: it must be from 1s to 8760h (a year); without it a drain has no end":                                       {"drain", "west-1", "--for=0s"},
+		"--for is 8760h0m1s: it must be from 1s to 8760h (a year); without it a drain has no end":                                {"drain", "west-1", "--for=8760h1s"},
+		"there is no flag --wait: what runs beside a server is `tailxds drain-at-stop` now, so upgrade the chart with the image": {"drain", "--wait=10s"},
 	} {
 		if _, paths, err := asked(t, says("done"), args...); err == nil || err.Error() != want || len(paths) > 0 {
 			t.Errorf("%v: asked for %q, %v", args, paths, err)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -25,18 +24,15 @@ func topCommand(env environment) *cobra.Command {
 	var output string
 	var once bool
 	cmd := adminCommand(env, "top [SERVICE]", "Show who sends how much to whom, drawn anew every second", func(cmd *cobra.Command, args []string, c adminClient) error {
-		if !slices.Contains([]string{"table", "json", "yaml"}, output) {
-			return wrong("--output", output, "table, json or yaml")
-		}
 		look := func(ctx context.Context, to io.Writer) (trafficDocument, error) {
-			doc, body, err := askTraffic(ctx, c)
+			doc, body, err := askTraffic(ctx, c, args)
 			switch {
 			case err != nil:
 				return doc, err
 			case output != "table":
 				return doc, writeDocument(to, body, output)
 			}
-			return doc, printTop(to, doc, args)
+			return doc, printTop(to, doc)
 		}
 		if once || output != "table" {
 			_, err := look(cmd.Context(), cmd.OutOrStdout())
@@ -47,40 +43,41 @@ func topCommand(env environment) *cobra.Command {
 		}
 		return nil // it was shown
 	})
-	cmd.Args = cobra.MaximumNArgs(1)
+	cmd.Args = argument{what: "a service", optional: true, max: maxName}.check
 	cmd.Example = "  tailxds top\n  tailxds top hello --once\n  tailxds top -o json"
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "table; or json or yaml, which print it once")
+	choiceFlag(cmd.Flags(), &output, "output", "o", "table", "table; or json or yaml, which print it once", "table", "json", "yaml")
 	cmd.Flags().BoolVar(&once, "once", false, "print it once")
 	return cmd
 }
 
-// askTraffic is /traffic, and its text.
-func askTraffic(ctx context.Context, c adminClient) (trafficDocument, []byte, error) {
-	var doc trafficDocument
-	body, err := c.do(ctx, http.MethodGet, "/traffic")
+// askTraffic is /traffic and its text, of all services or of the one that is
+// named. An unknown one is an error.
+func askTraffic(ctx context.Context, c adminClient, only []string) (doc trafficDocument, body []byte, err error) {
+	body, err = c.document(ctx, "/traffic", &doc)
+	if err != nil || len(only) == 0 {
+		return doc, body, err
+	}
+	var names []string
+	for _, s := range doc.Services {
+		names = append(names, s.Service)
+	}
+	if !slices.Contains(names, only[0]) {
+		return doc, nil, unknownName("service", only[0], names)
+	}
+	doc.Services = slices.DeleteFunc(doc.Services, func(s traffic.Table) bool { return s.Service != only[0] })
+	body, err = json.MarshalIndent(doc, "", "  ")
 	if err != nil {
-		return doc, nil, err
+		return doc, nil, fmt.Errorf("write the traffic: %w", err)
 	}
-	if err := json.Unmarshal(body, &doc); err != nil {
-		return doc, nil, fmt.Errorf("read /traffic: %w", err)
-	}
-	return doc, body, nil
+	return doc, append(body, '\n'), nil
 }
 
-// printTop writes a table a service: of one, or of all.
-func printTop(out io.Writer, doc trafficDocument, only []string) error {
+// printTop writes a table a service.
+func printTop(out io.Writer, doc trafficDocument) error {
 	t := table{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	t.row(reporting(doc))
-	found := false
 	for _, s := range doc.Services {
-		if len(only) > 0 && only[0] != s.Service {
-			continue
-		}
-		found = true
 		t.service(s)
-	}
-	if len(only) > 0 && !found {
-		return fmt.Errorf("there is no service %q: `tailxds status` lists them", printable(only[0]))
 	}
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("print traffic: %w", err)

@@ -70,19 +70,15 @@ func versionCommand() *cobra.Command {
 		Use:     "version",
 		Short:   "Print the version, and what it was built from",
 		Example: "  tailxds version -o json",
-		Args:    cobra.NoArgs,
+		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			switch output {
-			case "text":
-				return printBuild(cmd.OutOrStdout(), thisBuild())
-			case "json":
+			if output == "json" {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(thisBuild())
-			default:
-				return wrong("--output", output, "text or json")
 			}
+			return printBuild(cmd.OutOrStdout(), thisBuild())
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	outputFlag(cmd.Flags(), &output, "text", "json")
 	return cmd
 }
 

@@ -48,10 +48,16 @@ func policyFile(c *ControlPlane) (Level, string, string) {
 }
 
 func publication(c *ControlPlane) (Level, string, string) {
-	if c.PublishError != "" {
-		return Fail, "what was published last stays: " + c.PublishError, "mend what it names"
+	switch {
+	case c.PublishError != "" && c.PublishedAt.IsZero():
+		return Fail, "nothing is published: " + c.PublishError, "fix what it names"
+	case c.PublishError != "":
+		return Fail, "what was published last stays: " + c.PublishError, "fix what it names"
+	case c.PublishedAt.IsZero():
+		return Fail, "nothing is published yet, so no service is served", "fix the failed checks above; the first device list is published at once"
+	default:
+		return Pass, "what is known is published", ""
 	}
-	return Pass, "what is known is published", ""
 }
 
 func connected(c *ControlPlane) (Level, string, string) {

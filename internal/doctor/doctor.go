@@ -65,14 +65,16 @@ type ControlPlane struct {
 	LastGood    time.Time `json:"lastGood,omitzero"`
 	// PolicyError and PublishError say what is wrong with the policy file, and
 	// why nothing can be published.
-	PolicyError  string     `json:"policyError,omitempty"`
-	PublishError string     `json:"publishError,omitempty"`
-	Endpoints    []Endpoint `json:"endpoints"`
-	Envoys       []Envoy    `json:"envoys"`
-	Degraded     []string   `json:"degraded"`
-	Held         []string   `json:"held"`
-	Problems     []string   `json:"problems"`
-	Drains       []Drain    `json:"drains"`
+	PolicyError  string `json:"policyError,omitempty"`
+	PublishError string `json:"publishError,omitempty"`
+	// PublishedAt is when something was published last; zero if nothing is yet.
+	PublishedAt time.Time  `json:"publishedAt,omitzero"`
+	Endpoints   []Endpoint `json:"endpoints"`
+	Envoys      []Envoy    `json:"envoys"`
+	Degraded    []string   `json:"degraded"`
+	Held        []string   `json:"held"`
+	Problems    []string   `json:"problems"`
+	Drains      []Drain    `json:"drains"`
 }
 
 // Node is a node of the tailnet as its own tailscaled knows it.
@@ -189,6 +191,17 @@ type check struct {
 	find           func(Facts) (level Level, text, mend string)
 }
 
+// ofPublished is a check that needs a control plane that has published something:
+// of one that has not, nothing is known, and nothing passes.
+func ofPublished(find func(*ControlPlane) (Level, string, string)) func(Facts) (Level, string, string) {
+	return ofControlPlane(func(c *ControlPlane) (Level, string, string) {
+		if c.PublishedAt.IsZero() {
+			return "", "", ""
+		}
+		return find(c)
+	})
+}
+
 // ofControlPlane is a check that needs a control plane's facts; ofNode one that
 // needs a control plane that is on a tailnet, and ofHost one of a host.
 func ofControlPlane(find func(*ControlPlane) (Level, string, string)) func(Facts) (Level, string, string) {
@@ -239,10 +252,10 @@ func checks() []check {
 		{"Envoys", "connected", ofControlPlane(connected)},
 		{"Envoys", "configuration taken", ofControlPlane(taken)},
 		{"Envoys", "versions", ofControlPlane(versions)},
-		{"services", "served", ofControlPlane(served)},
-		{"services", "nothing held", ofControlPlane(nothingHeld)},
-		{"services", "no problems", ofControlPlane(noProblems)},
-		{"services", "operators' drains", ofControlPlane(drains)},
+		{"services", "served", ofPublished(served)},
+		{"services", "nothing held", ofPublished(nothingHeld)},
+		{"services", "no problems", ofPublished(noProblems)},
+		{"services", "operators' drains", ofPublished(drains)},
 		{"this host", "name of the control plane", ofHost(resolves)},
 		{"this host", "control plane's port", ofHost(reaches)},
 		{"this host", "let in", ofHost(letIn)},

@@ -75,10 +75,28 @@ func noYAML(text []byte, err error) Faults {
 		}
 	}
 	line, column := max(1, at.Mark.Line), max(1, at.Mark.Column)
-	if lines := lineBreak().Split(string(text), -1); line > len(lines) {
+	lines := lineBreak().Split(string(text), -1)
+	if line > len(lines) {
 		line, column = len(lines), utf8.RuneCountInString(lines[len(lines)-1])+1
+	} else if tab := tabAt(lines[line-1], column); tab > 0 {
+		column, reason = tab, "a tab stands here: YAML is indented with spaces, so use spaces"
 	}
 	return Faults{{Line: line, Column: column, Reason: reason}}
+}
+
+// tabAt is the column, from 1, of the tab because of which a line can't be read
+// further than a column; 0 if it is none.
+func tabAt(line string, column int) int {
+	runes := []rune(line)
+	if column > len(runes) {
+		return 0
+	}
+	for i := column - 1; i >= 0 && unicode.IsSpace(runes[i]); i-- { // mixed ones are told at their end
+		if runes[i] == '\t' {
+			return i + 1
+		}
+	}
+	return 0
 }
 
 // lineBreak is what ends a line of YAML 1.1, by which the library counts.

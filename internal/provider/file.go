@@ -63,8 +63,8 @@ func (f *file) List(ctx context.Context) ([]topology.Device, error) {
 		if err != nil {
 			err = fmt.Errorf("read devices: %w", err)
 		}
-		if seen == nil && err != nil {
-			return nil, err // it is away
+		if err != nil && (seen == nil || seen.IsDir()) {
+			return nil, err // waiting does not help
 		}
 		old := seen != nil && time.Since(seen.ModTime()) >= settle
 		if (whole || old) && sameFile(seen, f.look()) {
@@ -153,7 +153,7 @@ func (f *file) text() ([]byte, error) {
 	if err != nil && body.over {
 		return nil, fmt.Errorf("%s is larger than %d bytes", f.path, body.max)
 	} else if err != nil {
-		return nil, fmt.Errorf("read %s: %w", f.path, err)
+		return nil, err // says "read PATH: …" already
 	}
 	return text, nil
 }

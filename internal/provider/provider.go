@@ -82,6 +82,9 @@ func Check(cfg Config, onTailnet bool) error {
 	return nil
 }
 
+// ReadsFile tells whether devices come from a file.
+func (cfg Config) ReadsFile() bool { return choose(cfg) == FromFile }
+
 // secrets are those that a source uses.
 func secrets(cfg Config, name string) []Secret {
 	switch {

@@ -238,18 +238,19 @@ func (w *Watcher) failed(err error, now time.Time) {
 	w.status.Error, w.status.Stale = err.Error(), true
 	w.status.Failures++
 	w.status.Denied = errors.Is(err, errDenied)
-	age := "none yet"
+	served := []any{"error", err}
+	last := "no list is known yet"
 	if !w.status.LastGood.IsZero() {
-		age = now.Sub(w.status.LastGood).Round(time.Second).String()
+		last = "serving the last good list"
+		served = append(served, "age", now.Sub(w.status.LastGood).Round(time.Second).String())
 	}
 	switch {
 	case !news:
 		w.opts.Log.Debug("devices can't be listed", "error", err, "failures", w.status.Failures)
 	case w.status.Denied:
-		w.opts.Log.Error("devices can't be listed: the credential is refused; serving the last good list. Renew the token or its scopes",
-			"error", err, "age", age)
+		w.opts.Log.Error("devices can't be listed: the credential is refused; "+last+". Renew the token or its scopes", served...)
 	default:
-		w.opts.Log.Warn("devices can't be listed; serving the last good list", "error", err, "age", age)
+		w.opts.Log.Warn("devices can't be listed; "+last, served...)
 	}
 }
 
