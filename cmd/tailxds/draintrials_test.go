@@ -130,7 +130,7 @@ func TestTrialWhomADrainMeans(t *testing.T) {
 	for query, want := range map[string]string{
 		"d01": `"d01" is more than one device: d01 (127.0.0.11, ID 1), d01 (127.0.0.14, ID 4); name one by its address`,
 		"d04": `no device has the name, ID or address "d04"; there are d01 (127.0.0.11, ID 1), d01 (127.0.0.14, ID 4), d02 (127.0.0.12, ID 2), d03 (127.0.0.13, ID 3)`,
-		"":    `no device has the name, ID or address ""; there are d01 (`,
+		"":    "drain needs a device: tailxds drain DEVICE",
 	} {
 		if got := c.operate("drain", "device", query); !strings.HasPrefix(got, want) {
 			t.Errorf("drain %q says %q", query, got)

@@ -121,13 +121,31 @@ func Handler(s Sources) http.Handler {
 				return "", fmt.Errorf("for is %q: it must be a duration, such as 30m", text)
 			}
 		}
-		return s.Drain(ctx, ask.Get("device"), long, ask.Get("user"))
+		device, err := deviceOf(ask, "drain")
+		if err != nil {
+			return "", err
+		}
+		return s.Drain(ctx, device, long, ask.Get("user"))
 	})
 	operate("restore", func(ctx context.Context, ask url.Values) (string, error) {
-		return s.Restore(ctx, ask.Get("device"), ask.Get("user"))
+		device, err := deviceOf(ask, "restore")
+		if err != nil {
+			return "", err
+		}
+		return s.Restore(ctx, device, ask.Get("user"))
 	})
 	// A page open in somebody's browser must not be able to post here.
 	return knownHost(s.Hosts, http.NewCrossOriginProtection().Handler(mux))
+}
+
+// deviceOf returns the device that a command names. An empty name is an error,
+// and never a device that has no name.
+func deviceOf(ask url.Values, command string) (string, error) {
+	device := ask.Get("device")
+	if strings.TrimSpace(device) == "" {
+		return "", fmt.Errorf("%s needs a device: tailxds %s DEVICE", command, command)
+	}
+	return device, nil
 }
 
 // document prints what of returns as JSON.

@@ -33,9 +33,6 @@ func pages(ready bool, accept error) http.Handler {
 			return accept
 		},
 		Drain: func(_ context.Context, device string, long time.Duration, user string) (string, error) {
-			if device == "" {
-				return "", errors.New("no such device")
-			}
 			return fmt.Sprintf("drained %s for %v by %s", device, long, user), nil
 		},
 		Restore: func(_ context.Context, device, user string) (string, error) {
@@ -83,7 +80,9 @@ func TestPages(t *testing.T) {
 		"drain without an end":         {method: "POST", path: "/drain?device=west-1", from: here, code: 200, body: "drained west-1 for 0s by \n"},
 		"drain for nonsense":           {method: "POST", path: "/drain?device=west-1&for=soon", from: here, code: 409, body: `for is "soon": it must be a duration`},
 		"drain for no time":            {method: "POST", path: "/drain?device=west-1&for=0s", from: here, code: 409, body: `for is "0s"`},
-		"drain nobody":                 {method: "POST", path: "/drain", from: here, code: 409, body: "no such device"},
+		"drain nobody":                 {method: "POST", path: "/drain", from: here, code: 409, body: "drain needs a device: tailxds drain DEVICE"},
+		"drain a nameless device":      {method: "POST", path: "/drain?device=&user=alice", from: here, code: 409, body: "drain needs a device"},
+		"restore a nameless device":    {method: "POST", path: "/restore?device=+", from: here, code: 409, body: "restore needs a device: tailxds restore DEVICE"},
 		"drain from elsewhere":         {method: "POST", path: "/drain?device=west-1", from: elsewhere, code: 403, body: "tailxds drain"},
 		"drain from somebody's page":   {method: "POST", path: "/drain?device=west-1", from: here, headers: map[string]string{"Sec-Fetch-Site": "cross-site"}, code: 403},
 		"restore from here":            {method: "POST", path: "/restore?device=west-1&user=bob", from: here, code: 200, body: "restored west-1 by bob"},

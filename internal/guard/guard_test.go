@@ -112,12 +112,8 @@ func (w *world) judge(l List) {
 		w.t.Fatalf("not taken in as a whole:\ngot  %+v\nwant %+v", m, whole)
 	}
 	l.Devices = stamped
-	built, _ := topology.Build(stamped, topology.Rules{
-		DefaultService: "server", DefaultPort: 8080, Now: w.now, OfflineGrace: grace, DrainWindow: 10 * time.Minute, LastGood: m.LastGood(),
-		Drains: w.drains,
-	})
-	w.built = built
-	c := Case{Now: w.now, List: l, Built: built, Connected: w.stream, StreamsSince: w.streams, Grace: grace, HoldFraction: w.fraction, HoldFor: holdFor}
+	c := w.at(w.now, m, l)
+	w.built = c.Built
 	w.last = Judge(m, c)
 	w.m = w.last.Memory
 	// What is passed over because nothing about it has changed would have been
@@ -128,6 +124,15 @@ func (w *world) judge(l List) {
 	if !reflect.DeepEqual(got, whole) {
 		w.t.Fatalf("not judged as a whole:\ngot  %+v\nwant %+v", got, whole)
 	}
+}
+
+// at is what there is to judge of a list at a time.
+func (w *world) at(now time.Time, m Memory, l List) Case {
+	built, _ := topology.Build(l.Devices, topology.Rules{
+		DefaultService: "server", DefaultPort: 8080, Now: now, OfflineGrace: grace, DrainWindow: 10 * time.Minute, LastGood: m.LastGood(),
+		Drains: w.drains,
+	})
+	return Case{Now: now, List: l, Built: built, Connected: w.stream, StreamsSince: w.streams, Grace: grace, HoldFraction: w.fraction, HoldFor: holdFor}
 }
 
 // restart forgets all but what is written down.
@@ -193,6 +198,96 @@ func TestASmallLossActsAtOnceALargeOneStands(t *testing.T) {
 	w.list(5*time.Second, fleet("s", 1))
 	w.want("s", "1")
 	w.wantReason("s", "")
+}
+
+// An Envoy that connects is no fact about devices, so it ends no hold; nor does a
+// device that joined meanwhile.
+func TestJudge_deviceJoinsWhileALossIsHeld_theHoldStays(t *testing.T) {
+	w := newWorld(t)
+	w.list(0, fleet("s", 3))
+	joined := append(fleet("s", 1), device(4, "tag:weight-1", "tag:service-s"))
+	w.list(5*time.Second, joined)
+	w.want("s", "1 2 3 4")
+	w.wantReason("s", "s: 2 of 3 serving devices are missing at once")
+	w.stream[netip.MustParseAddr("100.64.0.4")] = true
+	w.judge(List{Provider: w.provider, Devices: joined, At: w.now, HealthySince: w.healthy})
+	w.want("s", "1 2 3 4")
+	w.wantReason("s", "s: 2 of 3 serving devices are missing at once")
+	w.restart()
+	w.every(55*time.Second, append(joined, device(5, "tag:weight-1", "tag:service-s")))
+	w.want("s", "1 2 3 4 5")
+	w.wantReason("s", "2 of 3")
+	w.every(10*time.Second, joined) // the fifth is lost, too: that is another loss, of four
+	w.want("s", "1 2 3 4 5")
+	w.wantReason("s", "3 of 4")
+	w.every(65*time.Second, joined)
+	w.want("s", "1 4")
+}
+
+// Of a service that is new, too, all that there is serves until its keys expire.
+func TestJudge_allKeysOfANewServiceExpireSoon_theyServe(t *testing.T) {
+	w := newWorld(t)
+	expires := noon.Add(time.Minute)
+	soon := fleet("s", 4)
+	for i := range soon {
+		soon[i].Expires = &expires
+	}
+	soon[3].Tags = append(soon[3].Tags, "tag:weight-0") // drained on purpose
+	w.list(0, soon)
+	w.want("s", "1 2 3")
+	w.wantReason("s", "s: the last 3 that serve are expiring at once; they stay until another serves, or until `tailxds accept s`")
+	w.restart()
+	w.list(time.Second, soon)
+	w.want("s", "1 2 3")
+	w.list(time.Second, append(slices.Clone(soon), device(5, "tag:weight-1", "tag:service-s")))
+	w.want("s", "5") // they drain as others do
+	w.wantReason("s", "")
+}
+
+// What an operator accepted does not come back by itself, as long as nothing else
+// is said of it.
+func TestAccept_expiringDevicesOfANewService_staysUntilTheirKeysAreRenewed(t *testing.T) {
+	w := newWorld(t)
+	expires := noon.Add(5 * time.Minute)
+	soon := fleet("s", 2)
+	soon[0].Expires, soon[1].Expires = &expires, &expires
+	w.list(0, soon)
+	w.want("s", "1 2")
+	m, _, err := w.m.Accept("s")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.m = m
+	w.list(time.Second, soon)
+	w.want("s", "")
+	w.restart()
+	w.list(time.Second, soon)
+	w.want("s", "")
+	w.list(time.Second, fleet("s", 2))
+	w.want("s", "1 2")
+	w.list(time.Second, soon) // another time
+	w.want("s", "1 2")
+}
+
+// A device that no other can connect to is lost as one that is missing.
+func TestJudge_devicesBecomeUnreachable_areLostAsOthers(t *testing.T) {
+	w := newWorld(t)
+	locked := func(numbers ...int) []topology.Device {
+		all := fleet("s", 4)
+		for _, n := range numbers {
+			all[n-1].Unreachable = "it is locked out"
+		}
+		return all
+	}
+	w.list(0, locked(1)) // a newcomer
+	w.want("s", "2 3 4")
+	w.list(5*time.Second, locked(1, 2))
+	w.want("s", "3 4")
+	w.list(5*time.Second, locked(1, 2, 3, 4))
+	w.want("s", "3 4")
+	w.wantReason("s", "s: the last 2 that serve are withdrawn at once")
+	w.list(5*time.Second, locked())
+	w.want("s", "1 2 3 4")
 }
 
 func TestWhatStandsIsForgiven(t *testing.T) {

@@ -60,8 +60,10 @@ type Verdict struct {
 //   - Another removal acts at once while no more than HoldFraction of the
 //     endpoints is lost; beyond that it is held until lists have confirmed the
 //     same loss for HoldFor. While the source or the link is not well, it waits.
+//   - A loss is measured against the devices that served when it began. Judging
+//     again without a new fact changes nothing.
 //   - Nothing empties a service but an [Memory.Accept] or another endpoint that
-//     serves.
+//     serves. A new service of which all keys expire soon is served by them.
 //   - What is held stays as it was published last.
 func Judge(m Memory, c Case) Verdict {
 	j := judge{c: c, listed: sync.OnceValue(c.List.ids), witnessed: m.Witnessed, v: Verdict{Memory: m}}
@@ -104,7 +106,7 @@ func (l List) ids() map[string]bool {
 	return all
 }
 
-func (s Service) empty() bool { return len(s.Published)+len(s.Said)+len(s.Gone) == 0 }
+func (s Service) empty() bool { return len(s.Published)+len(s.Said)+len(s.Gone)+len(s.Dismissed) == 0 }
 
 type judge struct {
 	c      Case
@@ -169,8 +171,10 @@ func (j *judge) service(built topology.Service, was Service) (topology.Service, 
 		was.Gone = nil // forgiven
 	}
 	lost, left := b.split(was, accepted)
-	loss, of := j.count(b, was, accepted)
+	loss, served := j.count(b, was, accepted)
 	clock := j.clock(was.Loss, loss)
+	clock.Served = served
+	of := b.present(served, loss, accepted)
 	alone := len(b.serving) == 0
 	stood := clock.Stood >= j.c.HoldFor && j.healthy()
 	tooMuch := float64(len(loss)) > j.c.HoldFraction*float64(of)
@@ -181,15 +185,21 @@ func (j *judge) service(built topology.Service, was Service) (topology.Service, 
 	} else {
 		gone = lost
 	}
+	dismissed := b.dismissed(slices.Concat(was.Dismissed, slices.Collect(maps.Keys(accepted))))
 	if alone {
 		held = append(held, left...)
+		held = append(held, j.expiring(b, held, dismissed)...)
 	}
 	held = b.without(held)
+	byDevice(held)
 
-	now := Service{Published: slices.Concat(b.serving, held), Loss: clock, Held: devices(held)}
+	now := Service{Published: slices.Concat(b.serving, held), Loss: clock, Held: devices(held), Dismissed: dismissed}
 	byDevice(now.Published)
 	now.Gone = stillGone(slices.Concat(was.Gone, gone), loss, stood && !alone)
 	now.Said = said(built, was, now)
+	if len(loss) == 0 {
+		now.Loss.Served = nil
+	}
 	if n := len(built.Serving()); len(built.Idle)+len(held)+len(now.Gone)+len(loss) == 0 && len(now.Published) == n && len(now.Said) == n {
 		now.calm = built
 	}
@@ -305,22 +315,74 @@ func (h hearing) drained(id string) bool {
 	}
 }
 
-// count gives the devices that served, of late too, and are lost, and how many
-// they are lost of.
-func (j *judge) count(h hearing, was Service, accepted map[string]bool) (lost []string, of int) {
-	seen := make(map[string]bool)
-	for _, e := range slices.Concat(was.Published, was.Gone) {
-		if seen[e.Device] || h.drained(e.Device) || accepted[e.Device] {
+// count returns the devices that served, of late too, and are lost, and those that
+// served when that loss began. It goes on while any device of it is lost.
+func (j *judge) count(h hearing, was Service, accepted map[string]bool) (lost, served []string) {
+	for _, id := range devices(slices.Concat(was.Published, was.Gone)) {
+		if h.drained(id) || accepted[id] {
 			continue
 		}
-		seen[e.Device] = true
-		of++
-		if !h.serves[e.Device] {
-			lost = append(lost, e.Device)
+		served = append(served, id)
+		if !h.serves[id] {
+			lost = append(lost, id)
 		}
 	}
-	slices.Sort(lost)
-	return lost, of
+	goesOn := slices.ContainsFunc(lost, func(id string) bool {
+		_, before := slices.BinarySearch(was.Loss.Devices, id)
+		return before
+	})
+	if goesOn && len(was.Loss.Served) > 0 {
+		served = was.Loss.Served
+	}
+	return lost, served
+}
+
+// present counts the devices that a loss is measured against: those that served
+// when it began, without those that leave on purpose, and those that are lost.
+func (h hearing) present(served, lost []string, accepted map[string]bool) int {
+	of := slices.DeleteFunc(slices.Concat(served, lost), func(id string) bool { return h.drained(id) || accepted[id] })
+	slices.Sort(of)
+	return len(slices.Compact(of))
+}
+
+// expiring are the idle endpoints that serve where no other does: their keys expire
+// soon, and until then they can.
+func (j *judge) expiring(h hearing, beside []topology.Endpoint, dismissed []string) []topology.Endpoint {
+	online := make(map[string]bool)
+	for _, d := range j.c.List.Devices {
+		since, known := j.v.Memory.Offline[d.ID]
+		online[d.ID] = d.Online || (known && j.c.Now.Before(since.Add(j.c.Grace)))
+	}
+	taken := make(map[netip.AddrPort]bool)
+	for _, e := range beside {
+		taken[e.Address] = true
+	}
+	var all []topology.Endpoint
+	for _, e := range h.idle {
+		if !h.expires(e) || !online[e.Device] || taken[e.Address] || slices.Contains(dismissed, e.Device) {
+			continue
+		}
+		e.State = topology.Serving
+		all = append(all, e)
+	}
+	return all
+}
+
+// expires reports whether an idle endpoint could serve until its key expires.
+func (h hearing) expires(e topology.Endpoint) bool {
+	return e.State == topology.Expiring && !e.OnPurpose()
+}
+
+// dismissed are those of some devices whose keys still expire soon, sorted.
+func (h hearing) dismissed(ids []string) []string {
+	var all []string
+	for _, e := range h.idle {
+		if h.expires(e) && slices.Contains(ids, e.Device) {
+			all = append(all, e.Device)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func (j *judge) healthy() bool { return !j.c.List.HealthySince.IsZero() }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -23,7 +24,8 @@ type machine struct {
 	before   map[string][]topology.Endpoint // published, by service
 	gone     map[string]map[string]bool     // removed as lost and not forgiven, by service
 	history  map[string][]seen
-	accepted map[string][]string // IDs, by service; nil if nobody accepted
+	served   map[string]map[string]bool // when the loss began, by service
+	accepted map[string][]string        // IDs, by service; nil if nobody accepted
 	// words are when the Envoys were connected on whose word devices served by
 	// the last judgement, and saying those of this one.
 	words, saying map[string]time.Time
@@ -44,7 +46,7 @@ type seen struct {
 
 func TestWhateverHappensTheRulesHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		m := &machine{world: newWorld(t), before: map[string][]topology.Endpoint{}, gone: map[string]map[string]bool{}, history: map[string][]seen{}, accepted: map[string][]string{}}
+		m := &machine{world: newWorld(t), before: map[string][]topology.Endpoint{}, gone: map[string]map[string]bool{}, history: map[string][]seen{}, served: map[string]map[string]bool{}, accepted: map[string][]string{}}
 		m.devices = append(fleet("a", 5), device(6, "tag:service-b"), device(7, "tag:service-b", "tag:weight-2"))
 		m.step(t, time.Second)
 		t.Repeat(map[string]func(*rapid.T){
@@ -59,6 +61,21 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 			"devices come and go": func(t *rapid.T) {
 				for i := range m.devices {
 					m.devices[i].Online = m.devices[i].Online != (rapid.IntRange(0, 3).Draw(t, "flip") == 0)
+				}
+				m.step(t, time.Second)
+			},
+			"a device joins": func(t *rapid.T) {
+				if n := len(m.devices) + 1; n < 13 {
+					m.devices = append(m.devices, device(n, rapid.SampledFrom([]string{"tag:service-a", "tag:service-b", "tag:service-c"}).Draw(t, "service")))
+				}
+				m.step(t, time.Second)
+			},
+			"devices are locked out": func(t *rapid.T) {
+				for i := range m.devices {
+					m.devices[i].Unreachable = ""
+					if rapid.IntRange(0, 3).Draw(t, "this") == 0 {
+						m.devices[i].Unreachable = "it is locked out"
+					}
 				}
 				m.step(t, time.Second)
 			},
@@ -222,6 +239,44 @@ func (m *machine) judged(t *rapid.T) {
 	}
 	m.before = published
 	clear(m.accepted)
+	m.again(t)
+}
+
+// again judges once more without a new fact: at once, and in the last moment before
+// the verdict says that time alone may change something.
+func (m *machine) again(t *rapid.T) {
+	moments := []time.Time{m.now}
+	if next := m.last.Topology.Next; next.After(m.now) {
+		moments = append(moments, next.Add(-time.Nanosecond))
+	}
+	memory := m.m
+	for _, now := range moments {
+		var l List
+		l, l.Devices = m.current, nil
+		memory, l.Devices = memory.Observe(m.current)
+		v := Judge(memory, m.at(now, memory, l))
+		for i, s := range v.Topology.Services {
+			if !slices.Equal(s.Serving(), m.last.Topology.Services[i].Serving()) {
+				t.Fatalf("judged again after %s, %s is served by %v, and was by %v", now.Sub(m.now), s.Name, s.Serving(), m.last.Topology.Services[i].Serving())
+			}
+		}
+		if len(v.Topology.Services) != len(m.last.Topology.Services) || !reflect.DeepEqual(losses(v.Held), losses(m.last.Held)) {
+			t.Fatalf("judged again after %s: held %+v, and was %+v", now.Sub(m.now), v.Held, m.last.Held)
+		}
+		memory = v.Memory
+	}
+}
+
+// losses are what is held, without the time of drains alone: these have no loss that
+// began, so that it is the time of the judgement.
+func losses(held []Held) []Held {
+	held = slices.Clone(held)
+	for i := range held {
+		if held[i].Lacks == 0 {
+			held[i].Since = time.Time{}
+		}
+	}
+	return held
 }
 
 // vouched tells whether a device's own Envoy is connected, or may come again.
@@ -353,6 +408,7 @@ func (m *machine) proportion(t *rapid.T, service string, was []topology.Endpoint
 		}
 	}
 	slices.Sort(lost)
+	all = m.measure(service, all, lost, drains)
 	maps.DeleteFunc(gone, func(id string, _ bool) bool { return serving[id] })
 	m.history[service] = append(m.history[service], seen{lost: lost, at: m.current.At, now: m.now, well: m.current.HealthySince, unhealthy: unwell})
 	stood := m.stood(service)
@@ -378,6 +434,29 @@ func (m *machine) proportion(t *rapid.T, service string, was []topology.Endpoint
 		clear(gone)
 	}
 	m.gone[service] = gone
+}
+
+// measure returns what a loss is measured against: who served when it began. It
+// goes on while any device of the loss of before is lost.
+func (m *machine) measure(service string, all map[string]bool, lost []string, drains func(string) bool) map[string]bool {
+	before := m.history[service]
+	goesOn := slices.ContainsFunc(lost, func(id string) bool {
+		for _, s := range slices.Backward(before) {
+			if !s.restarted {
+				return slices.Contains(s.lost, id)
+			}
+		}
+		return false
+	})
+	if !goesOn {
+		m.served[service] = maps.Clone(all)
+	}
+	of := maps.Clone(m.served[service])
+	maps.DeleteFunc(of, func(id string, _ bool) bool { return drains(id) || slices.Contains(m.accepted[service], id) })
+	for _, id := range lost {
+		of[id] = true
+	}
+	return of
 }
 
 // stood goes through all that was seen of a service, and tells whether lists

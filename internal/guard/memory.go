@@ -60,6 +60,9 @@ type Service struct {
 	Loss Loss `json:"loss,omitzero"`
 	// Held are the IDs of the devices that are published against the list.
 	Held []string `json:"held,omitempty"`
+	// Dismissed are the IDs of devices whose key expires soon, and whose removal an
+	// operator accepted though no other endpoint serves.
+	Dismissed []string `json:"dismissed,omitempty"`
 
 	accepted bool // Held may go
 	// calm is what was built, if just that was published and nothing else is to be
@@ -72,6 +75,9 @@ type Service struct {
 type Loss struct {
 	// Devices are the IDs of the lost endpoints' devices, sorted.
 	Devices []string `json:"devices,omitempty"`
+	// Served are the IDs of the devices that served when the loss began, sorted. The
+	// loss is measured against them: devices that join later do not dilute it.
+	Served []string `json:"served,omitempty"`
 	// Since is when this loss was first seen.
 	Since time.Time `json:"since,omitzero"`
 	// Stood is for how long lists have confirmed it without a break.
@@ -151,7 +157,8 @@ func (m Memory) away(devices []topology.Device) (served, published map[string]bo
 	}
 	for _, s := range m.Services {
 		for _, e := range s.Said {
-			if away[e.Device] {
+			// One that was away already when it was listed first never served.
+			if away[e.Device] && (e.State == topology.Serving || e.State == topology.Drained) {
 				served[e.Device] = true
 			}
 		}
@@ -284,7 +291,8 @@ func (s Service) rename(to map[string]string) Service {
 		return all
 	}
 	s.Published, s.Said, s.Gone, s.calm = endpoints(s.Published), endpoints(s.Said), endpoints(s.Gone), topology.Service{}
-	s.Loss.Devices, s.Held = ids(s.Loss.Devices), ids(s.Held)
+	s.Loss.Devices, s.Loss.Served = ids(s.Loss.Devices), ids(s.Loss.Served)
+	s.Held, s.Dismissed = ids(s.Held), ids(s.Dismissed)
 	return s
 }
 
@@ -352,7 +360,8 @@ func (m Memory) SameButForTime(o Memory) bool {
 	return m.Provider == o.Provider && maps.EqualFunc(m.Offline, o.Offline, time.Time.Equal) && maps.EqualFunc(m.Witnessed, o.Witnessed, anyTime) &&
 		maps.EqualFunc(m.Services, o.Services, func(a, b Service) bool {
 			return slices.Equal(a.Published, b.Published) && slices.Equal(a.Said, b.Said) && slices.Equal(a.Gone, b.Gone) &&
-				slices.Equal(a.Held, b.Held) && slices.Equal(a.Loss.Devices, b.Loss.Devices)
+				slices.Equal(a.Held, b.Held) && slices.Equal(a.Loss.Devices, b.Loss.Devices) &&
+				slices.Equal(a.Loss.Served, b.Loss.Served) && slices.Equal(a.Dismissed, b.Dismissed)
 		})
 }
 

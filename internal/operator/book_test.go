@@ -199,6 +199,11 @@ func TestFind(t *testing.T) {
 	if _, err := Find("x", nil); err == nil || err.Error() != `no device has the name, ID or address "x"` {
 		t.Errorf("nobody: %v", err)
 	}
+	for _, nothing := range []string{"", ".", " "} { // not the device that has no name
+		if got, err := Find(nothing, devices); err == nil || !strings.HasPrefix(err.Error(), "no device is named: give the name, ID or address of one; there are ") {
+			t.Errorf("%q: %+v, %v", nothing, got, err)
+		}
+	}
 	var many []Device
 	for n := range 15 {
 		many = append(many, device(n))

@@ -33,7 +33,10 @@ type UnknownError struct {
 }
 
 func (e UnknownError) Error() string {
-	text := fmt.Sprintf("no device has the name, ID or address %q", e.Query)
+	text := "no device is named: give the name, ID or address of one"
+	if strings.Trim(e.Query, ". ") != "" {
+		text = fmt.Sprintf("no device has the name, ID or address %q", e.Query)
+	}
 	if len(e.Like) > 0 {
 		text += "; there are " + list(e.Like)
 	}
@@ -69,6 +72,9 @@ func list(devices []Device) string {
 // the tailnet's domain, or an address. The error is an [UnknownError] or an
 // [AmbiguousError].
 func Find(query string, devices []Device) (Device, error) {
+	if strings.Trim(query, ". ") == "" { // or it would be the device that has no name
+		return Device{}, UnknownError{query, like(query, devices)}
+	}
 	// A whole name goes before the first part of one.
 	for _, matches := range []func(Device) bool{
 		func(d Device) bool { return d.is(query) },

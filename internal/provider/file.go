@@ -183,7 +183,8 @@ type fileDevice struct {
 	Tags         []string          `json:"tags" yaml:"tags"`
 	Online       *bool             `json:"online" yaml:"online"`
 	OfflineSince *string           `json:"offlineSince" yaml:"offlineSince"` // as /status prints it; the watch tells anew
-	Expires      *string           `json:"expires" yaml:"expires"`           // text, since YAML would take a wrong time for none
+	Unreachable  string            `json:"unreachable" yaml:"unreachable"`
+	Expires      *string           `json:"expires" yaml:"expires"` // text, since YAML would take a wrong time for none
 	Grants       []any             `json:"grants" yaml:"grants"`
 	Attributes   map[string]string `json:"attributes" yaml:"attributes"`
 }
@@ -226,7 +227,7 @@ func (w fileDevice) device() (topology.Device, error) {
 		return topology.Device{}, errors.New("it has no id; give each device one of its own, and keep it")
 	}
 	d := topology.Device{
-		ID: w.ID, Name: w.Name, Addresses: w.Addresses, Tags: w.Tags, Attributes: w.Attributes,
+		ID: w.ID, Name: w.Name, Addresses: hosts(w.Addresses), Unreachable: w.Unreachable, Tags: w.Tags, Attributes: w.Attributes,
 		Online: onlineUnlessTold(w.Online),
 	}
 	if w.Expires != nil {

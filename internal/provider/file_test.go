@@ -68,6 +68,15 @@ func TestFileReadsJSONAndYAML(t *testing.T) {
 	}
 }
 
+// An address with the prefix length of one address is that address.
+func TestParseDevices_addressWithAWholePrefix_isAHost(t *testing.T) {
+	got, err := ParseDevices([]byte(`[{"id":"1","addresses":["100.64.0.1/32","fd7a::1/128","10.0.0.0/8"],"unreachable":"it is locked out"}]`), true)
+	want := []topology.Device{{ID: "1", Addresses: []string{"100.64.0.1", "fd7a::1", "10.0.0.0/8"}, Unreachable: "it is locked out", Online: true}}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v %s", err, diff)
+	}
+}
+
 func TestFileErrorsTellWhere(t *testing.T) {
 	for _, c := range []struct{ name, text, says string }{
 		{"empty.json", "", "empty.json:1:1: the file is empty"},

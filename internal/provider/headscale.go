@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,8 +32,11 @@ func openHeadscale(cfg Config) (Source, error) {
 // List asks for all nodes. The answer has one page.
 func (h headscale) List(ctx context.Context) ([]topology.Device, error) {
 	devices, size := []topology.Device{}, listSize{}
+	var seen, addressed, tagged bool
 	read := func(r io.Reader) error {
+		seen, addressed, tagged = false, false, false
 		return decodeList(r, "nodes", func(n headscaleNode) error {
+			seen, addressed, tagged = true, addressed || n.IPAddresses.given, tagged || n.tagged()
 			d, err := n.device()
 			devices = append(devices, d)
 			return errors.Join(err, size.add(d))
@@ -41,18 +45,44 @@ func (h headscale) List(ctx context.Context) ([]topology.Device, error) {
 	if err := h.api.get(ctx, read, "api/v1/node"); err != nil {
 		return nil, fmt.Errorf("list nodes of headscale: %w", err)
 	}
+	// A field that another version calls otherwise must not be taken for a pool
+	// without servers.
+	switch {
+	case seen && !addressed:
+		return nil, errors.New(`list nodes of headscale: unknown shape: no node has "ipAddresses"; this tailxds reads the API of headscale 0.23 to 0.29`)
+	case seen && !tagged:
+		return nil, errors.New(`list nodes of headscale: unknown shape: no node has "tags", nor "forcedTags" and "validTags" as before headscale 0.28; this tailxds reads the API of headscale 0.23 to 0.29`)
+	}
 	return devices, nil
 }
 
 // headscaleNode is what of a node is used.
 type headscaleNode struct {
-	ID          anyID     `json:"id"`
-	GivenName   string    `json:"givenName"`
-	Name        string    `json:"name"`
-	IPAddresses []string  `json:"ipAddresses"`
-	Tags        []string  `json:"tags"`
-	Online      *bool     `json:"online"`
-	Expiry      timeOrNot `json:"expiry"`
+	ID          anyID      `json:"id"`
+	GivenName   string     `json:"givenName"`
+	Name        string     `json:"name"`
+	IPAddresses textsOrNot `json:"ipAddresses"`
+	Tags        textsOrNot `json:"tags"`
+	// ForcedTags are those that an admin set, and ValidTags those that the node
+	// asked for and may have: headscale before 0.28 has them in place of Tags.
+	ForcedTags textsOrNot `json:"forcedTags"`
+	ValidTags  textsOrNot `json:"validTags"`
+	Online     *bool      `json:"online"`
+	Expiry     timeOrNot  `json:"expiry"`
+}
+
+func (n headscaleNode) tagged() bool {
+	return n.Tags.given || n.ForcedTags.given || n.ValidTags.given
+}
+
+// tags are the tags that count, by any version of headscale.
+func (n headscaleNode) tags() []string {
+	if n.Tags.given || !n.tagged() {
+		return n.Tags.values
+	}
+	all := slices.Concat(n.ForcedTags.values, n.ValidTags.values)
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func (n headscaleNode) device() (topology.Device, error) {
@@ -62,8 +92,8 @@ func (n headscaleNode) device() (topology.Device, error) {
 	return topology.Device{
 		ID:        string(n.ID),
 		Name:      cmp.Or(n.GivenName, n.Name),
-		Addresses: n.IPAddresses,
-		Tags:      n.Tags,
+		Addresses: hosts(n.IPAddresses.values),
+		Tags:      n.tags(),
 		Online:    onlineUnlessTold(n.Online),
 		Expires:   n.Expiry.orNever(),
 	}, nil
@@ -87,6 +117,18 @@ func (id *anyID) UnmarshalJSON(b []byte) error {
 	}
 	*id = anyID(n)
 	return nil
+}
+
+// textsOrNot are texts, and whether the field is there at all.
+type textsOrNot struct {
+	values []string
+	given  bool
+}
+
+// UnmarshalJSON reads a list or null.
+func (t *textsOrNot) UnmarshalJSON(b []byte) error {
+	t.given = true
+	return json.Unmarshal(b, &t.values) //nolint:wrapcheck // decodeList says of which element
 }
 
 // timeOrNot is a time that may be null, empty or the zero time; all of them

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,6 +53,48 @@ func TestHeadscaleList(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+}
+
+// headscale before 0.28 tells tags that an admin forced from those that a node
+// asked for and may have. Those that it may not have do not count.
+func TestHeadscaleList_before028_readsForcedAndValidTags(t *testing.T) {
+	server := httptest.NewServer(answer(200, `{"nodes":[
+		{"id":"1","ipAddresses":["100.64.0.1"],"forcedTags":["tag:weight-2","tag:region-west"],"invalidTags":["tag:weight-0"],"validTags":["tag:zone-a","tag:weight-2"],"givenName":"a","online":true},
+		{"id":"2","ipAddresses":["100.64.0.2"],"forcedTags":[],"invalidTags":[],"validTags":[],"givenName":"b","online":true}]}`))
+	defer server.Close()
+	got, err := openAt(t, Headscale, server.URL).List(t.Context())
+	want := []topology.Device{
+		{ID: "1", Name: "a", Addresses: []string{"100.64.0.1"}, Tags: []string{"tag:region-west", "tag:weight-2", "tag:zone-a"}, Online: true},
+		{ID: "2", Name: "b", Addresses: []string{"100.64.0.2"}, Online: true},
+	}
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v %s", err, diff)
+	}
+}
+
+// An answer of an unknown version is an error, and not a pool without servers.
+func TestList_answersWithoutAFieldThatCounts_areErrors(t *testing.T) {
+	for name, test := range map[string]struct{ provider, body, want string }{
+		"headscale without tags":      {Headscale, `{"nodes":[{"id":"1","ipAddresses":["100.64.0.1"]},{"id":"2","ipAddresses":["100.64.0.2"]}]}`, `no node has "tags", nor "forcedTags" and "validTags" as before headscale 0.28`},
+		"headscale without addresses": {Headscale, `{"nodes":[{"id":"1","tags":["tag:weight-1"],"addresses":["100.64.0.1"]}]}`, `no node has "ipAddresses"; this tailxds reads the API of headscale 0.23 to 0.29`},
+		"headscale without IDs":       {Headscale, `{"nodes":[{"nodeId":"1","tags":[],"ipAddresses":[]}]}`, "a node without an ID"},
+		"Tailscale without addresses": {Tailscale, `{"devices":[{"nodeId":"1","tags":["tag:weight-1"],"ipAddresses":["100.64.0.1"]}]}`, `no device has "addresses"`},
+		"Tailscale without IDs":       {Tailscale, `{"devices":[{"key":"1","addresses":["100.64.0.1"]}]}`, "a device without an ID"},
+	} {
+		server := httptest.NewServer(answer(200, test.body))
+		got, err := openAt(t, test.provider, server.URL).List(t.Context())
+		if err == nil || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v, %v, want %s", name, got, err, test.want)
+		}
+		server.Close()
+	}
+	for _, provider := range []string{Headscale, Tailscale} { // nothing is missing where there is nothing
+		server := httptest.NewServer(answer(200, `{"nodes":[],"devices":[]}`))
+		if got, err := openAt(t, provider, server.URL).List(t.Context()); err != nil || len(got) > 0 {
+			t.Errorf("%s: %v, %v", provider, got, err)
+		}
+		server.Close()
 	}
 }
 

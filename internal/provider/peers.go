@@ -147,6 +147,18 @@ func nodeDevice(node *tailcfg.Node) topology.Device {
 	return d
 }
 
+// hosts writes each address without a prefix length that names just this address:
+// 100.64.0.1 for 100.64.0.1/32. What else has a prefix length is no device's own.
+func hosts(addresses []string) []string {
+	out := slices.Clone(addresses)
+	for i, text := range out {
+		if p, err := netip.ParsePrefix(text); err == nil && p.IsSingleIP() {
+			out[i] = p.Addr().String()
+		}
+	}
+	return out
+}
+
 func texts(addresses []netip.Addr) []string {
 	out := make([]string, len(addresses))
 	for i, a := range addresses {

@@ -54,8 +54,11 @@ func tailscaleCredential(cfg Config, base string) (credential, error) {
 // posture attributes of some of them.
 func (t *tailscale) List(ctx context.Context) ([]topology.Device, error) {
 	devices, size := []topology.Device{}, listSize{}
+	var seen, addressed bool
 	read := func(r io.Reader) error {
+		seen, addressed = false, false
 		return decodeList(r, "devices", func(d tailscaleDevice) error {
+			seen, addressed = true, addressed || d.Addresses.given
 			if d.id() == "" {
 				return errors.New("unknown shape: a device without an ID")
 			}
@@ -70,6 +73,9 @@ func (t *tailscale) List(ctx context.Context) ([]topology.Device, error) {
 	if err := t.api.get(ctx, read, "api/v2/tailnet", t.tailnet, "devices"); err != nil {
 		return nil, fmt.Errorf("list devices of Tailscale: %w", err)
 	}
+	if seen && !addressed { // tags may be left out, but not these
+		return nil, errors.New(`list devices of Tailscale: unknown shape: no device has "addresses"; is --api-url the Tailscale API, version 2?`)
+	}
 	if err := t.attributes.add(ctx, devices, time.Now()); err != nil {
 		return nil, fmt.Errorf("read posture attributes of Tailscale: %w", err)
 	}
@@ -82,12 +88,17 @@ type tailscaleDevice struct {
 	NodeID string `json:"nodeId"`
 	ID     anyID  `json:"id"`
 	// Name is the MagicDNS name.
-	Name              string    `json:"name"`
-	Hostname          string    `json:"hostname"`
-	Addresses         []string  `json:"addresses"`
-	Tags              []string  `json:"tags"`
-	Authorized        *bool     `json:"authorized"`
-	Connected         *bool     `json:"connectedToControl"`
+	Name       string     `json:"name"`
+	Hostname   string     `json:"hostname"`
+	Addresses  textsOrNot `json:"addresses"`
+	Tags       []string   `json:"tags"`
+	Authorized *bool      `json:"authorized"`
+	Connected  *bool      `json:"connectedToControl"`
+	// A device without a valid signature, under tailnet lock, is unknown to all
+	// others, and one that blocks incoming connections answers none.
+	// See https://tailscale.com/kb/1226/tailnet-lock and https://tailscale.com/kb/1072/client-preferences.
+	TailnetLockError  string    `json:"tailnetLockError"`
+	BlocksIncoming    bool      `json:"blocksIncomingConnections"`
 	KeyExpiryDisabled bool      `json:"keyExpiryDisabled"`
 	Expires           timeOrNot `json:"expires"`
 }
@@ -98,9 +109,15 @@ func (d tailscaleDevice) device() topology.Device {
 	device := topology.Device{
 		ID:        d.id(),
 		Name:      cmp.Or(firstLabel(d.Name), d.Hostname),
-		Addresses: d.Addresses,
+		Addresses: hosts(d.Addresses.values),
 		Tags:      d.Tags,
 		Online:    onlineUnlessTold(d.Connected),
+	}
+	switch {
+	case d.TailnetLockError != "":
+		device.Unreachable = "tailnet lock refuses its key (" + cut(d.TailnetLockError, 200) + "): sign it by `tailscale lock sign`"
+	case d.BlocksIncoming:
+		device.Unreachable = "it blocks incoming connections: run `tailscale set --shields-up=false` on it"
 	}
 	if !d.KeyExpiryDisabled {
 		device.Expires = d.Expires.orNever()

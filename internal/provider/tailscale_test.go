@@ -157,6 +157,24 @@ func TestTailscaleList(t *testing.T) {
 	}
 }
 
+func TestTailscaleList_devicesThatNoPeerReaches_saySo(t *testing.T) {
+	s := newStandIn(t)
+	s.devices = []tsapi.Device{
+		{NodeID: "nLOCKED", Authorized: true, ConnectedToControl: true, Addresses: []string{"100.64.0.1"}, TailnetLockError: "node key not signed"},
+		{NodeID: "nSHUT", Authorized: true, ConnectedToControl: true, Addresses: []string{"100.64.0.2"}, BlocksIncomingConnections: true},
+		{NodeID: "nOPEN", Authorized: true, ConnectedToControl: true, Addresses: []string{"100.64.0.3"}},
+	}
+	got, err := s.open(t, Config{APIToken: testKey}).List(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []string{"tailnet lock refuses its key (node key not signed)", "it blocks incoming connections", ""} {
+		if text := got[i].Unreachable; !strings.Contains(text, want) || (want == "") != (text == "") {
+			t.Errorf("%s: %q, want %q", got[i].ID, text, want)
+		}
+	}
+}
+
 // headscale 0.30 serves the same path without connectedToControl.
 func TestTailscaleListOfHeadscale(t *testing.T) {
 	server := httptest.NewServer(answer(200, `{"devices":[{"id":"3","nodeId":"3","name":"west-1","authorized":true,

@@ -45,6 +45,9 @@ func (b *builder) describe(d Device) []spec {
 // unsure tells whether anything was said that can't be read, or almost.
 func (s spec) unsure() bool { return len(s.bad)+len(s.near) > 0 }
 
+// unreadable reports whether the value of a key can't be read, or almost.
+func (s spec) unreadable(key string) bool { return s.bad[key] || s.near[key] }
+
 // mend gives the specs of a device what they lack because it can't be read:
 // what the device said last. Nobody is lost, moved or woken up by a slip of the
 // pen. A spec without a past is left out unless it may be new, and always where
@@ -96,7 +99,7 @@ type said struct {
 
 // match finds the endpoint that each spec was: the one of its service with its
 // port, or else one that no other spec was. It also returns those that nobody
-// was. A further spec of a service has the past of the first.
+// was. A further spec of an endpoint has the past of the first.
 func (b *builder) match(specs []spec, past ServiceEndpoints) (before []*said, open []said) {
 	for _, service := range slices.Sorted(maps.Keys(past)) {
 		for _, e := range past[service] {
@@ -117,7 +120,8 @@ func (b *builder) match(specs []spec, past ServiceEndpoints) (before []*said, op
 				before[i] = &said{open[at].service, open[at].Endpoint}
 				open = slices.Delete(open, at, at+1)
 			} else if !exactly {
-				before[i] = first(all, is)
+				// A readable port that is new is another endpoint, without a past.
+				before[i] = first(all, func(last said) bool { return is(last) && (s.unreadable(keyPort) || b.samePort(s, last.Endpoint)) })
 			}
 		}
 	}
@@ -133,7 +137,7 @@ func first(all []said, is func(said) bool) *said {
 
 // samePort tells whether a spec has the port of an endpoint, as far as it can be read.
 func (b *builder) samePort(s spec, e Endpoint) bool {
-	return !s.bad[keyPort] && !s.near[keyPort] && value(s.port, uint32(b.rules.DefaultPort)) == uint32(e.Address.Port())
+	return !s.unreadable(keyPort) && value(s.port, uint32(b.rules.DefaultPort)) == uint32(e.Address.Port())
 }
 
 // keep takes the bad keys of s from the endpoint that it was.

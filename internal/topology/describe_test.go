@@ -73,10 +73,15 @@ func TestBuildKeepsWhatCannotBeRead(t *testing.T) {
 			want:     "a p0 / =2: 100.64.0.1:8080*2\nb p0 / =3: 100.64.0.1:8080*3\n",
 			problems: []string{"service must be", "JSON object", kept, kept},
 		},
-		"a second port of a service is as the first was": {
+		"a second port of a service is new": {
 			before: granted(`{"port":80,"weight":2}`), now: granted(`{"port":80,"weight":"3"}`, `{"port":81,"weight":"3"}`),
-			want:     "server p0 / =4: 100.64.0.1:80*2 100.64.0.1:81*2\n",
-			problems: []string{"JSON number", "JSON number", kept, kept},
+			want:     "server p0 / =2: 100.64.0.1:80*2\n",
+			problems: []string{"JSON number", "JSON number", kept},
+		},
+		"a drain that can't be read holds beside another grant of the same endpoint": {
+			before: granted(`{"port":80,"weight":2}`, `{"port":80,"weight":0}`), now: granted(`{"port":80,"weight":2}`, `{"port":80,"weight":"0"}`),
+			want:     "server idle drained 100.64.0.1:80*0\n",
+			problems: []string{"JSON number", kept, "has this address already"},
 		},
 		"of two ports of one service, the one that is meant": {
 			before: granted(`{"port":80,"weight":2}`, `{"port":81,"weight":3}`),

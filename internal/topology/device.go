@@ -30,6 +30,9 @@ type Device struct {
 	// is set by the watch and not by a provider; nil while it is online, and
 	// for a device that was never seen online.
 	OfflineSince *time.Time `json:"offlineSince,omitempty"`
+	// Unreachable says why no other device can connect to this one, whatever the
+	// policy allows; empty where no reason is known. Such a device serves nothing.
+	Unreachable string `json:"unreachable,omitempty"`
 	// Expires is when the node key expires; nil means never.
 	Expires *time.Time `json:"expires"`
 	// Grants are the values of the app capability [Capability] that the policy

@@ -64,7 +64,7 @@ func Explain(d Device, rules Rules) Explanation {
 	specs := b.describe(d)
 	address, usable := b.address(d)
 	for _, said := range specs {
-		if usable {
+		if usable && d.Unreachable == "" {
 			service, e := b.endpoint(d, said, address, b.presence(d))
 			x.Services = append(x.Services, explain(service, e, said.from))
 		}
@@ -72,6 +72,8 @@ func Explain(d Device, rules Rules) Explanation {
 	x.Problems = append(x.Problems, b.problems...)
 	switch {
 	case len(x.Services) > 0:
+	case len(specs) > 0 && d.Unreachable != "":
+		x.Missing = "no other device can connect to it: " + d.Unreachable
 	case len(specs) > 0:
 		x.Missing = "it has no tailnet address that can be used"
 	case len(x.Problems) > 0:

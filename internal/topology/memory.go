@@ -141,6 +141,10 @@ func (b *builder) readAnew(d *Device) *reading {
 	found := len(b.problems)
 	r.specs = b.describe(r.device)
 	r.unsure = b.unsure
+	if r.device.Unreachable != "" && len(r.specs) > 0 {
+		b.complain(r.device, "unreachable", "passed over: no other device can connect to it: %s", r.device.Unreachable)
+		r.specs = nil
+	}
 	if len(r.specs) > 0 {
 		r.address, _ = b.address(r.device)
 	}
@@ -150,14 +154,14 @@ func (b *builder) readAnew(d *Device) *reading {
 
 // saysTheSameAs compares all that is read of a device but for its presence.
 func (d *Device) saysTheSameAs(o *Device) bool {
-	return d.ID == o.ID && d.Name == o.Name && slices.Equal(d.Addresses, o.Addresses) && slices.Equal(d.Tags, o.Tags) &&
+	return d.ID == o.ID && d.Name == o.Name && d.Unreachable == o.Unreachable && slices.Equal(d.Addresses, o.Addresses) && slices.Equal(d.Tags, o.Tags) &&
 		maps.Equal(d.Attributes, o.Attributes) && slices.EqualFunc(d.Grants, o.Grants, func(a, b json.RawMessage) bool { return bytes.Equal(a, b) })
 }
 
 // clone copies what is read of a device, so that nobody can change it.
 func (d *Device) clone() Device {
 	c := Device{
-		ID: d.ID, Name: d.Name, Addresses: slices.Clone(d.Addresses), Tags: slices.Clone(d.Tags),
+		ID: d.ID, Name: d.Name, Unreachable: d.Unreachable, Addresses: slices.Clone(d.Addresses), Tags: slices.Clone(d.Tags),
 		Attributes: maps.Clone(d.Attributes), Grants: slices.Clone(d.Grants),
 	}
 	for i := range c.Grants {
