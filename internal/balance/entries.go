@@ -1,48 +1,75 @@
 package balance
 
 import (
+	"cmp"
 	"math"
+	"net/netip"
+	"slices"
 	"time"
 )
 
-// Entries are how many requests enter in each region, smoothed, and what was
-// published of them.
+// Reporter is a device whose Envoys report requests, and the region in which
+// these enter.
+type Reporter struct {
+	Device netip.Addr
+	Region string
+}
+
+// Entries are how many requests enter in each region, and what was published of
+// them.
+//
+// Envoys report that themselves, and one may be wrong or lie. So what a reporter
+// counts for is bounded by what it, or the others, had before; and what was
+// measured is forgotten as soon as it was learned, when the window has passed.
+// A reporter that lies for long is believed in the end, as one that sends as many
+// requests is.
 type Entries struct {
-	// Rates are requests a second, by region.
-	Rates map[string]float64
 	// Published are the weights that Envoys have, by region, out of [whole].
 	Published map[string]uint32
+
+	steps []measured           // the last ones, the newest last
+	peaks map[Reporter]float64 // of late, as believed, in requests a second
+}
+
+// measured is what is believed of one step.
+type measured struct {
+	over     time.Duration
+	requests map[Reporter]float64
 }
 
 const (
 	// whole is what the weights of all regions add up to, about: fine enough
 	// for a share of one in ten thousand.
 	whole = 10_000
-	// settle is the time in which a new rate counts for two thirds.
-	settle = 10 * time.Second
+	// window is how long what was measured counts.
+	window = 10 * time.Second
+	// growth is how much more than its peak a reporter is believed in a step: ten
+	// times as many requests count whole in the fourth, after some eight seconds.
+	growth = 2
+	// believed is a rate, in requests a second, that nobody is too new for.
+	believed = 25
+	// halfPeak is the time in which a peak loses half of itself, so that an Envoy
+	// that was away for a minute need not begin anew.
+	halfPeak = time.Minute
 	// worthwhile is the change of a region's share below which nothing is
 	// published: each change is sent to every Envoy.
 	worthwhile = 0.02
 )
 
-// Next takes what was measured in some time: requests by region, and how many
-// Envoys are connected in each, which counts while nothing is measured. It tells
+// Next takes what was reported in some time, and how many devices with Envoys are
+// connected in each region, which counts while nothing is measured. It tells
 // whether there is something new to publish.
-func (e Entries) Next(requests map[string]float64, envoys map[string]int, over time.Duration) (Entries, bool) {
-	next := Entries{Rates: make(map[string]float64), Published: e.Published}
-	weight := 1 - math.Exp(-over.Seconds()/settle.Seconds())
-	if len(e.Rates) == 0 {
-		weight = 1
-	}
+func (e Entries) Next(requests map[Reporter]float64, envoys map[string]int, over time.Duration) (Entries, bool) {
+	next := Entries{Published: e.Published, steps: e.within(window - over)}
+	step := measured{over, e.believe(requests, over)}
+	next.steps = append(next.steps, step)
+	next.peaks = e.peaksAfter(step)
+
+	shares := next.Rates()
 	var total float64
-	for region := range union(requests, e.Rates) {
-		rate := e.Rates[region] + weight*(requests[region]/over.Seconds()-e.Rates[region])
-		if rate >= 0.001 {
-			next.Rates[region] = rate
-			total += rate
-		}
+	for _, rate := range shares {
+		total += rate
 	}
-	shares := next.Rates
 	if total == 0 {
 		shares = make(map[string]float64)
 		for region, n := range envoys {
@@ -51,7 +78,6 @@ func (e Entries) Next(requests map[string]float64, envoys map[string]int, over t
 	} else {
 		// A region whose Envoys are connected and idle has an entry that may be
 		// used any moment: the smallest weight there is keeps it known.
-		shares = union(shares, nil)
 		for region, n := range envoys {
 			if n > 0 && shares[region] == 0 {
 				shares[region] = total / whole
@@ -68,6 +94,111 @@ func (e Entries) Next(requests map[string]float64, envoys map[string]int, over t
 	}
 	return next, true
 }
+
+// Rates are the requests a second that are believed to enter, by region.
+func (e Entries) Rates() map[string]float64 {
+	sums := make(map[string]float64)
+	var over time.Duration
+	for _, s := range e.steps {
+		over += s.over
+		for r, n := range s.requests {
+			sums[r.Region] += n
+		}
+	}
+	for region := range sums {
+		sums[region] /= over.Seconds()
+	}
+	return sums
+}
+
+// within are the newest steps that last no longer than a time together.
+func (e Entries) within(long time.Duration) []measured {
+	first := len(e.steps)
+	for first > 0 && e.steps[first-1].over <= long {
+		first--
+		long -= e.steps[first].over
+	}
+	return slices.Clone(e.steps[first:])
+}
+
+// believe bounds what each reporter says: by its own peak, by what the others
+// have in the middle, or by a rate that nobody is too new for. While nothing is
+// measured there is nothing to go by, and all counts.
+func (e Entries) believe(requests map[Reporter]float64, over time.Duration) map[Reporter]float64 {
+	out := make(map[Reporter]float64, len(requests))
+	idle := !slices.ContainsFunc(e.steps, func(s measured) bool { return len(s.requests) > 0 })
+	rates := make(map[Reporter]float64, len(requests))
+	for r, peak := range e.peaks {
+		rates[r] = peak
+	}
+	for r, n := range requests {
+		rates[r] = max(rates[r], n/over.Seconds())
+	}
+	sorted := make([]float64, 0, len(rates))
+	for _, rate := range rates {
+		sorted = append(sorted, rate)
+	}
+	slices.Sort(sorted)
+	for r, n := range requests {
+		switch {
+		case n <= 0:
+		case idle:
+			out[r] = n
+		default:
+			limit := growth * max(e.peaks[r], medianWithout(sorted, rates[r]), believed)
+			out[r] = min(n, limit*over.Seconds())
+		}
+	}
+	return out
+}
+
+// medianWithout is the median of sorted values without one of them; without a
+// bound if that is the only one.
+func medianWithout(sorted []float64, value float64) float64 {
+	n := len(sorted) - 1
+	if n == 0 {
+		return math.Inf(1)
+	}
+	at, _ := slices.BinarySearch(sorted, value)
+	without := func(i int) float64 {
+		if i >= at {
+			i++
+		}
+		return sorted[i]
+	}
+	return (without((n-1)/2) + without(n/2)) / 2
+}
+
+// peaksAfter are the peaks once a step has passed.
+func (e Entries) peaksAfter(step measured) map[Reporter]float64 {
+	const forget = 0.01 // requests a second
+	peaks := make(map[Reporter]float64, len(e.peaks))
+	left := math.Exp2(-step.over.Seconds() / halfPeak.Seconds())
+	for r, peak := range e.peaks {
+		if peak *= left; peak >= forget {
+			peaks[r] = peak
+		}
+	}
+	for r, n := range step.requests {
+		peaks[r] = max(peaks[r], n/step.over.Seconds())
+	}
+	if len(peaks) > maxReporters {
+		all := make([]Reporter, 0, len(peaks))
+		for r := range peaks {
+			all = append(all, r)
+		}
+		slices.SortFunc(all, func(a, b Reporter) int {
+			return cmp.Or(cmp.Compare(peaks[b], peaks[a]), a.Device.Compare(b.Device), cmp.Compare(a.Region, b.Region))
+		})
+		for _, r := range all[maxReporters:] {
+			delete(peaks, r)
+		}
+	}
+	return peaks
+}
+
+// maxReporters bounds whose peaks are remembered: more than report at a time.
+const maxReporters = 8_000
 
 // moved tells whether any region's share is another than was published.
 func (e Entries) moved(shares map[string]float64) bool {

@@ -111,7 +111,7 @@ func (r *Receiver) note(who Caller, s said, now time.Time) {
 					t.unheard()
 				}
 			}
-			r.count(who.Region, s.requests())
+			r.count(who.Address, who.Region, s.requests())
 			return
 		}
 	}
@@ -132,7 +132,7 @@ func (r *Receiver) note(who Caller, s said, now time.Time) {
 	for name, told := range s.services {
 		r.noteService(e, name, told, first)
 	}
-	r.count(who.Region, s.requests())
+	r.count(who.Address, who.Region, s.requests())
 	r.remember(who.Region, s, from, now)
 }
 

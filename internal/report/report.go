@@ -19,6 +19,7 @@ import (
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	"google.golang.org/grpc"
 
+	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -48,8 +49,9 @@ const (
 	// mostHistories are the endpoints, all services together, whose history is
 	// kept; about 3 kB each.
 	mostHistories = 5_000
-	// mostRegions bounds what callers without a tailnet can make up.
-	mostRegions = 1_000
+	// mostRegions bounds the regions that one address can make up where there is no
+	// tailnet.
+	mostRegions = 16
 	// longestName bounds what an Envoy calls itself and its region.
 	longestName = 255
 )
@@ -61,7 +63,8 @@ type Receiver struct {
 	now    func() time.Time
 
 	mu        sync.Mutex
-	requests  map[string]float64                   // since the last call of Requests
+	requests  map[balance.Reporter]float64         // since the last call of Requests
+	regions   map[netip.Addr]int                   // of each device in requests
 	published map[string]map[netip.AddrPort]string // each endpoint's region, by service
 	envoys    map[envoyKey]*envoy
 	cells     int // of all envoys
@@ -73,7 +76,7 @@ type Receiver struct {
 // the time.
 func NewReceiver(caller func(context.Context) Caller, now func() time.Time) *Receiver {
 	return &Receiver{
-		caller: caller, now: now, requests: make(map[string]float64),
+		caller: caller, now: now, requests: make(map[balance.Reporter]float64), regions: make(map[netip.Addr]int),
 		envoys: make(map[envoyKey]*envoy), histories: make(map[string]*history),
 	}
 }
@@ -129,21 +132,28 @@ func bounded(name string) string {
 	return name
 }
 
-// count sums up the requests that entered in a region.
-func (r *Receiver) count(region string, requests float64) {
+// count sums up the requests that a device reports to enter in a region.
+func (r *Receiver) count(device netip.Addr, region string, requests float64) {
 	if requests == 0 || region == "" {
 		return
 	}
-	if _, known := r.requests[region]; known || len(r.requests) < mostRegions {
-		r.requests[region] += requests
+	key := balance.Reporter{Device: device, Region: region}
+	if _, known := r.requests[key]; !known {
+		if len(r.requests) >= mostEnvoys || r.regions[device] >= mostRegions {
+			return
+		}
+		r.regions[device]++
 	}
+	r.requests[key] += requests
 }
 
-// Requests are how many requests entered in each region since the last call.
-func (r *Receiver) Requests() map[string]float64 {
+// Requests are how many requests entered since the last call, by who reported
+// them.
+func (r *Receiver) Requests() map[balance.Reporter]float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	out := maps.Clone(r.requests)
 	clear(r.requests)
+	clear(r.regions)
 	return out
 }

@@ -30,7 +30,7 @@ func TestWhatIsNewOfTotals(t *testing.T) {
 		r.Know(published("s", "west"))
 		want := func(why string, requests float64) {
 			t.Helper()
-			got, none := r.Requests(), map[string]float64{}
+			got, none := r.byRegion(), map[string]float64{}
 			if requests > 0 {
 				none["west"] = requests
 			}
