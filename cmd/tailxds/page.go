@@ -16,7 +16,7 @@ import (
 // newPage is the live page of a daemon.
 func newPage(d *daemon) *dashboard.Dashboard {
 	return dashboard.New(dashboard.Source{
-		Look:    func(service string) dashboard.View { return d.pageOf(service).View() },
+		Look:    d.pagesOf,
 		Preview: func(a dashboard.Ask) dashboard.Preview { return d.pageOf(a.Service).Preview(a) },
 		Accept: func(ctx context.Context, by, service string) error {
 			return d.accept(ctx, service, by)
@@ -32,18 +32,49 @@ func newPage(d *daemon) *dashboard.Dashboard {
 	})
 }
 
+// pagesOf are the pages of some services, gathered once. Names that no service has
+// share a page.
+func (d *daemon) pagesOf(services []string) []*dashboard.View {
+	facts := d.pageFacts()
+	views := make(map[string]*dashboard.View)
+	all := make([]*dashboard.View, 0, len(services))
+	for _, service := range services {
+		f := d.factsOf(facts, service)
+		if views[f.Table.Service] == nil {
+			f.History = d.reports.History(f.Table.Service, f.Now)
+			v := f.View()
+			views[f.Table.Service] = &v
+		}
+		all = append(all, views[f.Table.Service])
+	}
+	return all
+}
+
 // pageOf gathers what there is to show of a service; of another one, if there is
 // none of that name.
 func (d *daemon) pageOf(service string) page.Facts {
-	f := page.Facts{Now: time.Now(), Tailnet: d.o.Hostname, Table: traffic.Table{Service: service}}
+	f := d.factsOf(d.pageFacts(), service)
+	f.History = d.reports.History(f.Table.Service, f.Now)
+	return f
+}
+
+// factsOf turns to a service.
+func (d *daemon) factsOf(f page.Facts, service string) page.Facts {
+	if len(f.Tables) > 0 {
+		f.Table = page.TableOf(f.Tables, cmp.Or(service, d.o.DefaultService))
+	}
+	return f
+}
+
+// pageFacts gathers what there is to show of all services.
+func (d *daemon) pageFacts() page.Facts {
+	f := page.Facts{Now: time.Now(), Tailnet: d.o.Hostname, Table: traffic.Table{Service: d.o.DefaultService}}
 	if d.o.Listen != "" {
 		f.Tailnet = "no tailnet"
 	}
 	if p := d.published.Load(); p != nil && d.started() {
 		f.Traffic = d.trafficCase(p, d.reports.View(f.Now))
 		f.Tables = traffic.Tables(f.Traffic)
-		f.Table = page.TableOf(f.Tables, cmp.Or(service, d.o.DefaultService))
-		f.History = d.reports.History(f.Table.Service, f.Now)
 	}
 	doc := d.statusBeside(f.Tables)
 	f.Version, f.Ready, f.Detail, f.PolicyError, f.PublishError = doc.Version, doc.Ready, doc.Detail, doc.Policy.Error, doc.Error

@@ -12,10 +12,11 @@ import (
 
 // Source is what the page shows and what can be done on it. All are required.
 type Source struct {
-	// Look is a service as it is now, asked once a second for each service that
-	// somebody has open. For a name that it does not know, it shows another
-	// service.
-	Look func(service string) View
+	// Look is each of some services as it is now, asked once a second for those that
+	// somebody has open. For a name that it does not know, it shows another service;
+	// where several names show the same one, they have the same view, which is
+	// encoded once.
+	Look func(services []string) []*View
 	// Preview is what shares would be after an act.
 	Preview func(Ask) Preview
 	// Accept lets what is held of a service go.

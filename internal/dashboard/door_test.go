@@ -16,7 +16,7 @@ type did struct{ asked []string }
 
 func (d *did) source() Source {
 	return Source{
-		Look:    func(string) View { return View{} },
+		Look:    noView,
 		Preview: func(a Ask) Preview { return Preview{Regions: []string{string(a.Act) + a.Service + a.Device}} },
 		Accept: func(_ context.Context, by, service string) error {
 			if service == "" {

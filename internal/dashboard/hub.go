@@ -5,21 +5,33 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 )
 
 const (
-	// every is the pace of the page's figures.
-	every = time.Second
-	// maxPages bounds how many pages are kept up to date at once.
-	maxPages = 64
+	// every is the pace of the page's figures, and minSpacing how soon what changes
+	// is shown after a look.
+	every      = time.Second
+	minSpacing = 100 * time.Millisecond
+	// maxPages bounds how many pages are kept up to date at once, maxPagesOfOne
+	// those of one address, and maxPagesHere those of this machine, where a proxy
+	// may stand for many people.
+	maxPages      = 256
+	maxPagesOfOne = 16
+	maxPagesHere  = 64
+	// longestName bounds the name of a service that a page asks for.
+	longestName = 253
 )
 
 // hub keeps every open page up to date. It looks at a service and encodes what
-// it sees once, however many look on, and not at all while nobody does.
+// it sees once, however many look on and by whatever name, and not at all while
+// nobody does.
 type hub struct {
-	look   func(service string) View
+	look   func(services []string) []*View
 	assets string
 	wake   chan struct{}
 	done   chan struct{} // closed when the hub ends
@@ -27,6 +39,7 @@ type hub struct {
 	mu       sync.Mutex
 	channels map[string]*channel
 	pages    int
+	viewers  map[netip.Addr]int // pages of each address
 }
 
 // channel is a service that somebody looks at, by the name that they asked for.
@@ -38,14 +51,19 @@ type channel struct {
 // page is one open page. Of each event it gets the last: one that is too slow
 // for a tick gets the next instead.
 type page struct {
-	wake chan struct{}
+	service string // that was asked for
+	viewer  netip.Addr
+	wake    chan struct{}
 
 	mu                      sync.Mutex
 	snapshot, tick, history []byte // not yet sent
 }
 
-func newHub(look func(string) View, assets string) *hub {
-	return &hub{look: look, assets: assets, wake: make(chan struct{}, 1), done: make(chan struct{}), channels: make(map[string]*channel)}
+func newHub(look func([]string) []*View, assets string) *hub {
+	return &hub{
+		look: look, assets: assets, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		channels: make(map[string]*channel), viewers: make(map[netip.Addr]int),
+	}
 }
 
 // run looks once a second, and whenever something changes.
@@ -53,7 +71,14 @@ func (h *hub) run(ctx context.Context) error {
 	defer close(h.done)
 	tick := time.NewTicker(every)
 	defer tick.Stop()
+	spacing := time.NewTimer(0)
+	defer spacing.Stop()
 	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-spacing.C:
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -63,6 +88,7 @@ func (h *hub) run(ctx context.Context) error {
 		if err := h.update(); err != nil {
 			return err
 		}
+		spacing.Reset(minSpacing)
 	}
 }
 
@@ -73,47 +99,64 @@ func (h *hub) changed() {
 	}
 }
 
-// update looks at each service that is open, and tells its pages what is new.
+// update looks at the services that are open, and tells their pages what is new.
 func (h *hub) update() error {
 	h.mu.Lock()
+	services := slices.Sorted(maps.Keys(h.channels))
+	h.mu.Unlock()
+	if len(services) == 0 {
+		return nil
+	}
+	views := h.look(services) // without the lock, since it takes its time
+	all := make(map[*View]events, 1)
+	h.mu.Lock()
 	defer h.mu.Unlock()
-	for service, c := range h.channels {
-		if err := c.update(h.look(service), h.assets); err != nil {
-			return err
+	for i, service := range services {
+		e, encoded := all[views[i]]
+		if !encoded {
+			var err error
+			if e, err = encode(*views[i], h.assets); err != nil {
+				return err
+			}
+			all[views[i]] = e
+		}
+		if c := h.channels[service]; c != nil { // else its last page has left
+			c.update(e)
 		}
 	}
 	return nil
 }
 
-func (c *channel) update(v View, assets string) error {
+// events are a view as pages are told it.
+type events struct{ snapshot, tick, history []byte }
+
+func encode(v View, assets string) (e events, err error) {
 	v.Snapshot.Assets = assets
-	snapshot, err := event("snapshot", v.Snapshot)
-	if err != nil {
-		return err
+	if e.snapshot, err = event("snapshot", v.Snapshot); err != nil {
+		return e, err
 	}
-	tick, err := event("tick", v.Tick)
-	if err != nil {
-		return err
+	if e.tick, err = event("tick", v.Tick); err != nil {
+		return e, err
 	}
-	history, err := event("history", v.History)
-	if err != nil {
-		return err
-	}
-	if bytes.Equal(snapshot, c.snapshot) {
-		snapshot = nil
+	e.history, err = event("history", v.History)
+	return e, err
+}
+
+func (c *channel) update(e events) {
+	if bytes.Equal(e.snapshot, c.snapshot) {
+		e.snapshot = nil
 	} else {
-		c.snapshot = snapshot
+		c.snapshot = e.snapshot
 	}
-	if bytes.Equal(history, c.history) {
-		history = nil
+	if bytes.Equal(e.history, c.history) {
+		e.history = nil
 	} else {
-		c.history = history
+		c.history = e.history
 	}
-	c.tick = tick
+	c.tick = e.tick
 	for p := range c.pages {
-		p.put(snapshot, tick, history)
+		p.put(e.snapshot, e.tick, e.history)
 	}
-	return nil
 }
 
 // event is a server-sent event.
@@ -153,21 +196,29 @@ func (p *page) take() [][]byte {
 	return news
 }
 
-// join opens a page on a service; nil if there are too many.
-func (h *hub) join(service string) *page {
+// join opens a page on a service for a viewer's address; nil if there are too many.
+func (h *hub) join(service string, viewer netip.Addr) *page {
+	if len(service) > longestName {
+		service = "" // no service is called that
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.pages >= maxPages {
+	limit := maxPagesOfOne
+	if viewer.IsLoopback() {
+		limit = maxPagesHere
+	}
+	if h.pages >= maxPages || h.viewers[viewer] >= limit {
 		return nil
 	}
 	h.pages++
+	h.viewers[viewer]++
 	c, ok := h.channels[service]
 	if !ok {
 		c = &channel{pages: make(map[*page]struct{})}
 		h.channels[service] = c
 		h.changed() // so that it need not wait for its first second
 	}
-	p := &page{wake: make(chan struct{}, 1)}
+	p := &page{service: service, viewer: viewer, wake: make(chan struct{}, 1)}
 	c.pages[p] = struct{}{}
 	if c.snapshot != nil {
 		p.put(c.snapshot, c.tick, c.history)
@@ -175,13 +226,16 @@ func (h *hub) join(service string) *page {
 	return p
 }
 
-func (h *hub) leave(service string, p *page) {
+func (h *hub) leave(p *page) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.pages--
-	c := h.channels[service]
+	if h.viewers[p.viewer]--; h.viewers[p.viewer] == 0 {
+		delete(h.viewers, p.viewer)
+	}
+	c := h.channels[p.service]
 	delete(c.pages, p)
 	if len(c.pages) == 0 {
-		delete(h.channels, service)
+		delete(h.channels, p.service)
 	}
 }

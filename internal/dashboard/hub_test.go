@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -19,16 +22,32 @@ type views struct {
 	mu     sync.Mutex
 	now    View
 	looked []string
+	views  int // that were made
 }
 
-func (v *views) look(service string) View {
+// look shows each service by its name, and by unknown ones the first.
+func (v *views) look(services []string) (all []*View) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.looked = append(v.looked, service)
-	view := v.now
-	view.Snapshot.Service = service
-	return view
+	v.looked = append(v.looked, services...)
+	known := make(map[string]*View)
+	for _, service := range services {
+		if strings.HasPrefix(service, "unknown") {
+			service = "hello"
+		}
+		if known[service] == nil {
+			view := v.now
+			view.Snapshot.Service = service
+			known[service] = &view
+			v.views++
+		}
+		all = append(all, known[service])
+	}
+	return all
 }
+
+// noView shows nothing.
+func noView(services []string) []*View { return slices.Repeat([]*View{{}}, len(services)) }
 
 func (v *views) set(change func(*View)) {
 	v.mu.Lock()
@@ -194,8 +213,8 @@ func TestStreamsEndWithTheHub(t *testing.T) {
 // A page that is too slow gets the last of everything, and figures never before
 // what they count on.
 func TestASlowPageGetsTheLast(t *testing.T) {
-	h := newHub(func(string) View { return View{} }, "")
-	p := h.join("")
+	h := newHub(noView, "")
+	p := h.join("", netip.Addr{})
 	p.put([]byte("s1"), []byte("t1"), []byte("h1"))
 	p.put(nil, []byte("t2"), nil)
 	p.put([]byte("s2"), []byte("t3"), nil)
@@ -207,27 +226,93 @@ func TestASlowPageGetsTheLast(t *testing.T) {
 	}
 }
 
+// viewer is the address of one of many.
+func viewer(n int) netip.Addr { return netip.AddrFrom4([4]byte{100, 64, byte(n >> 8), byte(n)}) }
+
 func TestSoManyPages(t *testing.T) {
-	h := newHub(func(string) View { return View{} }, "")
+	h := newHub(noView, "")
 	var pages []*page
 	for i := range maxPages {
-		p := h.join(fmt.Sprint(i % 3))
+		p := h.join(fmt.Sprint(i%3), viewer(i/8))
 		if p == nil {
 			t.Fatalf("no room for page %d", i)
 		}
 		pages = append(pages, p)
 	}
-	if h.join("x") != nil {
+	if h.join("x", viewer(1000)) != nil {
 		t.Error("room for one more than there may be")
 	}
-	h.leave("0", pages[0])
-	if h.join("x") == nil {
+	h.leave(pages[0])
+	if h.join("x", viewer(1000)) == nil {
 		t.Error("no room, though one has left")
 	}
+	for _, p := range pages[1:] {
+		h.leave(p)
+	}
+	if len(h.channels) != 1 || h.pages != 1 || len(h.viewers) != 1 {
+		t.Errorf("%d services of %d viewers are kept for %d pages", len(h.channels), len(h.viewers), h.pages)
+	}
+}
+
+func TestJoin_oneViewer_leavesRoomForOthers(t *testing.T) {
+	h := newHub(noView, "")
+	for from, limit := range map[string]int{"100.64.0.1": maxPagesOfOne, "fd7a::1": maxPagesOfOne, "127.0.0.1": maxPagesHere} {
+		for i := range 2 * limit {
+			if p := h.join(strings.Repeat("x", i*100), netip.MustParseAddr(from)); (p != nil) != (i < limit) {
+				t.Errorf("%s: page %d of one viewer: %t", from, i+1, p != nil)
+			} else if p != nil && len(p.service) > longestName {
+				t.Error("a name of any length is kept")
+			}
+		}
+	}
+	if h.join("x", netip.MustParseAddr("100.64.0.2")) == nil {
+		t.Error("there is no room for another viewer")
+	}
+}
+
+// Whatever names pages invent, one view is made and encoded for them.
+func TestUpdate_inventedServices_shareOneView(t *testing.T) {
+	v := &views{}
+	h := newHub(v.look, "")
+	var pages []*page
+	for i := range 64 {
+		pages = append(pages, h.join(fmt.Sprint("unknown", i), viewer(i)))
+	}
+	if err := h.update(); err != nil {
+		t.Fatal(err)
+	}
+	if v.views != 1 {
+		t.Errorf("%d views were made", v.views)
+	}
+	first := pages[0].take()
 	for i, p := range pages[1:] {
-		h.leave(fmt.Sprint((i+1)%3), p)
+		for k, of := range p.take() {
+			if len(of) == 0 || &of[0] != &first[k][0] {
+				t.Fatalf("page %d has event %d of its own", i+1, k)
+			}
+		}
 	}
-	if len(h.channels) != 1 || h.pages != 1 {
-		t.Errorf("%d services are kept for %d pages", len(h.channels), h.pages)
-	}
+}
+
+// Changes that come all the time are shown ten times a second.
+func TestRun_changesAllTheTime_arePaced(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &views{}
+		h := newHub(v.look, "")
+		h.join("hello", viewer(1))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- h.run(ctx) }()
+		for range 10_000 {
+			time.Sleep(time.Millisecond)
+			h.changed()
+		}
+		if v.views < 90 || v.views > 115 {
+			t.Errorf("in ten seconds it looked %d times", v.views)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

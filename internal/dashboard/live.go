@@ -2,6 +2,7 @@ package dashboard
 
 import (
 	"net/http"
+	"net/netip"
 	"time"
 )
 
@@ -16,13 +17,13 @@ const (
 // viewer is no longer let in.
 func (d *Dashboard) live(door Door) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		service := r.URL.Query().Get("service")
-		p := d.hub.join(service)
+		from, _ := netip.ParseAddrPort(r.RemoteAddr) // the zero address counts as one
+		p := d.hub.join(r.URL.Query().Get("service"), from.Addr().Unmap())
 		if p == nil {
 			http.Error(w, "too many pages are open: close one", http.StatusServiceUnavailable)
 			return
 		}
-		defer d.hub.leave(service, p)
+		defer d.hub.leave(p)
 		w.Header().Set("Content-Type", "text/event-stream")
 		out := stream{w, http.NewResponseController(w)}
 		viewer := viewerOf(r.Context())

@@ -167,13 +167,13 @@ func (w *world) note(ago time.Duration, kind, name, text, by, effect string) {
 // source is the world as a page sees it, a second later each time it is asked.
 func (w *world) source() dashboard.Source {
 	return dashboard.Source{
-		Look: func(string) dashboard.View {
+		Look: func(services []string) []*dashboard.View {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.pass()
 			s := w.snapshot
 			s.Servers, s.Changes, s.Held = slices.Clone(s.Servers), slices.Clone(s.Changes), slices.Clone(s.Held)
-			return dashboard.View{Snapshot: s, Tick: w.tick, History: w.history}
+			return slices.Repeat([]*dashboard.View{{Snapshot: s, Tick: w.tick, History: w.history}}, len(services))
 		},
 		Preview: func(dashboard.Ask) dashboard.Preview {
 			return dashboard.Preview{Regions: w.snapshot.Regions, Before: []float64{0.4, 0.3, 0.3}, After: []float64{0.5, 0.2, 0.3}}
