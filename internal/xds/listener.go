@@ -169,6 +169,7 @@ func connectionManager(trustedHops uint32, defaultHost string) (*anypb.Any, erro
 		UpgradeConfigs:            []*hcm.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 	}
 	takeHTTP(manager, defaultHost)
+	normalizePaths(manager)
 	packed, err := anypb.New(manager)
 	if err != nil {
 		return nil, fmt.Errorf("pack connection manager: %w", err)

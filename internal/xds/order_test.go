@@ -67,7 +67,9 @@ func (f *follower) step() string {
 		for _, c := range unpack[*route.RouteConfiguration](f, r) {
 			for _, host := range c.GetVirtualHosts() {
 				for _, r := range host.GetRoutes() {
-					f.routed = append(f.routed, r.GetRoute().GetCluster())
+					if to := r.GetRoute(); to != nil { // else Envoy answers by itself
+						f.routed = append(f.routed, to.GetCluster())
+					}
 				}
 			}
 		}

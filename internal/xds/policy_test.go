@@ -169,7 +169,7 @@ service: {}
 		`8:14 services.hello.timeout: must be a duration such as 500ms, 5s or 2m, and not "soon"`,
 		"10:5 services.hello.load_balancing: stands there twice, in line 9 already",
 		"12:7 services.hello.routes[0]: a rule needs either service, which gets all that matches, or split, which names several and their weights",
-		"12:14 services.hello.routes[0].path: a path must begin with / and hold visible ASCII without ? and #: encode what else is wanted as %XX",
+		"12:14 services.hello.routes[0].path: must begin with / and hold visible ASCII without ?, # and \\: encode what else is wanted as %XX",
 		"12:33 services.hello.routes[0].headers.Host: the header host is what hosts are for: name a service that has the host",
 		`12:43 services.hello.routes[0].headers.a b: "a b" can't be the name of a header`,
 		"13:7 services.hello.routes[1]: a rule needs either service, which gets all that matches, or split, which names several and their weights",

@@ -22,7 +22,8 @@ import (
 // RouteRule sends requests that come under a service's name to other services.
 type RouteRule struct {
 	// Path is a prefix of whole segments: /shop is /shop and /shop/cart, and not
-	// /shopping. Empty and / are every path.
+	// /shopping. Empty and / are every path. See [pathOf] for how it is written, and
+	// docs/operations.md for what spellings it matches.
 	Path string `yaml:"path"`
 	// Headers must all be there with just these values.
 	Headers map[string]string `yaml:"headers"`
@@ -99,10 +100,11 @@ func readRoutes(s document.Section, rules []RouteRule) {
 }
 
 func readRule(s document.Section, r *RouteRule) {
-	r.Path = strings.TrimRight(r.Path, "/")
-	if r.Path != "" && (!strings.HasPrefix(r.Path, "/") || !visible(r.Path) || strings.ContainsAny(r.Path, "?#") || len(r.Path) > longestMatch) {
-		s.At("path").Wrong("a path must begin with / and hold visible ASCII without ? and #: encode what else is wanted as %%XX")
+	path, err := pathOf(r.Path)
+	if err != nil {
+		s.At("path").Wrong("%s", err)
 	}
+	r.Path = path
 	if (r.Service == "") == (len(r.Split) == 0) {
 		s.Wrong("a rule needs either service, which gets all that matches, or split, which names several and their weights")
 	}
@@ -245,7 +247,11 @@ func newRouting(f frame) (routing, error) {
 // the service itself.
 func (r routing) of(service string) []*route.Route {
 	var all []*route.Route
-	for i, rule := range r.policy.For(service).Routes {
+	rules := r.policy.For(service).Routes
+	if slices.ContainsFunc(rules, func(rule RouteRule) bool { return rule.Path != "" }) {
+		all = append(all, refuseHidden(service))
+	}
+	for i, rule := range rules {
 		services, until := rule.shares()
 		for j, target := range services {
 			all = append(all, r.to(target, fmt.Sprintf("%s-%d-%s", service, i, target), rule.match(until[j]))...)
@@ -258,7 +264,8 @@ func (r routing) of(service string) []*route.Route {
 func (r RouteRule) match(until uint32) *route.RouteMatch {
 	m := &route.RouteMatch{PathSpecifier: &route.RouteMatch_Prefix{Prefix: "/"}}
 	if r.Path != "" {
-		m.PathSpecifier = &route.RouteMatch_PathSeparatedPrefix{PathSeparatedPrefix: r.Path}
+		pattern, _ := pathPattern(r.Path)
+		m.PathSpecifier = pathMatching(pattern)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		m.Headers = append(m.Headers, exactly(name, r.Headers[name]))
@@ -283,9 +290,9 @@ func (r routing) to(service, name string, match *route.RouteMatch) []*route.Rout
 	p := r.policy.For(service)
 	switch {
 	case !r.known[service]:
-		return unavailable(name, match, fmt.Sprintf("nobody serves %s, and the policy does not name it", service))
+		return []*route.Route{answer(name, match, 503, fmt.Sprintf("nobody serves %s, and the policy does not name it", service))}
 	case p.Protocol == TCP:
-		return unavailable(name, match, fmt.Sprintf("%s takes TCP connections on port %d", service, p.Listen))
+		return []*route.Route{answer(name, match, 503, fmt.Sprintf("%s takes TCP connections on port %d", service, p.Listen))}
 	}
 	var all []*route.Route
 	// One route a method: a regular expression costs each request some percent.
@@ -312,12 +319,6 @@ func retryBuffer(p ServicePolicy) *wrapperspb.UInt64Value {
 		return nil
 	}
 	return wrapperspb.UInt64(uint64(p.RetryBuffer))
-}
-
-func unavailable(name string, match *route.RouteMatch, why string) []*route.Route {
-	return []*route.Route{{Name: name, Match: match, Action: &route.Route_DirectResponse{DirectResponse: &route.DirectResponseAction{
-		Status: 503, Body: &core.DataSource{Specifier: &core.DataSource_InlineString{InlineString: why + "\n"}},
-	}}}}
 }
 
 // action sends a request to a service, and once more to another of its servers

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -28,8 +29,7 @@ func (n *resources) under(host string) []*route.Route {
 func goes(routes []*route.Route, path string, headers map[string]string, drawn uint32) *route.Route {
 	for _, r := range routes {
 		m := r.GetMatch()
-		prefix := m.GetPathSeparatedPrefix()
-		fits := m.GetPrefix() == "/" || path == prefix || strings.HasPrefix(path, prefix+"/")
+		fits := m.GetPrefix() == "/" || m.GetSafeRegex() != nil && regexp.MustCompile("^(?:"+m.GetSafeRegex().GetRegex()+")$").MatchString(path)
 		for _, h := range m.GetHeaders() {
 			fits = fits && headers[h.GetName()] == h.GetStringMatch().GetExact()
 		}
@@ -123,10 +123,17 @@ func TestRulesThatNobodyCanMean(t *testing.T) {
 		"two targets":     {rule("{service: b, split: {c: 1}}"), "line 5", "either service"},
 		"unknown key":     {rule("{service: b, prefix: /x}"), "5", "prefix"},
 		"relative":        {rule("{service: b, path: x}"), "line 5", "must begin with /"},
-		"query":           {rule("{service: b, path: '/x?y'}"), "line 5", "without ? and #"},
-		"fragment":        {rule("{service: b, path: '/x#y'}"), "line 5", "without ? and #"},
+		"query":           {rule("{service: b, path: '/x?y'}"), "line 5", "without ?, # and"},
+		"fragment":        {rule("{service: b, path: '/x#y'}"), "line 5", "without ?, # and"},
 		"space":           {rule("{service: b, path: '/x y'}"), "line 5", "visible ASCII"},
-		"long path":       {rule("{service: b, path: /" + strings.Repeat("x", 1000) + "}"), "line 5", "path"},
+		"long path":       {rule("{service: b, path: /" + strings.Repeat("x", 83) + "}"), "line 5", "too long"},
+		"deep path":       {rule("{service: b, path: " + strings.Repeat("/x", 13) + "}"), "line 5", "too long"},
+		"dot segment":     {rule("{service: b, path: /x/%2e./y}"), "line 5", "no empty segment"},
+		"empty segment":   {rule("{service: b, path: /x//y}"), "line 5", "no empty segment"},
+		"backslash":       {rule("{service: b, path: '/x\\y'}"), "line 5", "without ?, # and"},
+		"half a byte":     {rule("{service: b, path: '/x%2'}"), "line 5", "two hexadecimal digits"},
+		"no byte":         {rule("{service: b, path: '/x%zz'}"), "line 5", "two hexadecimal digits"},
+		"zero":            {rule("{service: b, path: '/x%00'}"), "line 5", "%00"},
 		"header's name":   {rule("service: b\n      headers:\n        ':path': x"), "line 7", "name of a header"},
 		"header's value":  {rule("{service: b, headers: {x: \"a\\nb\"}}"), "line 5", "visible ASCII"},
 		"empty value":     {rule("{service: b, headers: {x: ''}}"), "line 5", "visible ASCII"},

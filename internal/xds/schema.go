@@ -172,7 +172,7 @@ func descriptions() map[string]string {
 		"ingress.access_log":               "Which requests Envoys write as lines of JSON on their standard output.",
 		"hosts":                            "Further names under which the service is reached; its own is always one.",
 		"routes":                           "What goes to other services. The first rule that matches decides; what none matches goes to the service itself.",
-		"routes.path":                      "This path and all below it; without it every path.",
+		"routes.path":                      "This path and all below it, in each spelling that servers take for it; without it every path.",
 		"routes.headers":                   "Headers that must all be there, with just these values.",
 		"routes.service":                   "The service that gets all that matches, with its own timeouts, retries and hash.",
 		"routes.split":                     "Several services that get what matches, by their weights.",
