@@ -59,7 +59,7 @@ func joinedErrors(err error) []error {
 	if errors.As(err, &e) && e.cause != nil && e.cause.Error() == err.Error() {
 		err = e.cause
 	}
-	several, ok := err.(interface{ Unwrap() []error }) //nolint:errorlint // what wraps several is looked at one by one
+	several, ok := err.(interface{ Unwrap() []error })
 	if !ok || err.Error() != errors.Join(several.Unwrap()...).Error() {
 		return []error{err}
 	}

@@ -131,6 +131,22 @@ func TestItSaysWhenNoEnvoyReports(t *testing.T) {
 	browser.Want(tab, `document.querySelector('#notices').textContent.includes('No Envoy reports')`, true)
 	browser.Want(tab, `document.querySelector('#k-rate').textContent`, "–")
 	browser.Want(tab, browser.Row("iad-1")+`.querySelector('.share').textContent`, "– %")
+	// No figure of traffic is a zero: neither of servers and Envoys, nor of regions, nor in the matrix or the inspector.
+	tab.Run(`document.querySelector('[value=matrix]').click()`)
+	tab.Until(`document.querySelectorAll('#matrix td').length > 0`)
+	tab.Run(browser.Row("iad-1") + `.querySelector('button').click()`)
+	tab.Until(`!document.querySelector('#inspector').hidden`)
+	for where, figures := range map[string]string{
+		"the top":   `#k-rate, #k-ok, #k-p50, #k-p99, #k-cross, #k-gap, #k-rate-sub`,
+		"regions":   `#callers [data-f=rate], #callers [data-f=p50], #callers [data-f=p99], #servers [data-f=rate], #servers .share`,
+		"matrix":    `#matrix td`,
+		"inspector": `#inspector .called .num`,
+	} {
+		found := browser.Eval[string](tab, `[...document.querySelectorAll('`+figures+`')].map(e => e.textContent).filter(s => s && !/^–( %)?$/.test(s)).join(', ')`)
+		if n := browser.Eval[int](tab, `document.querySelectorAll('`+figures+`').length`); n == 0 || found != "" {
+			t.Errorf("%s: of %d figures these are no dashes: %s", where, n, found)
+		}
+	}
 }
 
 // Nothing moves for those who want it still.

@@ -149,7 +149,8 @@ type Tick struct {
 	Servers [][6]float64 `json:"servers"`
 	// Entries: requests a second, failed ones a second, p50 and p99 in ms.
 	Entries [][4]float64 `json:"entries"`
-	// Flows are requests a second: a row a calling region, a column a server.
+	// Flows are requests a second: a row a calling region, a column a server; -1
+	// where no Envoy of the region reports.
 	Flows [][]float64 `json:"flows"`
 	// Total: requests a second, failed ones a second, p50 and p99 in ms.
 	Total [4]float64 `json:"total"`
@@ -167,7 +168,7 @@ type History struct {
 	Step    int64        `json:"step"`
 	Regions []string     `json:"regions"` // of the shares
 	Shares  [][]int      `json:"shares"`  // in thousandths; an empty row was not measured
-	Rate    []float64    `json:"rate"`    // requests a second
+	Rate    []float64    `json:"rate"`    // requests a second; -1 was not measured
 	Latency [][2]float64 `json:"latency"` // p50 and p99 in ms; -1 was not measured
 }
 

@@ -57,6 +57,9 @@ func (f Facts) flows(p places, region string) []float64 {
 	row := make([]float64, len(p.servers))
 	i := slices.IndexFunc(f.Table.Entries, func(e traffic.Entry) bool { return e.Region == region })
 	if i < 0 {
+		for k := range row {
+			row[k] = unknown
+		}
 		return row
 	}
 	for k, server := range p.servers {
@@ -133,7 +136,11 @@ func (f Facts) past() dashboard.History {
 				row = append(row, int(math.Round(1000*sums[region][i]/total[i])))
 			}
 		}
-		h.Shares, h.Rate, h.Latency = append(h.Shares, row), append(h.Rate, tenths(total[i])), append(h.Latency, [2]float64{p50, p99})
+		rate := float64(unknown)
+		if len(f.History.Endpoints) > 0 {
+			rate = tenths(total[i])
+		}
+		h.Shares, h.Rate, h.Latency = append(h.Shares, row), append(h.Rate, rate), append(h.Latency, [2]float64{p50, p99})
 	}
 	return h
 }

@@ -111,7 +111,7 @@ func TestWhatIsNotMeasuredIsUnknown(t *testing.T) {
 	equal(t, "a server", v.Tick.Servers[0], [6]float64{-1, -1, -1, 0.3333, 0, 0})
 	equal(t, "an Envoy", v.Tick.Entries[0], [4]float64{-1, -1, -1, -1})
 	equal(t, "reporting", v.Tick.Reporting, 0)
-	equal(t, "flows", v.Tick.Flows, [][]float64{{0, 0, 0, 0}, {0, 0, 0, 0}})
+	equal(t, "flows", v.Tick.Flows, [][]float64{{-1, -1, -1, -1}, {-1, -1, -1, -1}})
 
 	west := envoy(11, "west-1", "west")
 	idle := known([]topology.Endpoint{endpoint(1, "a", "west", 1, topology.Serving)}, []Envoy{west}, report(west, map[byte]float64{1: 0}))

@@ -238,19 +238,17 @@ func (w *Watcher) failed(err error, now time.Time) {
 	w.status.Error, w.status.Stale = err.Error(), true
 	w.status.Failures++
 	w.status.Denied = errors.Is(err, errDenied)
-	served := []any{"error", err}
-	last := "no list is known yet"
+	serving := "nothing yet"
 	if !w.status.LastGood.IsZero() {
-		last = "serving the last good list"
-		served = append(served, "age", now.Sub(w.status.LastGood).Round(time.Second).String())
+		serving = "the last good list, " + now.Sub(w.status.LastGood).Round(time.Second).String() + " old"
 	}
 	switch {
 	case !news:
 		w.opts.Log.Debug("devices can't be listed", "error", err, "failures", w.status.Failures)
 	case w.status.Denied:
-		w.opts.Log.Error("devices can't be listed: the credential is refused; "+last+". Renew the token or its scopes", served...)
+		w.opts.Log.Error("devices can't be listed: the credential is refused: renew the token or its scopes", "error", err, "serving", serving)
 	default:
-		w.opts.Log.Warn("devices can't be listed; "+last, served...)
+		w.opts.Log.Warn("devices can't be listed", "error", err, "serving", serving)
 	}
 }
 

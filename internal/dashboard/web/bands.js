@@ -52,7 +52,7 @@ export function bands(page) {
   function draw(next) {
     flows = next;
     if (!width || !from.length || !flows.length) return;
-    const value = from.map((_, r) => to.map(({ target }) => target.servers.reduce((sum, i) => sum + (flows[r]?.[i] ?? 0), 0)));
+    const value = from.map((_, r) => to.map(({ target }) => target.servers.reduce((sum, i) => sum + Math.max(flows[r]?.[i] ?? 0, 0), 0)));
     const out = value.map((row) => row.reduce((a, b) => a + b, 0));
     const into = to.map((_, d) => value.reduce((sum, row) => sum + row[d], 0));
     const total = out.reduce((a, b) => a + b, 0);

@@ -58,7 +58,7 @@ export function inspector(close) {
       const most = Math.max(...t.flows.map((row) => row[i]), 0.001);
       callers.forEach((c, r) => {
         text(c.value, rate(t.flows[r][i]));
-        c.fill.style.setProperty('--share', (t.flows[r][i] / most).toFixed(3));
+        c.fill.style.setProperty('--share', (Math.max(t.flows[r][i], 0) / most).toFixed(3));
       });
     };
     return [

@@ -1,6 +1,6 @@
 // Callers at the left and servers at the right, in groups by region.
 import { $, el, stamp, text, nameIn, attr, icon, keyed, walk, say } from './dom.js';
-import { rate, percent, signed, millis, off, sum, health, regionName } from './model.js';
+import { rate, percent, signed, millis, off, sum, total, health, regionName } from './model.js';
 
 /** @typedef {import('./wire').Snapshot} Snapshot */
 /** @typedef {import('./wire').Tick} Tick */
@@ -173,10 +173,10 @@ export function map(act) {
     groups.forEach((g, r) => {
       const share = percent(t.total[0] > 0 ? sum(g.servers, (i) => t.servers[i][2]) : -1) + ' %';
       text(g.group.parts.share, share);
-      text(g.group.parts.rate, rate(sum(g.servers, (i) => t.servers[i][0])));
+      text(g.group.parts.rate, rate(total(g.servers, (i) => t.servers[i][0])));
       text(g.group.parts.states, states(g.servers, t));
       text(far[r].share, share);
-      const takes = sum(g.entries, (i) => t.entries[i][0]);
+      const takes = total(g.entries, (i) => t.entries[i][0]);
       const parts = callerGroups[r].parts;
       text(parts.rate, rate(takes));
       const timed = g.entries.filter((i) => t.entries[i][2] >= 0 && t.entries[i][0] > 0);

@@ -1,7 +1,7 @@
 // Who calls whom, as numbers: a row a calling region, a column a server, or a
 // region's servers where they are many, shaded by how many requests a cell has.
 import { $, el, text, attr, keyed } from './dom.js';
-import { rate, regionName } from './model.js';
+import { rate, total, regionName } from './model.js';
 
 /** @typedef {import('./wire').Snapshot} Snapshot */
 /** @typedef {import('./wire').Tick} Tick */
@@ -44,17 +44,18 @@ export function matrix() {
   /** @param {Tick} t */
   function tick(t) {
     if (!now || $('matrix').hidden) return;
-    const value = t.flows.map((row) => columns.map((c) => c.servers.reduce((sum, i) => sum + row[i], 0)));
+    const known = (/** @type {number[]} */ values) => total(values, (v) => v);
+    const value = t.flows.map((row) => columns.map((c) => total(c.servers, (i) => row[i])));
     const most = Math.max(...value.flat(), 1);
     value.forEach((row, r) => {
       row.forEach((v, c) => {
         text(cells[r][c], v ? rate(v) : '·');
-        cells[r][c].style.setProperty('--heat', (v / most).toFixed(2));
+        cells[r][c].style.setProperty('--heat', (Math.max(v, 0) / most).toFixed(2));
       });
-      text(cells[r][columns.length], rate(row.reduce((a, b) => a + b, 0)));
+      text(cells[r][columns.length], rate(known(row)));
     });
-    columns.forEach((_, c) => text(sums[c], rate(value.reduce((sum, row) => sum + row[c], 0))));
-    text(sums[columns.length], rate(value.flat().reduce((a, b) => a + b, 0)));
+    columns.forEach((_, c) => text(sums[c], rate(known(value.map((row) => row[c])))));
+    text(sums[columns.length], rate(known(value.flat())));
   }
 
   return { snapshot, tick };

@@ -57,6 +57,10 @@ export const count = (n, one) => `${n} ${one}${n === 1 ? '' : 's'}`;
 /** @template T @param {T[]} items @param {(item: T) => number} value */
 export const sum = (items, value) => items.reduce((total, item) => total + Math.max(value(item), 0), 0);
 
+/** What is known of all of them together: a figure below 0 is not known, and nothing is if none is.
+ * @template T @param {T[]} items @param {(item: T) => number} value */
+export const total = (items, value) => (items.some((item) => value(item) >= 0) ? sum(items, value) : -1);
+
 /** A round number not below n. @param {number} n */
 export function nice(n) {
   const ten = 10 ** Math.floor(Math.log10(Math.max(n, 1)));

@@ -26,7 +26,7 @@ export function stats() {
     const [requests, failed, p50, p99] = t.total;
     text($('k-rate'), rate(requests));
     text($('k-ok'), requests > 0 ? (100 - (failed / requests) * 100).toFixed(2) : '–');
-    text($('k-ok-sub'), requests <= 0 ? 'nothing is asked' : failed ? `${rate(failed)} /s fail` : 'none fails');
+    text($('k-ok-sub'), requests < 0 ? 'not measured' : !requests ? 'nothing is asked' : failed ? `${rate(failed)} /s fail` : 'none fails');
     text($('k-p50'), millis(p50));
     text($('k-p99'), millis(p99));
     const worst = t.entries.reduce((w, e, i) => (e[3] > (t.entries[w]?.[3] ?? -1) ? i : w), -1);

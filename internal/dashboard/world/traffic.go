@@ -116,7 +116,7 @@ func (w *world) silence(t dashboard.Tick) dashboard.Tick {
 		t.Entries = append(t.Entries, [4]float64{-1, -1, -1, -1})
 	}
 	for range w.snapshot.Regions {
-		t.Flows = append(t.Flows, make([]float64, len(t.Servers)))
+		t.Flows = append(t.Flows, slices.Repeat([]float64{-1}, len(t.Servers)))
 	}
 	return t
 }
