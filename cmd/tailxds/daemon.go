@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -58,6 +59,7 @@ type daemon struct {
 	published  atomic.Pointer[snapshot]
 	callers    atomic.Pointer[map[string]uint32] // where requests enter, as published
 	publishErr atomic.Pointer[string]
+	lost       atomic.Pointer[string] // what the saved state lost, until an operator accepts that
 	journal    journal.Journal
 
 	// The rest is only the loop's.
@@ -97,7 +99,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 	if _, err := o.rules(time.Time{}); err != nil {
 		return nil, err
 	}
-	past := recall(kept, log)
+	past, lost := recall(kept, log)
 	d := &daemon{
 		o: o, log: log, began: time.Now(), ready: make(chan struct{}), logged: newLog(log),
 		reports: report.NewReceiver(func(ctx context.Context) report.Caller {
@@ -106,6 +108,9 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 		}, time.Now),
 		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word), snapshots: make(chan chan known), edits: make(chan edit),
 		memory: *past.Memory, words: operator.Load(past.Words, time.Now()), keeper: keeper{writer: store.NewWriter(kept, log)},
+	}
+	if lost != "" {
+		d.lost.Store(&lost)
 	}
 	d.page, d.diffs = newPage(d), admin.Diff(d.diff)
 	if err := d.firstPolicy(past.Policy); err != nil {
@@ -337,6 +342,12 @@ func (d *daemon) letThrough(service, by string) error {
 		return unknownName("service", service, names)
 	}
 	memory, services, err := d.memory.Accept(service)
+	if service == "" && d.lost.Swap(nil) != nil {
+		d.log.Warn("an operator accepted that the saved state was lost", "by", by)
+		if errors.Is(err, guard.ErrNothingHeld) {
+			return nil
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("accept: %w", err)
 	}

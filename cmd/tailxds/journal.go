@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/tailxds/tailxds/internal/journal"
+	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/traffic"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -55,7 +56,7 @@ func (d *daemon) changes() []journal.Change {
 
 // problemsOf are all problems there are now, beside what was measured.
 func (d *daemon) problemsOf(p *snapshot, streams []xds.Stream, tables []traffic.Table) []topology.Problem {
-	return slices.Concat(p.problems, misplaced(streams), estranged(d.others(), d.o.Hostname, time.Now()), traffic.Unhealthy(tables))
+	return slices.Concat(p.problems, d.ownProblems(), misplaced(streams), estranged(d.others(), d.o.Hostname, time.Now()), traffic.Unhealthy(tables))
 }
 
 // envoysOf are the connected Envoys as the journal tells of them.
@@ -81,4 +82,33 @@ func (d *daemon) situation(p *snapshot, policy policyFile, tables []traffic.Tabl
 		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, tables),
 		Envoys: envoysOf(streams), PolicyError: policy.err, Policies: policy.values, Ingress: policy.ingress,
 	}
+}
+
+// ownProblems are those of the control plane itself: that its state was lost or
+// can't be saved, and that it sends its API token unencrypted.
+func (d *daemon) ownProblems() []topology.Problem {
+	var problems []topology.Problem
+	if to := provider.PlainHTTP(d.o.providerConfig(d.log)); to != "" {
+		problems = append(problems, topology.Problem{Name: d.o.Hostname, Subject: "api token", Reason: plainHTTP(to)})
+	}
+	for _, reason := range d.stateTrouble() {
+		problems = append(problems, topology.Problem{Name: d.o.Hostname, Subject: "state", Reason: reason})
+	}
+	return problems
+}
+
+// stateTrouble says what is wrong with the saved state.
+func (d *daemon) stateTrouble() (reasons []string) {
+	if lost := d.lost.Load(); lost != nil {
+		reasons = append(reasons, *lost)
+	}
+	if f := d.keeper.writer.Failure(); f.Err != nil {
+		reasons = append(reasons, fmt.Sprintf("the state cannot be saved since %s, so a restart would lose recent changes: %v", f.Since.UTC().Format(time.RFC3339), f.Err))
+	}
+	return reasons
+}
+
+// plainHTTP says what is wrong with sending a token over plain HTTP.
+func plainHTTP(to string) string {
+	return "it is sent to " + to + " unencrypted, so anybody on the way can read it: use https, or an API on this machine"
 }

@@ -44,25 +44,27 @@ func (r remembered) document() ([]byte, error) {
 	return text, nil
 }
 
-// recall reads what was remembered. What cannot be understood is set aside,
-// with a warning: it must never stop a start.
-func recall(s store.Store, log *slog.Logger) remembered {
+// recall reads what was remembered. What cannot be read or understood is set
+// aside: it must never stop a start. Lost says what an operator must know then.
+func recall(s store.Store, log *slog.Logger) (kept remembered, lost string) {
 	nothing := remembered{Version: memoryVersion, Memory: &guard.Memory{}, Devices: &[]topology.Device{}}
 	document, err := s.Load()
-	if err != nil {
-		log.Warn("what was published last can't be read; starting without it", "store", s.String(), "error", err)
-		return nothing
+	if err == nil && document == nil {
+		return nothing, ""
 	}
-	if document == nil {
-		return nothing
+	if err == nil {
+		kept, err = decodeRemembered(document)
 	}
-	kept, err := decodeRemembered(document)
-	if err != nil {
-		aside, asideErr := s.SetAside()
-		log.Warn("what was published last makes no sense; starting without it", "store", s.String(), "error", err, "aside", aside, "aside_error", asideErr)
-		return nothing
+	if err == nil {
+		return kept, ""
 	}
-	return kept
+	aside, asideErr := s.SetAside()
+	log.Error("the saved state cannot be read; starting without it, so drains from before are lost", "store", s.String(), "error", err, "aside", aside, "aside_error", asideErr)
+	lost = "the saved state cannot be read, so drains and held endpoints from before the start are lost"
+	if aside != "" && asideErr == nil {
+		lost += "; it is kept as " + aside
+	}
+	return nothing, lost + ": drain again what must not serve, then run `tailxds accept`"
 }
 
 // decodeRemembered passes over what only a later version of this program knows:

@@ -21,7 +21,7 @@ type metrics struct {
 
 	build, ready, age, failures, held, heldEndpoints, degraded, devices, problems, published *prometheus.Desc
 	endpoints, besides, weight, envoys, xds, rejected, policyBad, keyExpires, ownKeyExpires  *prometheus.Desc
-	linkUp                                                                                   *prometheus.Desc
+	linkUp, stateLost, stateUnsaved                                                          *prometheus.Desc
 }
 
 // keyWarning is how long before it expires a device's key is told of.
@@ -55,6 +55,8 @@ func newMetrics(d *daemon) *metrics {
 		policyBad:     desc("policy_file_bad", "1 while the policy file is bad and the last good policy holds."),
 		keyExpires:    desc("device_key_expiry_timestamp_seconds", "When the node key of an endpoint's device expires, if within 30 days.", "device"),
 		linkUp:        desc("coordination_link_up", "1 while the control plane's node is in touch with the coordination server."),
+		stateLost:     desc("state_lost", "1 while the saved state could not be read at the start, and no operator accepted that."),
+		stateUnsaved:  desc("state_unsaved", "1 while the state cannot be saved."),
 		ownKeyExpires: desc("own_key_expiry_timestamp_seconds", "When the control plane's own node key expires, if ever."),
 	}
 }
@@ -75,6 +77,8 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	ready, _ := m.d.readiness()
 	tell(m.ready, one(ready))
 	tell(m.policyBad, one(m.d.policy.Load().wrong() != ""))
+	tell(m.stateLost, one(m.d.lost.Load() != nil))
+	tell(m.stateUnsaved, one(m.d.keeper.writer.Failure().Err != nil))
 	if !m.d.started() {
 		tell(m.age, time.Since(m.d.began).Seconds(), m.d.o.Provider)
 		return

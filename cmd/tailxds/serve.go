@@ -66,6 +66,9 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 	if err := provider.Check(o.providerConfig(log), o.Listen == ""); err != nil {
 		return err
 	}
+	if to := provider.PlainHTTP(o.providerConfig(log)); to != "" {
+		log.Warn("the API token is sent unencrypted: use https, or an API on this machine", "to", to)
+	}
 	unlock, err := lock(stateDir)
 	if err != nil {
 		return err

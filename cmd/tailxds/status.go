@@ -71,6 +71,7 @@ func (d *daemon) readiness() (bool, string) {
 	case s.LinkDown: // where the list does not come by that link
 		but = append(but, "the control plane's own link to the coordination server is down")
 	}
+	but = append(but, d.stateTrouble()...)
 	for _, h := range p.held {
 		but = append(but, "a new device list is held: "+h.Reason)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -345,9 +346,71 @@ func TestTrialAMemoryOfNonsense(t *testing.T) {
 			if kept, _ := os.ReadFile(filepath.Join(c.dir, "state", "memory.json.corrupt")); string(kept) != text {
 				t.Errorf("set aside: %q", kept)
 			}
-			if !strings.Contains(c.log.String(), "makes no sense") {
+			if !strings.Contains(c.log.String(), "the saved state cannot be read; starting without it") {
 				t.Errorf("the log:\n%s", c.log.String())
+			}
+			c.wantLostState(true)
+			if code, answer := c.do(http.MethodPost, "/accept"); code != http.StatusOK {
+				t.Errorf("accept: %d %s", code, answer)
+			}
+			c.wantLostState(false)
+			if code, _ := c.do(http.MethodPost, "/accept"); code != http.StatusConflict {
+				t.Errorf("accept with nothing left: %d", code)
 			}
 		})
 	}
+}
+
+// wantLostState checks everywhere an operator looks whether it says that the saved
+// state was lost.
+func (c *control) wantLostState(want bool) {
+	c.t.Helper()
+	_, ready := c.do(http.MethodGet, "/readyz")
+	_, metrics := c.do(http.MethodGet, "/metrics")
+	problems := slices.ContainsFunc(c.status().Problems, func(p topology.Problem) bool {
+		return p.Subject == "state" && strings.Contains(p.Reason, "drains and held endpoints from before the start are lost") && strings.Contains(p.Reason, "memory.json.corrupt")
+	})
+	if got := strings.HasPrefix(ready, "ready, but the saved state cannot be read"); got != want || strings.Contains(metrics, "\ntailxds_state_lost 1\n") != want || problems != want {
+		c.t.Errorf("lost %t: readyz %q, problem %t", want, ready, problems)
+	}
+}
+
+// A disk that is full is told everywhere an operator looks, and once there is room
+// the state is saved without news.
+func TestState_diskFull_isToldAndSavedLater(t *testing.T) {
+	t.Parallel()
+	c := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
+	c.list(machines(2, "tag:weight-1"))
+	c.write("policy.yaml", "")
+	// A directory where the file belongs can't be replaced by it.
+	memory := filepath.Join(c.dir, "state", "memory.json")
+	if err := os.MkdirAll(filepath.Join(memory, "x"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c = c.restart()
+	if err := os.MkdirAll(filepath.Join(memory, "x"), 0o700); err != nil { // the first was set aside
+		t.Fatal(err)
+	}
+	c.awaitWeights("d01=1 d02=1")
+	answer := c.operate("drain", "device", "d01")
+	if !strings.Contains(answer, "BUT a restart would forget it") {
+		t.Errorf("drain says %q", answer)
+	}
+	told := func() bool {
+		_, ready := c.do(http.MethodGet, "/readyz")
+		_, metrics := c.do(http.MethodGet, "/metrics")
+		problem := slices.ContainsFunc(c.status().Problems, func(p topology.Problem) bool {
+			return p.Subject == "state" && strings.Contains(p.Reason, "the state cannot be saved since")
+		})
+		return strings.Contains(ready, "the state cannot be saved since") && strings.Contains(metrics, "\ntailxds_state_unsaved 1\n") && problem
+	}
+	c.await("word of the disk", told)
+	if err := os.RemoveAll(memory); err != nil {
+		t.Fatal(err)
+	}
+	c.await("the state", func() bool {
+		text, err := os.ReadFile(memory)
+		return err == nil && strings.Contains(string(text), `"drain":true`)
+	})
+	c.await("no word of the disk", func() bool { return !told() })
 }

@@ -235,16 +235,23 @@ func TestHangAndSlowLoris(t *testing.T) {
 	}
 }
 
-func TestRetryAfter(t *testing.T) {
+func TestRetryAfter_anyHeader_isCappedAndTold(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
-	for header, want := range map[string]time.Duration{
-		"": 0, "7": 7 * time.Second, "0": 0, "-3": 0, "soon": 0, "99999999999999999999": 0,
-		"Mon, 23 Nov 2026 12:01:30 GMT": 90 * time.Second,
-		"Mon, 23 Nov 2026 11:00:00 GMT": 0,
-		"864000":                        longestWait,
+	for header, want := range map[string]struct {
+		wait time.Duration
+		text string
+	}{
+		"": {}, "0": {}, "-3": {}, "soon": {}, "99999999999999999999": {},
+		"7":                             {7 * time.Second, "; it asks to be left alone for 7s"},
+		"120":                           {longestWait, "; it asks to be left alone for 2m0s"},
+		"Mon, 23 Nov 2026 12:01:30 GMT": {90 * time.Second, "; it asks to be left alone for 1m30s"},
+		"Mon, 23 Nov 2026 11:00:00 GMT": {},
+		"3600":                          {longestWait, "; it asks to be left alone for 1h0m0s, and is asked again in 2m0s"},
+		"2147483647":                    {longestWait, "; it asks to be left alone for 596523h14m7s, and is asked again in 2m0s"},
 	} {
-		if got := retryAfter(header, now); got != want {
-			t.Errorf("%q: got %v, want %v", header, got, want)
+		var e apiError
+		if e.retryAfter(header, now); e.wait != want.wait || e.text != want.text {
+			t.Errorf("%q: %v %q, want %v %q", header, e.wait, e.text, want.wait, want.text)
 		}
 	}
 }

@@ -207,7 +207,7 @@ func checkAnswer(res *http.Response, u *url.URL, secrets []string) error {
 		e.text = fmt.Sprintf("get %s: %s%s", where, res.Status, serverWords(res))
 	}
 	if res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusServiceUnavailable {
-		e.wait = retryAfter(res.Header.Get("Retry-After"), time.Now())
+		e.retryAfter(res.Header.Get("Retry-After"), time.Now())
 	}
 	e.text = scrub(e.text, secrets...)
 	return e
@@ -264,18 +264,31 @@ func cut(s string, most int) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// longestWait keeps a wrong Retry-After from silencing the control plane.
-const longestWait = time.Hour
+// longestWait keeps a wrong Retry-After from silencing the control plane: so long
+// no change of a device is seen.
+const longestWait = 2 * time.Minute
 
-// retryAfter reads the header, which holds seconds or a date.
-func retryAfter(header string, now time.Time) time.Duration {
+// retryAfter takes over for how long the server asks to be left alone, and says so.
+func (e *apiError) retryAfter(header string, now time.Time) {
+	asked := askedWait(header, now)
+	e.wait = min(asked, longestWait)
+	switch {
+	case asked > longestWait:
+		e.text += fmt.Sprintf("; it asks to be left alone for %s, and is asked again in %s", asked.Round(time.Second), longestWait)
+	case asked > 0:
+		e.text += fmt.Sprintf("; it asks to be left alone for %s", asked.Round(time.Second))
+	}
+}
+
+// askedWait reads a Retry-After, which holds seconds or a date.
+func askedWait(header string, now time.Time) time.Duration {
 	var wait time.Duration
 	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
 		wait = time.Duration(seconds) * time.Second
 	} else if at, err := http.ParseTime(header); err == nil {
 		wait = at.Sub(now)
 	}
-	return min(max(wait, 0), longestWait)
+	return max(wait, 0)
 }
 
 // limited reads at most left bytes, and then fails instead of ending, so that

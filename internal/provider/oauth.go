@@ -96,7 +96,7 @@ func (o *oauth) mintError(err error, secret string) error {
 	if e.Is(errDenied) {
 		e.text += ": the OAuth client is revoked, or its ID or secret is wrong"
 	}
-	e.wait = retryAfter(res.Header.Get("Retry-After"), time.Now())
+	e.retryAfter(res.Header.Get("Retry-After"), time.Now())
 	e.text = scrub(e.text, secret)
 	return e
 }

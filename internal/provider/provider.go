@@ -1,11 +1,13 @@
 package provider
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"strings"
 
@@ -126,6 +128,29 @@ func Open(cfg Config) (Source, string, error) {
 		src = withGrants(src, newNetmap(cfg.Local, cfg.Log))
 	}
 	return src, name, nil
+}
+
+// PlainHTTP says which API is sent a credential unencrypted, "http://host", or
+// is empty. An API on this machine is not meant.
+func PlainHTTP(cfg Config) string {
+	var raw string
+	switch name := choose(cfg); {
+	case len(secrets(cfg, name)) == 0:
+		return ""
+	case name == Tailscale:
+		raw = cmp.Or(cfg.APIURL, tailscaleURL)
+	default:
+		raw = cmp.Or(cfg.APIURL, cfg.ControlURL)
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Scheme != "http" {
+		return ""
+	}
+	host := strings.ToLower(u.Hostname())
+	if a, err := netip.ParseAddr(host); host == "localhost" || strings.HasSuffix(host, ".localhost") || (err == nil && a.Unmap().IsLoopback()) {
+		return ""
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // sources has one row a source. To add one, add a row.

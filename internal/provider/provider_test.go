@@ -118,3 +118,28 @@ func TestCheckNeedsNoTailnet(t *testing.T) {
 		}
 	}
 }
+
+func TestPlainHTTP_credentialOverTheNetwork_isTold(t *testing.T) {
+	token := Secret("x")
+	for _, test := range []struct {
+		name string
+		cfg  Config
+		want string
+	}{
+		{"headscale by its control URL", Config{APIToken: token, ControlURL: "http://headscale.example.com:8080/x"}, "http://headscale.example.com:8080"},
+		{"another API URL", Config{APIToken: token, ControlURL: "https://headscale.example.com", APIURL: "HTTP://10.0.0.1"}, "http://10.0.0.1"},
+		{"an OAuth client", Config{ClientID: token, ClientSecret: token, APIURL: "http://api.example.com"}, "http://api.example.com"},
+		{"encrypted", Config{APIToken: token, ControlURL: "https://headscale.example.com"}, ""},
+		{"Tailscale's own", Config{APIToken: token}, ""},
+		{"no token", Config{ControlURL: "http://headscale.example.com"}, ""},
+		{"a file", Config{APIToken: token, Devices: "x.yaml", ControlURL: "http://headscale.example.com"}, ""},
+		{"this machine", Config{APIToken: token, ControlURL: "http://localhost:8080"}, ""},
+		{"this machine's address", Config{APIToken: token, ControlURL: "http://127.3.2.1:8080"}, ""},
+		{"this machine's IPv6 address", Config{APIToken: token, ControlURL: "http://[::1]:8080"}, ""},
+		{"a name like it", Config{APIToken: token, ControlURL: "http://localhost.example.com"}, "http://localhost.example.com"},
+	} {
+		if got := PlainHTTP(test.cfg); got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}

@@ -268,12 +268,15 @@ func (r *Receiver) View(now time.Time) traffic.View {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	v := traffic.View{At: now}
+	now = r.clock.steady(now)
 	for key, e := range r.envoys {
 		if now.Sub(e.seen) > forgetAfter {
 			r.forget(key)
 			continue
 		}
-		v.Envoys = append(v.Envoys, e.view(key, now))
+		of := e.view(key, now)
+		of.Seen = r.clock.wall(of.Seen)
+		v.Envoys = append(v.Envoys, of)
 	}
 	slices.SortFunc(v.Envoys, func(a, b traffic.Envoy) int {
 		return cmp.Or(cmp.Compare(a.Device, b.Device), a.Address.Compare(b.Address), cmp.Compare(a.Node, b.Node))

@@ -168,10 +168,11 @@ func (r *Receiver) forgetOne(now int64) bool {
 func (r *Receiver) History(service string, now time.Time) traffic.History {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now = r.clock.steady(now)
 	newest := stepOf(now.Add(-r.slowest(now))) - 1
 	first := newest - steps + 2 // one is being written over
 	out := traffic.History{
-		Start: startOf(first), Step: stepTime, Endpoints: []traffic.EndpointHistory{}, Entries: make(map[string][]float64),
+		Start: r.clock.wall(startOf(first)), Step: stepTime, Endpoints: []traffic.EndpointHistory{}, Entries: make(map[string][]float64),
 		Crossing: make([]float64, newest-first+1), Latency: make([]traffic.Latency, newest-first+1),
 	}
 	h := r.histories[service]

@@ -63,6 +63,7 @@ type Receiver struct {
 	now    func() time.Time
 
 	mu        sync.Mutex
+	clock     steadyClock
 	requests  map[balance.Reporter]float64         // since the last call of Requests
 	regions   map[netip.Addr]int                   // of each device in requests
 	published map[string]map[netip.AddrPort]string // each endpoint's region, by service
@@ -104,7 +105,7 @@ func (r *Receiver) Know(t topology.Topology) {
 
 // Export implements the OTLP metrics service.
 func (r *Receiver) Export(ctx context.Context, request *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
-	who, now := r.caller(ctx), r.now()
+	who := r.caller(ctx)
 	r.mu.Lock()
 	published := r.published
 	r.mu.Unlock()
@@ -121,7 +122,7 @@ func (r *Receiver) Export(ctx context.Context, request *collector.ExportMetricsS
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.note(who, s, now)
+	r.note(who, s, r.clock.steady(r.now()))
 	return &collector.ExportMetricsServiceResponse{}, nil
 }
 

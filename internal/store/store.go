@@ -6,14 +6,11 @@ package store
 import (
 	"bytes"
 	"compress/gzip"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 	"os"
-	"time"
 
 	"github.com/google/renameio/v2"
 	"tailscale.com/ipn"
@@ -115,88 +112,3 @@ func (Node) SetAside() (string, error) { return "", nil }
 
 // String implements [Store].
 func (n Node) String() string { return fmt.Sprintf("%s in the node's state store", n.Key) }
-
-// apart is the least time from one document to the next: what changes many times
-// a second must cost neither disk nor processor as often.
-const apart = 250 * time.Millisecond
-
-// Writer saves documents one after the other, the newest first: a slow disk or
-// API delays nobody, and costs only documents that were outdated. It encodes them,
-// too, so that those cost nothing.
-type Writer struct {
-	store Store
-	log   *slog.Logger
-	next  chan pending
-}
-
-// Document is the text to save, once it is asked for.
-type Document func() ([]byte, error)
-
-// pending is a document that is to be saved, and who waits for that.
-type pending struct {
-	document Document
-	saved    []chan<- error
-}
-
-// NewWriter returns a writer to a store. It writes while Run runs.
-func NewWriter(s Store, log *slog.Logger) *Writer {
-	return &Writer{store: s, log: log, next: make(chan pending, 1)}
-}
-
-// Save hands over a document, which is asked for its text later and elsewhere; it
-// never blocks. Only one goroutine may call it. Each channel of saved, which must
-// have room, is told once this document or a newer one is saved, or why it could
-// not be.
-func (w *Writer) Save(document Document, saved ...chan<- error) {
-	next := pending{document, saved}
-	select {
-	case outdated := <-w.next:
-		next.saved = append(outdated.saved, saved...)
-	default:
-	}
-	w.next <- next
-}
-
-// Run saves what it is given until ctx ends, and then what is left. A document
-// that can't be saved is a warning, and tried again with the next.
-func (w *Writer) Run(ctx context.Context) error {
-	pause := time.NewTimer(0)
-	defer pause.Stop()
-	failing := false
-	for ctx.Err() == nil {
-		select {
-		case next := <-w.next:
-			failing = w.save(next, failing)
-		case <-ctx.Done():
-		}
-		pause.Reset(apart)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-		}
-	}
-	select {
-	case next := <-w.next:
-		w.save(next, failing)
-	default:
-	}
-	return nil
-}
-
-// save tells of a failure once, and when it is over.
-func (w *Writer) save(next pending, failing bool) bool {
-	document, err := next.document()
-	if err == nil {
-		err = w.store.Save(document)
-	}
-	for _, c := range next.saved {
-		c <- err
-	}
-	switch {
-	case err != nil && !failing:
-		w.log.Warn("what was published can't be kept; a restart would know less of what served", "store", w.store.String(), "error", err)
-	case err == nil && failing:
-		w.log.Info("what was published is kept again", "store", w.store.String())
-	}
-	return err != nil
-}

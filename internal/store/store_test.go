@@ -118,7 +118,7 @@ func TestTheWriterSavesTheNewestAndWaitsForNobody(t *testing.T) {
 		s.let <- errors.New("disk full")
 		time.Sleep(apart)
 		synctest.Wait()
-		if strings.Contains(log.String(), "kept again") {
+		if strings.Contains(log.String(), "saved again") {
 			t.Errorf("it fails still, and the log says:\n%s", log.String())
 		}
 		w.Save(text("5"))
@@ -133,7 +133,7 @@ func TestTheWriterSavesTheNewestAndWaitsForNobody(t *testing.T) {
 		if got := strings.Join(s.saved, " "); got != "1 4 5" {
 			t.Errorf("saved %s", got)
 		}
-		if out := log.String(); strings.Count(out, "disk full") != 1 || strings.Count(out, "kept again") != 1 {
+		if out := log.String(); strings.Count(out, "disk full") != 1 || strings.Count(out, "saved again") != 1 {
 			t.Errorf("the log:\n%s", out)
 		}
 	})
@@ -240,3 +240,55 @@ func TestTheWriterSavesWhatIsLeft(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// Without news a document is tried again soon, and ever later, until it is saved.
+func TestWriter_failedSave_isRetried(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		full := true
+		var tries []time.Duration
+		s := storeFunc(func(document []byte) error {
+			tries = append(tries, time.Since(began).Round(time.Second))
+			if full {
+				return errors.New("disk full")
+			}
+			if string(document) != "it" {
+				t.Errorf("saved %q", document)
+			}
+			return nil
+		})
+		w := NewWriter(s, slog.New(slog.DiscardHandler))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- w.Run(ctx) }()
+		w.Save(text("it"))
+		time.Sleep(100 * time.Second)
+		if f := w.Failure(); f.Err == nil || f.Err.Error() != "disk full" || !f.Since.Equal(began) {
+			t.Errorf("it fails, and says %+v", f)
+		}
+		full = false
+		time.Sleep(maxRetry)
+		if got := fmt.Sprint(tries); got != "[0s 1s 3s 7s 15s 31s 1m1s 1m31s 2m1s]" {
+			t.Errorf("tried after %s", got)
+		}
+		if f := w.Failure(); f != (Failure{}) {
+			t.Errorf("it is saved, and says %+v", f)
+		}
+		time.Sleep(time.Hour)
+		if len(tries) != 9 {
+			t.Errorf("it is saved, and tried again: %v", tries)
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// storeFunc is a store that saves by a function.
+type storeFunc func([]byte) error
+
+func (f storeFunc) Save(document []byte) error { return f(document) }
+func (storeFunc) Load() ([]byte, error)        { return nil, nil }
+func (storeFunc) SetAside() (string, error)    { return "", nil }
+func (storeFunc) String() string               { return "func" }
