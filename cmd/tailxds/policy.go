@@ -43,6 +43,9 @@ func readPolicy(path string) (policyFile, error) {
 
 func parsePolicy(path, text string) (policyFile, error) {
 	policy, err := xds.ParsePolicy([]byte(text))
+	if err == nil {
+		err = xds.CheckPolicy(policy)
+	}
 	if err != nil {
 		return policyFile{}, fmt.Errorf("%s: %w", path, err)
 	}

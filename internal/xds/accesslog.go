@@ -14,15 +14,6 @@ import (
 	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 )
 
-// What [IngressPolicy.AccessLog] can be.
-const (
-	LogNone = "none"
-	// LogErrors are requests and connections that failed: answered with 5xx, or
-	// cut short, refused or retried in vain, which Envoy says by a flag.
-	LogErrors = "errors"
-	LogAll    = "all"
-)
-
 // logFields are the keys of a line, and where Envoy has their values.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/observability/access_log/usage#format-strings
 func logFields() map[string]any {
@@ -76,7 +67,7 @@ func stdout(filter *accesslog.AccessLogFilter) ([]*accesslog.AccessLog, error) {
 }
 
 // connectionLog is the log of a tcp service.
-func (i IngressPolicy) connectionLog() ([]*accesslog.AccessLog, error) {
+func connectionLog(i IngressPolicy) ([]*accesslog.AccessLog, error) {
 	switch i.AccessLog {
 	case LogAll:
 		return stdout(nil)

@@ -25,9 +25,18 @@ func mustBuild(t *testing.T, top topology.Topology, p Policy, last *resources) *
 	return next
 }
 
+// parseChecked reads a policy as the control plane does.
+func parseChecked(text string) (Policy, error) {
+	p, err := ParsePolicy([]byte(text))
+	if err != nil {
+		return Policy{}, err
+	}
+	return p, CheckPolicy(p)
+}
+
 func mustParse(t *testing.T, text string) Policy {
 	t.Helper()
-	p, err := ParsePolicy([]byte(text))
+	p, err := parseChecked(text)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,10 +8,6 @@ import (
 	"github.com/tailxds/tailxds/internal/balance"
 )
 
-// ByLoad weighs servers by what they report of their load in each answer (ORCA):
-// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.proto
-const ByLoad = "client_side_weighted_round_robin"
-
 // weighedByLoad is the policy of a cluster whose servers report their load. Until
 // one has reported for ten seconds, Envoy's default, it gets the mean of the
 // others; while none has, all get the same.

@@ -6,13 +6,10 @@ import (
 	"net/netip"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
 // Callers is the name of the originating cluster: where requests enter, and how
@@ -51,49 +48,3 @@ func buildCallers(entries map[string]uint32) (*endpoint.ClusterLoadAssignment, e
 	}
 	return cla, nil
 }
-
-// SetEntries publishes how the world's requests are spread over the regions
-// where they enter, in any unit. Envoys whose services are balanced to the
-// nearest follow it at once.
-func (s *Server) SetEntries(entries map[string]uint32) error {
-	next, err := buildCallers(entries)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if proto.Equal(next, s.callers) {
-		return nil
-	}
-	s.callers = next
-	if s.published == nil {
-		return nil // the first Set takes it along
-	}
-	s.streams.published()
-	s.published.byType[resource.EndpointType][Callers] = next
-	for region, c := range s.views {
-		if set, ok := s.published.views[region]; ok {
-			set[Callers] = next
-		}
-		if err := c.update(map[string]packed{Callers: c.pack(Callers, next, cache.MarshalResource)}, nil); err != nil {
-			return fmt.Errorf("publish the entries of regions: %w", err)
-		}
-	}
-	return nil
-}
-
-// Connected Envoys by the region that they are in.
-func (s *streams) byRegion() map[string]int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	n := make(map[string]int)
-	for a := range s.open {
-		if region := a.stream.Region; region != "" {
-			n[region]++
-		}
-	}
-	return n
-}
-
-// EnvoysByRegion is how many streams are open from each region.
-func (s *Server) EnvoysByRegion() map[string]int { return s.streams.byRegion() }

@@ -67,7 +67,7 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 		Name:                 service,
 		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
 		EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: fromADS()},
-		ConnectTimeout:       p.ConnectTimeout.proto(),
+		ConnectTimeout:       protoDuration(p.ConnectTimeout),
 		LbPolicy:             lbPolicy(p.LoadBalancing),
 		CommonLbConfig: &cluster.Cluster_CommonLbConfig{
 			// Envoy sends to unhealthy hosts too once fewer than this share is
@@ -108,7 +108,7 @@ func slowStart(c *cluster.Cluster, p ServicePolicy) {
 	if p.SlowStart == 0 || p.LoadBalancing == ByLoad { // which has it in its own configuration
 		return
 	}
-	config := &cluster.Cluster_SlowStartConfig{SlowStartWindow: p.SlowStart.proto()}
+	config := &cluster.Cluster_SlowStartConfig{SlowStartWindow: protoDuration(p.SlowStart)}
 	if p.LoadBalancing == "least_request" {
 		c.LbConfig = &cluster.Cluster_LeastRequestLbConfig_{LeastRequestLbConfig: &cluster.Cluster_LeastRequestLbConfig{SlowStartConfig: config}}
 		return
@@ -153,7 +153,7 @@ func outlierDetection(o OutlierDetection) *cluster.OutlierDetection {
 	}
 	return &cluster.OutlierDetection{
 		Interval:           durationpb.New(min(sweep, time.Duration(o.BaseEjectionTime))),
-		BaseEjectionTime:   o.BaseEjectionTime.proto(),
+		BaseEjectionTime:   protoDuration(o.BaseEjectionTime),
 		MaxEjectionPercent: wrapperspb.UInt32(o.MaxEjectionPercent),
 		// Answers, and connections that fail, break or time out, each by its own count.
 		SplitExternalLocalOriginErrors:         true,

@@ -41,7 +41,7 @@ func buildExtensions(f frame) ([]proto.Message, error) {
 		if policy.Protocol != TCP {
 			continue
 		}
-		proxy, err := f.policy.Ingress.connectionProxy(name, policy)
+		proxy, err := connectionProxy(f.policy.Ingress, name, policy)
 		if err != nil {
 			return nil, err
 		}
@@ -91,7 +91,7 @@ func chooseLog(log string) *headertometadata.Config {
 
 // requestID gives a request an ID in the log and at the server, if there is a log and
 // it came without one.
-func (i IngressPolicy) requestID() []*core.HeaderValueOption {
+func requestID(i IngressPolicy) []*core.HeaderValueOption {
 	if i.AccessLog == LogNone {
 		return nil
 	}
@@ -103,8 +103,8 @@ func (i IngressPolicy) requestID() []*core.HeaderValueOption {
 
 // connectionProxy hands connections on as they are. One that no server has taken
 // yet is tried on another.
-func (i IngressPolicy) connectionProxy(service string, p ServicePolicy) (*tcpproxy.TcpProxy, error) {
-	log, err := i.connectionLog()
+func connectionProxy(i IngressPolicy, service string, p ServicePolicy) (*tcpproxy.TcpProxy, error) {
+	log, err := connectionLog(i)
 	if err != nil {
 		return nil, err
 	}
@@ -112,7 +112,7 @@ func (i IngressPolicy) connectionProxy(service string, p ServicePolicy) (*tcppro
 		StatPrefix:         service,
 		ClusterSpecifier:   &tcpproxy.TcpProxy_Cluster{Cluster: service},
 		MaxConnectAttempts: wrapperspb.UInt32(p.Retries + 1),
-		IdleTimeout:        p.StreamIdleTimeout.proto(), // 0 is said, too: Envoy has an hour unless told
+		IdleTimeout:        protoDuration(p.StreamIdleTimeout), // 0 is said, too: Envoy has an hour unless told
 		AccessLog:          log,
 	}
 	if p.HashOn.Source {

@@ -27,9 +27,6 @@ import (
 // for all listeners and clusters, are not sent them: see [asked].
 // https://github.com/grpc/proposal/blob/master/A27-xds-global-load-balancing.md
 
-// speaksGRPC tells whether gRPC clients can reach a service by themselves.
-func (s ServicePolicy) speaksGRPC() bool { return s.Protocol == GRPC || s.Protocol == HTTP2 }
-
 // forGRPC is the name of a service's cluster and assignment for gRPC clients.
 func forGRPC(service string) string { return service + "/grpc" }
 
@@ -70,7 +67,7 @@ func grpcListeners(f frame) ([]proto.Message, error) {
 func grpcRoutes(service string, p Policy) []*route.Route {
 	var all []*route.Route
 	add := func(rule RouteRule, target string, fraction uint32) {
-		for _, m := range rule.grpcMatches(fraction) {
+		for _, m := range grpcMatches(rule, fraction) {
 			all = append(all, &route.Route{Match: m, Action: grpcAction(target, p.For(target))})
 		}
 	}
@@ -121,8 +118,8 @@ func emptyAssignments(f frame) resourceSet {
 
 // grpcMatches are what a rule asks of a request, the path itself and what is
 // below it by one route each.
-func (r RouteRule) grpcMatches(fraction uint32) []*route.RouteMatch {
-	below := r.match(fraction)
+func grpcMatches(r RouteRule, fraction uint32) []*route.RouteMatch {
+	below := routeMatch(r, fraction)
 	below.CaseSensitive = wrapperspb.Bool(true) // gRPC for Java compares without case unless set
 	below.PathSpecifier = &route.RouteMatch_Prefix{Prefix: r.Path + "/"}
 	if r.Path == "" {
@@ -138,10 +135,10 @@ func (r RouteRule) grpcMatches(fraction uint32) []*route.RouteMatch {
 func grpcAction(service string, p ServicePolicy) *route.Route_Route {
 	action := &route.RouteAction{
 		ClusterSpecifier:  &route.RouteAction_Cluster{Cluster: forGRPC(service)},
-		MaxStreamDuration: &route.RouteAction_MaxStreamDuration{MaxStreamDuration: p.Timeout.proto()},
+		MaxStreamDuration: &route.RouteAction_MaxStreamDuration{MaxStreamDuration: protoDuration(p.Timeout)},
 	}
 	if p.HashOn.Header != "" {
-		action.HashPolicy = p.HashOn.policies()
+		action.HashPolicy = hashPolicies(p.HashOn)
 	}
 	return &route.Route_Route{Route: action}
 }
@@ -176,7 +173,7 @@ func grpcCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 		Name:                 forGRPC(service),
 		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
 		EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: fromADS(), ServiceName: forGRPC(service)},
-		ConnectTimeout:       p.ConnectTimeout.proto(),
+		ConnectTimeout:       protoDuration(p.ConnectTimeout),
 		CircuitBreakers:      circuitBreakers(p.Limits),
 	}
 	switch {

@@ -207,7 +207,7 @@ func TestBuild_anyPolicyAndDevices_noGRPCClientRejects(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var last *resources
 		for range 3 {
-			p, err := ParsePolicy([]byte(drawGRPCPolicy(t)))
+			p, err := parseChecked(drawGRPCPolicy(t))
 			if err != nil {
 				continue // such as failover for a service that is not local
 			}
@@ -306,10 +306,10 @@ func TestProblems_ruleFailsGRPCCalls_named(t *testing.T) {
 func TestParsePolicy_tooMuchForGRPCClients_refused(t *testing.T) {
 	rule := "{headers: {" + strings.Repeat("x", 200) + ": " + strings.Repeat("y", 900) + "}, split: {a: 1, b: 1, c: 1, d: 1, e: 1, f: 1, g: 1, h: 1, i: 1, j: 1}}"
 	routes := "routes: [" + strings.Repeat(rule+", ", 99) + rule + "]"
-	if _, err := ParsePolicy([]byte("services: {hello: {protocol: grpc, " + routes + "}}")); err == nil || !strings.Contains(err.Error(), "services.hello.routes") || !strings.Contains(err.Error(), "gRPC client") {
+	if _, err := parseChecked("services: {hello: {protocol: grpc, " + routes + "}}"); err == nil || !strings.Contains(err.Error(), "services.hello.routes") || !strings.Contains(err.Error(), "gRPC client") {
 		t.Errorf("error: %v", err)
 	}
-	if _, err := ParsePolicy([]byte("services: {hello: {" + routes + "}}")); err != nil {
+	if _, err := parseChecked("services: {hello: {" + routes + "}}"); err != nil {
 		t.Errorf("for Envoys alone: %v", err)
 	}
 }

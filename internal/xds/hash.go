@@ -1,10 +1,6 @@
 package xds
 
 import (
-	"google.golang.org/protobuf/types/known/durationpb"
-
-	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
-
 	"github.com/tailxds/tailxds/internal/document"
 )
 
@@ -65,24 +61,4 @@ func isToken(s string) bool {
 		}
 	}
 	return s != ""
-}
-
-// policies are h as Envoy takes it for requests.
-func (h HashOn) policies() []*route.RouteAction_HashPolicy {
-	switch {
-	case h.Header != "":
-		return []*route.RouteAction_HashPolicy{{PolicySpecifier: &route.RouteAction_HashPolicy_Header_{
-			Header: &route.RouteAction_HashPolicy_Header{HeaderName: h.Header},
-		}}}
-	case h.Cookie != "":
-		return []*route.RouteAction_HashPolicy{{PolicySpecifier: &route.RouteAction_HashPolicy_Cookie_{
-			Cookie: &route.RouteAction_HashPolicy_Cookie{Name: h.Cookie, Path: "/", Ttl: durationpb.New(0)},
-		}}}
-	case h.Source:
-		return []*route.RouteAction_HashPolicy{{PolicySpecifier: &route.RouteAction_HashPolicy_ConnectionProperties_{
-			ConnectionProperties: &route.RouteAction_HashPolicy_ConnectionProperties{SourceIp: true},
-		}}}
-	default:
-		return nil
-	}
 }

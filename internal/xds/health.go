@@ -1,17 +1,10 @@
 package xds
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
-
-	"google.golang.org/protobuf/types/known/wrapperspb"
-
-	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/tailxds/tailxds/internal/document"
 )
@@ -116,40 +109,6 @@ func (s ServicePolicy) meaninglessChecks() []check {
 	}
 }
 
-// healthCheck is a service's check as Envoy takes it.
-func healthCheck(name string, p ServicePolicy) *core.HealthCheck {
-	h := p.HealthCheck
-	interval := Duration(cmp.Or(h.Interval, Interval(oftenest))).proto()
-	check := &core.HealthCheck{
-		Timeout:            h.Timeout.proto(),
-		Interval:           interval,
-		UnhealthyThreshold: wrapperspb.UInt32(h.UnhealthyThreshold),
-		HealthyThreshold:   wrapperspb.UInt32(h.HealthyThreshold),
-		// Envoy checks a cluster without traffic every 60 s only, unless told.
-		NoTrafficInterval: interval,
-		// Spread, so that many Envoys do not check a server in step.
-		IntervalJitterPercent: 10,
-	}
-	if !checksReuse(p) {
-		check.ReuseConnection = wrapperspb.Bool(false)
-	}
-	host := cmp.Or(h.Host, p.hostFor(name))
-	overHTTP := &core.HealthCheck_HttpHealthCheck{Host: host, Path: h.Path, ExpectedStatuses: h.statuses()}
-	switch p.checkedBy() {
-	case GRPC:
-		check.HealthChecker = &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: h.Service, Authority: host}}
-		return check
-	case TCP:
-		check.HealthChecker = &core.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &core.HealthCheck_TcpHealthCheck{}} // it connects
-		return check
-	case HTTP2:
-		// The check does not follow what the cluster speaks.
-		overHTTP.CodecClientType = typev3.CodecClientType_HTTP2
-	}
-	check.HealthChecker = &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: overHTTP}
-	return check
-}
-
 // hostFor is the host by which requests most likely reach a service: the first of
 // its hosts that is no wildcard, or else its name.
 func (s ServicePolicy) hostFor(name string) string {
@@ -159,24 +118,4 @@ func (s ServicePolicy) hostFor(name string) string {
 		}
 	}
 	return name
-}
-
-// checksReuse tells whether a check goes over the connection of the one before. It does
-// not where servers may have closed that by then: the check would fail with it.
-func checksReuse(p ServicePolicy) bool {
-	longest := time.Duration(cmp.Or(p.HealthCheck.Interval, Interval(oftenest))) * 11 / 10 // with the jitter
-	return p.IdleTimeout == 0 || longest < time.Duration(p.IdleTimeout)
-}
-
-// statuses are the ranges that Envoy takes. What it expects unless told, 200
-// alone, is not told.
-func (h HealthCheck) statuses() []*typev3.Int64Range {
-	if slices.Equal(h.ExpectedStatuses, []Statuses{{200, 200}}) {
-		return nil
-	}
-	var all []*typev3.Int64Range
-	for _, s := range h.ExpectedStatuses {
-		all = append(all, &typev3.Int64Range{Start: s.First, End: s.Last + 1})
-	}
-	return all
 }

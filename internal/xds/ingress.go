@@ -27,7 +27,7 @@ func buildRoutes(f frame) ([]proto.Message, error) {
 		Name: Ingress,
 		// hello:10000 is the same host as hello.
 		IgnorePortInHostMatching: true,
-		RequestHeadersToAdd:      f.policy.Ingress.requestID(),
+		RequestHeadersToAdd:      requestID(f.policy.Ingress),
 	}
 	domains := domains(f)
 	routing, err := newRouting(f)

@@ -24,8 +24,6 @@ const (
 	// IngressIPv6 is the listener on IPv6. It is one of its own, so that a host
 	// that has no IPv6 refuses this one alone.
 	IngressIPv6 = "ingress-ipv6"
-	// IngressPort is where Envoys take requests, unless the policy says otherwise.
-	IngressPort = 10000
 )
 
 // buildListeners take requests on all addresses of the host, from the sources
@@ -43,7 +41,7 @@ func buildListeners(f frame) ([]proto.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := p.Ingress.listeners(Ingress, p.Ingress.Port, &listener.Filter{
+	all, err := listenersOn(p.Ingress, Ingress, p.Ingress.Port, &listener.Filter{
 		Name: "envoy.filters.network.http_connection_manager", ConfigType: &listener.Filter_TypedConfig{TypedConfig: manager},
 	})
 	if err != nil {
@@ -55,7 +53,7 @@ func buildListeners(f frame) ([]proto.Message, error) {
 			continue
 		}
 		// Without its configuration, Envoy closes each connection.
-		more, err := p.Ingress.listeners(connectionsOf(name), policy.Listen, &listener.Filter{
+		more, err := listenersOn(p.Ingress, connectionsOf(name), policy.Listen, &listener.Filter{
 			Name: connectionsOf(name), ConfigType: &listener.Filter_ConfigDiscovery{ConfigDiscovery: &core.ExtensionConfigSource{
 				ConfigSource: fromADS(), TypeUrls: []string{typeURL(&tcpproxy.TcpProxy{})},
 			}},
@@ -68,10 +66,10 @@ func buildListeners(f frame) ([]proto.Message, error) {
 	return all, nil
 }
 
-// listeners take connections on a port from those who are let in, one for each
+// listenersOn take connections on a port from those who are let in, one for each
 // family of addresses, and hand them to a filter.
-func (i IngressPolicy) listeners(name string, port uint16, filter *listener.Filter) ([]proto.Message, error) {
-	v4, v6, err := i.ranges()
+func listenersOn(i IngressPolicy, name string, port uint16, filter *listener.Filter) ([]proto.Message, error) {
+	v4, v6, err := allowedRanges(i)
 	if err != nil {
 		return nil, err
 	}
@@ -177,8 +175,8 @@ func connectionManager(trustedHops uint32, defaultHost string) (*anypb.Any, erro
 	return packed, nil
 }
 
-// ranges are the sources that are let in, by family, each once.
-func (i IngressPolicy) ranges() (v4, v6 []*core.CidrRange, err error) {
+// allowedRanges are the sources that are let in, by family, each once.
+func allowedRanges(i IngressPolicy) (v4, v6 []*core.CidrRange, err error) {
 	seen := make(map[netip.Prefix]bool)
 	for _, source := range i.Allow {
 		prefixes, err := sourceRanges(source)
@@ -202,25 +200,4 @@ func (i IngressPolicy) ranges() (v4, v6 []*core.CidrRange, err error) {
 		return nil, nil, errors.New("the ingress policy lets nobody in")
 	}
 	return v4, v6, nil
-}
-
-// sourceRanges are the networks that one word of [IngressPolicy.Allow] stands for.
-func sourceRanges(source string) ([]netip.Prefix, error) {
-	switch source {
-	case FromTailnet:
-		return []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fd7a:115c:a1e0::/48")}, nil
-	case FromLoopback:
-		return []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}, nil
-	}
-	if a, err := netip.ParseAddr(source); err == nil && a.Zone() == "" && !a.Is4In6() {
-		return []netip.Prefix{netip.PrefixFrom(a, a.BitLen())}, nil
-	}
-	p, err := netip.ParsePrefix(source)
-	if err != nil || p.Addr().Is4In6() {
-		return nil, fmt.Errorf("%q must be %s, %s, or a network such as 10.0.0.0/8", source, FromTailnet, FromLoopback)
-	}
-	if p != p.Masked() {
-		return nil, fmt.Errorf("%q is no network; did you mean %s?", source, p.Masked())
-	}
-	return []netip.Prefix{p}, nil
 }

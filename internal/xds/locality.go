@@ -83,7 +83,7 @@ func slowly(p ServicePolicy) *commonlb.SlowStartConfig {
 	if p.SlowStart == 0 {
 		return nil
 	}
-	return &commonlb.SlowStartConfig{SlowStartWindow: p.SlowStart.proto()}
+	return &commonlb.SlowStartConfig{SlowStartWindow: protoDuration(p.SlowStart)}
 }
 
 // lbExtension is one of Envoy's load balancing policies by its name.

@@ -1,13 +1,9 @@
 package xds
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
-
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/document"
@@ -16,27 +12,13 @@ import (
 
 // ParsePolicy reads a policy file, strictly: an unknown key, a bad value or
 // two services that claim the same host are [document.Faults], and all of them are told.
-// What it takes can be built with every topology, and Envoy takes it.
 func ParsePolicy(source []byte) (Policy, error) {
 	root, err := document.ParseWithin(source, policyLimits())
 	if err != nil {
 		return Policy{}, err
 	}
 	p := readPolicy(root)
-	if err := root.Err(); err != nil {
-		return Policy{}, err
-	}
-	// The rules above should leave nothing that can't be built. Where they do,
-	// it must be refused here, and not at the next change of a device.
-	sample := topology.Topology{Services: []topology.Service{{Name: "server"}}}
-	built, err := build(sample, p, "server", nil)
-	if err != nil {
-		return Policy{}, fmt.Errorf("no Envoy would take it: %w", err)
-	}
-	if err := fitsGRPC(built.named[resource.ListenerType]); err != nil {
-		return Policy{}, err
-	}
-	return p, nil
+	return p, root.Err()
 }
 
 // policyLimits bound a policy file: some 1,000 services with 30 keys each.
@@ -51,20 +33,6 @@ const (
 	maxHosts   = 1_000
 	maxSources = 1_000
 )
-
-// maxGRPCListener bounds a listener of gRPC clients, in bytes. They close a stream
-// that sends more than 4 MiB at once, and some get several listeners in one message.
-const maxGRPCListener = 1 << 20
-
-// fitsGRPC refuses rules that gRPC clients cannot be sent.
-func fitsGRPC(listeners resourceSet) error {
-	for _, name := range slices.Sorted(maps.Keys(listeners)) {
-		if size := proto.Size(listeners[name]); size > maxGRPCListener {
-			return fmt.Errorf("services.%s.routes: %d bytes for a gRPC client, which takes at most %d: write fewer rules, fewer services in a split, or shorter headers", name, size, maxGRPCListener)
-		}
-	}
-	return nil
-}
 
 // readPolicy reads the whole file.
 func readPolicy(s document.Section) Policy {

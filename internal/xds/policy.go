@@ -5,8 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"google.golang.org/protobuf/types/known/durationpb"
-
 	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/document"
 )
@@ -186,9 +184,6 @@ func (d Duration) String() string {
 	return s
 }
 
-// proto is d as Envoy takes it.
-func (d Duration) proto() *durationpb.Duration { return durationpb.New(time.Duration(d)) }
-
 // unbounded is more than one Envoy can do: it is there to be lowered.
 const unbounded = 100_000
 
@@ -230,3 +225,24 @@ func (p Policy) For(service string) ServicePolicy {
 	}
 	return p.Defaults
 }
+
+// What [IngressPolicy.AccessLog] can be.
+const (
+	LogNone = "none"
+	// LogErrors are requests and connections that failed: answered with 5xx, or
+	// cut short, refused or retried in vain, which Envoy says by a flag.
+	LogErrors = "errors"
+	LogAll    = "all"
+)
+
+const (
+	// IngressPort is where Envoys take requests, unless the policy says otherwise.
+	IngressPort = 10000
+)
+
+// ByLoad weighs servers by what they report of their load in each answer (ORCA):
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.proto
+const ByLoad = "client_side_weighted_round_robin"
+
+// speaksGRPC tells whether gRPC clients can reach a service by themselves.
+func (s ServicePolicy) speaksGRPC() bool { return s.Protocol == GRPC || s.Protocol == HTTP2 }

@@ -12,9 +12,11 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/protobuf/proto"
 
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/tailxds/tailxds/internal/topology"
@@ -268,3 +270,43 @@ func (s *Server) Streams() []Stream { return s.streams.list() }
 
 // Counts are what happened since the server started, by type and result.
 func (s *Server) Counts() []Count { return s.streams.counted() }
+
+// Checks are those of the last [Server.Set].
+func (s *Server) Checks() Checks {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.checks
+}
+
+// SetEntries publishes how the world's requests are spread over the regions
+// where they enter, in any unit. Envoys whose services are balanced to the
+// nearest follow it at once.
+func (s *Server) SetEntries(entries map[string]uint32) error {
+	next, err := buildCallers(entries)
+	if err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if proto.Equal(next, s.callers) {
+		return nil
+	}
+	s.callers = next
+	if s.published == nil {
+		return nil // the first Set takes it along
+	}
+	s.streams.published()
+	s.published.byType[resource.EndpointType][Callers] = next
+	for region, c := range s.views {
+		if set, ok := s.published.views[region]; ok {
+			set[Callers] = next
+		}
+		if err := c.update(map[string]packed{Callers: c.pack(Callers, next, cache.MarshalResource)}, nil); err != nil {
+			return fmt.Errorf("publish the entries of regions: %w", err)
+		}
+	}
+	return nil
+}
+
+// EnvoysByRegion is how many streams are open from each region.
+func (s *Server) EnvoysByRegion() map[string]int { return s.streams.byRegion() }

@@ -295,3 +295,16 @@ func (s *streams) counted() []Count {
 	slices.SortFunc(all, func(a, b Count) int { return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Result, b.Result)) })
 	return all
 }
+
+// Connected Envoys by the region that they are in.
+func (s *streams) byRegion() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	n := make(map[string]int)
+	for a := range s.open {
+		if region := a.stream.Region; region != "" {
+			n[region]++
+		}
+	}
+	return n
+}

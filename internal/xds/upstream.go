@@ -57,7 +57,7 @@ func upstreamProtocol(p ServicePolicy) (map[string]*anypb.Any, error) {
 		options.ProtocolConfig = &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2()}
 	}
 	packed, err := anypb.New(&upstreamhttp.HttpProtocolOptions{
-		CommonHttpProtocolOptions: &core.HttpProtocolOptions{IdleTimeout: p.IdleTimeout.proto()}, // 0 is said, too: Envoy has an hour unless told,
+		CommonHttpProtocolOptions: &core.HttpProtocolOptions{IdleTimeout: protoDuration(p.IdleTimeout)}, // 0 is said, too: Envoy has an hour unless told,
 		UpstreamProtocolOptions:   &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: options},
 	})
 	if err != nil {
