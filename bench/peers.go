@@ -115,11 +115,17 @@ type ours struct {
 }
 
 func newOurs(s setup) (*ours, error) {
-	o := &ours{server: xds.NewServer(xds.Config{DefaultService: defaultService}), devices: world(s), policy: xds.DefaultPolicy()}
+	o := &ours{server: xds.NewServer(xds.Config{DefaultService: defaultService, PeerLimits: manyPeers()}), devices: world(s), policy: xds.DefaultPolicy()}
 	if s.Ingress != 0 {
 		o.policy.Ingress.Port = s.Ingress
 	}
 	return o, o.publish()
+}
+
+// manyPeers are the limits of one peer that stands for many: all clients of a
+// measurement have one address.
+func manyPeers() xds.PeerLimits {
+	return xds.PeerLimits{Connections: 100_000, Streams: 100_000, Names: 100_000_000, Calls: 100_000, Bytes: 1 << 30}
 }
 
 func (o *ours) serve(ctx context.Context, l net.Listener) error { return o.server.Serve(ctx, l) }

@@ -27,7 +27,7 @@ func newReporting() (*ours, error) {
 		return report.Caller{Device: who.Device, Address: who.Address.Addr(), Region: who.Region, Known: who.Known}
 	}, time.Now)
 	o := &ours{policy: xds.DefaultPolicy(), server: xds.NewServer(xds.Config{
-		DefaultService: "server", Services: []func(grpc.ServiceRegistrar){receiver.Register},
+		DefaultService: "server", PeerLimits: manyPeers(), Services: []func(grpc.ServiceRegistrar){receiver.Register},
 	})}
 	for i, address := range []string{"127.0.0.11", "127.0.0.12"} {
 		o.devices = append(o.devices, topology.Device{

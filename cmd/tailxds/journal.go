@@ -56,7 +56,7 @@ func (d *daemon) changes() []journal.Change {
 
 // problemsOf are all problems there are now, beside what was measured.
 func (d *daemon) problemsOf(p *snapshot, streams []xds.Stream, tables []traffic.Table) []topology.Problem {
-	return slices.Concat(p.problems, d.ownProblems(), misplaced(streams), estranged(d.others(), d.o.Hostname, time.Now()), traffic.Unhealthy(tables))
+	return slices.Concat(p.problems, d.ownProblems(), misplaced(streams), crowded(d.server.RegionsWithoutView()), estranged(d.others(), d.o.Hostname, time.Now()), traffic.Unhealthy(tables))
 }
 
 // envoysOf are the connected Envoys as the journal tells of them.

@@ -181,17 +181,37 @@ func (d *daemon) statusBeside(tables []traffic.Table) statusDocument {
 // joined are lists as one, which is empty in JSON and not null.
 func joined[T any](lists ...[]T) []T { return append([]T{}, slices.Concat(lists...)...) }
 
-// misplaced are Envoys that claim another region than the tailnet knows: they
-// are told what callers of their real region are told, and balance by the other.
+// misplaced are Envoys that claim another region than the tailnet knows, and get
+// the assignments of callers of their real region while they balance by the other;
+// and those whose claim is one too many of their device. One a device is enough.
 func misplaced(envoys []xds.Stream) []topology.Problem {
 	var problems []topology.Problem
+	found := make(map[string]bool)
 	for _, e := range envoys {
-		if e.Claims != "" {
-			problems = append(problems, topology.Problem{
-				Name: e.Device, Subject: "region",
-				Reason: fmt.Sprintf("the Envoy says that it is in region %q, and the tailnet knows its device in %q: give its bootstrap that region", e.Claims, e.Region),
-			})
+		if e.Claims == "" || found[e.Device] {
+			continue
 		}
+		found[e.Device] = true
+		reason := fmt.Sprintf("the Envoy says that it is in region %q, and the tailnet knows its device in %q: give its bootstrap that region", e.Claims, e.Region)
+		if e.Region == "" {
+			reason = fmt.Sprintf("the Envoy's claim to be in region %q is ignored: its address claims too many regions, or the name is too long", e.Claims)
+		}
+		problems = append(problems, topology.Problem{Name: e.Device, Subject: "region", Reason: reason})
 	}
 	return problems
 }
+
+// crowded are the regions whose Envoys balance as if they were in none.
+func crowded(regions []string) []topology.Problem {
+	if len(regions) == 0 {
+		return nil
+	}
+	listed := strings.Join(regions[:min(len(regions), maxListed)], ", ")
+	return []topology.Problem{{
+		Subject: "region",
+		Reason:  fmt.Sprintf("Envoys are in more regions than are told apart, and those of %d regions balance as if they were in none: %s; use fewer regions", len(regions), listed),
+	}}
+}
+
+// maxListed is how many of many are named in one sentence.
+const maxListed = 5

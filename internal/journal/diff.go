@@ -286,18 +286,30 @@ func envoys(was, is []Envoy) []Change {
 	before, after := gather(anonymous(was)), gather(anonymous(is))
 	var came, went []string
 	var all []Change
+	// A device with many streams has one change of a kind and type, or it alone would
+	// fill the journal.
+	type about struct {
+		kind        Kind
+		device, typ string
+	}
+	told := make(map[about]bool)
+	first := func(kind Kind, device, typ string) bool {
+		at := about{kind, device, typ}
+		defer func() { told[at] = true }()
+		return !told[at]
+	}
 	for at, e := range after {
 		w, there := before[at]
 		if !there {
 			came = append(came, e.Device)
 		}
 		for kind, words := range e.Rejected {
-			if w.Rejected[kind] != words {
+			if w.Rejected[kind] != words && first(Rejected, e.Device, kind) {
 				all = append(all, Change{Kind: Rejected, Name: e.Device, To: kind, Text: fmt.Sprintf("%s rejected %s: %s", e.Device, kind, words)})
 			}
 		}
 		for kind := range w.Rejected {
-			if e.Rejected[kind] == "" {
+			if e.Rejected[kind] == "" && first(Recovered, e.Device, kind) {
 				all = append(all, Change{Kind: Recovered, Name: e.Device, From: kind, Text: fmt.Sprintf("%s took %s again", e.Device, kind)})
 			}
 		}

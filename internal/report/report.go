@@ -51,7 +51,7 @@ const (
 	mostHistories = 5_000
 	// mostRegions bounds the regions that one address can make up where there is no
 	// tailnet.
-	mostRegions = 16
+	mostRegions = 8
 	// longestName bounds what an Envoy calls itself and its region.
 	longestName = 255
 )
@@ -68,7 +68,8 @@ type Receiver struct {
 	regions   map[netip.Addr]int                   // of each device in requests
 	published map[string]map[netip.AddrPort]string // each endpoint's region, by service
 	envoys    map[envoyKey]*envoy
-	cells     int // of all envoys
+	claims    map[netip.Addr]map[string]time.Time // of regions, and when each was made last
+	cells     int                                 // of all envoys
 	histories map[string]*history
 	recorded  int // endpoints in all histories
 }
@@ -78,7 +79,7 @@ type Receiver struct {
 func NewReceiver(caller func(context.Context) Caller, now func() time.Time) *Receiver {
 	return &Receiver{
 		caller: caller, now: now, requests: make(map[balance.Reporter]float64), regions: make(map[netip.Addr]int),
-		envoys: make(map[envoyKey]*envoy), histories: make(map[string]*history),
+		envoys: make(map[envoyKey]*envoy), claims: make(map[netip.Addr]map[string]time.Time), histories: make(map[string]*history),
 	}
 }
 
@@ -117,13 +118,51 @@ func (r *Receiver) Export(ctx context.Context, request *collector.ExportMetricsS
 		}
 		return ok
 	})
-	if !who.Known {
-		who.Region = bounded(s.region)
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.note(who, s, r.clock.steady(r.now()))
+	now := r.clock.steady(r.now())
+	if !who.Known {
+		who.Region = r.claim(who.Address, bounded(s.region), now)
+	}
+	r.note(who, s, now)
 	return &collector.ExportMetricsServiceResponse{}, nil
+}
+
+// claim returns the region that a caller without a tailnet says it is in; empty if
+// its address says so of too many. Else one could fill what is kept by region.
+func (r *Receiver) claim(from netip.Addr, region string, now time.Time) string {
+	if region == "" {
+		return "" // it claims nothing
+	}
+	of := r.claims[from]
+	if _, known := of[region]; !known {
+		maps.DeleteFunc(of, func(_ string, last time.Time) bool { return now.Sub(last) > forgetAfter })
+		if len(of) >= mostRegions {
+			return ""
+		}
+		if of == nil {
+			if len(r.claims) >= mostEnvoys && !r.forgetClaims(now) {
+				return ""
+			}
+			of = make(map[string]time.Time)
+			r.claims[from] = of
+		}
+	}
+	of[region] = now
+	return region
+}
+
+// forgetClaims makes room for those of another address, and tells whether it did.
+func (r *Receiver) forgetClaims(now time.Time) bool {
+	maps.DeleteFunc(r.claims, func(_ netip.Addr, of map[string]time.Time) bool {
+		for _, last := range of {
+			if now.Sub(last) <= forgetAfter {
+				return false
+			}
+		}
+		return true
+	})
+	return len(r.claims) < mostEnvoys
 }
 
 func bounded(name string) string {

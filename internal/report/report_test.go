@@ -181,6 +181,7 @@ func TestRequestsAreCountedByTheRegionWhereTheyEnter(t *testing.T) {
 	r.send((&export{region: "east"}).counter(total, "s", a, delta, 6))
 	r.send((&export{}).counter(total, "s", a, delta, 7))
 	want(map[string]float64{"east": 6})
+	r.who.Address = addressOf(9)
 	for i := range 100 * mostRegions {
 		r.send((&export{region: fmt.Sprint(i)}).counter(total, "s", a, delta, 1))
 	}

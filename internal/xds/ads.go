@@ -1,6 +1,11 @@
 package xds
 
 import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
@@ -19,12 +24,62 @@ type ads struct {
 
 // StreamAggregatedResources implements the state-of-the-world protocol.
 func (a ads) StreamAggregatedResources(s discovery.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
-	server := sotw.NewServer(s.Context(), a.resources, a.streams.witness(false), sotw.WithOrderedADS())
+	names := countNames(s.Context(), a.resources)
+	defer names.end()
+	server := sotw.NewServer(s.Context(), names, a.streams.witness(false), sotw.WithOrderedADS())
 	return server.StreamHandler(s, resource.AnyType)
 }
 
 // DeltaAggregatedResources implements the delta protocol.
 func (a ads) DeltaAggregatedResources(s discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
-	server := delta.NewServer(s.Context(), a.resources, a.streams.witness(true))
+	names := countNames(s.Context(), a.resources)
+	defer names.end()
+	server := delta.NewServer(s.Context(), names, a.streams.witness(true))
 	return server.DeltaStreamHandler(s, resource.AnyType)
+}
+
+// countedNames counts the names that one stream is subscribed to for its peer. Its caches
+// keep each for as long as the stream lasts.
+type countedNames struct {
+	cache.ConfigWatcher
+	quota  *quota
+	byType map[string]int
+}
+
+func countNames(ctx context.Context, resources cache.ConfigWatcher) *countedNames {
+	who, _ := ctx.Value(identityKey{}).(peerInfo)
+	return &countedNames{resources, who.connection.peerQuota(), make(map[string]int)}
+}
+
+// CreateWatch implements [cache.ConfigWatcher].
+func (n *countedNames) CreateWatch(r *cache.Request, sub cache.Subscription, to chan cache.Response) (func(), error) {
+	if err := n.count(r.GetTypeUrl(), sub); err != nil {
+		return nil, err
+	}
+	return n.ConfigWatcher.CreateWatch(r, sub, to)
+}
+
+// CreateDeltaWatch implements [cache.ConfigWatcher].
+func (n *countedNames) CreateDeltaWatch(r *cache.DeltaRequest, sub cache.Subscription, to chan cache.DeltaResponse) (func(), error) {
+	if err := n.count(r.GetTypeUrl(), sub); err != nil {
+		return nil, err
+	}
+	return n.ConfigWatcher.CreateDeltaWatch(r, sub, to)
+}
+
+func (n *countedNames) count(url string, sub cache.Subscription) error {
+	before := n.byType[url]
+	n.byType[url] = len(sub.SubscribedResources())
+	if err := n.quota.subscribe(n.byType[url] - before); err != nil {
+		return status.Error(codes.ResourceExhausted, err.Error())
+	}
+	return nil
+}
+
+// end gives the names back.
+func (n *countedNames) end() {
+	for url, count := range n.byType {
+		n.byType[url] = 0
+		_ = n.quota.subscribe(-count) // fewer are never too many
+	}
 }

@@ -25,17 +25,10 @@ type codec struct{ encoding.CodecV2 }
 
 func newCodec() codec { return codec{encoding.GetCodecV2(protocodec.Name)} }
 
-// received is a message that may turn out to be none. gRPC itself ends a stream
-// with such a message as Internal, as if the fault were ours.
-type received struct {
-	message any
-	err     error
-}
-
 // Unmarshal implements [encoding.CodecV2].
 func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	if in, ok := v.(*received); ok {
-		in.err = c.CodecV2.Unmarshal(data, in.message)
+		in.err = in.decode(data)
 		return nil
 	}
 	return c.CodecV2.Unmarshal(data, v)

@@ -2,6 +2,7 @@ package xds
 
 import (
 	"container/list"
+	"errors"
 	"fmt"
 	"sync"
 
@@ -34,6 +35,18 @@ type collection struct {
 	horizon uint64     // what went by then may be forgotten
 	deltas  map[*deltaWatch]struct{}
 	worlds  map[*worldWatch]struct{}
+	retired bool // it is updated no more
+}
+
+// errRetired is of a watch in a collection that is updated no more.
+var errRetired = errors.New("the collection is retired")
+
+// retire ends a collection that no client waits for, and tells whether it did.
+func (c *collection) retire() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.retired = c.retired || len(c.deltas)+len(c.worlds) == 0
+	return c.retired
 }
 
 // mostGone is how many names that are served no more are remembered, for clients

@@ -16,8 +16,9 @@ import (
 // bootstrap, which several Envoys may share (--service-node names each).
 type connection struct {
 	credentials.CommonAuthInfo
-	wire net.Conn
-	id   atomic.Pointer[string]
+	wire  net.Conn
+	quota *quota // of its peer; nil in tests without one
+	id    atomic.Pointer[string]
 }
 
 // AuthType is "insecure": on a tailnet, WireGuard has done that.
@@ -41,6 +42,14 @@ func (c *connection) node() string {
 	return ""
 }
 
+// peerQuota is what its peer may use; nil is without bounds.
+func (c *connection) peerQuota() *quota {
+	if c == nil {
+		return nil
+	}
+	return c.quota
+}
+
 // hangUp closes it: whoever reads or writes learns of that.
 func (c *connection) hangUp() {
 	if c != nil && c.wire != nil {
@@ -59,7 +68,11 @@ func newEachConnection() credentials.TransportCredentials {
 
 // ServerHandshake implements [credentials.TransportCredentials].
 func (eachConnection) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	return c, &connection{wire: c, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}, nil
+	to := &connection{wire: c, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}
+	if bounded, ok := c.(*boundedConn); ok {
+		to.quota = bounded.quota
+	}
+	return c, to, nil
 }
 
 // Clone implements [credentials.TransportCredentials].

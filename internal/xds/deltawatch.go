@@ -28,6 +28,9 @@ const everything = "*"
 func (c *collection) CreateDeltaWatch(r *cache.DeltaRequest, sub cache.Subscription, to chan cache.DeltaResponse) (func(), error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.retired {
+		return nil, errRetired
+	}
 	news, err := c.untold(r, sub)
 	if err != nil {
 		return nil, err
@@ -112,7 +115,8 @@ func (c *collection) untold(r *cache.DeltaRequest, sub cache.Subscription) ([]*e
 	case version < c.horizon:
 		return nil, status.Errorf(codes.Unavailable, "too many %s have gone since this stream read last: connect again", typeName(c.url))
 	case slices.Contains(r.GetResourceNamesSubscribe(), everything):
-		return append(c.all(sub), slices.DeleteFunc(c.since(version, sub), (*entry).there)...), nil
+		news := append(c.all(sub), slices.DeleteFunc(c.since(version, sub), (*entry).there)...)
+		return append(news, c.missing(r.GetResourceNamesSubscribe(), sub)...), nil
 	}
 	news := append(c.since(version, sub), c.again(r, sub, version)...)
 	if slices.Contains(r.GetResourceNamesUnsubscribe(), everything) && !sub.IsWildcard() {
@@ -148,9 +152,12 @@ func (c *collection) again(r *cache.DeltaRequest, sub cache.Subscription, versio
 	// Whoever asks for a name once more may have forgotten it.
 	// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
 	for _, name := range r.GetResourceNamesSubscribe() {
-		if e, there := c.get(name); there {
+		if e, _ := c.get(name); e != nil {
 			add(e)
 		}
+	}
+	for _, e := range c.missing(r.GetResourceNamesSubscribe(), sub) {
+		add(e)
 	}
 	// Who follows all, and no longer one name besides, is told what becomes of it.
 	// go-control-plane notes such a name beside the stamp.
@@ -170,12 +177,35 @@ func (c *collection) again(r *cache.DeltaRequest, sub cache.Subscription, versio
 // has: one that was connected before, to this control plane or another.
 func (c *collection) compared(sub cache.Subscription) ([]*entry, error) {
 	news, err := unknown(sub, c.all(sub))
-	for name := range sub.ReturnedResources() {
+	known := sub.ReturnedResources()
+	for name := range known {
 		if _, there := c.get(name); name != stampName && (!there || !follows(sub, name)) {
 			news = append(news, &entry{name: name})
 		}
 	}
-	return news, err
+	asked := make([]string, 0, len(sub.SubscribedResources()))
+	for name := range sub.SubscribedResources() {
+		if _, told := known[name]; !told {
+			asked = append(asked, name)
+		}
+	}
+	return append(news, c.missing(asked, sub)...), err
+}
+
+// missing are those of the names that a client asks for of which there has been no
+// resource. It is told that they are gone, so that it need not wait for them.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#knowing-when-a-requested-resource-does-not-exist
+func (c *collection) missing(asked []string, sub cache.Subscription) []*entry {
+	var gone []*entry
+	once := make(map[string]bool)
+	for _, name := range asked {
+		if e, _ := c.get(name); e != nil || name == everything || name == stampName || once[name] || !follows(sub, name) {
+			continue
+		}
+		once[name] = true
+		gone = append(gone, &entry{name: name})
+	}
+	return gone
 }
 
 // unknown are those of the entries that a client does not have, as far as it said.

@@ -19,9 +19,8 @@ import (
 // for a cluster at a time, a gRPC client for a handful. The caches remember each
 // name for as long as its stream lasts.
 const (
-	mostNames      = 10_000
-	longestName    = 1_024
-	largestRequest = 4 << 20
+	mostNames   = 10_000
+	longestName = 512
 )
 
 // door is a gRPC interceptor. What go-control-plane gets to see of a stream is
@@ -34,7 +33,7 @@ func (s *Server) door(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInf
 	if refused := d.refused(); refused != nil {
 		err = refused // go-control-plane takes every failed read for the peer's leaving
 	}
-	if status.Code(err) == codes.InvalidArgument {
+	if code := status.Code(err); code == codes.InvalidArgument || code == codes.ResourceExhausted {
 		s.streams.count("", "refused")
 		s.refused.tell(time.Now(), who.address, who.Name, status.Convert(err).Message())
 	}
@@ -62,12 +61,11 @@ func (d *doorway) SendMsg(m any) error { return d.out.put(m) }
 // RecvMsg hands on the next request that can be served.
 func (d *doorway) RecvMsg(m any) error {
 	for {
-		in := received{message: m}
-		if err := d.ServerStream.RecvMsg(&in); err != nil {
+		if err := d.ServerStream.RecvMsg(m); err != nil {
+			if code := status.Code(err); code == codes.InvalidArgument || code == codes.ResourceExhausted {
+				return d.refuse(err)
+			}
 			return err
-		}
-		if in.err != nil {
-			return d.refuse(status.Errorf(codes.InvalidArgument, "a request can't be read: %v", in.err))
 		}
 		served, err := d.inspect(m)
 		if err != nil {
@@ -174,7 +172,9 @@ func (d *doorway) serves(url string) bool {
 	d.server.streams.count(unknownType, "asked")
 	if !d.strange {
 		d.strange = true
-		d.server.log.Warn("an Envoy asks for a type that is not served", "device", clean(d.who.Name), "node", d.id, "type", clean(url))
+		if dropped, ok := d.who.connection.peerQuota().mayLog(time.Now()); ok {
+			d.server.log.Warn("an Envoy asks for a type that is not served", "device", clean(d.who.Name), "node", d.id, "type", clean(url), "lines_dropped", dropped)
+		}
 	}
 	return false
 }

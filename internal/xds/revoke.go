@@ -238,13 +238,16 @@ func (s *Server) admit(srv any, stream grpc.ServerStream, info *grpc.StreamServe
 	if err != nil {
 		return err
 	}
+	if !info.IsServerStream { // a call that is over soon: see [asStreams]
+		return handler(srv, admitted{ServerStream: stream, ctx: context.WithValue(stream.Context(), identityKey{}, who), quota: who.connection.peerQuota()})
+	}
 	ctx, end := context.WithCancelCause(context.WithValue(stream.Context(), identityKey{}, who))
 	defer end(nil)
 	g := &guest{peerInfo: who, ads: strings.HasPrefix(info.FullMethod, "/envoy.service.discovery.v3."), end: end, hangUp: connectionOf(stream.Context()).hangUp}
 	s.guests.enter(g, looks)
 	defer s.guests.leave(g)
 
-	err = handler(srv, admitted{stream, ctx})
+	err = handler(srv, admitted{stream, ctx, g.ads, who.connection.peerQuota()})
 	g.over.Store(true)
 	if _, revoked := status.FromError(context.Cause(ctx)); revoked && ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -264,20 +267,13 @@ func (g *guest) revoke(why error) {
 	})
 }
 
-// admitUnary is admit for calls that are no streams.
-func (s *Server) admitUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	who, err := s.identify(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return handler(context.WithValue(ctx, identityKey{}, who), request)
-}
-
 // admitted is a stream whose peer is known, and whose context ends when that is
 // revoked.
 type admitted struct {
 	grpc.ServerStream
-	ctx context.Context //nolint:containedctx // this is how gRPC hands a value to a stream's handler
+	ctx   context.Context //nolint:containedctx // this is how gRPC hands a value to a stream's handler
+	ads   bool
+	quota *quota // of the peer
 }
 
 // Context carries the identity, and ends when the peer is revoked.

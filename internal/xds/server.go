@@ -8,6 +8,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -37,6 +38,8 @@ type Config struct {
 	// Services are registered beside xDS on the same port, with the same rules of
 	// who may connect. They learn of the caller by [CallerOf].
 	Services []func(grpc.ServiceRegistrar)
+	// PeerLimits bound what one peer may use; the zero value is [DefaultPeerLimits].
+	PeerLimits PeerLimits
 	// Log gets connections, rejections and updates.
 	Log *slog.Logger
 }
@@ -50,23 +53,29 @@ type Server struct {
 	access  *access
 	streams *streams
 	guests  *guests
+	quotas  *quotas
 	refused *refusals
 	prefix  string // of state-of-the-world versions
+	// connectionIdle is how long a connection may be open without a stream.
+	connectionIdle time.Duration
 
+	views  *views
+	checks atomic.Pointer[Checks] // of the last Set
+
+	// mu is held while resources are built and published. Nothing that a peer sends
+	// waits for it, but for the first request from a new region.
 	mu        sync.Mutex
-	views     map[string]*collection // of assignments, by the caller's region
-	published *resources             // nil before the first Set
-	topology  topology.Topology      // of the last Set
-	present   int                    // devices of it
+	published *resources        // nil before the first Set
+	topology  topology.Topology // of the last Set
+	present   int               // devices of it
 	callers   *endpoint.ClusterLoadAssignment
-	checks    Checks
 }
 
 // NewServer makes a server without resources. It refuses streams until the
 // first [Server.Set]: an Envoy that reconnects must not be told that all it
 // knows is gone.
 func NewServer(config Config) *Server {
-	s := &Server{config: config, log: config.Log, caches: make(map[string]*collection), named: make(map[string]*collection)}
+	s := &Server{config: config, log: config.Log, connectionIdle: connectionIdle, caches: make(map[string]*collection), named: make(map[string]*collection)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
@@ -75,13 +84,14 @@ func NewServer(config Config) *Server {
 	s.callers = &endpoint.ClusterLoadAssignment{ClusterName: Callers}
 	s.refused = newRefusals(s.log)
 	s.guests = newGuests(config.OnChange)
+	s.quotas = newQuotas(config.PeerLimits)
 	// State-of-the-world versions are counters. The prefix keeps those of
 	// another process apart; delta versions are content hashes and need none.
 	s.prefix = fmt.Sprintf("%x-", time.Now().UnixNano())
 	for _, row := range resourceTypes() {
 		c := newCollection(row.URL, "", s.prefix, nil)
 		if row.URL == resource.EndpointType {
-			s.views = map[string]*collection{"": c}
+			s.views = newViews(c)
 		} else {
 			s.caches[row.URL] = c
 		}
@@ -105,22 +115,24 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	}
 	server := grpc.NewServer(
 		// Envoys that vanish without a word are noticed within 40 s, and those
-		// that probe us more often than gRPC allows by default are let.
-		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
+		// that probe us more often than gRPC allows by default are let. A connection
+		// without a stream is of no use to an Envoy, and ends.
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: s.connectionIdle}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}),
-		// An Envoy needs one; the rest is for those that come again before the
-		// old connection is known to be dead.
-		grpc.MaxConcurrentStreams(100),
-		grpc.MaxHeaderListSize(64<<10),
-		grpc.MaxRecvMsgSize(largestRequest),
+		grpc.ConnectionTimeout(handshakeTime),
+		grpc.MaxConcurrentStreams(uint32(s.quotas.limits.Streams)),
+		grpc.MaxHeaderListSize(maxHeaderBytes),
+		grpc.MaxRecvMsgSize(largestMessage),
+		// What is sent ahead of what is read has a bound that does not grow.
+		grpc.StaticStreamWindowSize(windowBytes), grpc.StaticConnWindowSize(16*windowBytes),
 		grpc.ForceServerCodecV2(newCodec()),
 		grpc.Creds(newEachConnection()),
+		grpc.InTapHandle(s.tap),
 		grpc.ChainStreamInterceptor(s.admit, s.door),
-		grpc.UnaryInterceptor(s.admitUnary),
 	)
 	discovery.RegisterAggregatedDiscoveryServiceServer(server, ads{resources: mux, streams: s.streams})
 	for _, register := range s.config.Services {
-		register(server)
+		register(asStreams{server})
 	}
 	stop := context.AfterFunc(ctx, server.Stop)
 	defer stop()
@@ -130,7 +142,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		s.watchGuests(ctx)
 	}()
 	defer func() { cancel(); <-watched }()
-	if err := server.Serve(l); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
+	bounded := boundedListener{Listener: l, quotas: s.quotas, closed: s.connectionRefused}
+	if err := server.Serve(bounded); err != nil && !errors.Is(err, grpc.ErrServerStopped) {
 		return fmt.Errorf("serve xDS on %s: %w", l.Addr(), err)
 	}
 	return nil
@@ -146,7 +159,9 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 	if !same {
 		present = len(t.Present())
 	}
-	checks := s.checks.next(present, s.guests.devices())
+	s.views.drop(s.streams.byRegion(), time.Now())
+	was := s.Checks()
+	checks := was.next(present, s.guests.devices())
 	next, err := build(t, p.checkedEvery(checks.Every), s.config.DefaultService, s.published)
 	if err != nil {
 		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
@@ -157,10 +172,10 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 		return err
 	}
 	s.published, s.topology, s.present = next, t, present
-	if checks.Every != s.checks.Every && s.checks.Every != 0 {
-		s.log.Info("another interval of health checks, where the policy leaves it open", "interval", checks.Every, "was", s.checks.Every, "envoys", checks.Envoys)
+	if checks.Every != was.Every && was.Every != 0 {
+		s.log.Info("another interval of health checks, where the policy leaves it open", "interval", checks.Every, "was", was.Every, "envoys", checks.Envoys)
 	}
-	s.checks = checks
+	s.checks.Store(&checks)
 	if !same && s.access.allow(t.Addresses(), t.Regions()) {
 		s.guests.again()
 	}
@@ -209,7 +224,7 @@ func (s *Server) changes(next *resources) ([]change, error) {
 			}
 			continue
 		}
-		for region, c := range s.views {
+		for region, c := range s.views.all() {
 			was := last.byType[row.URL]
 			if region != "" {
 				was = last.views[region]
@@ -273,9 +288,10 @@ func (s *Server) Counts() []Count { return s.streams.counted() }
 
 // Checks are those of the last [Server.Set].
 func (s *Server) Checks() Checks {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.checks
+	if last := s.checks.Load(); last != nil {
+		return *last
+	}
+	return Checks{}
 }
 
 // SetEntries publishes how the world's requests are spread over the regions
@@ -297,7 +313,7 @@ func (s *Server) SetEntries(entries map[string]uint32) error {
 	}
 	s.streams.published()
 	s.published.byType[resource.EndpointType][Callers] = next
-	for region, c := range s.views {
+	for region, c := range s.views.all() {
 		if set, ok := s.published.views[region]; ok {
 			set[Callers] = next
 		}
@@ -308,5 +324,5 @@ func (s *Server) SetEntries(entries map[string]uint32) error {
 	return nil
 }
 
-// EnvoysByRegion is how many streams are open from each region.
+// EnvoysByRegion is how many devices have Envoys connected from each region.
 func (s *Server) EnvoysByRegion() map[string]int { return s.streams.byRegion() }

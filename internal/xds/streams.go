@@ -71,6 +71,8 @@ type account struct {
 	stream     Stream           // without its types
 	types      [kinds]typeState // what it says of each
 	known      bool             // whether the tailnet says where it is
+	device     netip.Addr       // see [peerInfo.device]
+	claimed    bool             // its region is its own claim, counted for its peer
 	connection *connection      // over which it came
 	place      *core.Node       // what is handed on of where it is
 	reached                     // by what was published last
@@ -137,19 +139,27 @@ func (s *streams) opened(ctx context.Context, a *account) error {
 	device := clean(who.Name)
 	s.mu.Lock()
 	a.stream.Device, a.stream.Address, a.stream.Region, a.stream.Since = device, who.address, who.region, time.Now()
-	a.known, a.connection = who.known, who.connection
+	a.known, a.connection, a.device = who.known, who.connection, who.device()
 	s.open[a] = struct{}{}
 	s.mu.Unlock()
-	s.log.Info("stream opened", "device", device, "peer", who.address.String())
+	if dropped, ok := a.connection.peerQuota().mayLog(time.Now()); ok {
+		s.log.Info("stream opened", "device", device, "peer", who.address.String(), "lines_dropped", dropped)
+	}
 	return nil
 }
 
 func (s *streams) closed(a *account) {
 	s.mu.Lock()
 	delete(s.open, a)
-	device, node := a.stream.Device, a.stream.Node
+	device, node, region, claimed := a.stream.Device, a.stream.Node, a.stream.Region, a.claimed
 	s.mu.Unlock()
-	s.log.Info("stream closed", "device", device, "node", node)
+	quota := a.connection.peerQuota()
+	if claimed {
+		quota.unclaim(region)
+	}
+	if dropped, ok := quota.mayLog(time.Now()); ok {
+		s.log.Info("stream closed", "device", device, "node", node, "lines_dropped", dropped)
+	}
 }
 
 func (s *streams) sent(a *account, url string) {
@@ -166,8 +176,12 @@ func (s *streams) sent(a *account, url string) {
 // the region that it is known to be in, whatever it says.
 func (s *streams) answered(a *account, node *core.Node, url, nonce string, rejected *status.Status) *core.Node {
 	place, news := s.note(a, node, kindOf(url), nonce, rejected)
-	if news != nil { // out of the lock: nobody waits for a slow log
-		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", news.Device, "node", news.Node, "type", typeName(url), "reason", reason(rejected))
+	if news == nil {
+		return place
+	}
+	// Out of the lock: nothing waits for a slow log.
+	if dropped, ok := a.connection.peerQuota().mayLog(time.Now()); ok {
+		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", news.Device, "node", news.Node, "type", typeName(url), "reason", reason(rejected), "lines_dropped", dropped)
 	}
 	return place
 }
@@ -231,15 +245,18 @@ func reason(rejected *status.Status) string {
 	return cmp.Or(rejected.GetMessage(), "it gave no reason")
 }
 
+// longestRegion is that of a tag: the name of a region is not longer.
+const longestRegion = 63
+
 // claim notes the region that the node says it is in, and returns its region. Where
 // the tailnet does not know better, that is what it says; but a stream stays in its
-// first.
+// first, and a peer can be in a few at a time only.
 func (a *account) claim(region string) string {
 	if region == "" {
 		return a.stream.Region // it claims nothing
 	}
-	if !a.known {
-		a.stream.Region, a.known = region, true
+	if !a.known && len(region) <= longestRegion && a.connection.peerQuota().claim(region) {
+		a.stream.Region, a.known, a.claimed = region, true, true
 	}
 	a.stream.Claims = ""
 	if region != a.stream.Region {
@@ -296,14 +313,22 @@ func (s *streams) counted() []Count {
 	return all
 }
 
-// Connected Envoys by the region that they are in.
+// byRegion counts the devices with an Envoy in each region. A device may have
+// several Envoys, and each may claim to be another node: it counts once a region.
 func (s *streams) byRegion() map[string]int {
+	type place struct {
+		region string
+		device netip.Addr
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	counted := make(map[place]bool)
 	n := make(map[string]int)
 	for a := range s.open {
-		if region := a.stream.Region; region != "" {
-			n[region]++
+		at := place{a.stream.Region, a.device}
+		if at.region != "" && !counted[at] {
+			counted[at] = true
+			n[at.region]++
 		}
 	}
 	return n

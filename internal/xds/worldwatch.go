@@ -21,6 +21,9 @@ type worldWatch struct {
 func (c *collection) CreateWatch(r *cache.Request, sub cache.Subscription, to chan cache.Response) (func(), error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.retired {
+		return nil, errRetired
+	}
 	// A request without a version of ours is a first one, and wants an answer, be it
 	// empty; but for the rejection of a first answer. That waits for something new,
 	// or the same would be sent and rejected as fast as the network goes.
