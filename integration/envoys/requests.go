@@ -25,6 +25,7 @@ type Server struct {
 	// Checked counts health checks over HTTP.
 	Checked atomic.Int64
 	handler atomic.Pointer[http.Handler]
+	server  *http.Server
 	sick    atomic.Bool
 	host    atomic.Pointer[string]
 	slow    atomic.Int64 // how long a health check takes
@@ -49,11 +50,18 @@ func (r *Rig) Server(name string) *Server {
 // ServerSpeaking starts a server that speaks only what is set.
 func (r *Rig) ServerSpeaking(name string, speak func(*http.Protocols)) *Server {
 	r.t.Helper()
-	return r.serve(r.Host(name), speak)
+	return r.serve(r.Host(name), speak, 0)
+}
+
+// ServerClosingIdle starts a server that speaks HTTP/1, and closes connections that are
+// idle for so long.
+func (r *Rig) ServerClosingIdle(name string, after time.Duration) *Server {
+	r.t.Helper()
+	return r.serve(r.Host(name), func(p *http.Protocols) { p.SetHTTP1(true) }, after)
 }
 
 // serve starts a server on a host.
-func (r *Rig) serve(h *Host, speak func(*http.Protocols)) *Server {
+func (r *Rig) serve(h *Host, speak func(*http.Protocols), idle time.Duration) *Server {
 	r.t.Helper()
 	s := &Server{Host: h}
 	s.Handle(func(w http.ResponseWriter, _ *http.Request) { s.Hello(w) })
@@ -61,12 +69,16 @@ func (r *Rig) serve(h *Host, speak func(*http.Protocols)) *Server {
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	server := &http.Server{Handler: s, Protocols: new(http.Protocols), ReadHeaderTimeout: patience}
-	speak(server.Protocols)
-	go func() { _ = server.Serve(l) }() // until it is closed
-	r.t.Cleanup(func() { _ = server.Close() })
+	s.server = &http.Server{Handler: s, Protocols: new(http.Protocols), ReadHeaderTimeout: patience}
+	speak(s.server.Protocols)
+	s.server.IdleTimeout = idle
+	go func() { _ = s.server.Serve(l) }() // until it is closed
+	r.t.Cleanup(s.Close)
 	return s
 }
+
+// Close ends the server. Its host lives on, and refuses connections.
+func (s *Server) Close() { _ = s.server.Close() }
 
 // LabServer is a host with the lab's own server, a program that can be killed.
 type LabServer struct {

@@ -46,7 +46,7 @@ func (t *Tailnet) ControlPlane(provider string) *TailnetControl {
 func (c *TailnetControl) EnvoyBeside(m *Member) *Envoy {
 	r := c.rig
 	r.t.Helper()
-	r.serve(m.Host, func(p *http.Protocols) { p.SetHTTP1(true) })
+	r.serve(m.Host, func(p *http.Protocols) { p.SetHTTP1(true) }, 0)
 	bootstrap, err := output(exec.CommandContext(r.ctx, r.programs.ControlPlane, "bootstrap", "--node", m.Name,
 		"--control-plane", c.Address.String(), "--envoy-admin", "127.0.0.1:"+adminPort))
 	if err != nil {

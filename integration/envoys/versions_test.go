@@ -32,8 +32,11 @@ defaults:
   timeout: 9s
   attempt_timeout: 3s
   connect_timeout: 1s
+  stream_idle_timeout: 1m
+  idle_timeout: 3s
   retries: 2
-  limits: {connections: 1000, pending: 1000, requests: 1000}
+  retry_buffer: 1MiB
+  limits: {connections: 1000, pending: 1000, requests: 1000, retries: 1000}
   overprovisioning_factor: 150
   health_check: {protocol: auto, port: 8080, host: app.example.com, path: /healthz, expected_statuses: [200, 204-299], interval: 500ms, timeout: 400ms, unhealthy_threshold: 2, healthy_threshold: 1}
   outlier_detection: {consecutive_5xx: 50, consecutive_gateway_errors: 50, consecutive_connection_failures: 50, base_ejection_time: 1s, max_ejection_percent: 50}

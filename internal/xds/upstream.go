@@ -56,8 +56,10 @@ func upstreamProtocol(p ServicePolicy) (map[string]*anypb.Any, error) {
 	if p.Protocol == HTTP2 || p.Protocol == GRPC {
 		options.ProtocolConfig = &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2()}
 	}
+	common := sendHTTP()
+	common.IdleTimeout = protoDuration(p.IdleTimeout) // 0 is said, too: Envoy has an hour unless told
 	packed, err := anypb.New(&upstreamhttp.HttpProtocolOptions{
-		CommonHttpProtocolOptions: &core.HttpProtocolOptions{IdleTimeout: protoDuration(p.IdleTimeout)}, // 0 is said, too: Envoy has an hour unless told,
+		CommonHttpProtocolOptions: common,
 		UpstreamProtocolOptions:   &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: options},
 	})
 	if err != nil {
