@@ -26,8 +26,6 @@ type resources struct {
 	// views are the assignments as each region's callers get them, for those
 	// regions that were asked for.
 	views map[string]resourceSet
-	// fresh are the endpoints of the services that this build made assignments of.
-	fresh []*lbEndpoints
 }
 
 // serviceInput is all that the resources of one service depend on.
@@ -35,7 +33,6 @@ type serviceInput struct {
 	service     topology.Service
 	policy      ServicePolicy
 	assignments []string // see [assignmentNames]
-	endpoints   *lbEndpoints
 }
 
 // build makes every resource of t, and of the services that the policy names
@@ -79,7 +76,7 @@ func (n *resources) addWhole(row resourceType, sameFrame bool, last *resources) 
 		n.byType[row.URL] = before
 	default:
 		made, err := row.whole(n.frame)
-		if err := add(row, made, err, newValidator(nil), set); err != nil {
+		if err := add(row, made, err, set); err != nil {
 			return err
 		}
 		keepEqual(before, set)
@@ -93,7 +90,7 @@ func (n *resources) addWhole(row resourceType, sameFrame bool, last *resources) 
 	}
 	made, err := row.named(n.frame)
 	set = maps.Clone(n.byType[row.URL])
-	if err := add(row, made, err, newValidator(nil), set); err != nil {
+	if err := add(row, made, err, set); err != nil {
 		return err
 	}
 	keepEqual(last.named[row.URL], set)
@@ -133,13 +130,6 @@ func (n *resources) addService(s topology.Service, p ServicePolicy, samePolicy b
 		}
 	}
 	same := samePolicy && s.SameServing(before.service)
-	if in.endpoints = before.endpoints; in.endpoints == nil {
-		in.endpoints = newLBEndpoints()
-	}
-	if !same {
-		in.endpoints.begin()
-		n.fresh = append(n.fresh, in.endpoints)
-	}
 	n.services[s.Name] = in
 	for _, row := range resourceTypes() {
 		if row.perService == nil {
@@ -152,16 +142,13 @@ func (n *resources) addService(s topology.Service, p ServicePolicy, samePolicy b
 		}
 		made, err := row.perService(in)
 		own := make(resourceSet)
-		if err := add(row, made, err, newValidator(in.endpoints), own); err != nil {
+		if err := add(row, made, err, own); err != nil {
 			return err
 		}
 		if !samePolicy { // else it is other than before
 			keepEqual(was, own)
 		}
 		maps.Copy(set, own)
-	}
-	if !same {
-		in.endpoints.end()
 	}
 	return nil
 }
@@ -176,13 +163,15 @@ func (row resourceType) takeOver(in serviceInput, from, to resourceSet) {
 }
 
 // add validates what was made by Envoy's own rules and puts it into a set.
-func add(row resourceType, made []proto.Message, err error, valid validator, into resourceSet) error {
+func add(row resourceType, made []proto.Message, err error, into resourceSet) error {
 	if err != nil {
 		return fmt.Errorf("build %s: %w", row.Name, err)
 	}
 	for _, r := range made {
-		if err := valid.validate(r); err != nil {
-			return fmt.Errorf("validate %s: %w", row.Name, err)
+		if v, ok := r.(interface{ ValidateAll() error }); ok {
+			if err := v.ValidateAll(); err != nil {
+				return fmt.Errorf("validate %s: %w", row.Name, err)
+			}
 		}
 		into[cache.GetResourceName(r)] = r
 	}

@@ -73,16 +73,16 @@ func newCollection(url, name, prefix string, first resourceSet) *collection {
 	}
 	c.stamp, c.wire = c.stampOf(0), c.wireVersion(0)
 	for name, r := range first {
-		c.put(&entry{name: name, packed: c.pack(name, r, cache.MarshalResource)})
+		c.put(&entry{name: name, packed: c.pack(name, r)})
 	}
 	return c
 }
 
 // pack encodes a resource once. Its version is a hash of its content, so that
 // another control plane, or this one after a restart, gives it the same.
-func (c *collection) pack(name string, r types.Resource, encode func(types.Resource) ([]byte, error)) packed {
+func (c *collection) pack(name string, r types.Resource) packed {
 	return sync.OnceValues(func() (*discovery.Resource, error) {
-		raw, err := encode(r)
+		raw, err := cache.MarshalResource(r)
 		if err != nil {
 			return nil, fmt.Errorf("encode %s %q: %w", typeName(c.url), name, err)
 		}

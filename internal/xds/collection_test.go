@@ -52,7 +52,7 @@ func (h *holding) publish(t *rapid.T) (names []string) {
 func (c *collection) packs(set resourceSet) map[string]packed {
 	all := make(map[string]packed)
 	for name, r := range set {
-		all[name] = c.pack(name, r, cache.MarshalResource)
+		all[name] = c.pack(name, r)
 	}
 	return all
 }

@@ -85,7 +85,7 @@ func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 			Priority:            l.Priority,
 			LoadBalancingWeight: wrapperspb.UInt32(l.Weight),
 		}
-		locality.LbEndpoints = in.endpoints.of(l.Endpoints, uint32(in.policy.HealthCheck.Port))
+		locality.LbEndpoints = lbEndpoints(l.Endpoints, uint32(in.policy.HealthCheck.Port))
 		localities = append(localities, locality)
 	}
 	var all []proto.Message

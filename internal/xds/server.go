@@ -17,7 +17,6 @@ import (
 
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/tailxds/tailxds/internal/topology"
@@ -196,11 +195,10 @@ type change struct {
 
 // pack encodes what changed. What can't be written to the wire, such as text that
 // is no UTF-8, would fail every stream that asks for its type.
-func (c *change) pack(of []*lbEndpoints) error {
+func (c *change) pack() error {
 	c.changed = make(map[string]packed)
-	e := newEncoder(of)
 	for name, r := range changedSince(c.last, c.next) {
-		p := c.into.pack(name, r, e.encode)
+		p := c.into.pack(name, r)
 		if _, err := p(); err != nil {
 			return err // says what can't be encoded
 		}
@@ -248,7 +246,7 @@ func (s *Server) publish(next *resources) (changes int, err error) {
 		return 0, err
 	}
 	for i := range all {
-		if err := all[i].pack(next.fresh); err != nil {
+		if err := all[i].pack(); err != nil {
 			return 0, fmt.Errorf("nothing published, the last good resources stay: %w", err)
 		}
 	}
@@ -317,7 +315,7 @@ func (s *Server) SetEntries(entries map[string]uint32) error {
 		if set, ok := s.published.views[region]; ok {
 			set[Callers] = next
 		}
-		if err := c.update(map[string]packed{Callers: c.pack(Callers, next, cache.MarshalResource)}, nil); err != nil {
+		if err := c.update(map[string]packed{Callers: c.pack(Callers, next)}, nil); err != nil {
 			return fmt.Errorf("publish the entries of regions: %w", err)
 		}
 	}
