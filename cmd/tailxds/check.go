@@ -61,6 +61,7 @@ func (o options) check() error {
 func (o options) checkTopology() error {
 	var c checker
 	c.must("default-service", topology.ValidName(o.DefaultService) == nil, o.DefaultService, "a name of 1 to 63 letters, digits and inner dashes")
+	c.must("tag-prefix", topology.ValidTagPrefix(o.TagPrefix) == nil, o.TagPrefix, "what stands behind tag:, a letter and then letters, digits and dashes, such as pool-")
 	c.must("default-port", o.DefaultPort > 0, o.DefaultPort, "from 1 to 65535")
 	c.duration("offline-grace", o.OfflineGrace, 0, 24*time.Hour)
 	c.duration("drain-window", o.DrainWindow, 0, 30*24*time.Hour)

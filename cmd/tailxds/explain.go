@@ -144,7 +144,7 @@ func seenFrom(p *snapshot, view traffic.View, caller operator.Device) traffic.Vi
 	silent := traffic.Envoy{Device: caller.Name}
 	for _, device := range p.devices {
 		if device.ID == caller.ID {
-			silent.Region = topology.RegionOf(device.Tags)
+			silent.Region = topology.RegionOf(device.Tags, p.rules.TagPrefix)
 		}
 	}
 	regions := p.topology.Regions()

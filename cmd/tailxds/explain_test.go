@@ -46,7 +46,7 @@ func TestExplainOfAControlPlane(t *testing.T) {
 		{[]string{"explain"}, []string{
 			"a in server: weight 1 (tag:weight-1), port 8080 (default)\n  100.64.0.1:8080 serving; no Envoy tells of its health; expected 25.0 %, observed 0.0 %, 0.0 req/s; no Envoy of its own is connected\n",
 			"b in server: weight 3 (tag:weight-3)", "expected 75.0 %",
-			"slip (100.64.0.4) is no endpoint: what it says of a service can't be read: see its problems\n  problem: tag:wieght-2: passed over: did you mean tag:weight-2?\n",
+			"slip (100.64.0.4) is no endpoint: what it says of a service can't be read: see its problems\n  problem: tag:wieght-2: unknown tag: did you mean tag:weight-2? a device that is new joins no service until this is fixed\n",
 		}},
 		{[]string{"explain", "laptop"}, []string{"laptop (100.64.0.3) is no endpoint: it names neither a weight nor a service"}},
 		{[]string{"explain", "server", "--from", "a"}, []string{"as the Envoy of a sees it:\n", "b in server"}},

@@ -14,18 +14,18 @@ import (
 
 // options are the values of all flags of serve.
 type options struct {
-	Provider, Tailnet, APIURL                  string
-	APIToken, ClientID, ClientSecret, AuthKey  provider.Secret
-	Devices, Hostname, Listen, ControlURL      string
-	Port, DefaultPort                          uint16
-	StateDir, StateStore, Config               string
-	DefaultService, Admin, LogLevel, LogFormat string
-	PollInterval, OfflineGrace, DrainWindow    time.Duration
-	HoldFor                                    time.Duration
-	HoldFraction                               float64
-	MaxResponseBytes                           int64
-	PreferIPv6                                 bool
-	Allow, AdvertiseTags, AdminHosts, Peers    []string
+	Provider, Tailnet, APIURL                             string
+	APIToken, ClientID, ClientSecret, AuthKey             provider.Secret
+	Devices, Hostname, Listen, ControlURL                 string
+	Port, DefaultPort                                     uint16
+	StateDir, StateStore, Config                          string
+	DefaultService, TagPrefix, Admin, LogLevel, LogFormat string
+	PollInterval, OfflineGrace, DrainWindow               time.Duration
+	HoldFor                                               time.Duration
+	HoldFraction                                          float64
+	MaxResponseBytes                                      int64
+	PreferIPv6                                            bool
+	Allow, AdvertiseTags, AdminHosts, Peers               []string
 
 	// JoinWarning is how often the log says why the tailnet is not joined; 0
 	// means half a minute. It has no flag.
@@ -189,6 +189,7 @@ func serveFlags(b *binder, o *options) {
 func topologyFlags(b *binder, o *options) {
 	b.str(&o.Devices, "devices", "", "device file of the file provider, JSON or YAML; re-read when replaced")
 	b.str(&o.Config, "config", "", "policy per service, YAML; re-read when replaced")
+	b.str(&o.TagPrefix, "tag-prefix", "", "read only tags that begin so, such as pool- for tag:pool-weight-2")
 	b.str(&o.DefaultService, "default-service", "server", "service of a device that names none")
 	b.flags.Uint16Var(&o.DefaultPort, "default-port", 8080, "port of a device that names none")
 	b.bind("default-port")

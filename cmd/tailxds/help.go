@@ -134,7 +134,7 @@ func grouped(id string, commands ...*cobra.Command) []*cobra.Command {
 func topologyHeadings() []heading {
 	return []heading{
 		{"Devices and policy", []string{"devices", "config"}},
-		{"What a device means", []string{"default-service", "default-port", "prefer-ipv6", "offline-grace", "drain-window"}},
+		{"What a device means", []string{"tag-prefix", "default-service", "default-port", "prefer-ipv6", "offline-grace", "drain-window"}},
 	}
 }
 

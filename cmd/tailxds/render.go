@@ -155,8 +155,11 @@ func (o options) rules(now time.Time) (topology.Rules, error) {
 	if o.DefaultPort == 0 {
 		return topology.Rules{}, errors.New("--default-port must be from 1 to 65535")
 	}
+	if err := topology.ValidTagPrefix(o.TagPrefix); err != nil {
+		return topology.Rules{}, fmt.Errorf("--tag-prefix %q %w", o.TagPrefix, err)
+	}
 	return topology.Rules{
-		DefaultService: o.DefaultService, DefaultPort: o.DefaultPort, PreferIPv6: o.PreferIPv6,
+		TagPrefix: o.TagPrefix, DefaultService: o.DefaultService, DefaultPort: o.DefaultPort, PreferIPv6: o.PreferIPv6,
 		Now: now, OfflineGrace: o.OfflineGrace, DrainWindow: o.DrainWindow,
 	}, nil
 }

@@ -176,7 +176,7 @@ func (o options) providerConfig(log *slog.Logger) provider.Config {
 	return provider.Config{
 		Provider: o.Provider, Tailnet: o.Tailnet, APIURL: o.APIURL, ControlURL: o.ControlURL,
 		APIToken: o.APIToken, ClientID: o.ClientID, ClientSecret: o.ClientSecret,
-		Devices: o.Devices, MaxBytes: o.MaxResponseBytes, Log: log,
+		Devices: o.Devices, TagPrefix: o.TagPrefix, MaxBytes: o.MaxResponseBytes, Log: log,
 	}
 }
 

@@ -21,6 +21,7 @@ import (
 	"tailscale.com/tsnet"
 	"tailscale.com/types/logger"
 
+	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
 )
 
@@ -29,6 +30,7 @@ type tailnet struct {
 	server   *tsnet.Server
 	local    *local.Client
 	listener net.Listener
+	prefix   string // of our tags
 }
 
 // joinTailnet brings the node up and listens for xDS on it. It waits for as
@@ -79,7 +81,7 @@ func joinTailnet(
 		return nil, errors.Join(fmt.Errorf("listen for xDS on the tailnet: %w", err), s.Close())
 	}
 	log.Info("joined the tailnet", "name", strings.TrimSuffix(status.Self.DNSName, "."), "addresses", texts(status.TailscaleIPs), "tags", tags(status.Self))
-	return &tailnet{server: s, local: lc, listener: listener}, nil
+	return &tailnet{server: s, local: lc, listener: listener, prefix: o.TagPrefix}, nil
 }
 
 // nodeLog takes what the node and its parts say. It is much, and for debugging.
@@ -129,7 +131,7 @@ func (t *tailnet) identify(ctx context.Context, from netip.AddrPort) (xds.Identi
 	} else if err != nil {
 		return xds.Identity{}, fmt.Errorf("WhoIs: %w", err)
 	}
-	identity := xds.Identity{Name: strings.TrimSuffix(who.Node.Name, "."), Tags: who.Node.Tags}
+	identity := xds.Identity{Name: strings.TrimSuffix(who.Node.Name, "."), Tags: who.Node.Tags, Region: topology.RegionOf(who.Node.Tags, t.prefix)}
 	for _, p := range who.Node.Addresses {
 		identity.Addresses = append(identity.Addresses, p.Addr())
 	}

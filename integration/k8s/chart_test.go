@@ -91,9 +91,14 @@ func TestChartNotes(t *testing.T) {
 			[]string{"tags are not sent", "--tags tag:weight-2,tag:service-shop,tag:region-east"},
 			"No tags",
 		},
+		"tags with a prefix": {
+			[]string{"--set", "advertiseTags=", "--set", "tags={pool-weight-2}", "--set", "tagPrefix=pool-", "--set", "loginServer=https://headscale.example"},
+			[]string{"--tags tag:pool-weight-2,tag:pool-region-east"},
+			"No tags",
+		},
 		"no tags": {
 			[]string{"--set", "advertiseTags="},
-			[]string{"No tags"},
+			[]string{"No tags", "such as tag:weight-1,"},
 			"not sent",
 		},
 	} {
@@ -154,6 +159,7 @@ func TestChartSchema(t *testing.T) {
 		"a login server without scheme": {[]string{"loginServer=headscale"}, "loginServer"},
 		"a list of tags":                {[]string{"advertiseTags=", "tags={weight-2,tag:region-east}"}, ""},
 		"a tag that is none":            {[]string{"advertiseTags=", "tags={weight 2}"}, "tags"},
+		"a prefix that begins no tag":   {[]string{"tagPrefix=tag:pool-"}, "tagPrefix"},
 		"tags in both ways":             {[]string{"tags={weight-2}"}, "not"},
 		"a volume that is the chart's":  {[]string{"server.volumes[0].name=envoy"}, "volumes"},
 		"replicas in words":             {[]string{"replicaCount=two"}, "replicaCount"},

@@ -87,6 +87,8 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 					{"tag:service-a", "tag:weight-0"},
 					{"tag:service-a", "tag:weight-O"},
 					{"tag:service-a_", "tag:weight-2"},
+					{"tag:servcie-a", "tag:weight-2"},
+					{"tag:service-b", "tag:weigth-0"},
 					{"tag:service-a", "tag:region-west", "tag:port-x"},
 				}).Draw(t, "tags")
 				i := rapid.IntRange(0, len(m.devices)-1).Draw(t, "device")
@@ -99,6 +101,7 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 					{json.RawMessage(`{"service":"a","port":81}`), json.RawMessage(`{"service":"a","port":82,"weight":2}`)},
 					{json.RawMessage(`{"service":"a","port":81}`), json.RawMessage(`{"service":"a","port":82,"weight":0}`)},
 					{json.RawMessage(`{"service":"a","port":"81"}`), json.RawMessage(`{"service":"b","port":82}`)},
+					{json.RawMessage(`{"servcie":"b","port":81}`), json.RawMessage(`{"Service":"a","port":82}`)},
 					{json.RawMessage(`{"service":"a_","port":81}`), json.RawMessage(`{"service":"a","port":82}`)},
 				}).Draw(t, "grants")
 				m.devices[rapid.IntRange(0, len(m.devices)-1).Draw(t, "device")].Grants = grants

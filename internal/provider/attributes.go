@@ -33,6 +33,7 @@ const (
 // them between lists.
 type attributes struct {
 	api    *api
+	prefix string             // of our tags
 	known  map[string]reading // by device ID
 	absent time.Time          // when the API last refused; zero if it serves them
 }
@@ -48,11 +49,13 @@ type attribute struct {
 	expires time.Time // zero means never
 }
 
-func newAttributes(a *api) *attributes { return &attributes{api: a, known: map[string]reading{}} }
+func newAttributes(a *api, tagPrefix string) *attributes {
+	return &attributes{api: a, prefix: tagPrefix, known: map[string]reading{}}
+}
 
 // add sets the attributes of the devices that carry one of our tags.
 func (a *attributes) add(ctx context.Context, devices []topology.Device, now time.Time) error {
-	ours := slices.DeleteFunc(ids(devices), func(i int) bool { return !hasOurTag(devices[i].Tags) })
+	ours := slices.DeleteFunc(ids(devices), func(i int) bool { return !topology.Tagged(devices[i].Tags, a.prefix) })
 	a.forget(devices, ours)
 	if len(ours) == 0 || (!a.absent.IsZero() && now.Before(a.absent.Add(attributeRetry))) {
 		return nil
@@ -80,18 +83,6 @@ func ids(devices []topology.Device) []int {
 		all[i] = i
 	}
 	return all
-}
-
-// hasOurTag tells whether a tag of the grammar is among tags.
-func hasOurTag(tags []string) bool {
-	for _, tag := range tags {
-		for _, ours := range []string{"weight-", "service-", "region-", "zone-", "port-", "priority-"} {
-			if p := "tag:" + ours; len(tag) > len(p) && strings.EqualFold(tag[:len(p)], p) {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // forget drops the readings of devices that are no longer asked about.

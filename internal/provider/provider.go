@@ -48,6 +48,8 @@ type Config struct {
 	ControlURL string
 	// Devices is the file of the file source.
 	Devices string
+	// TagPrefix begins the tags that describe endpoints: see [topology.Rules].
+	TagPrefix string
 	// MaxBytes is the size of the largest answer that is read; 0 means 64 MiB.
 	MaxBytes int64
 	// Local is the local API of the control plane's own tailnet node; nil if

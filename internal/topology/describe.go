@@ -32,30 +32,31 @@ func (b *builder) describe(d Device) []spec {
 	case len(d.Grants) > 0:
 		// A device that is granted anything is what its grants say: a bad one
 		// must not move it to the service that its tags name.
-		return b.mend(d, specs, past, func(s spec) bool { return len(s.bad) == 0 })
+		return b.mend(d, specs, past, func(s spec) bool { return !s.unsure() })
 	case one.weight != nil || one.service != nil:
-		return b.mend(d, []spec{one}, past, func(spec) bool { return true })
-	case one.bad[keyWeight] || one.bad[keyService] || one.near[keyWeight] || one.near[keyService]:
+		return b.mend(d, []spec{one}, past, func(s spec) bool { return !s.unknownKey })
+	case one.bad[keyWeight] || one.bad[keyService] || one.unknownKey:
 		return b.mend(d, []spec{one}, past, func(spec) bool { return false })
 	default:
 		return nil
 	}
 }
 
-// unsure tells whether anything was said that can't be read, or almost.
-func (s spec) unsure() bool { return len(s.bad)+len(s.near) > 0 }
+// unsure reports whether anything was said that can't be read.
+func (s spec) unsure() bool { return len(s.bad) > 0 || s.unknownKey }
 
-// unreadable reports whether the value of a key can't be read, or almost.
-func (s spec) unreadable(key string) bool { return s.bad[key] || s.near[key] }
+// unreadable reports whether what was said of a key can't be read.
+func (s spec) unreadable(key string) bool { return s.bad[key] || (s.unknownKey && !s.says(key)) }
 
 // mend gives the specs of a device what they lack because it can't be read:
-// what the device said last. Nobody is lost, moved or woken up by a slip of the
+// what the device said last. No device is lost, moved or woken up by a slip of the
 // pen. A spec without a past is left out unless it may be new, and always where
 // its service is bad: the default service is another one.
 func (b *builder) mend(d Device, specs []spec, past ServiceEndpoints, mayBeNew func(spec) bool) []spec {
 	var named, nameless, mended []spec
+	unplaced := false
 	for _, s := range specs {
-		if s.bad[keyService] || (s.near[keyService] && len(past) > 0) {
+		if s.bad[keyService] || (len(past) > 0 && s.unreadable(keyService)) {
 			nameless = append(nameless, s)
 		} else {
 			named = append(named, s)
@@ -64,14 +65,20 @@ func (b *builder) mend(d Device, specs []spec, past ServiceEndpoints, mayBeNew f
 	before, open := b.match(named, past)
 	for i, s := range named {
 		switch last := before[i]; {
-		case last != nil && len(s.bad)+len(s.near) > 0:
+		case last != nil && s.unsure():
 			mended = append(mended, b.keep(d, last.service, s, last.Endpoint))
 		case last != nil || mayBeNew(s):
 			mended = append(mended, s)
+		case s.unknownKey:
+			unplaced = true
 		}
 	}
 	// Which service was meant can't be told, unless one endpoint alone is left.
 	switch {
+	case unplaced: // it moves once it can be read
+		for _, last := range open {
+			mended = append(mended, b.keep(d, last.service, spec{bad: allKeys(b.grammar)}, last.Endpoint))
+		}
 	case len(nameless) == 0:
 	case len(nameless) == 1 && len(open) == 1:
 		mended = append(mended, b.keep(d, open[0].service, nameless[0], open[0].Endpoint))
@@ -84,8 +91,8 @@ func (b *builder) mend(d Device, specs []spec, past ServiceEndpoints, mayBeNew f
 }
 
 func allKeys(g grammar) keys {
-	all := make(keys, len(g))
-	for key := range g {
+	all := make(keys, len(g.rows))
+	for key := range g.rows {
 		all.add(key)
 	}
 	return all
@@ -140,12 +147,15 @@ func (b *builder) samePort(s spec, e Endpoint) bool {
 	return !s.unreadable(keyPort) && value(s.port, uint32(b.rules.DefaultPort)) == uint32(e.Address.Port())
 }
 
-// keep takes the bad keys of s from the endpoint that it was.
+// keep takes what of s can't be read from the endpoint that it was.
 func (b *builder) keep(d Device, service string, s spec, last Endpoint) spec {
 	b.complain(d, service, "keeps in this service what can't be read as it was last, until its metadata is mended")
 	port := uint32(last.Address.Port())
 	s.from = maps.Clone(s.from)
-	for key := range s.open(s.bad, s.near) {
+	for key := range b.grammar.rows {
+		if !s.unreadable(key) {
+			continue
+		}
 		s.said(key, Source{Kept, "as it was last, since what is said now can't be read"})
 		switch key {
 		case keyWeight:

@@ -135,14 +135,36 @@ func TestBuildKeepsWhatCannotBeRead(t *testing.T) {
 		},
 		"a near miss beside what was meant changes nothing": {
 			before: device(1, "tag:weight-4"), now: device(1, "tag:weigth-4", "tag:weight-5"),
-			want: "server p0 / =5: 100.64.0.1:8080*5\n", problems: []string{"did you mean tag:weight-4?"},
+			want: "server p0 / =5: 100.64.0.1:8080*5\n", problems: []string{"did you mean tag:weight-4?", kept},
 		},
 		"a grant's key with a slip": {
 			before: granted(`{"service":"a","weight":4}`), now: granted(`{"service":"a","wieght":4}`),
 			want: "a p0 / =4: 100.64.0.1:8080*4\n", problems: []string{`did you mean "weight"?`, kept},
 		},
-		"a slip does not make up for a service that was taken away": {
-			before: device(1, "tag:service-hello", "tag:weight-2"), now: device(1, "tag:weigth-2"), problems: []string{"did you mean tag:weight-2?"},
+		"what was taken away beside a slip stays until that is fixed": {
+			before: device(1, "tag:service-hello", "tag:weight-2"), now: device(1, "tag:weigth-2"),
+			want: "hello p0 / =2: 100.64.0.1:8080*2\n", problems: []string{"did you mean tag:weight-2?", kept},
+		},
+		"an unknown key that is near to none": {
+			before: granted(`{"service":"a","weight":4,"port":81}`), now: granted(`{"svc":"a","weight":3}`),
+			want: "a p0 / =3: 100.64.0.1:81*3\n", problems: []string{`unknown key "svc": the keys are`, kept},
+		},
+		"an unknown key moves no device to another service": {
+			before: granted(`{"service":"a","weight":4}`), now: granted(`{"service":"b","wieght":4}`),
+			want: "a p0 / =4: 100.64.0.1:8080*4\n", problems: []string{`did you mean "weight"?`, kept},
+		},
+		"nor does it wake a drained one": {
+			before: granted(`{"service":"a","weight":0}`), now: granted(`{"service":"a","drain":true}`),
+			want: "a idle drained 100.64.0.1:8080*0\n", problems: []string{`unknown key "drain"`, kept},
+		},
+		"a further grant with an unknown key adds nothing": {
+			before: granted(`{"service":"a"}`), now: granted(`{"service":"a"}`, `{"servcie":"b"}`),
+			want: "a p0 / =1: 100.64.0.1:8080*1\n", problems: []string{`did you mean "service"?`},
+		},
+		"an unknown attribute": {
+			before: device(1, "tag:weight-2"),
+			now:    Device{ID: "1", Addresses: []string{"100.64.0.1"}, Tags: []string{"tag:weight-2"}, Attributes: map[string]string{"wieght": "0"}, Online: true},
+			want:   "server p0 / =2: 100.64.0.1:8080*2\n", problems: []string{`did you mean "weight"?`, kept},
 		},
 		"a grant of a port alone is an endpoint": {
 			before: device(2), now: granted(`{"port":80}`), want: "server p0 / =1: 100.64.0.1:80*1\n",

@@ -58,7 +58,7 @@ type Value struct {
 // Explain tells where each value of a device's endpoints comes from, by the code
 // and the rules that [Build] decides by.
 func Explain(d Device, rules Rules) Explanation {
-	b := builder{rules: rules, grammar: fields()}
+	b := builder{rules: rules, grammar: newGrammar(rules.TagPrefix)}
 	b.drains = b.inForce(rules.Drains)
 	x := Explanation{Services: []Description{}, Problems: []Problem{}}
 	specs := b.describe(d)
@@ -79,7 +79,7 @@ func Explain(d Device, rules Rules) Explanation {
 	case len(x.Problems) > 0:
 		x.Missing = "what it says of a service can't be read: see its problems"
 	default:
-		x.Missing = "it names neither a weight nor a service: give it a tag such as tag:weight-1, or a grant of " + Capability
+		x.Missing = "it names neither a weight nor a service: give it a tag such as " + b.grammar.tag(keyWeight, "1") + ", or a grant of " + Capability
 	}
 	return x
 }

@@ -3,6 +3,7 @@ package topology
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -30,9 +31,11 @@ type spec struct {
 	service, region, zone  *string
 	// from tells where each value that is there was said.
 	from map[string]Source
-	// bad are the keys whose value can't be read, and near those that a slip of
-	// the pen has kept from being said. What was said last counts for them.
-	bad, near keys
+	// bad are the keys whose value can't be read. What was said last counts for them.
+	bad keys
+	// unknownKey is true if a key of ours was said that is none, by a typo or an
+	// older version: any key that was not said may have been meant.
+	unknownKey bool
 }
 
 // keys is a set of the grammar's keys.
@@ -58,18 +61,52 @@ type field struct {
 }
 
 // grammar is how each key is read.
-type grammar map[string]field
+type grammar struct {
+	rows map[string]field
+	// prefix begins the tags that are ours, behind "tag:"; in lower case.
+	prefix string
+}
 
-// fields is the whole grammar. To add a tag, add a row.
-func fields() grammar {
-	return grammar{
+// newGrammar returns the whole grammar, with the prefix of [Rules.TagPrefix]. To
+// add a tag, add a row.
+func newGrammar(tagPrefix string) grammar {
+	return grammar{prefix: strings.ToLower(tagPrefix), rows: map[string]field{
 		keyWeight:   number(0, 1000, func(s *spec) **uint32 { return &s.weight }),
 		keyPort:     number(1, 65535, func(s *spec) **uint32 { return &s.port }),
 		keyPriority: number(0, 128, func(s *spec) **uint32 { return &s.priority }), // Envoy's own bound
 		keyService:  name(func(s *spec) **string { return &s.service }),
 		keyRegion:   name(func(s *spec) **string { return &s.region }),
 		keyZone:     name(func(s *spec) **string { return &s.zone }),
+	}}
+}
+
+// tag returns how a tag is written.
+func (g grammar) tag(key, value string) string { return "tag:" + g.prefix + key + "-" + value }
+
+// cutPrefix returns what a tag says behind the prefix, and whether it has it.
+func (g grammar) cutPrefix(tag string) (string, bool) { return cutPrefixFold(tag, "tag:"+g.prefix) }
+
+// ValidTagPrefix returns an error if s can't begin tags; the empty prefix is valid.
+// See https://tailscale.com/kb/1068/tags.
+func ValidTagPrefix(s string) error {
+	const letters = "abcdefghijklmnopqrstuvwxyz"
+	lower := strings.ToLower(s)
+	if s != "" && (len(s) > 32 || strings.Trim(lower, letters+"0123456789-") != "" || !strings.ContainsRune(letters, rune(lower[0]))) {
+		return errors.New("must be what stands behind tag:, a letter and then letters, digits and dashes, such as pool-")
 	}
+	return nil
+}
+
+// Tagged reports whether any tag is one of ours, whatever its value. The prefix is
+// that of [Rules.TagPrefix].
+func Tagged(tags []string, tagPrefix string) bool {
+	g := newGrammar(tagPrefix)
+	return slices.ContainsFunc(tags, func(tag string) bool {
+		rest, prefixed := g.cutPrefix(tag)
+		key, value, _ := strings.Cut(rest, "-")
+		_, ours := g.rows[strings.ToLower(key)]
+		return prefixed && ours && value != ""
+	})
 }
 
 // number makes the row of a key whose value is a number from low to high.
@@ -138,25 +175,24 @@ type complaint struct{ subject, reason string }
 func (g grammar) parseTags(tags []string) (spec, []complaint) {
 	var s spec
 	var bad []complaint
-	var near keys
 	first := make(map[string]string)
 	// Sorted, so that the same tags in another order mean the same.
 	for _, tag := range slices.Sorted(slices.Values(tags)) {
-		rest, prefixed := cutPrefixFold(tag, "tag:")
+		rest, prefixed := g.cutPrefix(tag)
 		key, value, cut := strings.Cut(rest, "-")
 		key = strings.ToLower(key)
-		row, known := g[key]
+		row, known := g.rows[key]
 		if !prefixed || !cut || !known {
-			if nearly, likely := g.likelyTag(tag); likely != "" {
-				near.add(nearly)
-				bad = append(bad, complaint{tag, fmt.Sprintf("passed over: did you mean %s?", likely)})
+			if likely := g.likelyTag(tag); likely != "" {
+				s.unknownKey = true
+				bad = append(bad, complaint{tag, fmt.Sprintf("unknown tag: did you mean %s? %s", likely, untilFixed)})
 			}
 			continue
 		}
 		lower, err := row.set(&s, value)
 		if err != nil {
 			s.bad.add(key)
-			bad = append(bad, complaint{tag, fmt.Sprintf("ignored: the value of tag:%s-… %v", key, err)})
+			bad = append(bad, complaint{tag, fmt.Sprintf("ignored: the value of %s %v", g.tag(key, "…"), err)})
 			continue
 		}
 		if other, twice := first[key]; twice && other != tag {
@@ -172,9 +208,11 @@ func (g grammar) parseTags(tags []string) (spec, []complaint) {
 		first[key] = tag
 		s.said(key, Source{FromTag, tag})
 	}
-	s.missed(near)
 	return s, bad
 }
+
+// untilFixed says what becomes of a device with a key of ours that is none.
+const untilFixed = "a device that is new joins no service until this is fixed"
 
 func cutPrefixFold(s, prefix string) (string, bool) {
 	head := s[:min(len(prefix), len(s))]
@@ -184,30 +222,34 @@ func cutPrefixFold(s, prefix string) (string, bool) {
 	return s[len(head):], true
 }
 
-// parseGrant reads one value of the endpoint capability. An unknown key is
-// reported and passed over, so that an older control plane can live with a
-// newer policy.
+// parseGrant reads one value of the endpoint capability. Keys fold case, as tags do.
 func (g grammar) parseGrant(raw json.RawMessage) (spec, []complaint) {
 	subject := compact(raw)
 	var s spec
 	var object map[string]json.RawMessage
 	if err := json.Unmarshal(raw, &object); err != nil || object == nil {
-		for key := range g {
+		for key := range g.rows {
 			s.bad.add(key)
 		}
 		return s, []complaint{{subject, "ignored: a grant must be a JSON object such as {\"service\":\"hello\",\"weight\":2}"}}
 	}
 	var bad []complaint
-	var near keys
-	for _, key := range slices.Sorted(maps.Keys(object)) {
-		row, ours := g[key]
+	written := make(map[string]string)
+	for _, text := range slices.Sorted(maps.Keys(object)) {
+		key := strings.ToLower(text)
+		row, ours := g.rows[key]
 		if !ours {
-			nearly := g.meant(key)
-			near.add(nearly)
-			bad = append(bad, complaint{subject, fmt.Sprintf("unknown key %q passed over: %sthe keys are %s", key, didYouMean(nearly), keyNames)})
+			s.unknownKey = true
+			bad = append(bad, complaint{subject, fmt.Sprintf("unknown key %q: %sthe keys are %s; %s", text, didYouMean(g.meant(key)), keyNames, untilFixed)})
 			continue
 		}
-		value, err := scalar(object[key], row.number)
+		if other, twice := written[key]; twice {
+			s.bad.add(key)
+			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %q and %q are the same key; remove one", other, text)})
+			continue
+		}
+		written[key] = text
+		value, err := scalar(object[text], row.number)
 		if err == nil {
 			_, err = row.set(&s, value)
 		}
@@ -218,7 +260,6 @@ func (g grammar) parseGrant(raw json.RawMessage) (spec, []complaint) {
 		}
 		s.said(key, Source{FromGrant, subject})
 	}
-	s.missed(near)
 	return s, bad
 }
 
@@ -258,14 +299,12 @@ func compact(raw json.RawMessage) string {
 func (g grammar) parseAttributes(attributes map[string]string) (spec, []complaint) {
 	var s spec
 	var bad []complaint
-	var near keys
 	for _, key := range slices.Sorted(maps.Keys(attributes)) {
 		subject := attributePrefix + key + "=" + attributes[key]
-		row, ours := g[strings.ToLower(key)]
+		row, ours := g.rows[strings.ToLower(key)]
 		if !ours {
-			nearly := g.meant(key)
-			near.add(nearly)
-			bad = append(bad, complaint{subject, fmt.Sprintf("ignored: %sthe attributes are %s", didYouMean(nearly), keyNames)})
+			s.unknownKey = true
+			bad = append(bad, complaint{subject, fmt.Sprintf("unknown attribute: %sthe attributes are %s; %s", didYouMean(g.meant(key)), keyNames, untilFixed)})
 			continue
 		}
 		lower, err := row.set(&s, attributes[key])
@@ -278,14 +317,13 @@ func (g grammar) parseAttributes(attributes map[string]string) (spec, []complain
 			s.said(strings.ToLower(key), Source{FromAttribute, subject})
 		}
 	}
-	s.missed(near)
 	return s, bad
 }
 
 // over fills what s leaves open from below. A key that is bad in s stays bad,
 // though the value below is filled in: it counts if nothing was published yet.
 func (s spec) over(below spec) spec {
-	s.bad, s.near = s.open(s.bad, below.bad), s.open(s.near, below.near)
+	s.bad, s.unknownKey = s.open(s.bad, below.bad), s.unknownKey || below.unknownKey
 	s.from = maps.Clone(s.from)
 	for key, source := range below.from {
 		if !s.says(key) {

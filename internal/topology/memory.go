@@ -25,6 +25,7 @@ type readBy struct {
 	defaultService string
 	defaultPort    uint16
 	preferIPv6     bool
+	tagPrefix      string
 }
 
 // reading is what became of one device.
@@ -55,9 +56,9 @@ type grouping struct {
 
 // Build is what the function [Build] is, and gives the memory for the next.
 func (m Memory) Build(devices []Device, rules Rules) (Topology, []Problem, Memory) {
-	b := builder{rules: rules, grammar: fields()}
+	b := builder{rules: rules, grammar: newGrammar(rules.TagPrefix)}
 	b.drains = b.inForce(rules.Drains)
-	by := readBy{rules.DefaultService, rules.DefaultPort, rules.PreferIPv6}
+	by := readBy{rules.DefaultService, rules.DefaultPort, rules.PreferIPv6, rules.TagPrefix}
 	if m.rules != by {
 		m = Memory{rules: by}
 	}

@@ -12,25 +12,68 @@ import (
 // to be: tag:weight-2 for tag:weigth-2, tag:weight_2 or weight-2. It is empty
 // for all others. Tailnets are full of tags of other purposes, so a slip is
 // only seen where the rest looks like one of ours: a number where a number
-// belongs, the key's own first letter, and no other word. Its key is returned, too.
-func (g grammar) likelyTag(tag string) (key, likely string) {
-	rest, prefixed := cutPrefixFold(tag, "tag:")
-	word, joint, value := splitTag(strings.ToLower(rest))
+// belongs, the key's own first letter, and no other word.
+func (g grammar) likelyTag(tag string) string {
+	lower := strings.ToLower(tag)
+	rest, prefixed := cutPrefixFold(lower, "tag:")
+	if g.prefix != "" {
+		var exact bool
+		if rest, exact = g.likelyPrefix(rest); !exact {
+			prefixed = false
+		}
+	}
+	word, joint, value := splitTag(rest)
 	if word == "" || value == "" {
-		return "", ""
+		return ""
 	}
 	best, least := "", 3
-	for _, key := range slices.Sorted(maps.Keys(g)) {
+	for _, key := range slices.Sorted(maps.Keys(g.rows)) {
 		exact := word == key && joint == "-"
-		slips := slipsOf(word, key, g[key].number)
-		if slips < least && (!exact || !prefixed) && fits(g[key].number, joint, value) {
+		slips := slipsOf(word, key, g.rows[key].number)
+		if slips < least && (!exact || !prefixed) && fits(g.rows[key].number, joint, value) {
 			best, least = key, slips
 		}
 	}
 	if best == "" {
-		return "", ""
+		return ""
 	}
-	return best, "tag:" + best + "-" + value
+	return g.tag(best, value)
+}
+
+// likelyPrefix cuts the prefix off what stands behind "tag:", also one with other
+// marks or with letters exchanged: pool_weight-2, poolweight-2, polo-weight-2. It
+// is empty for all else, and so for a tag of another pool, whose prefix may differ in
+// one letter.
+func (g grammar) likelyPrefix(text string) (rest string, exact bool) {
+	const marks = "-_=.: "
+	if rest, exact = strings.CutPrefix(text, g.prefix); exact {
+		bare := strings.TrimLeft(rest, marks)
+		return bare, bare == rest
+	}
+	letters := func(s string) string {
+		return strings.Map(func(r rune) rune {
+			if strings.ContainsRune(marks, r) {
+				return -1
+			}
+			return r
+		}, s)
+	}
+	want := letters(g.prefix)
+	for end := 1; end <= min(len(text), len(g.prefix)+2); end++ {
+		got := letters(text[:end])
+		swapped := len(want) >= 4 && sorted(got) == sorted(want) && Slips(got, want) <= 1
+		if (got == want || swapped) && !strings.ContainsAny(text[end:min(end+1, len(text))], marks) {
+			return text[end:], false
+		}
+	}
+	return "", false
+}
+
+// sorted is a text with its letters in order.
+func sorted(s string) string {
+	b := []byte(s)
+	slices.Sort(b)
+	return string(b)
 }
 
 // splitTag cuts a tag behind its first letters: weight_2 is "weight", "_", "2".
@@ -73,7 +116,7 @@ func slipsOf(word, key string, number bool) int {
 		return many // post-80, ports-80, zoe-a
 	}
 	slips, most := Slips(word, key), 1
-	if number && !short {
+	if (number && !short) || (!short && sorted(word) == sorted(key)) {
 		most = 2
 	}
 	if slips > most {
@@ -87,7 +130,7 @@ func slipsOf(word, key string, number bool) int {
 func (g grammar) meant(unknown string) string {
 	unknown = strings.ToLower(unknown)
 	best, least := "", 3
-	for _, key := range slices.Sorted(maps.Keys(g)) {
+	for _, key := range slices.Sorted(maps.Keys(g.rows)) {
 		if slips := Slips(unknown, key); slips < least && slips <= len(key)/3 {
 			best, least = key, slips
 		}
@@ -101,15 +144,6 @@ func didYouMean(key string) string {
 		return ""
 	}
 	return fmt.Sprintf("did you mean %q? ", key)
-}
-
-// missed notes the keys that were nearly said and not said otherwise.
-func (s *spec) missed(nearly keys) {
-	for key := range nearly {
-		if !s.says(key) {
-			s.near.add(key)
-		}
-	}
 }
 
 // Slips counts the slips of the pen between a and b: letters that were added,

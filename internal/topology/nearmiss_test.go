@@ -17,11 +17,12 @@ func TestNearMissesNameTheLikelyTag(t *testing.T) {
 		"tag:weight_2": "tag:weight-2", "tag:weight2": "tag:weight-2", "tag:weight=2": "tag:weight-2", "tag:weight:2": "tag:weight-2",
 		"tag:weight–2": "tag:weight-2", "tag:port8080": "tag:port-8080", "tag:region_west": "tag:region-west", "tag:service=hello": "tag:service-hello",
 		// both
+		"tag:serivec-hello": "tag:service-hello", "tag:servcei-hello": "tag:service-hello",
 		"tag:wieght2": "tag:weight-2", "tag:weigth--2": "tag:weight-2", "tag:serivce_hello": "tag:service-hello",
 		// nothing before it
 		"weight-2": "tag:weight-2", "service-hello": "tag:service-hello", "weigth_2": "tag:weight-2",
 	} {
-		if _, got := fields().likelyTag(tag); got != want {
+		if got := newGrammar("").likelyTag(tag); got != want {
 			t.Errorf("%s: got %q, want %s", tag, got, want)
 		}
 	}
@@ -41,18 +42,18 @@ func TestTagsOfOtherPurposesRaiseNoAlarm(t *testing.T) {
 		if _, problems := Build([]Device{device(1, tag)}, rules()); tag != "tag:weight-watchers-app" && len(problems) > 0 {
 			t.Errorf("%s: %s", tag, problems[0].Reason)
 		}
-		if _, got := fields().likelyTag(tag); got != "" {
+		if got := newGrammar("").likelyTag(tag); got != "" {
 			t.Errorf("%s: taken for %s", tag, got)
 		}
 	}
 }
 
-func TestANewcomersNearMissIsAProblemAndNothingElse(t *testing.T) {
+func TestBuild_newDeviceWithANearMiss_joinsNothing(t *testing.T) {
 	got, problems := Build([]Device{device(1, "tag:weigth-2", "tag:region-east"), device(2, "tag:weight-1", "tag:regoin-east")}, rules())
-	if want := "server p0 / =1: 100.64.0.2:8080*1\n"; lines(got) != want {
-		t.Errorf("got %q, want %q", lines(got), want)
+	if lines(got) != "" {
+		t.Errorf("got %q", lines(got))
 	}
-	if len(problems) != 2 || problems[0].Subject != "tag:weigth-2" || problems[0].Reason != "passed over: did you mean tag:weight-2?" ||
+	if len(problems) != 2 || problems[0].Subject != "tag:weigth-2" || problems[0].Reason != "unknown tag: did you mean tag:weight-2? a device that is new joins no service until this is fixed" ||
 		problems[1].Name != "d2" || !strings.Contains(problems[1].Reason, "tag:region-east?") {
 		t.Errorf("problems: %+v", problems)
 	}
@@ -63,7 +64,7 @@ func TestUnknownKeysNameTheLikelyOne(t *testing.T) {
 		"wieght": "weight", "Weight": "weight", "weights": "weight", "srvice": "service", "prot": "port", "ports": "port", "zones": "zone",
 		"priorty": "priority", "Region": "region", "name": "", "host": "", "": "", "comment": "", "x": "",
 	} {
-		got := didYouMean(fields().meant(key))
+		got := didYouMean(newGrammar("").meant(key))
 		if want != "" {
 			want = `did you mean "` + want + `"? `
 		}
@@ -74,9 +75,9 @@ func TestUnknownKeysNameTheLikelyOne(t *testing.T) {
 	d := device(1)
 	d.Grants, d.Attributes = grants(`{"service":"a","wieght":2}`), map[string]string{"wait": "1", "wight": "2"}
 	_, problems := Build([]Device{d}, rules())
-	if len(problems) != 3 || !strings.HasPrefix(problems[0].Reason, "ignored: the attributes are port") ||
-		!strings.HasPrefix(problems[1].Reason, `ignored: did you mean "weight"? the attributes are`) ||
-		!strings.HasPrefix(problems[2].Reason, `unknown key "wieght" passed over: did you mean "weight"? the keys are port`) {
+	if len(problems) != 3 || !strings.HasPrefix(problems[0].Reason, "unknown attribute: the attributes are port") ||
+		!strings.HasPrefix(problems[1].Reason, `unknown attribute: did you mean "weight"? the attributes are`) ||
+		!strings.HasPrefix(problems[2].Reason, `unknown key "wieght": did you mean "weight"? the keys are port`) {
 		t.Errorf("problems: %+v", problems)
 	}
 }
@@ -104,26 +105,34 @@ func TestSlips(t *testing.T) {
 	}
 }
 
-// Whatever a tag is, taking it for a near miss changes no endpoint, and what is
-// named as likely is a tag of ours.
+// Whatever a tag is, taking it for a near miss changes no endpoint of a device that
+// serves, lets no new one serve, and names a tag of ours.
 func FuzzNearMiss(f *testing.F) {
-	for _, s := range []string{"tag:weigth-2", "tag:weight_2", "weight2", "tag:serivce-a", "tag:prot-٣", "tag:ports-1", "tag:weight−2", "tag:", "TAG:ZOEN a"} {
+	for _, s := range []string{"tag:weigth-2", "tag:weight_2", "weight2", "tag:serivce-a", "tag:prot-٣", "tag:ports-1", "tag:weight−2", "tag:", "TAG:ZOEN a", "tag:pool-weigth-2", "tag:pool_weight-2", "tag:poolweight-2", "tag:opol-port-1"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, tag string) {
-		_, likely := fields().likelyTag(tag)
-		if likely == "" {
-			return
-		}
-		key, _, _ := strings.Cut(strings.TrimPrefix(likely, "tag:"), "-")
-		_, again := fields().likelyTag(likely)
-		if _, ours := fields()[key]; !ours || again != "" {
-			t.Errorf("%q: %q is no tag of ours", tag, likely)
-		}
-		without, _ := Build([]Device{device(1, "tag:weight-3")}, rules())
-		with, problems := Build([]Device{device(1, "tag:weight-3", tag)}, rules())
-		if lines(with) != lines(without) || len(problems) != 1 {
-			t.Errorf("%q makes %q of %q, with problems %v", tag, lines(with), lines(without), problems)
+		for _, prefix := range []string{"", "pool-"} {
+			g := newGrammar(prefix)
+			likely := g.likelyTag(tag)
+			if likely == "" {
+				continue
+			}
+			key, _, _ := strings.Cut(strings.TrimPrefix(likely, "tag:"+prefix), "-")
+			if _, ours := g.rows[key]; !ours || g.likelyTag(likely) != "" {
+				t.Errorf("%q: %q is no tag of ours", tag, likely)
+			}
+			r := rules()
+			r.TagPrefix = prefix
+			without, _ := Build([]Device{device(1, g.tag("weight", "3"))}, r)
+			fresh, problems := Build([]Device{device(1, g.tag("weight", "3"), tag)}, r)
+			if lines(fresh) != "" || len(problems) != 1 {
+				t.Errorf("%q makes a new device %q, with problems %v", tag, lines(fresh), problems)
+			}
+			r.LastGood = remembering(without.ByDevice())
+			if with, _ := Build([]Device{device(1, g.tag("weight", "3"), tag)}, r); lines(with) != lines(without) {
+				t.Errorf("%q makes %q of %q", tag, lines(with), lines(without))
+			}
 		}
 	})
 }

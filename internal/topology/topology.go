@@ -159,6 +159,10 @@ type Rules struct {
 	DefaultPort    uint16
 	// PreferIPv6 takes a device's IPv6 address where it has both.
 	PreferIPv6 bool
+	// TagPrefix begins the tags that describe endpoints, behind "tag:": with "pool-",
+	// only tag:pool-weight-2 and the like are read. Empty means that every tag of the
+	// grammar is.
+	TagPrefix string
 	// Now is the time to judge offline devices and expiring keys by.
 	Now time.Time
 	// OfflineGrace is how long a device that went offline still serves.
@@ -239,9 +243,9 @@ func (t Topology) Regions() map[netip.Addr]string {
 }
 
 // RegionOf is the region that tags name, of a device that serves nothing; empty
-// if none does.
-func RegionOf(tags []string) string {
-	s, _ := fields().parseTags(tags)
+// if none does. The prefix is that of [Rules.TagPrefix].
+func RegionOf(tags []string, tagPrefix string) string {
+	s, _ := newGrammar(tagPrefix).parseTags(tags)
 	return value(s.region, "")
 }
 

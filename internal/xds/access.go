@@ -14,8 +14,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
-
-	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // Identity is who the tailnet says a peer is.
@@ -26,6 +24,8 @@ type Identity struct {
 	Addresses []netip.Addr
 	// Tags of the device; empty for a person's own.
 	Tags []string
+	// Region is the one that its tags name; empty if none does.
+	Region string
 }
 
 // ErrUnknownPeer is what an [IdentifyFunc] wraps if the tailnet knows for certain
@@ -74,7 +74,7 @@ func (a *access) region(who Identity) (region string, known bool) {
 			return region, true
 		}
 	}
-	return topology.RegionOf(who.Tags), true
+	return who.Region, true
 }
 
 // unknownPeer is the refusal of a peer that the tailnet does not know.

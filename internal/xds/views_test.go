@@ -128,7 +128,7 @@ func TestTheTailnetKnowsTheRegion(t *testing.T) {
 func TestARegionByTagAlone(t *testing.T) {
 	a, _ := newAdmission(t, device1())
 	for want, who := range map[string]Identity{
-		"eu": {Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.77")}, Tags: []string{"tag:laptop", "tag:region-eu"}},
+		"eu": {Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.77")}, Tags: []string{"tag:laptop"}, Region: "eu"},
 		"":   {Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.78")}, Tags: []string{"tag:laptop"}},
 	} {
 		if got, known := a.access.region(who); got != want || !known {

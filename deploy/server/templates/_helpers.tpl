@@ -30,8 +30,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- $tags = join "," $named -}}
 {{- end -}}
-{{- if and .Values.serverLocality (not (contains "tag:region-" $tags)) -}}
-{{- $tags = printf "%s,tag:region-%s" $tags .Values.serverLocality -}}
+{{- if and .Values.serverLocality (not (contains (printf "tag:%sregion-" .Values.tagPrefix) $tags)) -}}
+{{- $tags = printf "%s,tag:%sregion-%s" $tags .Values.tagPrefix .Values.serverLocality -}}
 {{- end -}}
 {{- $tags -}}
 {{- end }}
