@@ -117,6 +117,7 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 // the resources. It returns once all is started.
 func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, node ipn.StateStore) error {
 	config := d.o.providerConfig(d.log)
+	config.Last = d.list.Devices
 	var listener net.Listener
 	leave, meet := func() {}, func(context.Context) error { return nil }
 	server := xds.Config{DefaultService: d.o.DefaultService, AllowTags: d.o.Allow, OnChange: d.changed, Services: []func(grpc.ServiceRegistrar){d.reports.Register}, Log: d.log}

@@ -24,9 +24,11 @@ const (
 	attributeAge    = 15 * time.Second
 	attributeBudget = 64
 	attributeAtOnce = 4
-	// attributeRetry is when to ask again whether the API and the credential
-	// know of attributes at all.
+	// attributeRetry is when to ask again whether the credential may read attributes.
 	attributeRetry = 10 * time.Minute
+	// attributeProbes is how many devices are looked up, a list, on an API that has
+	// answered for none yet. A 404 is about one device, unless all of them get it.
+	attributeProbes = 3
 )
 
 // attributes reads the custom posture attributes of devices, and remembers
@@ -35,12 +37,19 @@ type attributes struct {
 	api    *api
 	prefix string             // of our tags
 	known  map[string]reading // by device ID
-	absent time.Time          // when the API last refused; zero if it serves them
+	// served is true once the API has answered, and denied is when the credential
+	// was refused last.
+	served bool
+	denied time.Time
+	// probed is how many devices were probed; told is true once the log says that
+	// attributes can't be read.
+	probed int
+	told   bool
 }
 
 // reading is what one device's attributes were when they were last read.
 type reading struct {
-	at     time.Time
+	at     time.Time // zero if an earlier process read them
 	values map[string]attribute
 }
 
@@ -49,24 +58,34 @@ type attribute struct {
 	expires time.Time // zero means never
 }
 
-func newAttributes(a *api, tagPrefix string) *attributes {
-	return &attributes{api: a, prefix: tagPrefix, known: map[string]reading{}}
+// newAttributes starts with the values that devices of an earlier process had, so
+// that none is lost, and no drained server woken, while they can't be read.
+func newAttributes(a *api, tagPrefix string, last []topology.Device) *attributes {
+	known := make(map[string]reading)
+	for _, d := range last {
+		if len(d.Attributes) == 0 {
+			continue
+		}
+		r := reading{values: make(map[string]attribute)}
+		for name, value := range d.Attributes {
+			r.values[name] = attribute{value: value}
+		}
+		known[d.ID] = r
+	}
+	return &attributes{api: a, prefix: tagPrefix, known: known}
 }
 
-// add sets the attributes of the devices that carry one of our tags.
+// add sets the attributes of the devices that carry one of our tags: those of now,
+// or the last that are known.
 func (a *attributes) add(ctx context.Context, devices []topology.Device, now time.Time) error {
 	ours := slices.DeleteFunc(ids(devices), func(i int) bool { return !topology.Tagged(devices[i].Tags, a.prefix) })
 	a.forget(devices, ours)
-	if len(ours) == 0 || (!a.absent.IsZero() && now.Before(a.absent.Add(attributeRetry))) {
-		return nil
-	}
 	due := a.due(devices, ours, now)
-	if len(due) > 0 && len(a.known) == 0 {
-		// The first look-up tells whether there is anything to read at all.
-		if served, err := a.probe(ctx, due[0], now); err != nil || !served {
+	if !a.served {
+		var err error
+		if due, err = a.probe(ctx, due, now); err != nil {
 			return err
 		}
-		due = due[1:]
 	}
 	if err := a.read(ctx, due, now); err != nil {
 		return err
@@ -104,7 +123,7 @@ func (a *attributes) due(devices []topology.Device, ours []int, now time.Time) [
 	for _, i := range ours {
 		id := devices[i].ID
 		switch r, ok := a.known[id]; {
-		case !ok:
+		case !ok || r.at.IsZero():
 			fresh = append(fresh, id)
 		case !now.Before(r.at.Add(attributeAge)):
 			again = append(again, id)
@@ -114,25 +133,44 @@ func (a *attributes) due(devices []topology.Device, ours []int, now time.Time) [
 	return append(fresh, again[:min(len(again), attributeBudget)]...)
 }
 
-// probe reads one device, and takes a refusal for "there are none": an API
-// without attributes (headscale), or a credential without their scope.
-func (a *attributes) probe(ctx context.Context, id string, now time.Time) (bool, error) {
-	r, err := a.one(ctx, id, now)
-	var refused *apiError
-	if errors.As(err, &refused) && (refused.Is(errDenied) || refused.status == http.StatusNotFound) {
-		if a.absent.IsZero() {
-			a.api.log.Info("posture attributes are not used: the API does not serve them, or the credential lacks scope devices:posture_attributes:read",
-				"error", refused.Error())
+// probe finds out whether there are attributes to read: an API may have none
+// (headscale), or a credential not their scope. It returns the devices that are
+// still to be read; none if the API answers for none.
+func (a *attributes) probe(ctx context.Context, due []string, now time.Time) ([]string, error) {
+	if !a.denied.IsZero() && now.Before(a.denied.Add(attributeRetry)) {
+		return nil, nil
+	}
+	for range min(attributeProbes, len(due)) {
+		id := due[a.probed%len(due)] // not the same ones at each list
+		a.probed++
+		r, err := a.one(ctx, id, now)
+		var refused *apiError
+		switch {
+		case errors.As(err, &refused) && refused.Is(errDenied):
+			a.denied = now
+			a.tell(refused)
+			return nil, nil
+		case errors.As(err, &refused) && refused.status == http.StatusNotFound:
+			a.tell(refused)
+		case err != nil:
+			return nil, err
+		default:
+			a.served, a.denied, a.told = true, time.Time{}, false
+			a.known[id] = r
+			return slices.DeleteFunc(due, func(other string) bool { return other == id }), nil
 		}
-		a.absent = now
-		return false, nil
 	}
-	if err != nil {
-		return false, err
+	return nil, nil
+}
+
+// tell logs once that attributes can't be read.
+func (a *attributes) tell(err error) {
+	if a.told {
+		return
 	}
-	a.absent = time.Time{}
-	a.known[id] = r
-	return true, nil
+	a.told = true
+	a.api.log.Info("no posture attributes are read: the API does not serve them, or the credential lacks scope devices:posture_attributes:read",
+		"error", err.Error(), "kept", len(a.known))
 }
 
 func (a *attributes) read(ctx context.Context, due []string, now time.Time) error {
@@ -144,7 +182,7 @@ func (a *attributes) read(ctx context.Context, due []string, now time.Time) erro
 			r, err := a.one(ctx, id, now)
 			var gone *apiError
 			if errors.As(err, &gone) && gone.status == http.StatusNotFound {
-				return nil // removed since the list was made; the next one lacks it
+				return nil // removed since the list was made: the next one lacks it; what is known stays
 			}
 			if err != nil {
 				return err

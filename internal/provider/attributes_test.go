@@ -139,8 +139,12 @@ func TestAttributesRefused(t *testing.T) {
 			}
 			now = now.Add(time.Minute)
 		}
-		if n := s.count("/attributes"); n != 1 {
-			t.Errorf("%d: asked %d times for what is not there", status, n)
+		most := 1
+		if status == 404 {
+			most = 3 * attributeProbes
+		}
+		if n := s.count("/attributes"); n != most {
+			t.Errorf("%d: asked %d times for what is not there, want %d", status, n, most)
 		}
 		s.set(func() { delete(s.refuse, "/attributes") })
 		s.attributes["n1"] = tsapi.DevicePostureAttributes{Attributes: map[string]any{"custom:tailxds_weight": "3"}}
@@ -153,6 +157,86 @@ func TestAttributesRefused(t *testing.T) {
 		if err == nil || !denied(err) || showsSecret(err.Error()) {
 			t.Errorf("%d: the scope was taken away: %v", status, err)
 		}
+	}
+}
+
+// A device that was deleted since the list was made answers 404. That is about this
+// device: the others keep their attributes, and are read.
+func TestAttributes_firstDeviceJustDeleted_othersAreRead(t *testing.T) {
+	s := newStandIn(t)
+	s.set(func() { s.refuse["n0/attributes"] = 404 })
+	for i := 1; i < 5; i++ {
+		s.attributes[fmt.Sprintf("n%d", i)] = tsapi.DevicePostureAttributes{Attributes: map[string]any{"custom:tailxds_weight": 0}}
+	}
+	a, devices := memory(t, s), someDevices(5)
+	if err := a.add(t.Context(), devices, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for i, d := range devices {
+		if want := i > 0; (d.Attributes["weight"] == "0") != want {
+			t.Errorf("%s has %v", d.ID, d.Attributes)
+		}
+	}
+}
+
+// What an earlier process read counts while it can't be read: a drained server stays
+// drained after a restart, whatever the API answers, and is restored by the API only.
+func TestAttributes_afterARestart_lastValuesStayUntilRead(t *testing.T) {
+	for _, status := range []int{401, 403, 404} {
+		s := newStandIn(t)
+		s.set(func() { s.refuse["/attributes"] = status })
+		last := someDevices(3)
+		last[0].Attributes = map[string]string{"weight": "0"}
+		a, now := s.open(t, Config{APIToken: testKey, Last: last}).(*tailscale).attributes, time.Now()
+		for range 5 {
+			devices := someDevices(4)
+			if err := a.add(t.Context(), devices, now); err != nil {
+				t.Fatal(err)
+			}
+			if devices[0].Attributes["weight"] != "0" || devices[1].Attributes != nil || devices[3].Attributes != nil {
+				t.Errorf("%d: attributes are %v, %v", status, devices[0].Attributes, devices[1].Attributes)
+			}
+			now = now.Add(attributeAge)
+		}
+		s.set(func() { delete(s.refuse, "/attributes") })
+		devices := someDevices(4)
+		if err := a.add(t.Context(), devices, now.Add(attributeRetry)); err != nil || devices[0].Attributes != nil {
+			t.Errorf("%d: it has no attribute any more: %v, %v", status, devices[0].Attributes, err)
+		}
+	}
+}
+
+// While one device answers 404, what it had stays.
+func TestAttributes_deviceAnswers404_keepsItsLastValues(t *testing.T) {
+	s := newStandIn(t)
+	s.attributes["n0"] = tsapi.DevicePostureAttributes{Attributes: map[string]any{"custom:tailxds_weight": 0}}
+	a, now := memory(t, s), time.Now()
+	for _, refuse := range []bool{false, true, true} {
+		s.set(func() {
+			if refuse {
+				s.refuse["n0/attributes"] = 404
+			}
+		})
+		devices := someDevices(2)
+		if err := a.add(t.Context(), devices, now); err != nil || devices[0].Attributes["weight"] != "0" {
+			t.Errorf("refused %t: %v, %v", refuse, devices[0].Attributes, err)
+		}
+		now = now.Add(time.Minute)
+	}
+}
+
+// With a prefix, only the devices with a tag that begins with it are looked up.
+func TestAttributes_tagPrefix_onlyItsDevicesAreRead(t *testing.T) {
+	s := newStandIn(t)
+	s.devices = []tsapi.Device{
+		{NodeID: "n0", Authorized: true, Addresses: []string{"100.64.0.1"}, Tags: []string{"tag:Pool-service-a"}},
+		{NodeID: "n1", Authorized: true, Addresses: []string{"100.64.0.2"}, Tags: []string{"tag:service-providers"}},
+	}
+	if _, err := s.open(t, Config{APIToken: testKey, TagPrefix: "pool-"}).List(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if ours, theirs := s.count("n0/attributes"), s.count("n1/attributes"); ours != 1 || theirs != 0 {
+		t.Errorf("looked up %d and %d times", ours, theirs)
 	}
 }
 

@@ -50,6 +50,9 @@ type Config struct {
 	Devices string
 	// TagPrefix begins the tags that describe endpoints: see [topology.Rules].
 	TagPrefix string
+	// Last are the devices of the last list that an earlier process had from this
+	// provider. Their attributes count until they can be read again.
+	Last []topology.Device
 	// MaxBytes is the size of the largest answer that is read; 0 means 64 MiB.
 	MaxBytes int64
 	// Local is the local API of the control plane's own tailnet node; nil if

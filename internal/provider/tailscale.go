@@ -34,7 +34,7 @@ func openTailscale(cfg Config) (Source, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &tailscale{api: a, tailnet: cmp.Or(cfg.Tailnet, "-"), attributes: newAttributes(a, cfg.TagPrefix)}, nil
+	return &tailscale{api: a, tailnet: cmp.Or(cfg.Tailnet, "-"), attributes: newAttributes(a, cfg.TagPrefix, cfg.Last)}, nil
 }
 
 func tailscaleCredential(cfg Config, base string) (credential, error) {
