@@ -61,8 +61,9 @@ type Options struct {
 	Policy string
 	// Flags are further flags of tailxds serve.
 	Flags []string
-	// NotReady does not wait until it is ready.
-	NotReady bool
+	// Unready starts it with an API that never answers in place of the device file.
+	// Without a list of devices it refuses every peer.
+	Unready bool
 }
 
 // ControlPlane is a tailxds that runs until the test ends.
@@ -87,10 +88,19 @@ func Start(t testing.TB, program string, o Options) *ControlPlane {
 		log: filepath.Join(dir, "log"), done: make(chan struct{}),
 	}
 	args := append([]string{
-		"serve", "--provider", "file", "--devices", c.Devices, "--listen", xdsAddress + ":0", "--admin", adminAddress + ":0",
-		"--state-dir", filepath.Join(dir, "state"), "--log-format", "json",
+		"serve", "--listen", xdsAddress + ":0", "--admin", adminAddress + ":0", "--state-dir", filepath.Join(dir, "state"), "--log-format", "json",
 	}, o.Flags...)
-	c.Write(c.Devices, o.Devices)
+	if o.Unready {
+		silent, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", adminAddress+":0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = silent.Close() })
+		args = append(args, "--provider", "headscale", "--control-url", "http://"+silent.Addr().String(), "--api-token", "none")
+	} else {
+		c.Write(c.Devices, o.Devices)
+		args = append(args, "--provider", "file", "--devices", c.Devices)
+	}
 	if o.Policy != "" {
 		c.Write(c.Policy, o.Policy)
 		args = append(args, "--config", c.Policy)
@@ -120,7 +130,7 @@ func Start(t testing.TB, program string, o Options) *ControlPlane {
 	c.process = cmd.Process
 	t.Cleanup(c.stop)
 	c.Await("it listens", func() (err error) {
-		if c.XDS, c.Admin, err = listeners(c.process.Pid); err != nil || o.NotReady {
+		if c.XDS, c.Admin, err = listeners(c.process.Pid); err != nil || o.Unready {
 			return err
 		}
 		_, err = c.Get("/readyz")

@@ -75,7 +75,7 @@ func export(t *testing.T, c *hostile.ControlPlane, message *[]byte, connections,
 // A peer that may not connect has no message read, however large.
 func TestExport_refusedPeer_readsNothing(t *testing.T) {
 	// Without a list of devices, every peer is refused.
-	c := start(t, hostile.Options{Devices: "- {", NotReady: true})
+	c := start(t, hostile.Options{Unready: true})
 	cost := c.Measure(func() {
 		seen := export(t, c, empties(4<<20-100), 10, 4)
 		if seen[codes.Unavailable] == 0 || seen[codes.OK] > 0 {
