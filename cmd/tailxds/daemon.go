@@ -283,7 +283,7 @@ func (d *daemon) verdict(k known, memory guard.Memory, devices []topology.Device
 		HoldFraction: d.o.HoldFraction, HoldFor: d.o.HoldFor,
 	})
 	return judged{verdict, &snapshot{
-		at: now, devices: devices, topology: verdict.Topology, problems: slices.Concat(problems, verdict.Problems, policy.Problems(verdict.Topology)),
+		at: now, devices: devices, topology: verdict.Topology, problems: someProblems(slices.Concat(problems, verdict.Problems, policy.Problems(verdict.Topology))),
 		held: verdict.Held, degraded: verdict.Degraded, drains: k.words.Drains(now), rules: rules,
 	}, read}, nil
 }

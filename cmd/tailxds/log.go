@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"log/slog"
 
 	"github.com/tailxds/tailxds/internal/guard"
@@ -19,19 +20,61 @@ func newLog(to *slog.Logger) log {
 	return log{to: to, problems: map[topology.Problem]bool{}, held: map[string]bool{}, degraded: map[string]bool{}}
 }
 
+const (
+	// maxProblems bounds the problems that are kept of one judgement, and
+	// maxProblemsOfOne those of one device, which may have any number of tags.
+	maxProblems      = 2_000
+	maxProblemsOfOne = 20
+	// maxReason bounds the texts of a problem, which quote what others wrote.
+	maxReason = 500
+	// maxLogged bounds the lines about problems that one judgement logs.
+	maxLogged = 100
+)
+
+// someProblems are the first of all problems, and how many there are more.
+func someProblems(all []topology.Problem) []topology.Problem {
+	kept, of := make([]topology.Problem, 0, min(len(all), maxProblems)), make(map[string]int)
+	for _, p := range all {
+		if of[p.Device]++; p.Device != "" && of[p.Device] > maxProblemsOfOne || len(kept) >= maxProblems {
+			continue
+		}
+		p.Subject, p.Reason = cut(p.Subject), cut(p.Reason)
+		kept = append(kept, p)
+	}
+	if more := len(all) - len(kept); more > 0 {
+		kept = append(kept, topology.Problem{Subject: "problems", Reason: fmt.Sprintf("there are %d more, of which none is listed: fix some of those above", more)})
+	}
+	return kept
+}
+
+func cut(text string) string {
+	if r := []rune(text); len(r) > maxReason {
+		return string(r[:maxReason]) + "…"
+	}
+	return text
+}
+
 // tell logs what is new in a judgement, and what is over.
 func (l *log) tell(problems []topology.Problem, v guard.Verdict) {
 	now := make(map[topology.Problem]bool, len(problems))
+	lines := 0
 	for _, p := range problems {
 		now[p] = true
 		if !l.problems[p] {
-			l.to.Warn("problem", "device", p.Device, "name", p.Name, "subject", p.Subject, "reason", p.Reason)
+			if lines++; lines <= maxLogged {
+				l.to.Warn("problem", "device", p.Device, "name", p.Name, "subject", p.Subject, "reason", p.Reason)
+			}
 		}
 	}
 	for p := range l.problems {
 		if !now[p] {
-			l.to.Info("problem solved", "device", p.Device, "name", p.Name, "subject", p.Subject)
+			if lines++; lines <= maxLogged {
+				l.to.Info("problem solved", "device", p.Device, "name", p.Name, "subject", p.Subject)
+			}
 		}
+	}
+	if lines > maxLogged {
+		l.to.Warn("more problems came or were solved than are logged: see tailxds status", "lines", lines-maxLogged)
 	}
 	l.problems = now
 

@@ -7,6 +7,7 @@
 package journal
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"sync"
@@ -98,8 +99,10 @@ const (
 	// their age.
 	keepFor  = 15 * time.Minute
 	keepLast = 50
-	// keepMost bounds how many are kept.
-	keepMost = 2_000
+	// keepMost bounds how many are kept, and keepOfOne those of one device or Envoy:
+	// one that comes and goes all the time leaves room for others.
+	keepMost  = 2_000
+	keepOfOne = 100
 	// longestText bounds each text: problems hold what others wrote.
 	longestText = 500
 )
@@ -119,7 +122,9 @@ func (j *Journal) Add(at time.Time, publication uint64, changes ...Change) {
 	for _, c := range changes {
 		j.last++
 		c.ID, c.At, c.publication = j.last, at, publication
-		c.Text, c.From, c.To = short(c.Text), short(c.From), short(c.To)
+		for _, text := range []*string{&c.Text, &c.From, &c.To, &c.Service, &c.Device, &c.Name, &c.Key, &c.By} {
+			*text = short(*text)
+		}
 		j.changes = append(j.changes, c)
 	}
 	j.drop(at)
@@ -139,7 +144,22 @@ func (j *Journal) drop(now time.Time) {
 		n++
 	}
 	j.changes = slices.Delete(j.changes, 0, n)
+	of := make(map[string]int)
+	for _, c := range j.changes {
+		of[c.whose()]++
+	}
+	j.changes = slices.DeleteFunc(j.changes, func(c Change) bool { // the oldest first
+		whose := c.whose()
+		if whose == "" || of[whose] <= keepOfOne {
+			return false
+		}
+		of[whose]--
+		return true
+	})
 }
+
+// whose is the device that a change is about; empty if it is about none.
+func (c Change) whose() string { return cmp.Or(c.Device, c.Name) }
 
 // Reached tells how far Envoys are with a publication.
 func (j *Journal) Reached(publication uint64, r Reach) {

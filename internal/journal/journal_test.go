@@ -77,3 +77,23 @@ func TestTextsAreBounded(t *testing.T) {
 		t.Errorf("a text of the greatest length became %q", got)
 	}
 }
+
+// A device or an Envoy that comes and goes all the time pushes nothing else out.
+func TestAdd_flappingDevice_leavesOthers(t *testing.T) {
+	var j Journal
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	j.Add(at, 0, Change{Kind: Policy, Text: "an edit"}, Change{Kind: Drain, Device: "other", Text: "a drain"})
+	for n := range 5_000 {
+		at = at.Add(time.Millisecond)
+		j.Add(at, 0,
+			Change{Kind: State, Device: "flaps", Text: fmt.Sprint(n)},
+			Change{Kind: Came, Name: "an Envoy", Text: fmt.Sprint(n), By: strings.Repeat("x", 10_000)})
+	}
+	all := j.Changes(at)
+	if len(all) != 2+2*keepOfOne || all[len(all)-1].Text != "an edit" || all[len(all)-2].Text != "a drain" || all[0].Text != "4999" || all[2*keepOfOne-1].Text != "4900" {
+		t.Errorf("%d changes from %q to %q", len(all), all[0].Text, all[len(all)-1].Text)
+	}
+	if len([]rune(all[0].By)) > longestText+1 {
+		t.Errorf("a text of %d is kept", len(all[0].By))
+	}
+}
