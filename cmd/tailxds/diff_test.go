@@ -92,6 +92,34 @@ func TestDiffTellsWhatAFileWouldChange(t *testing.T) {
 	}
 }
 
+// Files are compared beside the loop, which publishes meanwhile: what the two share
+// is never changed. Run it with the race detector.
+func TestDiff_whileDevicesChange_sharesNothingThatChanges(t *testing.T) {
+	t.Parallel()
+	c := trial(t, manyDevices(20))
+	c.await("the devices", func() bool { return len(c.status().Services) == 2 })
+	other := c.file("other.json", manyDevices(10))
+	stop, stopped := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			c.operate([]string{"drain", "restore"}[n%2], "device", "d1")
+		}
+	}()
+	for range 20 {
+		if _, trouble, code := c.compared("services: {s0: {timeout: 1m}}", "-", "--devices", other); code != differs || trouble != "" {
+			t.Errorf("status %d, %q", code, trouble)
+		}
+	}
+	close(stop)
+	<-stopped
+}
+
 func (c *control) file(name string, devices []topology.Device) string {
 	c.t.Helper()
 	text, err := json.Marshal(devices)

@@ -125,7 +125,7 @@ func TestServe_tooManyConnections_areClosedAndOthersServed(t *testing.T) {
 			return c, false
 		}
 		answer, err := http.ReadResponse(bufio.NewReader(c), nil)
-		return c, err == nil && answer.StatusCode == 200
+		return c, err == nil && answer.StatusCode == http.StatusOK
 	}
 	var first net.Conn
 	for i := range maxLoopback {
