@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"regexp"
 	"strings"
@@ -71,8 +73,23 @@ func TestAccessLogAndTrustedHops(t *testing.T) {
 		return only
 	}
 
+	// What Envoy can't read, no filter of requests sees, and is logged all the same.
+	garbled, err := laptop.Connect(t.Context(), net.JoinHostPort(entry.V4.String(), "10000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer garbled.Close()
+	if _, err := fmt.Fprint(garbled, "GET /garbled HTTP/1.1\r\nno header\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if answer, err := io.ReadAll(garbled); err != nil || !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") {
+		t.Errorf("a request that Envoy can't read: %q, %v", answer, err)
+	}
 	ask("one")
 	got := line("one")
+	if !strings.Contains(entry.Said(), `"flags":"DPE"`) {
+		t.Errorf("a request that Envoy can't read is not in the log:\n%s", entry.Said())
+	}
 	for key, want := range map[string]any{
 		"method": "GET", "status": 200.0, "service": "server", "client": "203.0.113.7", "attempts": 1.0, "protocol": "HTTP/1.1",
 	} {

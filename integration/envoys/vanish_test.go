@@ -17,8 +17,9 @@ import (
 )
 
 // waitsAtMost is how long a request may wait for a server that has vanished: the 10 s
-// until the kernel gives its connection up, and a second for a busy machine.
-const waitsAtMost = 11 * time.Second
+// until the kernel gives its connection up, and what a busy machine adds. Were it for
+// Envoy, the request would end after its timeout of 15 s.
+const waitsAtMost = 14 * time.Second
 
 // pool is three servers of a service, and an Envoy that knows them.
 type pool struct {
@@ -139,7 +140,7 @@ func (p *pool) askUntil(from *envoys.Host, at *envoys.Server) error {
 		if err != nil || status != http.StatusOK {
 			return fmt.Errorf("a request that waits: %d %s, %w", status, body, err)
 		}
-		if took := time.Since(begun); took > waitsAtMost+time.Second {
+		if took := time.Since(begun); took > waitsAtMost {
 			return fmt.Errorf("a request that waits took %s", took)
 		}
 		if at.Served.Load() > before {
@@ -171,7 +172,7 @@ func TestEnvoy_serverOfConnectionVanishes_closesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	if err := line.Say("are you there?"); err == nil || isTimeout(err) || time.Since(begun) > waitsAtMost+time.Second {
+	if err := line.Say("are you there?"); err == nil || isTimeout(err) || time.Since(begun) > waitsAtMost {
 		t.Errorf("after %s: %v; want the connection's end", time.Since(begun), err)
 	}
 }
