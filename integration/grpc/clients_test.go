@@ -1,12 +1,12 @@
 package grpcclients
 
 import (
-	"errors"
+	"cmp"
 	"fmt"
 	"maps"
-	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/tailxds/tailxds/integration/shares"
 )
@@ -74,49 +74,52 @@ func TestClients(t *testing.T) {
 	w.step("nothing_rejected", w.rejectedNothing)
 }
 
-// answers orders calls and compares who answers them; by no name are those that fail
-// with UNAVAILABLE.
-func answers(c *Client, o Order, want map[string]int) error {
-	for _, n := range want {
-		o.Calls += n
-	}
-	o.Method, o.Timeout = cmpOr(o.Method, anyMethod), 20
-	a, err := c.Do(o)
-	if err != nil {
-		return err
-	}
-	got := maps.Clone(a.Counts)
-	for reason, n := range a.Errors {
-		if code, _, _ := strings.Cut(reason, ": "); !strings.EqualFold(code, "unavailable") {
-			return fmt.Errorf("%+v: %s", o, reason)
+// expectation is an order, and who is to answer how many of its calls; by no name are
+// those that are to fail with UNAVAILABLE.
+type expectation struct {
+	Order
+	want map[string]int
+}
+
+// holds has a client carry out orders up to the first that goes wrong.
+func holds(c *Client, all ...expectation) error {
+	for _, e := range all {
+		o := e.Order
+		for _, n := range e.want {
+			o.Calls += n
 		}
-		got[""] += n
-	}
-	if !maps.Equal(got, want) {
-		return fmt.Errorf("%+v: answered by %v, want %v; errors: %v", o, got, want, a.Errors)
+		o.Method, o.Timeout = cmp.Or(o.Method, anyMethod), 5
+		if o.Fresh {
+			o.Timeout = 60 // it learns all of the control plane first
+		}
+		a, err := c.Do(o)
+		if err != nil {
+			return err
+		}
+		got := maps.Clone(a.Counts)
+		for reason, n := range a.Errors {
+			if code, _, _ := strings.Cut(reason, ": "); strings.EqualFold(code, "unavailable") {
+				got[""] += n
+			}
+		}
+		if !maps.Equal(got, e.want) {
+			return fmt.Errorf("%+v: answered by %v, want %v; errors: %v", o, got, e.want, a.Errors)
+		}
 	}
 	return nil
 }
 
-func cmpOr(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
-}
-
 // rules has each client find a service whose rules name what gRPC can't reach.
 func (w *world) rules() {
-	const n = 20
+	fails, answered := map[string]int{"": 10}, map[string]int{"routed-1": 10}
+	to := func(name string, want map[string]int) expectation {
+		return expectation{Order{Target: "routed", Headers: map[string]string{"x-to": name}}, want}
+	}
 	w.each(func(c *Client) error {
-		to := func(name string) map[string]string { return map[string]string{"x-to": name} }
-		return errors.Join(
-			answers(c, Order{Target: "routed", Fresh: true}, map[string]int{"routed-1": n}),
-			answers(c, Order{Target: "routed", Headers: to("unknown")}, map[string]int{"": n}),
-			answers(c, Order{Target: "routed", Headers: to("plain")}, map[string]int{"": n}),
-			answers(c, Order{Target: "routed", Headers: to("idle")}, map[string]int{"": n}),
-			answers(c, Order{Target: "routed", Headers: to("else")}, map[string]int{"routed-1": n}),
-			answers(c, Order{Target: "routed", Method: "/acme.shop/beta"}, map[string]int{"routed-1": n}), // paths have a case
+		return holds(c,
+			expectation{Order{Target: "routed", Fresh: true}, map[string]int{"routed-1": 1}},
+			to("unknown", fails), to("plain", fails), to("idle", fails), to("else", answered),
+			expectation{Order{Target: "routed", Method: "/acme.shop/beta"}, answered}, // paths have a case
 		)
 	})
 	status, err := w.page("/status")
@@ -128,40 +131,34 @@ func (w *world) rules() {
 			w.t.Errorf("/status has no problem with %q: %s", want, status)
 		}
 	}
-	// A service that comes has its calls, without a new client.
-	w.serve("nobody-1", "tag:service-nobody")
-	w.each(func(c *Client) error {
-		return answers(c, Order{Target: "routed", Headers: map[string]string{"x-to": "unknown"}}, map[string]int{"": n}) // by the policy it speaks no gRPC
-	})
+	// One that comes is called, by the clients that know it as empty.
+	w.serve("idle-1", "tag:service-idle")
+	w.each(func(c *Client) error { return holdsSoon(c, to("idle", map[string]int{"idle-1": 10})) })
 }
 
 // byLoad has each client find services that are balanced by load, with the same
 // region's name, or none, at several priorities.
 func (w *world) byLoad() {
-	const n = 50
+	by := func(target, name string, n int) expectation {
+		return expectation{Order{Target: target, Fresh: n == 1}, map[string]int{name: n}}
+	}
 	w.each(func(c *Client) error {
-		return errors.Join(
-			answers(c, Order{Target: "loaded", Fresh: true}, map[string]int{"near": n}),
-			answers(c, Order{Target: "backup", Fresh: true}, map[string]int{"first": n}),
-		)
+		return holds(c, by("loaded", "near", 1), by("loaded", "near", 50), by("backup", "first", 1), by("backup", "first", 50))
 	})
 	w.servers["near"].Stop()
 	w.servers["first"].Stop()
-	w.await("the next priority takes over", func() error {
-		errs := make(chan error, 2*len(w.clients))
-		w.each(func(c *Client) error {
-			errs <- errors.Join(answers(c, Order{Target: "loaded"}, map[string]int{"far": n}), answers(c, Order{Target: "backup"}, map[string]int{"second": n}))
-			return nil
-		})
-		close(errs)
-		return errors.Join(slices.Collect(func(yield func(error) bool) {
-			for err := range errs {
-				if !yield(err) {
-					return
-				}
-			}
-		})...)
-	})
+	w.each(func(c *Client) error { return holdsSoon(c, by("loaded", "far", 50), by("backup", "second", 50)) })
+}
+
+// holdsSoon is holds of what may take its time.
+func holdsSoon(c *Client, all ...expectation) error {
+	deadline := time.Now().Add(patience)
+	for {
+		err := holds(c, all...)
+		if err == nil || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // rejectedNothing looks whether a client rejected what it was sent.

@@ -324,8 +324,10 @@ func (w *world) follow(want shares.Shares, mostFailed int, change func()) {
 	enough := shares.Enough(want, shares.Shares{"a": 1, "b": 1, "c": 1})
 	w.whileEach(makeChange, func(c *Client) error {
 		failed := make(map[string]int)
+		timeout := 60 // a process that just started learns all of the control plane first
 		call := func(n int) (Answer, error) {
-			a, err := c.Do(Order{Target: "hello", Method: anyMethod, Timeout: 10, Calls: n})
+			a, err := c.Do(Order{Target: "hello", Method: anyMethod, Timeout: timeout, Calls: n})
+			timeout = 10
 			for reason, n := range a.Errors {
 				failed[reason] += n
 			}
