@@ -29,7 +29,10 @@ type Order struct {
 	Calls  int    `json:"calls"`
 	Method string `json:"method"` // /acme.Shop/Get
 	// Timeout is that of a call, in seconds.
-	Timeout int               `json:"timeout"`
+	Timeout int `json:"timeout"`
+	// Within ends the order early, in seconds: the calls of a client that is broken
+	// take as long as they may.
+	Within  int               `json:"within"`
 	Headers map[string]string `json:"headers"`
 }
 

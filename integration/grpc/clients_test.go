@@ -88,7 +88,7 @@ func holds(c *Client, all ...expectation) error {
 		for _, n := range e.want {
 			o.Calls += n
 		}
-		o.Method, o.Timeout = cmp.Or(o.Method, anyMethod), 5
+		o.Method, o.Timeout, o.Within = cmp.Or(o.Method, anyMethod), 5, 10
 		if o.Fresh {
 			o.Timeout = 60 // it learns all of the control plane first
 		}
@@ -152,7 +152,7 @@ func (w *world) byLoad() {
 
 // holdsSoon is holds of what may take its time.
 func holdsSoon(c *Client, all ...expectation) error {
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(patience / 2)
 	for {
 		err := holds(c, all...)
 		if err == nil || time.Now().After(deadline) {

@@ -326,7 +326,7 @@ func (w *world) follow(want shares.Shares, mostFailed int, change func()) {
 		failed := make(map[string]int)
 		timeout := 60 // a process that just started learns all of the control plane first
 		call := func(n int) (Answer, error) {
-			a, err := c.Do(Order{Target: "hello", Method: anyMethod, Timeout: timeout, Calls: n})
+			a, err := c.Do(Order{Target: "hello", Method: anyMethod, Timeout: timeout, Within: 60, Calls: n})
 			timeout = 10
 			for reason, n := range a.Errors {
 				failed[reason] += n

@@ -21,6 +21,7 @@ type order struct {
 	Method  string
 	Calls   int
 	Timeout int // seconds
+	Within  int // seconds
 	Fresh   bool
 	Headers map[string]string
 }
@@ -53,7 +54,11 @@ func run(conns map[string]*grpc.ClientConn, o order) (answer, error) {
 		conns[o.Target] = c
 	}
 	a := answer{map[string]int{}, map[string]int{}}
+	end := time.Now().Add(time.Duration(o.Within) * time.Second)
 	for range o.Calls {
+		if time.Now().After(end) {
+			break
+		}
 		var none, name []byte
 		ctx, cancel := context.WithTimeout(metadata.NewOutgoingContext(context.Background(), metadata.New(o.Headers)), time.Duration(o.Timeout)*time.Second)
 		err := conns[o.Target].Invoke(ctx, o.Method, &none, &name, grpc.ForceCodec(identity{}))

@@ -26,6 +26,7 @@ public final class Client {
     String method;
     int calls;
     long timeout;
+    long within;
     boolean fresh;
     Map<String, String> headers = Map.of();
   }
@@ -70,7 +71,8 @@ public final class Client {
             .setFullMethodName(order.method.substring(1))
             .build();
     Answer answer = new Answer();
-    for (int i = 0; i < order.calls; i++) {
+    long end = System.nanoTime() + TimeUnit.SECONDS.toNanos(order.within);
+    for (int i = 0; i < order.calls && System.nanoTime() < end; i++) {
       try {
         byte[] name =
             ClientCalls.blockingUnaryCall(

@@ -28,7 +28,8 @@ async function run(order) {
   }
   const counts = {};
   const errors = {};
-  for (let i = 0; i < order.calls; i++) {
+  const end = Date.now() + order.within * 1000;
+  for (let i = 0; i < order.calls && Date.now() < end; i++) {
     const { name, error } = await callOnce(clients.get(order.target), order);
     const [into, key] = error === undefined ? [counts, name] : [errors, error];
     into[key] = (into[key] || 0) + 1;

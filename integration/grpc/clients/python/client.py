@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import grpc
 
@@ -21,7 +22,10 @@ def run(order):
     call = channels[target].unary_unary(order["method"], identity, identity)
     metadata = list(order.get("headers", {}).items())
     counts, errors = {}, {}
+    end = time.monotonic() + order["within"]
     for _ in range(order["calls"]):
+        if time.monotonic() > end:
+            break
         try:
             name = call(b"", timeout=order["timeout"], metadata=metadata).decode()
             counts[name] = counts.get(name, 0) + 1
