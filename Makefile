@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # Two cores and one engine: one thing after the other.
 .NOTPARALLEL:
 
-.PHONY: help lab lab-mend lab-down lab-test envoy-test hostile-test page-test images test lint vuln unit bench k8s-test binaries
+.PHONY: help lab lab-mend lab-down lab-test envoy-test grpc-test hostile-test page-test images test lint vuln unit bench k8s-test binaries
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ lab-mend: ## undo what `scripts/lab break` broke on purpose
 lab-down: ## remove the lab: containers, networks and volumes
 	@scripts/lab down
 
-test: lint unit envoy-test hostile-test page-test lab-test k8s-test ## everything that CI runs
+test: lint unit envoy-test grpc-test hostile-test page-test lab-test k8s-test ## everything that CI runs
 
 lint: ## golangci-lint with the import rules, actionlint, and shellcheck
 	@scripts/lint
@@ -32,6 +32,9 @@ unit: ## unit tests, under the race detector and in random order
 
 envoy-test: ## real Envoys beside the control plane in network namespaces: needs root, and no Docker
 	@go -C integration test -count=1 ./envoys
+
+grpc-test: ## gRPC clients in Go, Python, Node.js and Java, those that this machine has: needs no Docker
+	@scripts/grpc-test
 
 hostile-test: ## clients that flood, stall and lie, held against bounds on memory and CPU: needs no Docker
 	@go -C integration test -count=1 ./hostile
