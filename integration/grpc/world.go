@@ -191,7 +191,9 @@ func (w *world) kill() {
 	if err := w.control.Process.Kill(); err != nil {
 		w.t.Fatal(err)
 	}
-	<-w.ended
+	if err := <-w.ended; err == nil {
+		w.t.Fatal("the control plane had ended by itself")
+	}
 }
 
 // page is an admin page of the control plane.
@@ -229,16 +231,17 @@ func (w *world) tailxds(args ...string) {
 // await waits until there is no error.
 func (w *world) await(what string, check func() error) {
 	w.t.Helper()
-	deadline := time.Now().Add(patience)
-	for {
+	deadline := time.After(patience)
+	for again := time.Tick(20 * time.Millisecond); ; <-again {
 		err := check()
 		if err == nil {
 			return
 		}
-		if time.Now().After(deadline) {
+		select {
+		case <-deadline:
 			w.t.Fatalf("waited for: %s: %v", what, err)
+		default:
 		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
