@@ -170,7 +170,7 @@ func serveFlags(b *binder, o *options) {
 	b.str(&o.ControlURL, "control-url", "", "coordination server, such as headscale's URL (default Tailscale's)", "TS_CONTROL_URL")
 	b.list(&o.AdvertiseTags, "advertise-tags", "tags to ask for when joining the tailnet")
 	b.list(&o.Allow, "allow", "tags whose bearers may connect though they are no endpoint")
-	b.list(&o.Peers, "peer", "other control planes of this tailnet, to exchange operators' drains with")
+	b.list(&o.Peers, "peer", "other control planes of this tailnet, to exchange drains and connected Envoys with")
 	b.str(&o.StateDir, "state-dir", "", "node key and last good device list (default the XDG state directory)")
 	b.str(&o.StateStore, "state-store", "", "where the node key lives if not in the state directory: kube:SECRET")
 	b.str(&o.Admin, "admin", defaultAdmin, "address of the admin pages")

@@ -53,7 +53,7 @@ func TestManifestIsTheChart(t *testing.T) {
 
 func TestChartOfTheControlPlaneTakesItsValues(t *testing.T) {
 	r := renderControlPlane(t,
-		"--set", "replica=second", "--set", "first=false", "--set", "hostname=tsnet-dynamic-eds-2",
+		"--set", "replica=second", "--set", "first=false", "--set", "hostname=tsnet-dynamic-eds-2", "--set", "peers={tsnet-dynamic-eds,tsnet-dynamic-eds-2}",
 		"--set", "policy.defaults.retries=1", "--set", "settings.TS_ENVOY_CONTROL_URL=https://headscale.example",
 		"--set", "image.repository=registry.example/control-plane", "--set", "image.digest=sha256:"+strings.Repeat("0123456789abcdef", 4),
 		"--set", "imagePullSecrets[0].name=pull", "--set", "nodeSelector.disk=ssd", "--set", "authSecret=other",
@@ -67,8 +67,42 @@ func TestChartOfTheControlPlaneTakesItsValues(t *testing.T) {
 	}
 }
 
+// Of two control planes each names both, by chart and by kustomization: one that
+// names none would keep its operators' drains to itself.
+func TestChart_twoControlPlanes_eachNamesBoth(t *testing.T) {
+	const both = "tsnet-dynamic-eds,tsnet-dynamic-eds-2"
+	const env = "            - name: TS_ENVOY_PEER\n              value: " + both + "\n"
+	for name, args := range map[string][]string{
+		"the first":  {"--set", "peers={" + both + "}"},
+		"the second": {"--set", "peers={" + both + "}", "--set", "replica=second", "--set", "first=false"},
+	} {
+		if r := renderControlPlane(t, args...); r.err != nil || strings.Count(r.stdout, env) != 1 {
+			t.Errorf("%s does not name both: %v\n%s", name, r.err, r.stdout)
+		}
+	}
+	if r := renderControlPlane(t); r.err != nil || strings.Contains(r.stdout, "TS_ENVOY_PEER") {
+		t.Errorf("one alone names another: %v", r.err)
+	}
+	second := []string{"--set", "replica=second", "--set", "first=false"}
+	if r := renderControlPlane(t, second...); r.err == nil || !strings.Contains(r.stderr, "peers is needed where first is false: name all control planes") {
+		t.Errorf("a second that names none: %v, %s", r.err, r.stderr)
+	}
+	if r := renderControlPlane(t, append(second, "--set", "settings.TS_ENVOY_PEER=a\\,b")...); r.err != nil || !strings.Contains(r.stdout, "value: \"a,b\"\n") {
+		t.Errorf("named by a setting: %v\n%s", r.err, r.stdout)
+	}
+	text, err := os.ReadFile(repository + "/deploy/controlplane-second/kustomization.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{name: TS_ENVOY_PEER, value: "` + both + `"}`; !strings.Contains(string(text), want) || !strings.Contains(string(text), "set env deployment/envoy-control-plane TS_ENVOY_PEER="+both+"\n") {
+		t.Error("the kustomization does not name both, or does not say how to name them to the first")
+	}
+}
+
 func TestChartOfTheControlPlaneRefuses(t *testing.T) {
 	for set, says := range map[string]string{
+		"peers={A b}":               "peers",
+		"peers=a":                   "peers",
 		"hostname=a.b":              "hostname",
 		"settings.lower=1":          "lower",
 		"replicas=2":                "replicas",
