@@ -70,10 +70,9 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 		ConnectTimeout:       protoDuration(p.ConnectTimeout),
 		LbPolicy:             lbPolicy(p.LoadBalancing),
 		CommonLbConfig: &cluster.Cluster_CommonLbConfig{
-			// Envoy sends to unhealthy hosts too once fewer than this share is
-			// healthy. 1 %: only when none is left, so that one healthy host of
-			// four still keeps requests from failing on the other three.
-			HealthyPanicThreshold: &typev3.Percent{Value: 1},
+			// Only when none is left, so that one healthy host of four still keeps
+			// requests from failing on the other three. See [overprovisioning].
+			HealthyPanicThreshold: &typev3.Percent{Value: panicThreshold},
 			// A host that has not been checked yet is neither used nor counted,
 			// so a newcomer does not pull down its locality's weight.
 			IgnoreNewHostsUntilFirstHc: true,

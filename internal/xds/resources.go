@@ -12,8 +12,6 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-
-	"github.com/tailxds/tailxds/internal/balance"
 )
 
 // resourceType is one row of the table of what is served. Either perService or
@@ -71,13 +69,6 @@ func buildEndpoints(in serviceInput) ([]proto.Message, error) { return endpoints
 // once under each of its names, and that of gRPC clients. Its locality weights are the sums of their
 // endpoints', so that a weight means the same in every region.
 func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
-	policy := &endpoint.ClusterLoadAssignment_Policy{
-		OverprovisioningFactor: wrapperspb.UInt32(in.policy.OverprovisioningFactor),
-	}
-	if in.policy.Locality == balance.Local {
-		policy.OverprovisioningFactor = wrapperspb.UInt32(localFactor)
-		policy.WeightedPriorityHealth = true
-	}
 	var localities []*endpoint.LocalityLbEndpoints
 	for _, l := range seenFrom(in.service, in.policy, region).Localities {
 		locality := &endpoint.LocalityLbEndpoints{
@@ -88,6 +79,7 @@ func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 		locality.LbEndpoints = lbEndpoints(l.Endpoints, uint32(in.policy.HealthCheck.Port))
 		localities = append(localities, locality)
 	}
+	policy := overprovisioning(in.policy, localities)
 	var all []proto.Message
 	for _, name := range in.assignments {
 		all = append(all, &endpoint.ClusterLoadAssignment{ClusterName: name, Endpoints: localities, Policy: policy})
