@@ -64,7 +64,7 @@ func TestHealthCheckInterval_manyStreamsOfOnePeer_stays(t *testing.T) {
 	cost := c.Measure(func() {
 		conn := c.Dial(t, "127.1.0.1")
 		for i := range streams {
-			stream, err := hostile.Open(t.Context(), conn, hostile.DeltaADS)
+			stream, err := hostile.Open(inTime(t), conn, hostile.DeltaADS)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -48,6 +48,14 @@ func serves(t *testing.T, c *hostile.ControlPlane) {
 	}
 }
 
+// inTime is a context for streams that wait for an answer: one that never comes is
+// a failure.
+func inTime(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // export calls the method for reports as often as it can, over several connections.
 func export(t *testing.T, c *hostile.ControlPlane, message *[]byte, connections, calls int) (codesSeen map[codes.Code]int) {
 	t.Helper()
@@ -126,7 +134,7 @@ func TestStreams_manyNames_bounded(t *testing.T) {
 		conn := c.Dial(t, attacker)
 		var all sync.WaitGroup
 		for i := range 12 {
-			stream, err := hostile.Open(t.Context(), conn, hostile.DeltaADS)
+			stream, err := hostile.Open(inTime(t), conn, hostile.DeltaADS)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -173,7 +181,7 @@ func TestStreams_hugeNodeMetadata_notKept(t *testing.T) {
 		conn := c.Dial(t, attacker)
 		var all sync.WaitGroup
 		for range 90 {
-			stream, err := hostile.Open(t.Context(), conn, hostile.DeltaADS)
+			stream, err := hostile.Open(inTime(t), conn, hostile.DeltaADS)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -315,7 +323,7 @@ func TestRegions_manyClaims_fewCount(t *testing.T) {
 	cost := c.Measure(func() {
 		conn := c.Dial(t, attacker)
 		for i := range 90 {
-			stream, err := hostile.Open(t.Context(), conn, hostile.DeltaADS)
+			stream, err := hostile.Open(inTime(t), conn, hostile.DeltaADS)
 			if err != nil {
 				t.Fatal(err)
 			}
