@@ -68,7 +68,7 @@ func TestWriteBootstrap(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"address: cp.example.ts.net", "port_value: 18000", "address: 100.100.100.100", "local_cluster_name: tailxds-callers", "cluster: server"} {
+	for _, want := range []string{"address: cp.example.ts.net", "port_value: 18000", `address: "100.100.100.100"`, "local_cluster_name: tailxds-callers", "cluster: server"} {
 		if !strings.Contains(string(text), want) {
 			t.Errorf("the bootstrap lacks %q:\n%s", want, text)
 		}
