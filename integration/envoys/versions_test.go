@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -108,9 +109,7 @@ func TestEveryKey_schema_noneMissing(t *testing.T) {
 		t.Fatal(err)
 	}
 	keys := keysOf("ingress.", schema.Properties["ingress"])
-	for path, words := range keysOf("", schema.Definitions["service"]) {
-		keys[path] = words
-	}
+	maps.Copy(keys, keysOf("", schema.Definitions["service"]))
 	if len(keys) < 40 {
 		t.Fatalf("only %d keys: %v", len(keys), keys)
 	}
