@@ -382,16 +382,14 @@ func TestState_diskFull_isToldAndSavedLater(t *testing.T) {
 	c := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
 	c.list(machines(2, "tag:weight-1"))
 	c.write("policy.yaml", "")
-	// A directory where the file belongs can't be replaced by it.
-	memory := filepath.Join(c.dir, "state", "memory.json")
-	if err := os.MkdirAll(filepath.Join(memory, "x"), 0o700); err != nil {
-		t.Fatal(err)
-	}
 	c = c.restart()
-	if err := os.MkdirAll(filepath.Join(memory, "x"), 0o700); err != nil { // the first was set aside
-		t.Fatal(err)
-	}
 	c.awaitWeights("d01=1 d02=1")
+	// A directory where the file belongs can't be replaced by it. A save may come in
+	// between.
+	memory := filepath.Join(c.dir, "state", "memory.json")
+	c.await("a directory in place of the state", func() bool {
+		return os.RemoveAll(memory) == nil && os.MkdirAll(filepath.Join(memory, "x"), 0o700) == nil
+	})
 	answer := c.operate("drain", "device", "d01")
 	if !strings.Contains(answer, "BUT a restart would forget it") {
 		t.Errorf("drain says %q", answer)
