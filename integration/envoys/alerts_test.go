@@ -117,9 +117,11 @@ func TestAlerts(t *testing.T) {
 	w.fire("with an old list", without, "TailxdsSourceTooOld{}")
 	control.Stop()
 	control.EditMemory(func([]byte) []byte { return nil })
-	control.Launch()
+	control.Launch("--provider", "headscale", "--api-url", "http://127.0.0.1:1", "--api-token", "unused")
 	w.fire("with no list at all", "TailxdsNotReady{}")
+	control.Stop()
 	control.SetDevices(devices...)
+	control.Start("--provider", "file")
 	w.fire("in the end")
 
 	for _, name := range rules.Names() {
