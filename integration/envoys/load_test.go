@@ -56,3 +56,23 @@ services: {weighted: {}, exact: {locality: exact}, local: {locality: local}}
 		t.Errorf("Envoy rejected: %s", rejected)
 	}
 }
+
+// Envoy's random balancer ignores the weights of servers; regions keep theirs.
+func TestLoadBalancing_random_ignoresWeightsWithinARegion(t *testing.T) {
+	t.Parallel()
+	r := newRig(t)
+	var devices []envoys.Device
+	for name, tags := range map[string][]string{
+		"a": {"tag:weight-1", "tag:region-west"}, "b": {"tag:weight-3", "tag:region-west"}, "c": {"tag:weight-4", "tag:region-east"},
+	} {
+		devices = append(devices, r.Server(name).Device(tags...))
+	}
+	control := r.ControlPlane("defaults: {load_balancing: random}", devices...)
+	entry := control.EnvoyIn("west", "entry")
+	entry.AwaitHealthy("server", 3)
+	drawn, byWeight := shares.Shares{"a": 1, "b": 1, "c": 2}, shares.Shares{"a": 1, "b": 3, "c": 4}
+	tally := entry.Ask(shares.Enough(drawn, byWeight), envoys.Get(entry.URL(10000), "server"))
+	if err := shares.Check(tally.By(shares.Host), drawn); err != nil {
+		t.Error(err)
+	}
+}

@@ -43,7 +43,7 @@ defaults:
   outlier_detection: {consecutive_5xx: 50, consecutive_gateway_errors: 50, consecutive_connection_failures: 50, base_ejection_time: 1s, max_ejection_percent: 50}
 services:
   weighted: {protocol: http1, load_balancing: round_robin, locality: weighted, slow_start: 1s, hosts: [app.example.com, "*.example.org"]}
-  exact: {load_balancing: random, locality: exact}
+  exact: {load_balancing: round_robin, locality: exact}
   nearest: {load_balancing: least_request, locality: nearest, slow_start: 1s}
   round: {locality: nearest}
   drawn: {load_balancing: random, locality: nearest}

@@ -70,9 +70,9 @@ type ServicePolicy struct {
 	// Listen is the port on which every Envoy takes the connections of a [TCP]
 	// service.
 	Listen uint16 `yaml:"listen"`
-	// LoadBalancing is "round_robin", whose shares are exact, "least_request" or
-	// "random", or for requests that belong together "ring_hash" or "maglev"; or
-	// [ByLoad].
+	// LoadBalancing is "round_robin", whose shares are exact, "least_request", or
+	// "random", which ignores weights within a region; or for requests that belong
+	// together "ring_hash" or "maglev"; or [ByLoad].
 	// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/load_balancers
 	LoadBalancing string `yaml:"load_balancing"`
 	// HashOn says what belongs together.

@@ -39,7 +39,7 @@ func (s ServicePolicy) together(failover bool) []check {
 	hashed := s.LoadBalancing == "ring_hash" || s.LoadBalancing == "maglev"
 	return []check{
 		must("failover", !failover || s.Locality == balance.Local || len(s.Failover) == 0, "goes with locality: local only: the other modes send to all regions"),
-		must("locality", s.Locality != balance.Exact || s.LoadBalancing != "least_request", "exact needs load_balancing: round_robin or random: least_request gives no exact shares"),
+		must("locality", s.Locality != balance.Exact || (s.LoadBalancing != "least_request" && s.LoadBalancing != "random"), "exact does not go with least_request or random: least_request gives no exact shares, and random ignores weights"),
 		must("load_balancing", !hashed || s.HashOn != (HashOn{}), s.LoadBalancing+" needs hash_on, which says what belongs together"),
 		must("hash_on", hashed || s.HashOn == (HashOn{}), "goes with load_balancing: ring_hash or maglev only"),
 		must("hash_on", s.Protocol != TCP || s.HashOn == (HashOn{}) || s.HashOn.Source, "a connection has no header and no cookie: with protocol: tcp, hash_on is source"),
