@@ -72,7 +72,7 @@ func TestDrainAndRestoreAreConfirmed(t *testing.T) {
 	tab.Until(browser.Row("iad-1") + `.dataset.state === 'drained' && !document.querySelector('#ask').open`)
 	tab.Until(`document.querySelector('#say').textContent.includes('iad-1')`)
 	tab.Until(`document.querySelector('#k-serving').textContent === '11'`)
-	tab.Until(`/drained by you@example.com, until \d\d:\d\d/.test(document.querySelector('#inspector').textContent)`)
+	tab.Until(`/drained by you@example.com, until (\d{4}-\d\d-\d\d )?\d\d:\d\d/.test(document.querySelector('#inspector').textContent)`)
 
 	tab.Run(ask) // which is "Restore…" now
 	browser.Want(tab, `document.querySelector('#ask-do').textContent`, "Restore")
