@@ -307,12 +307,12 @@ func TestRun_changesAllTheTime_arePaced(t *testing.T) {
 			time.Sleep(time.Millisecond)
 			h.changed()
 		}
-		if v.views < 90 || v.views > 115 {
-			t.Errorf("in ten seconds it looked %d times", v.views)
-		}
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
+		}
+		if v.views < 90 || v.views > 115 {
+			t.Errorf("in ten seconds it looked %d times", v.views)
 		}
 	})
 }

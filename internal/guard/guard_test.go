@@ -224,6 +224,22 @@ func TestJudge_deviceJoinsWhileALossIsHeld_theHoldStays(t *testing.T) {
 	w.want("s", "1 4")
 }
 
+// A rolling upgrade replaces every device within a minute: each new one serves before
+// an old one goes, so nothing is held.
+func TestJudge_rollingReplacement_isNotHeld(t *testing.T) {
+	w := newWorld(t)
+	devices := fleet("s", 4)
+	w.list(0, devices)
+	for i := range 4 {
+		devices = append(slices.Clone(devices), device(5+i, "tag:weight-1", "tag:service-s"))
+		w.list(5*time.Second, devices)
+		devices = devices[1:]
+		w.list(5*time.Second, devices)
+		w.wantReason("s", "")
+	}
+	w.want("s", "5 6 7 8")
+}
+
 // Of a service that is new, too, all that there is serves until its keys expire.
 func TestJudge_allKeysOfANewServiceExpireSoon_theyServe(t *testing.T) {
 	w := newWorld(t)

@@ -38,7 +38,10 @@ func (h hearing) drained(id string) bool {
 }
 
 // count returns the devices that served, of late too, and are lost, and those that
-// served when that loss began. It goes on while any device of it is lost.
+// a loss is measured against. While devices of a loss are held back, those are the
+// devices that served when it began: a device that joins meanwhile does not dilute it.
+// Where nothing is held back they are counted anew, so that a rolling replacement,
+// whose new devices serve before the old ones go, is not held.
 func (j *judge) count(h hearing, was Service, accepted map[string]bool) (lost, served []string) {
 	for _, id := range devices(slices.Concat(was.Published, was.Gone)) {
 		if h.drained(id) || accepted[id] {
@@ -49,11 +52,8 @@ func (j *judge) count(h hearing, was Service, accepted map[string]bool) (lost, s
 			lost = append(lost, id)
 		}
 	}
-	goesOn := slices.ContainsFunc(lost, func(id string) bool {
-		_, before := slices.BinarySearch(was.Loss.Devices, id)
-		return before
-	})
-	if goesOn && len(was.Loss.Served) > 0 {
+	holding := slices.ContainsFunc(lost, func(id string) bool { return slices.Contains(was.Held, id) })
+	if holding && len(was.Loss.Served) > 0 {
 		served = was.Loss.Served
 	}
 	return lost, served

@@ -38,6 +38,7 @@ type machine struct {
 // seen is a loss that was judged.
 type seen struct {
 	lost      []string
+	held      []string  // those of them that stay published
 	at, now   time.Time // of the list, and of the judgement
 	well      time.Time // since when the source was
 	unhealthy bool
@@ -413,7 +414,13 @@ func (m *machine) proportion(t *rapid.T, service string, was []topology.Endpoint
 	slices.Sort(lost)
 	all = m.measure(service, all, lost, drains)
 	maps.DeleteFunc(gone, func(id string, _ bool) bool { return serving[id] })
-	m.history[service] = append(m.history[service], seen{lost: lost, at: m.current.At, now: m.now, well: m.current.HealthySince, unhealthy: unwell})
+	var held []string
+	for _, e := range was {
+		if slices.Contains(lost, e.Device) && !slices.Contains(removed, e.Device) {
+			held = append(held, e.Device)
+		}
+	}
+	m.history[service] = append(m.history[service], seen{lost: lost, held: held, at: m.current.At, now: m.now, well: m.current.HealthySince, unhealthy: unwell})
 	stood := m.stood(service)
 	if len(removed) > 0 {
 		if unwell {
@@ -439,14 +446,14 @@ func (m *machine) proportion(t *rapid.T, service string, was []topology.Endpoint
 	m.gone[service] = gone
 }
 
-// measure returns what a loss is measured against: who served when it began. It
-// goes on while any device of the loss of before is lost.
+// measure returns what a loss is measured against: the devices that served when it
+// began, while any device that was held back is lost still.
 func (m *machine) measure(service string, all map[string]bool, lost []string, drains func(string) bool) map[string]bool {
 	before := m.history[service]
 	goesOn := slices.ContainsFunc(lost, func(id string) bool {
 		for _, s := range slices.Backward(before) {
 			if !s.restarted {
-				return slices.Contains(s.lost, id)
+				return slices.Contains(s.held, id)
 			}
 		}
 		return false

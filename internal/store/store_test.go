@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -245,11 +246,15 @@ func TestTheWriterSavesWhatIsLeft(t *testing.T) {
 func TestWriter_failedSave_isRetried(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
-		full := true
+		var full atomic.Bool
+		full.Store(true)
+		var mu sync.Mutex
 		var tries []time.Duration
 		s := storeFunc(func(document []byte) error {
+			mu.Lock()
 			tries = append(tries, time.Since(began).Round(time.Second))
-			if full {
+			mu.Unlock()
+			if full.Load() {
 				return errors.New("disk full")
 			}
 			if string(document) != "it" {
@@ -266,15 +271,19 @@ func TestWriter_failedSave_isRetried(t *testing.T) {
 		if f := w.Failure(); f.Err == nil || f.Err.Error() != "disk full" || !f.Since.Equal(began) {
 			t.Errorf("it fails, and says %+v", f)
 		}
-		full = false
+		full.Store(false)
 		time.Sleep(maxRetry)
+		mu.Lock()
 		if got := fmt.Sprint(tries); got != "[0s 1s 3s 7s 15s 31s 1m1s 1m31s 2m1s]" {
 			t.Errorf("tried after %s", got)
 		}
+		mu.Unlock()
 		if f := w.Failure(); f != (Failure{}) {
 			t.Errorf("it is saved, and says %+v", f)
 		}
 		time.Sleep(time.Hour)
+		mu.Lock()
+		defer mu.Unlock()
 		if len(tries) != 9 {
 			t.Errorf("it is saved, and tried again: %v", tries)
 		}
