@@ -108,15 +108,7 @@ func TestABootstrapByNameWithACollector(t *testing.T) {
 	a, dns, otlp := r.Server("a"), r.Host("dns"), r.Host("collector")
 	control := r.ControlPlane("", a.Device("tag:weight-1"))
 	knows(t, dns, "plane.example.com", control.V4.String())
-	l, err := otlp.Listen(":4317")
-	if err != nil {
-		t.Fatal(err)
-	}
-	heard := &sink{heard: map[string]bool{}}
-	server := grpc.NewServer()
-	collector.RegisterMetricsServiceServer(server, heard)
-	go func() { _ = server.Serve(l) }() // until it is stopped
-	t.Cleanup(server.Stop)
+	heard := collectOn(t, otlp)
 
 	entry := control.EnvoyBy("entry", "--control-plane", "plane.example.com", "--dns", dns.V4.String(),
 		"--region", "west", "--zone", "a", "--otlp", net.JoinHostPort(otlp.V4.String(), "4317"))
@@ -237,4 +229,20 @@ func TestBootstrap_namesThatYAML11ReadsOtherwise_areTextsToEnvoy(t *testing.T) {
 			t.Errorf("Envoy's node lacks %s: %s", want, dump)
 		}
 	}
+}
+
+// collectOn starts an OpenTelemetry collector on port 4317 of a host, which ends with
+// the test.
+func collectOn(t *testing.T, host *envoys.Host) *sink {
+	t.Helper()
+	l, err := host.Listen(":4317")
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard := &sink{heard: map[string]bool{}}
+	server := grpc.NewServer()
+	collector.RegisterMetricsServiceServer(server, heard)
+	go func() { _ = server.Serve(l) }() // until it is stopped
+	t.Cleanup(server.Stop)
+	return heard
 }

@@ -14,12 +14,8 @@ import (
 	"strings"
 	"testing"
 
-	"google.golang.org/grpc"
-
 	"github.com/tailxds/tailxds/integration/envoys"
 	"github.com/tailxds/tailxds/integration/shares"
-
-	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 )
 
 // everyKey is a policy with every key of the schema and every value that is a word,
@@ -161,15 +157,7 @@ func TestEnvoyVersions_bootstrapAndEveryKey_taken(t *testing.T) {
 func takesEveryKey(t *testing.T, r *envoys.Rig) {
 	both := func(p *http.Protocols) { p.SetHTTP1(true); p.SetUnencryptedHTTP2(true) }
 	a, b, otlp := r.ServerSpeaking("a", both), r.ServerSpeaking("b", both), r.Host("collector")
-	l, err := otlp.Listen(":4317")
-	if err != nil {
-		t.Fatal(err)
-	}
-	heard := &sink{heard: map[string]bool{}}
-	server := grpc.NewServer()
-	collector.RegisterMetricsServiceServer(server, heard)
-	go func() { _ = server.Serve(l) }() // until it is stopped
-	t.Cleanup(server.Stop)
+	heard := collectOn(t, otlp)
 
 	services := strings.Split("weighted exact nearest round drawn local least ring maglev source loaded spread near h2c calls routed bytes "+unhealthy, " ")
 	serving := func(h *envoys.Host, region string, weight int) envoys.Device {
