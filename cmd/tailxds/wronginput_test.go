@@ -41,15 +41,22 @@ func runs(t *testing.T, env environment, args ...string) outcome {
 
 const badText = "a\xff\x1b[2J\nb"
 
-// Each wrong input ends the program with one line that names what is wrong and
-// what would be right, and with a status that scripts see.
-func TestCommands_wrongInput_oneLineAndStatus(t *testing.T) {
+// startPlane starts a control plane with two devices in three services, and returns
+// the environment in which commands find it.
+func startPlane(t *testing.T) (*control, environment) {
+	t.Helper()
 	c := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
 	c.write("devices.json", devices("west-1=tag:service-hello", "east-1=tag:service-shop"))
 	c.write("policy.yaml", "")
 	c = startControl(t, c.dir)
 	c.await("services", func() bool { return len(c.status().Services) == 3 })
-	plane := environment{"TS_ENVOY_ADMIN=" + c.admin}
+	return c, environment{"TS_ENVOY_ADMIN=" + c.admin}
+}
+
+// Each wrong input ends the program with one line that names what is wrong and
+// what would be right, and with a status that scripts see.
+func TestCommands_wrongInput_oneLineAndStatus(t *testing.T) {
+	c, plane := startPlane(t)
 
 	grpcListener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -340,12 +347,7 @@ const (
 )
 
 func TestCompletion_values_offered(t *testing.T) {
-	c := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
-	c.write("devices.json", devices("west-1=tag:service-hello", "east-1=tag:service-shop"))
-	c.write("policy.yaml", "")
-	c = startControl(t, c.dir)
-	c.await("services", func() bool { return len(c.status().Services) == 3 })
-	plane := environment{"TS_ENVOY_ADMIN=" + c.admin}
+	_, plane := startPlane(t)
 	for _, test := range []struct {
 		args      string
 		want      string
