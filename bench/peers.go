@@ -246,9 +246,16 @@ func newSnapshots(ctx context.Context, s setup) (*snapshots, error) {
 	if err != nil {
 		return nil, err
 	}
-	urls := map[string]resource.Type{"endpoints": resource.EndpointType, "clusters": resource.ClusterType, "routes": resource.RouteType, "listeners": resource.ListenerType}
+	urls := map[string]resource.Type{
+		"endpoints": resource.EndpointType, "clusters": resource.ClusterType, "routes": resource.RouteType, "listeners": resource.ListenerType,
+		"extensions": resource.ExtensionConfigType,
+	}
 	for _, r := range all {
-		p.resources[urls[r.Type]] = append(p.resources[urls[r.Type]], r.Message)
+		url, ok := urls[r.Type]
+		if !ok {
+			return nil, fmt.Errorf("resources of type %q have no type URL here: add it", r.Type)
+		}
+		p.resources[url] = append(p.resources[url], r.Message)
 	}
 	return p, p.change(ctx, 1)
 }
