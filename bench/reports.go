@@ -14,7 +14,7 @@ import (
 
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 
-	"github.com/tailxds/tailxds/internal/report"
+	"github.com/tailxds/tailxds/internal/telemetry"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
 )
@@ -22,9 +22,9 @@ import (
 // newReporting is ours with what receives reports, and the servers that the
 // recorded one tells of.
 func newReporting() (*ours, error) {
-	receiver := report.NewReceiver(func(ctx context.Context) report.Caller {
+	receiver := telemetry.NewReceiver(func(ctx context.Context) telemetry.Caller {
 		who := xds.CallerOf(ctx)
-		return report.Caller{Device: who.Device, Address: who.Address.Addr(), Region: who.Region, Known: who.Known}
+		return telemetry.Caller{Device: who.Device, Address: who.Address.Addr(), Region: who.Region, Known: who.Known}
 	}, time.Now)
 	o := &ours{policy: xds.DefaultPolicy(), server: xds.NewServer(xds.Config{
 		DefaultService: "server", PeerLimits: manyPeers(), Services: []func(grpc.ServiceRegistrar){receiver.Register},

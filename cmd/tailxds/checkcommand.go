@@ -11,10 +11,10 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 func checkCommand() *cobra.Command {
@@ -90,7 +90,7 @@ func checkedPolicy(path string, stdin io.Reader) (policyFile, error) {
 // eachFault writes what is wrong with a file, one fault a line, as compilers and
 // editors do; the error counts them.
 func eachFault(to io.Writer, path string, err error) error {
-	var faults document.Faults
+	var faults yamldoc.Faults
 	if !errors.As(err, &faults) {
 		return err
 	}

@@ -11,16 +11,16 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/tailxds/tailxds/internal/admin"
+	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/dashboard"
+	"github.com/tailxds/tailxds/internal/drain"
+	"github.com/tailxds/tailxds/internal/drain/peersync"
+	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/guard"
-	"github.com/tailxds/tailxds/internal/journal"
-	"github.com/tailxds/tailxds/internal/operator"
-	"github.com/tailxds/tailxds/internal/peers"
 	"github.com/tailxds/tailxds/internal/provider"
-	"github.com/tailxds/tailxds/internal/report"
 	"github.com/tailxds/tailxds/internal/store"
+	"github.com/tailxds/tailxds/internal/telemetry"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/traffic"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -37,8 +37,8 @@ type daemon struct {
 	// closed.
 	watcher  *provider.Watcher
 	server   *xds.Server
-	exchange *peers.Exchange // nil without other control planes
-	tailnet  *tailnet        // nil without one
+	exchange *peersync.Exchange // nil without other control planes
+	tailnet  *tailnet           // nil without one
 	ready    chan struct{}
 	joining  atomic.Pointer[string] // why that takes so long
 	// ownKeyExpires asks when the key of the control plane's own node expires;
@@ -47,27 +47,27 @@ type daemon struct {
 
 	page      *dashboard.Dashboard
 	diffs     http.Handler // POST /diff
-	reports   *report.Receiver
+	reports   *telemetry.Receiver
 	streams   chan struct{} // an Envoy came or went
 	accepts   chan accept
 	orders    chan order
-	heard     chan []operator.Word // by another control plane
-	edits     chan edit            // of the policy file
-	snapshots chan chan known      // asked of the loop since it has what there is to judge by
+	heard     chan []drain.Word // by another control plane
+	edits     chan edit         // of the policy file
+	snapshots chan chan known   // asked of the loop since it has what there is to judge by
 
 	policy     atomic.Pointer[policyFile]
 	published  atomic.Pointer[snapshot]
 	callers    atomic.Pointer[map[string]uint32] // where requests enter, as published
 	publishErr atomic.Pointer[string]
 	lost       atomic.Pointer[string] // what the saved state lost, until an operator accepts that
-	journal    journal.Journal
+	journal    events.Journal
 
 	// The rest is only the loop's.
 	streamsSince time.Time // since when Envoys can connect
 	list         guard.List
 	memory       guard.Memory
 	read         topology.Memory // what became of the last list
-	words        operator.Book
+	words        drain.Book
 	good         *policyFile // the last that could be published; nil if none is known
 	entries      balance.Entries
 	keeper       keeper
@@ -84,7 +84,7 @@ type snapshot struct {
 	problems []topology.Problem
 	held     []guard.Held
 	degraded []guard.Degraded
-	drains   []operator.Word
+	drains   []drain.Word
 	rules    topology.Rules
 }
 
@@ -102,17 +102,17 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 	past, lost := recall(kept, log)
 	d := &daemon{
 		o: o, log: log, began: time.Now(), ready: make(chan struct{}), logged: newLog(log),
-		reports: report.NewReceiver(func(ctx context.Context) report.Caller {
+		reports: telemetry.NewReceiver(func(ctx context.Context) telemetry.Caller {
 			who := xds.CallerOf(ctx)
-			return report.Caller{Device: who.Device, Address: who.Address.Addr(), Node: who.Node, Region: who.Region, Known: who.Known}
+			return telemetry.Caller{Device: who.Device, Address: who.Address.Addr(), Node: who.Node, Region: who.Region, Known: who.Known}
 		}, time.Now),
-		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []operator.Word), snapshots: make(chan chan known), edits: make(chan edit),
-		memory: *past.Memory, words: operator.Load(past.Words, time.Now()), keeper: keeper{writer: store.NewWriter(kept, log)},
+		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []drain.Word), snapshots: make(chan chan known), edits: make(chan edit),
+		memory: *past.Memory, words: drain.Load(past.Words, time.Now()), keeper: keeper{writer: store.NewWriter(kept, log)},
 	}
 	if lost != "" {
 		d.lost.Store(&lost)
 	}
-	d.page, d.diffs = newPage(d), admin.Diff(d.diff)
+	d.page, d.diffs = newPage(d), api.Diff(d.diff)
 	if err := d.firstPolicy(past.Policy); err != nil {
 		return nil, err
 	}
@@ -253,7 +253,7 @@ type known struct {
 	list      guard.List
 	memory    guard.Memory
 	read      topology.Memory
-	words     operator.Book
+	words     drain.Book
 	policy    policyFile // that is in force
 	published *snapshot
 	tables    []traffic.Table
@@ -353,7 +353,7 @@ func (d *daemon) letThrough(service, by string) error {
 	}
 	d.log.Warn("what was held is let through by an operator", "services", services)
 	for _, name := range services {
-		d.journal.Add(time.Now(), 0, journal.Change{Kind: journal.Accepted, Service: name, Text: "what was held of " + name + " is let through by an operator", By: by})
+		d.journal.Add(time.Now(), 0, events.Change{Kind: events.Accepted, Service: name, Text: "what was held of " + name + " is let through by an operator", By: by})
 	}
 	d.memory = memory
 	return nil

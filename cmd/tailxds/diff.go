@@ -8,10 +8,10 @@ import (
 	"io"
 	"time"
 
-	"github.com/tailxds/tailxds/internal/document"
-	"github.com/tailxds/tailxds/internal/journal"
+	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 // proposal is what `tailxds diff` asks a control plane: what would change with this
@@ -25,7 +25,7 @@ type proposal struct {
 
 // diffDocument answers a [proposal].
 type diffDocument struct {
-	Changes []journal.Change `json:"changes"`
+	Changes []events.Change `json:"changes"`
 }
 
 // maxProposedDevices bounds the devices of a proposal: more than fit into the
@@ -41,7 +41,7 @@ func (p *proposal) UnmarshalJSON(text []byte) error {
 	if err := json.Unmarshal(text, &raw); err != nil {
 		return err // says what was read
 	}
-	devices, err := document.List[topology.Device](raw.Devices, maxProposedDevices)
+	devices, err := yamldoc.List[topology.Device](raw.Devices, maxProposedDevices)
 	if err != nil {
 		return fmt.Errorf("devices: %w", err)
 	}
@@ -80,7 +80,7 @@ func (d *daemon) detail() string {
 }
 
 // compare is what would change with a proposal.
-func (d *daemon) compare(k known, p proposal, now time.Time) ([]journal.Change, error) {
+func (d *daemon) compare(k known, p proposal, now time.Time) ([]events.Change, error) {
 	is := k.policy
 	if p.Policy != nil {
 		var err error
@@ -99,5 +99,5 @@ func (d *daemon) compare(k known, p proposal, now time.Time) ([]journal.Change, 
 	if _, err := xds.Render(would.Topology, is.policy, d.o.DefaultService); err != nil {
 		return nil, fmt.Errorf("this can't be published: %w", err)
 	}
-	return journal.Diff(d.situation(k.published, k.policy, k.tables), d.situation(would.snapshot, is, k.tables)), nil
+	return events.Diff(d.situation(k.published, k.policy, k.tables), d.situation(would.snapshot, is, k.tables)), nil
 }

@@ -10,9 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/tailxds/tailxds/internal/document"
-	"github.com/tailxds/tailxds/internal/journal"
+	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 // Exit statuses of `tailxds diff`, those of diff(1).
@@ -120,7 +120,7 @@ func writeDocument(out io.Writer, body []byte, format string) error {
 }
 
 func writeYAML(out io.Writer, body []byte) error {
-	text, err := document.FromJSON(body)
+	text, err := yamldoc.FromJSON(body)
 	if err != nil {
 		return fmt.Errorf("write it as YAML: %w", err)
 	}
@@ -141,15 +141,15 @@ func printDiff(out io.Writer, doc diffDocument) error {
 
 // diffSign is + and - for what comes and goes, ! for what to look at, and ~ for
 // the rest.
-func diffSign(c journal.Change) string {
+func diffSign(c events.Change) string {
 	switch c.Kind {
-	case journal.Added, journal.Mended, journal.Released:
+	case events.Added, events.Mended, events.Released:
 		return "+"
-	case journal.Removed:
+	case events.Removed:
 		return "-"
-	case journal.Problem, journal.Held:
+	case events.Problem, events.Held:
 		return "!"
-	case journal.Service:
+	case events.Service:
 		switch {
 		case c.To != "":
 			return "+"

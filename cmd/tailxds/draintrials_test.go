@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/internal/operator"
+	"github.com/tailxds/tailxds/internal/drain"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -160,7 +160,7 @@ func TestAWordIsCheckedBeforeItIsKept(t *testing.T) {
 	if by := operatorHere(" "); by != "the operator at the control plane" {
 		t.Errorf("nobody is %q", by)
 	}
-	if err := (operator.Word{Device: "1", Name: "d", By: "x"}).Check(); err == nil {
+	if err := (drain.Word{Device: "1", Name: "d", By: "x"}).Check(); err == nil {
 		t.Error("a word without a time is taken")
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tailxds/tailxds/internal/operator"
+	"github.com/tailxds/tailxds/internal/drain"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/traffic"
 )
@@ -57,20 +57,20 @@ func (d *daemon) explain(of, from string) (explainDocument, error) {
 	known := p.known()
 	view := d.reports.View(doc.At)
 	if from != "" {
-		caller, err := operator.Find(from, known)
+		caller, err := drain.Find(from, known)
 		if err != nil {
 			return doc, fmt.Errorf("--from: %w", err)
 		}
 		doc.From, view = caller.Name, seenFrom(p, view, caller)
 	}
-	service, device := "", operator.Device{}
+	service, device := "", drain.Device{}
 	switch {
 	case of == "":
 	case slices.ContainsFunc(p.topology.Services, func(s topology.Service) bool { return s.Name == of }):
 		service = of
 	default:
 		var err error
-		if device, err = operator.Find(of, known); err != nil {
+		if device, err = drain.Find(of, known); err != nil {
 			return doc, unknownServiceOrDevice(p, of, err)
 		}
 	}
@@ -94,7 +94,7 @@ func (d *daemon) explain(of, from string) (explainDocument, error) {
 // unknownServiceOrDevice is the error for a name of neither; err is why it is no
 // device.
 func unknownServiceOrDevice(p *snapshot, name string, err error) error {
-	var unknown operator.UnknownError
+	var unknown drain.UnknownError
 	if !errors.As(err, &unknown) {
 		return err // it is several
 	}
@@ -109,11 +109,11 @@ func unknownServiceOrDevice(p *snapshot, name string, err error) error {
 }
 
 // known are the devices of the list, and those that are published without it.
-func (p *snapshot) known() []operator.Device {
-	var all []operator.Device
+func (p *snapshot) known() []drain.Device {
+	var all []drain.Device
 	listed := make(map[string]bool)
 	for _, device := range p.devices {
-		k := operator.Device{ID: device.ID, Name: device.Name}
+		k := drain.Device{ID: device.ID, Name: device.Name}
 		for _, text := range device.Addresses {
 			if a, err := netip.ParseAddr(text); err == nil {
 				k.Addresses = append(k.Addresses, a.Unmap())
@@ -126,7 +126,7 @@ func (p *snapshot) known() []operator.Device {
 		for _, e := range slices.Concat(s.Serving(), s.Idle) {
 			if !listed[e.Device] {
 				listed[e.Device] = true
-				all = append(all, operator.Device{ID: e.Device, Name: e.Name, Addresses: []netip.Addr{e.Address.Addr()}})
+				all = append(all, drain.Device{ID: e.Device, Name: e.Name, Addresses: []netip.Addr{e.Address.Addr()}})
 			}
 		}
 	}
@@ -135,7 +135,7 @@ func (p *snapshot) known() []operator.Device {
 
 // seenFrom is what the Envoys of one device measured. One that does not report
 // is taken to be where the tailnet knows its device.
-func seenFrom(p *snapshot, view traffic.View, caller operator.Device) traffic.View {
+func seenFrom(p *snapshot, view traffic.View, caller drain.Device) traffic.View {
 	own := func(e traffic.Envoy) bool { return slices.Contains(caller.Addresses, e.Address) && !e.Stale }
 	view.Envoys = slices.DeleteFunc(view.Envoys, func(e traffic.Envoy) bool { return !own(e) })
 	if len(view.Envoys) > 0 {
@@ -159,7 +159,7 @@ func seenFrom(p *snapshot, view traffic.View, caller operator.Device) traffic.Vi
 }
 
 // explain tells of one device.
-func (p *snapshot) explain(k operator.Device, tables []traffic.Table) explained {
+func (p *snapshot) explain(k drain.Device, tables []traffic.Table) explained {
 	x := explained{ID: k.ID, Name: k.Name, Problems: []topology.Problem{}, Endpoints: []explainedEndpoint{}}
 	if len(k.Addresses) > 0 {
 		x.Address = k.Addresses[0].String()

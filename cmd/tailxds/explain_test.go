@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/tailxds/tailxds/internal/journal"
+	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/traffic"
 )
@@ -86,7 +86,7 @@ func TestExplainOfAControlPlane(t *testing.T) {
 	}
 	for _, kind := range []string{"started", "drain", "state", "held"} {
 		c.await("the changes to tell that it "+kind, func() bool {
-			return slices.ContainsFunc(c.status().Changes, func(change journal.Change) bool { return string(change.Kind) == kind })
+			return slices.ContainsFunc(c.status().Changes, func(change events.Change) bool { return string(change.Kind) == kind })
 		})
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/tailxds/tailxds/internal/journal"
+	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/traffic"
@@ -15,7 +15,7 @@ import (
 // told is what the journal has told so far.
 type told struct {
 	at          time.Time
-	situation   journal.Situation
+	situation   events.Situation
 	publication uint64
 }
 
@@ -29,25 +29,25 @@ func (d *daemon) note(now time.Time) {
 	was := d.told
 	d.told = told{at: now, publication: d.reached().Publication, situation: d.situation(p, *d.policy.Load(), d.tables)}
 	if was.at.IsZero() {
-		d.journal.Add(now, 0, journal.Change{Kind: journal.Started, Text: fmt.Sprintf("the control plane started; it knows %d devices", len(p.devices))})
+		d.journal.Add(now, 0, events.Change{Kind: events.Started, Text: fmt.Sprintf("the control plane started; it knows %d devices", len(p.devices))})
 		return
 	}
 	publication := d.told.publication
 	if publication == was.publication {
 		publication = 0 // Envoys were told nothing new
 	}
-	d.journal.Add(now, publication, journal.Diff(was.situation, d.told.situation)...)
+	d.journal.Add(now, publication, events.Diff(was.situation, d.told.situation)...)
 }
 
 // reached takes over how far Envoys are with the last publication.
 func (d *daemon) reached() xds.Reach {
 	r := d.server.Reach()
-	d.journal.Reached(r.Publication, journal.Reach{Told: r.Told, Acked: r.Acked, Rejected: r.Rejected, Millis: float64(r.After) / float64(time.Millisecond)})
+	d.journal.Reached(r.Publication, events.Reach{Told: r.Told, Acked: r.Acked, Rejected: r.Rejected, Millis: float64(r.After) / float64(time.Millisecond)})
 	return r
 }
 
 // changes are what happened of late, the newest first.
-func (d *daemon) changes() []journal.Change {
+func (d *daemon) changes() []events.Change {
 	if d.started() {
 		d.reached()
 	}
@@ -60,10 +60,10 @@ func (d *daemon) problemsOf(p *snapshot, streams []xds.Stream, tables []traffic.
 }
 
 // envoysOf are the connected Envoys as the journal tells of them.
-func envoysOf(streams []xds.Stream) []journal.Envoy {
-	var all []journal.Envoy
+func envoysOf(streams []xds.Stream) []events.Envoy {
+	var all []events.Envoy
 	for _, s := range streams {
-		e := journal.Envoy{Device: s.Device, Node: s.Node, Address: s.Address, Since: s.Since, Rejected: make(map[string]string)}
+		e := events.Envoy{Device: s.Device, Node: s.Node, Address: s.Address, Since: s.Since, Rejected: make(map[string]string)}
 		for name, of := range s.Types {
 			if of.Rejected != "" {
 				e.Rejected[name] = of.Rejected
@@ -76,9 +76,9 @@ func envoysOf(streams []xds.Stream) []journal.Envoy {
 
 // situation is what the journal compares: what is published, by which policy, and
 // what was measured.
-func (d *daemon) situation(p *snapshot, policy policyFile, tables []traffic.Table) journal.Situation {
+func (d *daemon) situation(p *snapshot, policy policyFile, tables []traffic.Table) events.Situation {
 	streams := d.server.Streams()
-	return journal.Situation{
+	return events.Situation{
 		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, tables),
 		Envoys: envoysOf(streams), PolicyError: policy.err, Policies: policy.values, Ingress: policy.ingress,
 	}

@@ -8,8 +8,8 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/drain"
 	"github.com/tailxds/tailxds/internal/guard"
-	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -29,7 +29,7 @@ type remembered struct {
 	// Devices are those of the last list that are endpoints.
 	Devices *[]topology.Device `json:"devices"`
 	// Words are what operators said of devices.
-	Words []operator.Word `json:"words,omitempty"`
+	Words []drain.Word `json:"words,omitempty"`
 	// Policy is the text of the last good policy file.
 	Policy string `json:"policy,omitempty"`
 }
@@ -162,5 +162,5 @@ func about(m guard.Memory, devices []topology.Device) []topology.Device {
 
 func sameButForTime(a, b remembered) bool {
 	return a.Policy == b.Policy && a.Memory.SameButForTime(*b.Memory) && provider.Same(*a.Devices, *b.Devices) &&
-		operator.NewBook(a.Words).Equal(operator.NewBook(b.Words))
+		drain.NewBook(a.Words).Equal(drain.NewBook(b.Words))
 }

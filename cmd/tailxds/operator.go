@@ -10,9 +10,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/drain"
+	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/guard"
-	"github.com/tailxds/tailxds/internal/journal"
-	"github.com/tailxds/tailxds/internal/operator"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -82,7 +82,7 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 	}
 	devices := d.known().devices()
 	devices = append(devices, d.words.Unknown(devices, now)...)
-	device, err := operator.Find(o.device, devices)
+	device, err := drain.Find(o.device, devices)
 	if err != nil {
 		return obeyed{err: err}
 	}
@@ -90,8 +90,8 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 	if !o.drain && !drained {
 		return obeyed{text: fmt.Sprintf("%s was not drained by an operator%s", device, otherwise(d.published.Load(), device.ID)), saved: done()}
 	}
-	word := operator.Word{
-		Provider: d.list.Provider, Device: device.ID, Name: device.Name, Addresses: device.Addresses[:min(len(device.Addresses), operator.MaxAddresses)],
+	word := drain.Word{
+		Provider: d.list.Provider, Device: device.ID, Name: device.Name, Addresses: device.Addresses[:min(len(device.Addresses), drain.MaxAddresses)],
 		Drain: o.drain, By: o.by, At: now,
 	}
 	if o.long > 0 {
@@ -101,12 +101,12 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 		return obeyed{err: err}
 	}
 	if o.drain && !drained && d.words.Full(now) {
-		return obeyed{err: fmt.Errorf("%d devices are drained, and no more can be: restore some, or set their weight to 0 where they are described", operator.MaxWords)}
+		return obeyed{err: fmt.Errorf("%d devices are drained, and no more can be: restore some, or set their weight to 0 where they are described", drain.MaxWords)}
 	}
 	d.words = d.words.Say(word)
-	change := journal.Change{Kind: journal.Drain, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is drained by " + topology.Drain{By: o.by, Until: word.Until}.String()}
+	change := events.Change{Kind: events.Drain, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is drained by " + topology.Drain{By: o.by, Until: word.Until}.String()}
 	if !o.drain {
-		change.Kind, change.Text = journal.Restore, device.Name+" is restored; it was drained by "+before.String()
+		change.Kind, change.Text = events.Restore, device.Name+" is restored; it was drained by "+before.String()
 	}
 	d.journal.Add(now, 0, change)
 	saved := publish()
@@ -119,7 +119,7 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 }
 
 // drained says what came of a drain.
-func (d *daemon) drained(device operator.Device, word operator.Word) string {
+func (d *daemon) drained(device drain.Device, word drain.Word) string {
 	ends := "until `tailxds restore " + cmp.Or(device.Name, device.ID) + "`"
 	if !word.Until.IsZero() {
 		ends = "until " + word.Until.UTC().Format("2006-01-02 15:04:05 MST") + ", or " + ends
@@ -187,15 +187,15 @@ func otherwise(p *snapshot, id string) string {
 
 // devices are those that an operator can name: those of the list, and those that
 // are still published though the list lacks them.
-func (k known) devices() []operator.Device {
-	var all []operator.Device
+func (k known) devices() []drain.Device {
+	var all []drain.Device
 	index := make(map[string]int)
 	add := func(id, name string, addresses ...netip.Addr) {
 		i, there := index[id]
 		if !there {
 			i = len(all)
 			index[id] = i
-			all = append(all, operator.Device{ID: id, Name: name})
+			all = append(all, drain.Device{ID: id, Name: name})
 		}
 		for _, a := range addresses {
 			if !slices.Contains(all[i].Addresses, a) {
@@ -230,11 +230,11 @@ func (d *daemon) prune(now time.Time) {
 	for i, w := range ended {
 		if i == maxTold {
 			d.log.Info("further drains have ended", "drains", len(ended)-i)
-			d.journal.Add(now, 0, journal.Change{Kind: journal.Restore, Text: fmt.Sprintf("%d further drains have ended", len(ended)-i)})
+			d.journal.Add(now, 0, events.Change{Kind: events.Restore, Text: fmt.Sprintf("%d further drains have ended", len(ended)-i)})
 			break
 		}
 		d.log.Info("an operator's drain has ended", "device", w.Device, "name", w.Name, "by", w.By, "until", w.Until)
-		d.journal.Add(now, 0, journal.Change{Kind: journal.Restore, Device: w.Device, Name: w.Name, Text: "the drain of " + w.Name + " has ended; it was " + w.By + "'s"})
+		d.journal.Add(now, 0, events.Change{Kind: events.Restore, Device: w.Device, Name: w.Name, Text: "the drain of " + w.Name + " has ended; it was " + w.By + "'s"})
 	}
 	k := d.known()
 	devices := k.devices()
@@ -247,7 +247,7 @@ func (d *daemon) prune(now time.Time) {
 		d.log.Info("drains and restorations are forgotten of devices that are gone for a week", "devices", len(ended), "first", ended[0].Name)
 	}
 	if dropped > 0 {
-		d.log.Warn("there are more drains and restorations than are kept", "kept", operator.MaxWords, "dropped", dropped)
+		d.log.Warn("there are more drains and restorations than are kept", "kept", drain.MaxWords, "dropped", dropped)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/tailxds/tailxds/internal/dashboard"
-	"github.com/tailxds/tailxds/internal/page"
+	"github.com/tailxds/tailxds/internal/dashboard/view"
 	"github.com/tailxds/tailxds/internal/traffic"
 	"github.com/tailxds/tailxds/internal/xds"
 )
@@ -52,23 +52,23 @@ func (d *daemon) pagesOf(services []string) []*dashboard.View {
 
 // pageOf gathers what there is to show of a service; of another one, if there is
 // none of that name.
-func (d *daemon) pageOf(service string) page.Facts {
+func (d *daemon) pageOf(service string) view.Facts {
 	f := d.factsOf(d.pageFacts(), service)
 	f.History = d.reports.History(f.Table.Service, f.Now)
 	return f
 }
 
 // factsOf turns to a service.
-func (d *daemon) factsOf(f page.Facts, service string) page.Facts {
+func (d *daemon) factsOf(f view.Facts, service string) view.Facts {
 	if len(f.Tables) > 0 {
-		f.Table = page.TableOf(f.Tables, cmp.Or(service, d.o.DefaultService))
+		f.Table = view.TableOf(f.Tables, cmp.Or(service, d.o.DefaultService))
 	}
 	return f
 }
 
 // pageFacts gathers what there is to show of all services.
-func (d *daemon) pageFacts() page.Facts {
-	f := page.Facts{Now: time.Now(), Tailnet: d.o.Hostname, Table: traffic.Table{Service: d.o.DefaultService}}
+func (d *daemon) pageFacts() view.Facts {
+	f := view.Facts{Now: time.Now(), Tailnet: d.o.Hostname, Table: traffic.Table{Service: d.o.DefaultService}}
 	if d.o.Listen != "" {
 		f.Tailnet = "no tailnet"
 	}
@@ -81,7 +81,7 @@ func (d *daemon) pageFacts() page.Facts {
 	f.Services, f.Devices, f.Problems, f.Degraded = doc.Services, doc.Devices, doc.Problems, doc.Degraded
 	f.Held, f.Drains, f.Changes = doc.Held, doc.Drains, doc.Changes
 	if s := doc.Provider; s != nil {
-		f.Source = &page.Source{Stale: s.Stale, LastGood: s.LastGood, Error: s.Error, LinkDown: s.LinkDown}
+		f.Source = &view.Source{Stale: s.Stale, LastGood: s.LastGood, Error: s.Error, LinkDown: s.LinkDown}
 	}
 	for _, s := range doc.Envoys {
 		f.Envoys = append(f.Envoys, pageEnvoy(s))
@@ -90,8 +90,8 @@ func (d *daemon) pageFacts() page.Facts {
 }
 
 // pageEnvoy is a stream as the page tells of it.
-func pageEnvoy(s xds.Stream) page.Envoy {
-	e := page.Envoy{Device: s.Device, Node: s.Node, Region: s.Region, Address: s.Address.Addr(), Since: s.Since, Rejected: make(map[string]string)}
+func pageEnvoy(s xds.Stream) view.Envoy {
+	e := view.Envoy{Device: s.Device, Node: s.Node, Region: s.Region, Address: s.Address.Addr(), Since: s.Since, Rejected: make(map[string]string)}
 	for kind, state := range s.Types {
 		e.Pending = e.Pending || state.Pending
 		if state.Rejected != "" {

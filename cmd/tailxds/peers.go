@@ -16,10 +16,10 @@ import (
 	"golang.org/x/sync/errgroup"
 	"tailscale.com/client/tailscale/apitype"
 
-	"github.com/tailxds/tailxds/internal/admin"
+	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/dashboard"
-	"github.com/tailxds/tailxds/internal/operator"
-	"github.com/tailxds/tailxds/internal/peers"
+	"github.com/tailxds/tailxds/internal/drain"
+	"github.com/tailxds/tailxds/internal/drain/peersync"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -83,20 +83,20 @@ func (d *daemon) meet(t *tailnet) (func(context.Context) error, error) {
 	pages.Handle("/", d.page.Handler(door))
 	pages.Handle("POST /diff", door.AdmitOperators(d.diffs))
 	if names := d.o.others(); len(names) > 0 {
-		d.exchange = peers.New(peers.Config{
+		d.exchange = peersync.New(peersync.Config{
 			Names: names, Dial: t.dialOperator, Who: t.nameOf, Log: d.log,
-			Heard: func(ctx context.Context, words []operator.Word) {
+			Heard: func(ctx context.Context, words []drain.Word) {
 				select {
 				case d.heard <- words:
 				case <-ctx.Done():
 				}
 			},
 		})
-		pages.Handle("GET "+peers.Path, door.Admit(d.exchange))
+		pages.Handle("GET "+peersync.Path, door.Admit(d.exchange))
 	}
 	return func(ctx context.Context) error {
 		var on errgroup.Group
-		on.Go(func() error { return admin.Serve(ctx, listener, pages) })
+		on.Go(func() error { return api.Serve(ctx, listener, pages) })
 		if d.exchange != nil {
 			on.Go(func() error { return d.exchange.Run(ctx) })
 		}
@@ -120,7 +120,7 @@ func (d *daemon) connected() map[netip.Addr]bool {
 
 // learn takes what operators said to another control plane. Only the loop calls
 // it.
-func (d *daemon) learn(words []operator.Word, now time.Time) {
+func (d *daemon) learn(words []drain.Word, now time.Time) {
 	type said struct {
 		device string
 		at     int64
@@ -146,7 +146,7 @@ func (d *daemon) learn(words []operator.Word, now time.Time) {
 }
 
 // others are the other control planes; none before the tailnet is joined.
-func (d *daemon) others() []peers.State {
+func (d *daemon) others() []peersync.State {
 	if !d.started() || d.exchange == nil {
 		return nil
 	}
@@ -177,7 +177,7 @@ func (d *daemon) spread(ctx context.Context) string {
 
 // estranged are other control planes that don't hear what operators say here, or
 // that can't be heard.
-func estranged(states []peers.State, self string, now time.Time) []topology.Problem {
+func estranged(states []peersync.State, self string, now time.Time) []topology.Problem {
 	const silent = time.Minute
 	var problems []topology.Problem
 	for _, s := range states {

@@ -21,7 +21,7 @@ import (
 	"tailscale.com/types/logger"
 
 	"github.com/tailxds/tailxds/internal/dashboard"
-	"github.com/tailxds/tailxds/internal/peers"
+	"github.com/tailxds/tailxds/internal/drain/peersync"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -274,7 +274,7 @@ func TestWithWhomWordsAreExchanged(t *testing.T) {
 		}
 	}
 	now := time.Now()
-	got := estranged([]peers.State{
+	got := estranged([]peersync.State{
 		{Name: "well", Heard: now, Asked: now.Add(-time.Minute)},
 		{Name: "new"},
 		{Name: "away", Error: "no route", Heard: now},

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc"
 	"tailscale.com/ipn"
 
-	"github.com/tailxds/tailxds/internal/admin"
+	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -100,7 +100,7 @@ func serve(ctx context.Context, o options, logTo io.Writer) error {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.page.Run(ctx) })
-	g.Go(func() error { return admin.Serve(ctx, adminListener, d.adminHandler()) })
+	g.Go(func() error { return api.Serve(ctx, adminListener, d.adminHandler()) })
 	g.Go(func() error { return d.run(ctx, g, stateDir, node) })
 	g.Go(func() error {
 		tellSupervisor(ctx, tell, d.readiness)

@@ -10,7 +10,7 @@ import (
 	"github.com/mdlayher/sdnotify"
 	"github.com/spf13/cobra"
 
-	"github.com/tailxds/tailxds/internal/drain"
+	"github.com/tailxds/tailxds/internal/shutdown"
 )
 
 // longestWait bounds a sidecar's wait: whoever stops it kills it long before.
@@ -21,7 +21,7 @@ const longestWait = time.Hour
 // person who tries it takes no server out: it is in no list of commands, and a
 // terminal's Ctrl-C is not what it waits for.
 func drainAtStopCommand() *cobra.Command {
-	opts := drain.Options{}
+	opts := shutdown.Options{}
 	cmd := &cobra.Command{
 		Use:    "drain-at-stop",
 		Short:  "A sidecar's: wait for SIGTERM, then take Envoy and the server beside it out of the rotation",
@@ -48,13 +48,13 @@ To take a device out by hand, run tailxds drain DEVICE beside the control plane.
 			if err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), err)
 			}
-			if err := drain.Undo(cmd.Context(), opts); err != nil {
+			if err := shutdown.Undo(cmd.Context(), opts); err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), "an earlier drain may not be over:", err)
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "waiting for SIGTERM, to drain the server beside this; Ctrl-C does nothing")
 			tell(sdnotify.Ready) // not before SIGTERM drains, and does not just end this
 			<-cmd.Context().Done()
-			return drain.Run(context.WithoutCancel(cmd.Context()), opts)
+			return shutdown.Run(context.WithoutCancel(cmd.Context()), opts)
 		},
 	}
 	flags := cmd.Flags()

@@ -13,11 +13,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
-	"github.com/tailxds/tailxds/internal/admin"
+	"github.com/tailxds/tailxds/internal/api"
+	"github.com/tailxds/tailxds/internal/drain"
+	"github.com/tailxds/tailxds/internal/drain/peersync"
+	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/guard"
-	"github.com/tailxds/tailxds/internal/journal"
-	"github.com/tailxds/tailxds/internal/operator"
-	"github.com/tailxds/tailxds/internal/peers"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/traffic"
@@ -27,7 +27,7 @@ import (
 func (d *daemon) adminHandler() http.Handler {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newMetrics(d), newTrafficMetrics(d.traffic))
-	return admin.Handler(admin.Sources{
+	return api.Handler(api.Sources{
 		Ready:   d.readiness,
 		Status:  func() any { return d.status() },
 		Traffic: func() any { return d.traffic() },
@@ -90,9 +90,9 @@ type statusDocument struct {
 	Degraded []string     `json:"degraded"`
 	Held     []guard.Held `json:"held"`
 	// Drains are the drains that operators asked for and that are in force.
-	Drains []operator.Word `json:"drains"`
+	Drains []drain.Word `json:"drains"`
 	// Peers are the other control planes that words are exchanged with.
-	Peers    []peers.State      `json:"peers,omitempty"`
+	Peers    []peersync.State   `json:"peers,omitempty"`
 	Provider *provider.Status   `json:"provider,omitempty"`
 	Policy   policyStatus       `json:"policy"`
 	At       *time.Time         `json:"publishedAt"`
@@ -106,7 +106,7 @@ type statusDocument struct {
 	HealthChecks *healthChecks     `json:"healthChecks,omitempty"`
 	Devices      []topology.Device `json:"devices"`
 	// Changes are what happened of late, the newest first.
-	Changes []journal.Change `json:"changes"`
+	Changes []events.Change `json:"changes"`
 }
 
 // healthChecks say how often Envoys check servers, and for how many Envoys that
@@ -148,7 +148,7 @@ func (d *daemon) status() statusDocument { return d.statusBeside(d.traffic().Ser
 // statusBeside is the status beside what was measured of the services.
 func (d *daemon) statusBeside(tables []traffic.Table) statusDocument {
 	doc := statusDocument{
-		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().wrong()}, Degraded: []string{}, Held: []guard.Held{}, Drains: []operator.Word{},
+		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().wrong()}, Degraded: []string{}, Held: []guard.Held{}, Drains: []drain.Word{},
 		Services: []topology.Service{}, Shares: sharesOf(tables), Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{},
 		Changes: d.changes(),
 	}

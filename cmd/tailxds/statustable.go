@@ -9,8 +9,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/tailxds/tailxds/internal/journal"
-	"github.com/tailxds/tailxds/internal/operator"
+	"github.com/tailxds/tailxds/internal/drain"
+	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
 )
@@ -87,7 +87,7 @@ func printStatus(out io.Writer, doc statusDocument) error {
 const lastChanges = 8
 
 // changed shows the last changes, the newest first.
-func (t table) changed(changes []journal.Change) {
+func (t table) changed(changes []events.Change) {
 	if len(changes) == 0 {
 		return
 	}
@@ -155,7 +155,7 @@ func count(n int, what string) string {
 }
 
 // drainEnd is when a drain ends by itself.
-func drainEnd(w operator.Word) string {
+func drainEnd(w drain.Word) string {
 	if w.Until.IsZero() {
 		return "`tailxds restore " + w.Name + "`"
 	}

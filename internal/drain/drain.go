@@ -1,88 +1,276 @@
-// Package drain takes a server out of the rotation before it stops. Envoy's
-// image has no shell and an application's need not have one either, so a small
-// program beside them does it: see deploy/server.
+// Package drain keeps what operators said of devices: which of them take no
+// new requests, on whose word, and until when.
+//
+// What a book holds is bounded: see [Book.Observe]. It is pure. A [Book] is a value that can be written to disk and handed to
+// another control plane; what two of them know is merged, and the later word on
+// a device counts, in whatever order and however often they hear of it.
 package drain
 
 import (
-	"context"
-	"errors"
+	"cmp"
 	"fmt"
-	"net/http"
+	"net/netip"
 	"slices"
-	"strings"
-	"syscall"
 	"time"
+
+	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// answerWithin bounds each call: both ends are in the same network namespace.
-const answerWithin = 2 * time.Second
-
-// Options say whom to tell, and how long to wait then.
-type Options struct {
-	// EnvoyAdmin is the base URL of Envoy's admin page. From the moment it is
-	// told, Envoy ends each connection of a client with its next answer, so
-	// that clients go elsewhere by themselves. Empty tells no Envoy.
-	EnvoyAdmin string
-	// UnhealthyURL makes the application fail its health checks, so that every
-	// Envoy stops choosing it. Empty tells no application.
-	UnhealthyURL string
-	// HealthyURL undoes that. Empty is for an application that is always
-	// restarted after a drain, and well then.
-	HealthyURL string
-	// Wait is how long clients and Envoys have to notice.
-	Wait time.Duration
+// Word is what an operator said last of one device.
+type Word struct {
+	// Provider is the source whose ID of the device is Device. By another
+	// source's list the device is recognised by its addresses.
+	Provider  string       `json:"provider"`
+	Device    string       `json:"device"`
+	Name      string       `json:"name"`
+	Addresses []netip.Addr `json:"addresses"`
+	// Drain tells whether the device is drained, or was restored. A restored
+	// one is remembered for those who have only heard of the drain.
+	Drain bool `json:"drain"`
+	// By is who said it, At when, and Until when a drain ends; zero is never.
+	By    string    `json:"by"`
+	At    time.Time `json:"at"`
+	Until time.Time `json:"until,omitzero"`
+	// MissingSince is since when this control plane knows no such device; zero if
+	// it does. It is not told to others.
+	MissingSince time.Time `json:"missingSince,omitzero"`
 }
 
-// Run tells Envoy and the application, then waits, even if one of them could
-// not be told: what still arrives is served until the wait is over. It ends
-// early only with ctx.
-func Run(ctx context.Context, opts Options) error {
-	over := time.NewTimer(opts.Wait)
-	defer over.Stop()
-
-	var faults []error
-	if opts.EnvoyAdmin != "" {
-		faults = append(faults, tell(ctx, http.MethodPost, strings.TrimSuffix(opts.EnvoyAdmin, "/")+"/healthcheck/fail"))
+// ended tells whether a word says nothing any more.
+func (w Word) ended(now time.Time) bool {
+	if !w.Drain {
+		return now.Sub(w.At) > rememberRestored
 	}
-	if opts.UnhealthyURL != "" {
-		faults = append(faults, tell(ctx, http.MethodGet, opts.UnhealthyURL))
-	}
-	select {
-	case <-over.C:
-	case <-ctx.Done():
-		faults = append(faults, fmt.Errorf("the drain was cut short: %w", ctx.Err()))
-	}
-	return errors.Join(faults...)
+	return !w.Until.IsZero() && !now.Before(w.Until)
 }
 
-// Undo tells Envoy and the application that an earlier drain is over: one of them
-// may have outlived it, as when only the other was restarted. Who can't be
-// reached is not there yet, and has nothing to undo.
-func Undo(ctx context.Context, opts Options) error {
-	var faults []error
-	if opts.EnvoyAdmin != "" {
-		faults = append(faults, tell(ctx, http.MethodPost, strings.TrimSuffix(opts.EnvoyAdmin, "/")+"/healthcheck/ok"))
-	}
-	if opts.HealthyURL != "" {
-		faults = append(faults, tell(ctx, http.MethodGet, opts.HealthyURL))
-	}
-	return errors.Join(slices.DeleteFunc(faults, func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) })...)
+// rememberRestored is for how long another control plane may be away and still
+// hear that a device was restored.
+const rememberRestored = 30 * 24 * time.Hour
+
+// same tells whether two words are about one device.
+func (w Word) same(o Word) bool {
+	return (w.Provider == o.Provider && w.Device == o.Device) ||
+		slices.ContainsFunc(w.Addresses, func(a netip.Addr) bool { return slices.Contains(o.Addresses, a) })
 }
 
-func tell(ctx context.Context, method, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, url, nil)
-	if err != nil {
-		return fmt.Errorf("draining by %s: %w", url, err)
+// compare orders words on one device: the greater counts. Two of the same
+// moment are ordered all the same, so that everybody takes the same one: a
+// drain rather than a restoration, and the longer one.
+func (w Word) compare(o Word) int {
+	end := func(w Word) int64 {
+		switch {
+		case !w.Drain:
+			return 0
+		case w.Until.IsZero():
+			return 1<<63 - 1
+		default:
+			return w.Until.UnixNano()
+		}
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("draining: %w", err)
+	return cmp.Or(w.At.Compare(o.At), cmp.Compare(end(w), end(o)), cmp.Compare(w.By, o.By), cmp.Compare(w.Device, o.Device))
+}
+
+// Book is the last word on each device. Its zero value is empty. A Book is
+// never changed: what changes it returns another.
+type Book struct {
+	words []Word // by At
+}
+
+// NewBook is the book of words that were written down.
+func NewBook(words []Word) Book { return Book{}.Merge(words, time.Time{}) }
+
+// Load is the book of words that were kept and are read now. Those that are dated
+// ahead count as said now: the clock was wrong then, or is now. An end that no
+// drain may have is none.
+func Load(words []Word, now time.Time) Book {
+	words = slices.Clone(words)
+	for i := range words {
+		w := &words[i]
+		if w.At.Sub(now) > maxAhead {
+			w.At = now
+		}
+		if !w.Until.IsZero() && w.Until.Sub(w.At) > MaxDrain {
+			w.Until = time.Time{}
+		}
 	}
-	defer resp.Body.Close()
-	if resp.StatusCode/100 != 2 {
-		return fmt.Errorf("draining: %s answered %s", url, resp.Status)
+	return NewBook(words)
+}
+
+// Words are what was said, also what was taken back; the oldest first.
+func (b Book) Words() []Word { return slices.Clone(b.words) }
+
+// Empty tells whether nothing was said.
+func (b Book) Empty() bool { return len(b.words) == 0 }
+
+// Drains are the drains in force, the oldest first.
+func (b Book) Drains(now time.Time) []Word {
+	return slices.DeleteFunc(b.Words(), func(w Word) bool { return !w.Drain || w.ended(now) })
+}
+
+// Say adds a word that is said now. It counts as later than what the book holds
+// of the device, even if another control plane's clock was ahead.
+func (b Book) Say(w Word) Book {
+	for _, o := range b.words {
+		if w.same(o) && !w.At.After(o.At) {
+			w.At = o.At.Add(time.Millisecond)
+		}
 	}
-	return nil
+	return b.Merge([]Word{w}, time.Time{})
+}
+
+// Merge adds words from elsewhere, where they are later than the book's own.
+// Those that have ended by now are left out.
+func (b Book) Merge(words []Word, now time.Time) Book {
+	x := newSlots(b.words, len(words))
+	for _, w := range words {
+		if !w.ended(now) || now.IsZero() {
+			x.add(w)
+		}
+	}
+	return Book{x.live()}
+}
+
+// slots are words by what they are about. A word replaces all that are the same,
+// so no two have an address or an ID in common.
+type slots struct {
+	words    []Word
+	replaced []bool
+	byID     map[[2]string]int // provider and device
+	byAddr   map[netip.Addr]int
+}
+
+// newSlots takes over the words of a book.
+func newSlots(words []Word, more int) *slots {
+	x := &slots{
+		words: make([]Word, 0, len(words)+more), replaced: make([]bool, 0, len(words)+more),
+		byID: make(map[[2]string]int, len(words)+more), byAddr: make(map[netip.Addr]int, len(words)+more),
+	}
+	for _, w := range words {
+		x.put(w)
+	}
+	return x
+}
+
+func (x *slots) put(w Word) {
+	i := len(x.words)
+	x.words, x.replaced = append(x.words, w), append(x.replaced, false)
+	x.byID[[2]string{w.Provider, w.Device}] = i
+	for _, a := range w.Addresses {
+		x.byAddr[a] = i
+	}
+}
+
+// add puts a word in the place of all that are the same and older, unless one of
+// them is not older.
+func (x *slots) add(w Word) {
+	var same []int
+	see := func(i int, there bool) {
+		if there && !x.replaced[i] {
+			same = append(same, i)
+		}
+	}
+	i, there := x.byID[[2]string{w.Provider, w.Device}]
+	see(i, there)
+	for _, a := range w.Addresses {
+		i, there := x.byAddr[a]
+		see(i, there)
+	}
+	if slices.ContainsFunc(same, func(i int) bool { return w.compare(x.words[i]) <= 0 }) {
+		return
+	}
+	for _, i := range same {
+		x.replaced[i] = true
+	}
+	x.put(w)
+}
+
+// live are the words that were not replaced, the oldest first.
+func (x *slots) live() []Word {
+	var all []Word
+	for i, w := range x.words {
+		if !x.replaced[i] {
+			all = append(all, w)
+		}
+	}
+	slices.SortFunc(all, Word.compare)
+	return all
+}
+
+// Prune leaves out what has ended, and returns the drains among that.
+func (b Book) Prune(now time.Time) (Book, []Word) {
+	var kept, ended []Word
+	for _, w := range b.words {
+		switch {
+		case !w.ended(now):
+			kept = append(kept, w)
+		case w.Drain:
+			ended = append(ended, w)
+		}
+	}
+	return Book{kept}, ended
+}
+
+// Equal tells whether two books say the same.
+func (b Book) Equal(o Book) bool {
+	return slices.EqualFunc(b.words, o.words, func(a, b Word) bool {
+		return a.Provider == b.Provider && a.Device == b.Device && a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) &&
+			a.Drain == b.Drain && a.By == b.By && a.At.Equal(b.At) && a.Until.Equal(b.Until) && a.MissingSince.Equal(b.MissingSince)
+	})
+}
+
+// InForce are the drains in force by the IDs that a provider's devices have.
+func (b Book) InForce(provider string, known []Device, now time.Time) map[string]topology.Drain {
+	x := newIndex(provider, known)
+	all := make(map[string]topology.Drain)
+	for _, w := range b.Drains(now) {
+		for _, id := range x.devices(w) {
+			all[id] = topology.Drain{By: w.By, Until: w.Until}
+		}
+	}
+	return all
+}
+
+// What a word may hold.
+const (
+	// MaxAddresses is how many addresses of a device are told.
+	MaxAddresses = 8
+	maxText      = 256
+	// MaxDrain is how long a drain may be that has an end.
+	MaxDrain = 366 * 24 * time.Hour
+	// maxAhead is how far another control plane's clock may be ahead of ours.
+	maxAhead = 5 * time.Minute
+)
+
+// Check tells whether a word makes sense by itself.
+func (w Word) Check() error {
+	for _, text := range []string{w.Provider, w.Device, w.Name, w.By} {
+		if len(text) > maxText {
+			return fmt.Errorf("the word on %.40q holds a text of more than %d bytes", w.Name, maxText)
+		}
+	}
+	switch {
+	case w.Device == "" || len(w.Addresses) > MaxAddresses:
+		return fmt.Errorf("the word on %q names no device", w.Name)
+	case slices.ContainsFunc(w.Addresses, func(a netip.Addr) bool { return !a.IsValid() }):
+		return fmt.Errorf("the word on %q holds an invalid address", w.Name)
+	case w.At.IsZero() || w.By == "":
+		return fmt.Errorf("the word on %q does not tell who said it, and when", w.Name)
+	default:
+		return nil
+	}
+}
+
+// CheckDates tells whether a word that comes now from elsewhere was said by now,
+// and ends within a year: one that is dated ahead would count above all that is
+// said here later.
+func (w Word) CheckDates(now time.Time) error {
+	switch {
+	case w.At.Sub(now) > maxAhead:
+		return fmt.Errorf("the drain of %q is dated %s, which is ahead of the clock here: set the clocks", w.Name, w.At.UTC().Format(time.RFC3339))
+	case !w.Until.IsZero() && w.Until.Sub(w.At) > MaxDrain:
+		return fmt.Errorf("the drain of %q lasts longer than %d days: give it no end instead", w.Name, MaxDrain/(24*time.Hour))
+	default:
+		return nil
+	}
 }

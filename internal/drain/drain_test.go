@@ -1,108 +1,214 @@
-package drain_test
+package drain
 
 import (
-	"context"
-	"errors"
-	"net/http"
-	"net/http/httptest"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/internal/drain"
+	"pgregory.net/rapid"
+
+	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// recorder answers with a status and notes what it was asked.
-type recorder struct {
-	mu     sync.Mutex
-	status int
-	asked  []string
+var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+
+// device is one with an address made of its number.
+func device(n int) Device {
+	return Device{ID: fmt.Sprint(n), Name: fmt.Sprintf("d%d", n), Addresses: []netip.Addr{address(n), netip.MustParseAddr(fmt.Sprintf("fd7a::%d", n))}}
 }
 
-func (r *recorder) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.asked = append(r.asked, req.Method+" "+req.URL.Path)
-	w.WriteHeader(r.status)
+func address(n int) netip.Addr { return netip.AddrFrom4([4]byte{100, 64, 0, byte(n)}) }
+
+// word is said of device n at noon and some.
+func word(n int, drain bool, after time.Duration) Word {
+	d := device(n)
+	return Word{Provider: "p", Device: d.ID, Name: d.Name, Addresses: d.Addresses, Drain: drain, By: "op", At: noon.Add(after)}
 }
 
-func (r *recorder) seen() []string {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.asked)
-}
-
-func TestRunTellsBothAndThenWaits(t *testing.T) {
-	asked := &recorder{status: http.StatusOK}
-	srv := httptest.NewServer(asked)
-	defer srv.Close()
-
-	const wait = 50 * time.Millisecond
-	start := time.Now()
-	err := drain.Run(t.Context(), drain.Options{EnvoyAdmin: srv.URL + "/", UnhealthyURL: srv.URL + "/unhealthy", Wait: wait})
-	if err != nil {
-		t.Fatal(err)
+func TestADrainHoldsUntilItsEnd(t *testing.T) {
+	w := word(1, true, 0)
+	w.Until = noon.Add(time.Minute)
+	b := Book{}.Say(w).Say(word(2, true, 0))
+	known := []Device{device(1), device(2), device(3)}
+	forever := topology.Drain{By: "op"}
+	for after, want := range map[time.Duration]map[string]topology.Drain{
+		0:                             {"1": {By: "op", Until: w.Until}, "2": forever},
+		time.Minute - time.Nanosecond: {"1": {By: "op", Until: w.Until}, "2": forever},
+		time.Minute:                   {"2": forever},
+	} {
+		if got := b.InForce("p", known, noon.Add(after)); !maps.Equal(got, want) {
+			t.Errorf("after %v: %v", after, got)
+		}
 	}
-	if took := time.Since(start); took < wait {
-		t.Errorf("it ended after %v, before the wait of %v", took, wait)
+	pruned, ended := b.Prune(noon.Add(time.Minute))
+	if len(ended) != 1 || ended[0].Device != "1" || len(pruned.Words()) != 1 {
+		t.Errorf("pruned %v of which ended %v", pruned, ended)
 	}
-	if want := []string{"POST /healthcheck/fail", "GET /unhealthy"}; !slices.Equal(asked.seen(), want) {
-		t.Errorf("asked %q, want %q", asked.seen(), want)
-	}
-}
-
-func TestRunWaitsAlsoWhenNobodyListens(t *testing.T) {
-	asked := &recorder{status: http.StatusInternalServerError}
-	srv := httptest.NewServer(asked)
-	defer srv.Close()
-	gone := httptest.NewServer(asked)
-	gone.Close()
-
-	const wait = 50 * time.Millisecond
-	start := time.Now()
-	err := drain.Run(t.Context(), drain.Options{EnvoyAdmin: gone.URL, UnhealthyURL: srv.URL + "/unhealthy", Wait: wait})
-	if err == nil || !strings.Contains(err.Error(), "500") || !strings.Contains(err.Error(), "/healthcheck/fail") {
-		t.Errorf("the error must name both faults: %v", err)
-	}
-	if took := time.Since(start); took < wait {
-		t.Errorf("it ended after %v, before the wait of %v", took, wait)
+	if again, ended := pruned.Prune(noon.Add(time.Minute)); len(ended) > 0 || !again.Equal(pruned) {
+		t.Errorf("pruned twice: %v", ended)
 	}
 }
 
-func TestRunEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	err := drain.Run(ctx, drain.Options{Wait: time.Hour})
-	if !errors.Is(err, context.Canceled) {
-		t.Errorf("error = %v, want one that says it was cut short", err)
+func TestTheLastWordCounts(t *testing.T) {
+	b := Book{}.Say(word(1, true, 0)).Say(word(1, false, time.Second))
+	if got := b.Drains(noon.Add(time.Hour)); len(got) > 0 {
+		t.Errorf("restored, and drained: %v", got)
+	}
+	// The other control plane's clock was ahead of ours.
+	b = Book{}.Say(word(1, true, time.Hour)).Say(word(1, false, time.Second))
+	if got := b.Drains(noon.Add(time.Hour)); len(got) > 0 {
+		t.Errorf("said later by a clock that is behind: %v", got)
+	}
+	if w := b.Words(); len(w) != 1 || !w[0].At.After(noon.Add(time.Hour)) {
+		t.Errorf("words %v", w)
 	}
 }
 
-func TestUndoTellsWhoIsThere(t *testing.T) {
-	asked := &recorder{status: http.StatusOK}
-	srv := httptest.NewServer(asked)
-	defer srv.Close()
-	if err := drain.Undo(t.Context(), drain.Options{EnvoyAdmin: srv.URL + "/", HealthyURL: srv.URL + "/healthy"}); err != nil {
-		t.Fatal(err)
+// A restoration is remembered for as long as one may be away who only knows the
+// drain, and no longer.
+func TestARestorationIsRemembered(t *testing.T) {
+	b := Book{}.Say(word(1, false, 0))
+	for after, want := range map[time.Duration]int{rememberRestored: 1, rememberRestored + 1: 0} {
+		if kept, ended := b.Prune(noon.Add(after)); len(kept.Words()) != want || len(ended) > 0 {
+			t.Errorf("after %v: %v, ended %v", after, kept, ended)
+		}
 	}
-	if want := []string{"POST /healthcheck/ok", "GET /healthy"}; !slices.Equal(asked.seen(), want) {
-		t.Errorf("asked %q, want %q", asked.seen(), want)
+	old := word(1, true, -time.Minute)
+	if got := b.Merge([]Word{old}, noon); !got.Equal(b) {
+		t.Errorf("an old drain comes back: %v", got)
 	}
+}
 
-	// Who is not there yet has nothing to undo; who answers with a fault may have.
-	gone := httptest.NewServer(asked)
-	gone.Close()
-	if err := drain.Undo(t.Context(), drain.Options{EnvoyAdmin: gone.URL, HealthyURL: gone.URL}); err != nil {
-		t.Errorf("nobody is there: %v", err)
+func TestWhoseDrainItIs(t *testing.T) {
+	b := Book{}.Say(word(1, true, 0))
+	for name, c := range map[string]struct {
+		provider string
+		known    []Device
+		want     string
+	}{
+		"by its ID, though its address changed":           {"p", []Device{{ID: "1", Addresses: []netip.Addr{address(9)}}, {ID: "9", Addresses: []netip.Addr{address(1)}}}, "1"},
+		"by its address, if another source names it":      {"q", []Device{{ID: "1", Addresses: []netip.Addr{address(9)}}, {ID: "nA", Addresses: []netip.Addr{address(1)}}}, "nA"},
+		"by its address, if it joined anew":               {"p", []Device{{ID: "7", Addresses: []netip.Addr{address(1)}}}, "7"},
+		"nobody's":                                        {"q", []Device{{ID: "1", Addresses: []netip.Addr{address(9)}}}, ""},
+		"nobody's, since devices without addresses don't": {"q", []Device{{ID: "1"}}, ""},
+	} {
+		got := slices.Sorted(maps.Keys(b.InForce(c.provider, c.known, noon)))
+		if strings.Join(got, " ") != c.want {
+			t.Errorf("%s: %v", name, got)
+		}
 	}
-	asked.status = http.StatusInternalServerError
-	err := drain.Undo(t.Context(), drain.Options{EnvoyAdmin: gone.URL, HealthyURL: srv.URL + "/healthy"})
-	if err == nil || !strings.Contains(err.Error(), "/healthy answered 500") {
-		t.Errorf("a fault is said as %v", err)
+}
+
+// anyWord draws words that are likely to be about the same devices and moments.
+func anyWord(t *rapid.T) Word {
+	w := word(rapid.IntRange(1, 4).Draw(t, "device"), rapid.Bool().Draw(t, "drain"), time.Duration(rapid.IntRange(0, 5).Draw(t, "at"))*time.Second)
+	w.Provider = rapid.SampledFrom([]string{"p", "q"}).Draw(t, "provider")
+	if w.Provider == "q" {
+		w.Device = "n" + w.Device
 	}
-	if err := drain.Undo(t.Context(), drain.Options{}); err != nil {
-		t.Errorf("nobody is to be told: %v", err)
+	w.By = rapid.SampledFrom([]string{"a", "b"}).Draw(t, "by")
+	if w.Drain {
+		if end := rapid.IntRange(0, 3).Draw(t, "until"); end > 0 {
+			w.Until = noon.Add(time.Duration(end) * time.Minute)
+		}
+	}
+	return w
+}
+
+// However words travel between control planes, all that have heard the same say
+// the same.
+func TestBooksAgree(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		words := rapid.SliceOfN(rapid.Custom(anyWord), 0, 12).Draw(t, "words")
+		one := Book{}.Merge(words, noon)
+		shuffled := rapid.Permutation(words).Draw(t, "order")
+		cut := rapid.IntRange(0, len(words)).Draw(t, "cut")
+		left, right := Book{}.Merge(shuffled[:cut], noon), Book{}.Merge(shuffled[cut:], noon)
+		for _, other := range []Book{left.Merge(right.Words(), noon), right.Merge(left.Words(), noon), one.Merge(left.Words(), noon)} {
+			if !one.Equal(other) {
+				t.Fatalf("%v\n%v", one, other)
+			}
+		}
+		text, err := json.Marshal(one.Words())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var read []Word
+		if err := json.Unmarshal(text, &read); err != nil || !NewBook(read).Equal(one) {
+			t.Fatalf("read back: %v, %v", read, err)
+		}
+		said := one.Say(word(1, false, 0))
+		if slices.ContainsFunc(said.Drains(noon), func(w Word) bool { return w.same(word(1, true, 0)) }) {
+			t.Fatalf("what was said last does not count: %v", said)
+		}
+	})
+}
+
+func TestCheckWord(t *testing.T) {
+	if err := word(1, true, 0).Check(); err != nil {
+		t.Error(err)
+	}
+	for want, change := range map[string]func(*Word){
+		"names no device":     func(w *Word) { w.Device = "" },
+		"than 256 bytes":      func(w *Word) { w.Provider = strings.Repeat("x", 257) },
+		"on \"d1\" names no":  func(w *Word) { w.Addresses = slices.Repeat(w.Addresses, 5) },
+		"an invalid address":  func(w *Word) { w.Addresses = []netip.Addr{{}} },
+		"tell who said it, a": func(w *Word) { w.By = "" },
+		"said it, and when":   func(w *Word) { w.At = time.Time{} },
+	} {
+		w := word(1, true, 0)
+		change(&w)
+		if err := w.Check(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	w := word(1, true, 0)
+	w.Name, w.Addresses = strings.Repeat("x", 256), slices.Repeat(w.Addresses, 4)
+	if err := w.Check(); err != nil {
+		t.Errorf("the most that may be: %v", err)
+	}
+}
+
+func TestFind(t *testing.T) {
+	devices := []Device{
+		{ID: "1", Name: "west-1", Addresses: []netip.Addr{address(1), netip.MustParseAddr("fd7a::1")}},
+		{ID: "2", Name: "west-2.example.ts.net.", Addresses: []netip.Addr{address(2)}},
+		{ID: "nX", Name: "twin", Addresses: []netip.Addr{address(3)}},
+		{ID: "nY", Name: "TWIN", Addresses: []netip.Addr{address(4)}},
+		{ID: "twin-2", Name: "1", Addresses: []netip.Addr{address(5)}},
+		{ID: "7"},
+	}
+	for query, want := range map[string]string{
+		"west-1": "1", "WEST-1": "1", "west-1.example.ts.net": "1", "100.64.0.1": "1", "fd7a::1": "1", "fd7a:0::1": "1", "::ffff:100.64.0.2": "2",
+		"west-2": "2", "west-2.example.ts.net": "2", "2": "2", "nX": "nX", "twin-2": "twin-2", "7": "7",
+		"1":          `"1" is more than one device: west-1 (100.64.0.1, ID 1), 1 (100.64.0.5, ID twin-2); name one by its address`,
+		"twin":       `"twin" is more than one device: twin (100.64.0.3, ID nX), TWIN (100.64.0.4, ID nY); name one by its address`,
+		"west-3":     `no device has the name, ID or address "west-3"; there are west-1 (100.64.0.1, ID 1), west-2.example.ts.net. (100.64.0.2, ID 2)`,
+		"100.64.0.9": `no device has the name, ID or address "100.64.0.9"; there are a device without a name (ID 7), 1 (100.64.0.5, ID twin-2), TWIN (100.64.0.4, ID nY), twin (100.64.0.3, ID nX), west-1 (100.64.0.1, ID 1), west-2.example.ts.net. (100.64.0.2, ID 2)`,
+	} {
+		got, err := Find(query, devices)
+		if said := got.ID; err != nil && err.Error() != want || err == nil && said != want {
+			t.Errorf("%s: %q, %v", query, said, err)
+		}
+	}
+	if _, err := Find("x", nil); err == nil || err.Error() != `no device has the name, ID or address "x"` {
+		t.Errorf("nobody: %v", err)
+	}
+	for _, nothing := range []string{"", ".", " "} { // not the device that has no name
+		if got, err := Find(nothing, devices); err == nil || !strings.HasPrefix(err.Error(), "no device is named: give the name, ID or address of one; there are ") {
+			t.Errorf("%q: %+v, %v", nothing, got, err)
+		}
+	}
+	var many []Device
+	for n := range 15 {
+		many = append(many, device(n))
+	}
+	if _, err := Find("something else", many); err == nil || !strings.HasSuffix(err.Error(), ", and 3 more") {
+		t.Errorf("many: %v", err)
 	}
 }

@@ -16,8 +16,8 @@ import (
 	"sync"
 	"time"
 
-	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 // filePoll is how often the file is looked at. Looking costs one stat, sees a
@@ -309,12 +309,12 @@ func position(text []byte, offset int64) string {
 }
 
 func parseYAML(text []byte, into *[]fileDevice) error {
-	list, err := document.Parse(text)
+	list, err := yamldoc.Parse(text)
 	if err == nil && !list.Null() {
 		list.Read(into)
 		err = list.Err()
 	}
-	var faults document.Faults
+	var faults yamldoc.Faults
 	if !errors.As(err, &faults) {
 		return err
 	}

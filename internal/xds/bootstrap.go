@@ -27,8 +27,8 @@ import (
 	detectors "github.com/envoyproxy/go-control-plane/envoy/extensions/tracers/opentelemetry/resource_detectors/v3"
 	upstreamhttp "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
 
-	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 // BootstrapConfig is what an Envoy must know by itself; all else comes from the
@@ -180,7 +180,7 @@ func BootstrapYAML(c BootstrapConfig) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("write the bootstrap: %w", err)
 	}
-	if text, err = document.FromJSON(text); err != nil {
+	if text, err = yamldoc.FromJSON(text); err != nil {
 		return nil, fmt.Errorf("write the bootstrap: %w", err)
 	}
 	return append([]byte(forEnvoys), text...), nil

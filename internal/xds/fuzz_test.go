@@ -8,8 +8,8 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 // Whatever is taken makes resources that Envoy takes, with every topology: a
@@ -27,7 +27,7 @@ func FuzzParsePolicy(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		p, err := ParsePolicy([]byte(text))
 		if err != nil {
-			var faults document.Faults
+			var faults yamldoc.Faults
 			if !errors.As(err, &faults) {
 				t.Fatalf("it was read, and can't be built: %v", err)
 			}

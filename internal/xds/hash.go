@@ -1,7 +1,7 @@
 package xds
 
 import (
-	"github.com/tailxds/tailxds/internal/document"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 // HashOn is what requests have in common that go to the same server: one of a
@@ -36,7 +36,7 @@ func (h HashOn) String() string {
 }
 
 // ReadSection reads {header: H}, {cookie: C} or source.
-func (h *HashOn) ReadSection(from document.Section) {
+func (h *HashOn) ReadSection(from yamldoc.Section) {
 	if from.Word() == "source" {
 		*h = HashOn{Source: true}
 		return

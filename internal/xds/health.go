@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tailxds/tailxds/internal/document"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 // Auto is a check in the protocol that the servers speak.
@@ -59,7 +59,7 @@ func (s *Statuses) UnmarshalText(text []byte) error {
 	low, errLow := strconv.ParseUint(first, 10, 16)
 	high, errHigh := strconv.ParseUint(last, 10, 16)
 	if errLow != nil || errHigh != nil || low < 100 || high > 599 || low > high {
-		return fmt.Errorf("must be a status of HTTP, such as 200, or a range of them, such as 200-299, and not %s", document.Quoted(string(text)))
+		return fmt.Errorf("must be a status of HTTP, such as 200, or a range of them, such as 200-299, and not %s", yamldoc.Quoted(string(text)))
 	}
 	*s = Statuses{int64(low), int64(high)}
 	return nil

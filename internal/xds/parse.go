@@ -6,14 +6,14 @@ import (
 	"strings"
 
 	"github.com/tailxds/tailxds/internal/balance"
-	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 // ParsePolicy reads a policy file, strictly: an unknown key, a bad value or
-// two services that claim the same host are [document.Faults], and all of them are told.
+// two services that claim the same host are [yamldoc.Faults], and all of them are told.
 func ParsePolicy(source []byte) (Policy, error) {
-	root, err := document.ParseWithin(source, policyLimits())
+	root, err := yamldoc.ParseWithin(source, policyLimits())
 	if err != nil {
 		return Policy{}, err
 	}
@@ -22,7 +22,7 @@ func ParsePolicy(source []byte) (Policy, error) {
 }
 
 // policyLimits bound a policy file: some 1,000 services with 30 keys each.
-func policyLimits() document.Limits { return document.Limits{Bytes: 1 << 20, Values: 150_000} }
+func policyLimits() yamldoc.Limits { return yamldoc.Limits{Bytes: 1 << 20, Values: 150_000} }
 
 const (
 	// maxServices bounds the services of a policy file: each costs half a
@@ -35,12 +35,12 @@ const (
 )
 
 // readPolicy reads the whole file.
-func readPolicy(s document.Section) Policy {
+func readPolicy(s yamldoc.Section) Policy {
 	p := DefaultPolicy()
 	if s.Null() {
 		return p
 	}
-	var services document.Section
+	var services yamldoc.Section
 	for _, e := range s.Entries() {
 		switch e.Name {
 		case "defaults":
@@ -62,9 +62,9 @@ func readPolicy(s document.Section) Policy {
 
 // readServices reads all services, and returns the sections of those in which
 // nothing is wrong.
-func (p *Policy) readServices(s document.Section, goodDefaults bool) map[string]document.Section {
+func (p *Policy) readServices(s yamldoc.Section, goodDefaults bool) map[string]yamldoc.Section {
 	p.Services = make(map[string]ServicePolicy)
-	sound := make(map[string]document.Section)
+	sound := make(map[string]yamldoc.Section)
 	if s.Null() {
 		return sound
 	}
@@ -95,7 +95,7 @@ func (p *Policy) readServices(s document.Section, goodDefaults bool) map[string]
 	return sound
 }
 
-func readDefaults(s document.Section, builtIn ServicePolicy) ServicePolicy {
+func readDefaults(s yamldoc.Section, builtIn ServicePolicy) ServicePolicy {
 	p := readService(s, builtIn, true)
 	if len(p.Hosts) > 0 {
 		s.At("hosts").Wrong("hosts belong to one service, not to all")
@@ -113,7 +113,7 @@ func readDefaults(s document.Section, builtIn ServicePolicy) ServicePolicy {
 const mostHops = 10
 
 // readIngress reads who is let in, and where. A list replaces the default one.
-func readIngress(s document.Section, p IngressPolicy) IngressPolicy {
+func readIngress(s yamldoc.Section, p IngressPolicy) IngressPolicy {
 	if s.Null() {
 		return p
 	}
@@ -132,7 +132,7 @@ func readIngress(s document.Section, p IngressPolicy) IngressPolicy {
 }
 
 // hold notes which values are not what they must be.
-func hold(s document.Section, checks []check) {
+func hold(s yamldoc.Section, checks []check) {
 	for _, c := range checks {
 		s.At(c.path).Must(c.ok, c.want)
 	}
@@ -141,7 +141,7 @@ func hold(s document.Section, checks []check) {
 // readService reads one service's policy over its defaults. Rules on what goes
 // together are asked only where each value is right by itself, also those that
 // are taken over.
-func readService(s document.Section, defaults ServicePolicy, goodDefaults bool) ServicePolicy {
+func readService(s yamldoc.Section, defaults ServicePolicy, goodDefaults bool) ServicePolicy {
 	p := defaults
 	p.Hosts, p.Routes = nil, nil
 	if s.Null() {
@@ -174,7 +174,7 @@ func readService(s document.Section, defaults ServicePolicy, goodDefaults bool) 
 }
 
 // distinctPorts guards that each port is taken by one service, or by the ingress.
-func (p Policy) distinctPorts(services map[string]document.Section) {
+func (p Policy) distinctPorts(services map[string]yamldoc.Section) {
 	owner := map[uint16]string{p.Ingress.Port: "the ingress of all others"}
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		s := p.Services[name]
@@ -189,7 +189,7 @@ func (p Policy) distinctPorts(services map[string]document.Section) {
 }
 
 // distinctHosts guards that each domain belongs to one service.
-func (p Policy) distinctHosts(services map[string]document.Section) {
+func (p Policy) distinctHosts(services map[string]yamldoc.Section) {
 	owner := make(map[string]string)
 	for name := range p.Services {
 		owner[name] = name

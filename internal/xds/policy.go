@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/tailxds/tailxds/internal/balance"
-	"github.com/tailxds/tailxds/internal/document"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 // Policy says how each service is balanced, and where Envoys take requests:
@@ -163,11 +163,11 @@ type Duration time.Duration
 func (d *Duration) UnmarshalText(text []byte) error {
 	v, err := time.ParseDuration(string(text))
 	if err != nil {
-		return fmt.Errorf("must be a duration such as 500ms, 5s or 2m, and not %s", document.Quoted(string(text)))
+		return fmt.Errorf("must be a duration such as 500ms, 5s or 2m, and not %s", yamldoc.Quoted(string(text)))
 	}
 	// By the units as well, so that a schema can tell.
 	if v%time.Millisecond != 0 || strings.ContainsAny(string(text), "nuµμ") {
-		return fmt.Errorf("must be in whole milliseconds, such as 1ms, 1.5s or 2m, and not %s: Envoy drops what is less", document.Quoted(string(text)))
+		return fmt.Errorf("must be in whole milliseconds, such as 1ms, 1.5s or 2m, and not %s: Envoy drops what is less", yamldoc.Quoted(string(text)))
 	}
 	*d = Duration(v)
 	return nil

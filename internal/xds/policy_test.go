@@ -11,7 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/tailxds/tailxds/internal/document"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 func TestParsePolicyTakesDefaultsForWhatIsLeftOut(t *testing.T) {
@@ -148,7 +148,7 @@ services:
   www: {hosts: [y.io]}
 service: {}
 `))
-	var faults document.Faults
+	var faults yamldoc.Faults
 	if !errors.As(err, &faults) {
 		t.Fatalf("%v", err)
 	}

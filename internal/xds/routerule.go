@@ -6,8 +6,8 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/tailxds/tailxds/internal/document"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 // RouteRule sends requests that come under a service's name to other services.
@@ -78,7 +78,7 @@ const whole = 1_000_000
 
 // readRoutes holds a service's rules to what Envoy takes and what makes sense,
 // and writes them as Envoy compares them.
-func readRoutes(s document.Section, rules []RouteRule) {
+func readRoutes(s yamldoc.Section, rules []RouteRule) {
 	if len(rules) > mostRules {
 		s.Wrong("must be at most %d rules", mostRules)
 		return
@@ -90,7 +90,7 @@ func readRoutes(s document.Section, rules []RouteRule) {
 	}
 }
 
-func readRule(s document.Section, r *RouteRule) {
+func readRule(s yamldoc.Section, r *RouteRule) {
 	path, err := pathOf(r.Path)
 	if err != nil {
 		s.At("path").Wrong("%s", err)
@@ -108,14 +108,14 @@ func readRule(s document.Section, r *RouteRule) {
 }
 
 // readHeaders are the headers as Envoy has them, in lower case.
-func readHeaders(s document.Section, written map[string]string) map[string]string {
+func readHeaders(s yamldoc.Section, written map[string]string) map[string]string {
 	headers := make(map[string]string, len(written))
 	for _, name := range slices.Sorted(maps.Keys(written)) {
 		lower, value, at := strings.ToLower(name), written[name], s.Key(name)
 		_, twice := headers[lower]
 		switch {
 		case !isToken(name) || len(name) > 255:
-			at.Wrong("%s can't be the name of a header", document.Quoted(name))
+			at.Wrong("%s can't be the name of a header", yamldoc.Quoted(name))
 		case lower == "host":
 			at.Wrong("the header host is what hosts are for: name a service that has the host")
 		case value == "" || strings.TrimSpace(value) != value || !visible(strings.ReplaceAll(value, " ", "")) || len(value) > longestMatch:
@@ -129,7 +129,7 @@ func readHeaders(s document.Section, written map[string]string) map[string]strin
 }
 
 // readSplit are the weights by the services' names in lower case.
-func readSplit(s document.Section, written map[string]uint32) map[string]uint32 {
+func readSplit(s yamldoc.Section, written map[string]uint32) map[string]uint32 {
 	if len(written) > mostTargets {
 		s.Wrong("a split must name at most %d services", mostTargets)
 		return nil
@@ -164,7 +164,7 @@ func (r RouteRule) targets() func(func(string) bool) {
 }
 
 // routable guards that no rule sends requests to a service of connections.
-func (p Policy) routable(services map[string]document.Section) {
+func (p Policy) routable(services map[string]yamldoc.Section) {
 	for _, name := range slices.Sorted(maps.Keys(services)) {
 		for i, rule := range p.Services[name].Routes {
 			for target := range rule.targets() {

@@ -5,7 +5,7 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/tailxds/tailxds/internal/document"
+	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
 // Size is a number of bytes, written with a unit: 512KiB, 8MiB.
@@ -44,7 +44,7 @@ func (s *Size) UnmarshalText(text []byte) error {
 		*s = Size(n) * unit.of
 		return nil
 	}
-	return fmt.Errorf("must be a size such as 512KiB or 8MiB, and not %s", document.Quoted(string(text)))
+	return fmt.Errorf("must be a size such as 512KiB or 8MiB, and not %s", yamldoc.Quoted(string(text)))
 }
 
 // String is s in the largest unit of which it is a whole number.

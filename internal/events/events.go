@@ -1,0 +1,201 @@
+// Package events remembers what changed of late: weights and states, what was
+// held and let through, what Envoys rejected and which of them came and went,
+// edits of the policy, problems, and who did it where a person did.
+//
+// It is pure: [Diff] tells what is between two states, and a [Journal] is a
+// bounded list of that.
+package events
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// Kind says what a change is about.
+type Kind string
+
+// The kinds of changes.
+const (
+	Started   Kind = "started"   // the control plane
+	Added     Kind = "added"     // an endpoint, that serves or is idle
+	Removed   Kind = "removed"   // an endpoint
+	Weight    Kind = "weight"    // of an endpoint
+	Moved     Kind = "moved"     // an endpoint's region, zone or priority
+	State     Kind = "state"     // of an endpoint: serving, drained, offline, …
+	Service   Kind = "service"   // came or went, or nobody serves it
+	Held      Kind = "held"      // an endpoint is published against the list
+	Released  Kind = "released"  // and is no more
+	Problem   Kind = "problem"   // something is ignored, or wrong
+	Mended    Kind = "mended"    // a problem that was
+	Came      Kind = "came"      // Envoys connected
+	Went      Kind = "went"      // Envoys left
+	Rejected  Kind = "rejected"  // an Envoy rejected resources
+	Recovered Kind = "recovered" // and took them
+	Policy    Kind = "policy"    // was edited
+	Accepted  Kind = "accepted"  // a person let through what was held
+	Drain     Kind = "drain"     // a person's word on a device
+	Restore   Kind = "restore"   // and its end
+)
+
+// Change is one thing that happened.
+type Change struct {
+	// ID counts up; no two changes of a process have the same.
+	ID uint64    `json:"id,omitzero"`
+	At time.Time `json:"at,omitzero"`
+	// Kind says what it is about, and Text tells it in a sentence for people.
+	Kind Kind   `json:"kind"`
+	Text string `json:"text"`
+	// Service, Device (its ID) and Name (the device's) are whose it is; each may be
+	// empty.
+	Service string `json:"service,omitempty"`
+	Device  string `json:"device,omitempty"`
+	Name    string `json:"name,omitempty"`
+	// Key names the value that differs, of an endpoint or of a policy. From and To
+	// are the values before and after, where there are such.
+	Key  string `json:"key,omitempty"`
+	From string `json:"from,omitempty"`
+	To   string `json:"to,omitempty"`
+	// By is who did it, where a person did.
+	By string `json:"by,omitempty"`
+	// Reach tells how far Envoys are with what was published by it; nil if nothing
+	// was.
+	Reach *Reach `json:"reach,omitempty"`
+
+	// endpoint is the one that came, went or changed: the one before, if there was
+	// one.
+	endpoint topology.Endpoint
+	nth      int // of those with the same service, device and address
+
+	publication uint64 // by which Envoys were told; 0 is none
+}
+
+// Reach is how far Envoys are with a publication.
+type Reach struct {
+	// Told is how many Envoys were sent something, and Acked how many of them have
+	// all of it. Rejected is how many refused a part.
+	Told     int `json:"told"`
+	Acked    int `json:"acked"`
+	Rejected int `json:"rejected,omitempty"`
+	// Millis is when the last one of them had it, after the publication.
+	Millis float64 `json:"millis"`
+}
+
+// String is "on 12 of 12 Envoys after 0.31 s".
+func (r Reach) String() string {
+	s := fmt.Sprintf("on %d of %d Envoys after %.2f s", r.Acked, r.Told, r.Millis/1000)
+	if r.Rejected > 0 {
+		s += fmt.Sprintf(", rejected by %d", r.Rejected)
+	}
+	return s
+}
+
+const (
+	// keepFor is how long changes are kept, and keepLast how many stay whatever
+	// their age.
+	keepFor  = 15 * time.Minute
+	keepLast = 50
+	// keepMost bounds how many are kept, and keepOfOne those of one device or Envoy:
+	// one that comes and goes all the time leaves room for others.
+	keepMost  = 2_000
+	keepOfOne = 100
+	// longestText bounds each text: problems hold what others wrote.
+	longestText = 500
+)
+
+// Journal is what changed of late. Its zero value is empty.
+type Journal struct {
+	mu      sync.Mutex
+	changes []Change // the oldest first
+	last    uint64   // ID
+}
+
+// Add writes down what happened at a time, and the number of the publication
+// that told Envoys of it, for [Journal.Reached]; 0 if none did.
+func (j *Journal) Add(at time.Time, publication uint64, changes ...Change) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, c := range changes {
+		j.last++
+		c.ID, c.At, c.publication = j.last, at, publication
+		for _, text := range []*string{&c.Text, &c.From, &c.To, &c.Service, &c.Device, &c.Name, &c.Key, &c.By} {
+			*text = short(*text)
+		}
+		j.changes = append(j.changes, c)
+	}
+	j.drop(at)
+}
+
+func short(s string) string {
+	if r := []rune(s); len(r) > longestText {
+		return string(r[:longestText]) + "…"
+	}
+	return s
+}
+
+// drop forgets what is too old or too much.
+func (j *Journal) drop(now time.Time) {
+	n := max(0, len(j.changes)-keepMost)
+	for n < len(j.changes)-keepLast && now.Sub(j.changes[n].At) > keepFor {
+		n++
+	}
+	j.changes = slices.Delete(j.changes, 0, n)
+	of := make(map[string]int)
+	for _, c := range j.changes {
+		of[c.whose()]++
+	}
+	j.changes = slices.DeleteFunc(j.changes, func(c Change) bool { // the oldest first
+		whose := c.whose()
+		if whose == "" || of[whose] <= keepOfOne {
+			return false
+		}
+		of[whose]--
+		return true
+	})
+}
+
+// whose is the device that a change is about; empty if it is about none.
+func (c Change) whose() string { return cmp.Or(c.Device, c.Name) }
+
+// Reached tells how far Envoys are with a publication.
+func (j *Journal) Reached(publication uint64, r Reach) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if publication == 0 || r.Told == 0 {
+		return
+	}
+	for i := len(j.changes) - 1; i >= 0; i-- {
+		c := &j.changes[i]
+		switch {
+		case c.publication == 0:
+		case c.publication < publication:
+			return
+		case c.publication == publication && c.published():
+			c.Reach = &r
+		}
+	}
+}
+
+// published tells whether Envoys are told of such a change.
+func (c Change) published() bool {
+	switch c.Kind {
+	case Added, Removed, Weight, Moved, State, Released, Policy:
+		return true
+	default:
+		return false
+	}
+}
+
+// Changes are those that are remembered, the newest first.
+func (j *Journal) Changes(now time.Time) []Change {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.drop(now)
+	all := slices.Clone(j.changes)
+	slices.Reverse(all)
+	return all
+}

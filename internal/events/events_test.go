@@ -1,0 +1,99 @@
+package events
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func add(j *Journal, at time.Time, n int) {
+	for i := range n {
+		j.Add(at, 0, Change{Kind: Weight, Text: fmt.Sprint(i)})
+	}
+}
+
+func TestTheLastMinutesStay(t *testing.T) {
+	var j Journal
+	start := time.Unix(0, 0)
+	add(&j, start, 60)
+	add(&j, start.Add(keepFor), 10)
+	count := func(after time.Duration) int { return len(j.Changes(start.Add(after))) }
+	if n := count(keepFor); n != 70 {
+		t.Errorf("%d after 15 minutes, want all", n)
+	}
+	if n := count(keepFor + 1); n != keepLast {
+		t.Errorf("%d after more, want the last %d", n, keepLast)
+	}
+	if n := count(9 * keepFor); n != keepLast {
+		t.Errorf("%d after hours, want the last %d", n, keepLast)
+	}
+	all := j.Changes(start)
+	if all[0].ID != 70 || all[keepLast-1].ID != 21 || all[0].Text != "9" {
+		t.Errorf("the newest is %+v, the oldest %+v", all[0], all[keepLast-1])
+	}
+	add(&j, start.Add(keepFor), 2*keepMost)
+	if n := count(keepFor); n != keepMost {
+		t.Errorf("%d, want no more than %d", n, keepMost)
+	}
+}
+
+func TestReachIsOfOnePublication(t *testing.T) {
+	var j Journal
+	now := time.Unix(0, 0)
+	j.Reached(1, Reach{Told: 1}) // of nothing
+	j.Add(now, 1, Change{Kind: Weight})
+	j.Reached(1, Reach{Told: 12, Acked: 12, Millis: 310})
+	j.Add(now, 2, Change{Kind: State}, Change{Kind: Came})
+	j.Add(now, 0, Change{Kind: State})
+	j.Reached(2, Reach{Told: 12, Acked: 3})
+	j.Reached(2, Reach{Told: 12, Acked: 11, Rejected: 1, Millis: 1200})
+	j.Reached(2, Reach{}) // it was told to nobody
+	j.Reached(0, Reach{Told: 4})
+	var got []string
+	for _, c := range j.Changes(now) {
+		if c.Reach == nil {
+			got = append(got, "")
+			continue
+		}
+		got = append(got, c.Reach.String())
+	}
+	want := []string{"", "", "on 11 of 12 Envoys after 1.20 s, rejected by 1", "on 12 of 12 Envoys after 0.31 s"}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestTextsAreBounded(t *testing.T) {
+	var j Journal
+	j.Add(time.Unix(0, 0), 0, Change{Text: strings.Repeat("ä", 2*longestText)})
+	if got := []rune(j.Changes(time.Unix(0, 0))[0].Text); len(got) != longestText+1 || got[longestText] != '…' {
+		t.Errorf("%d runes", len(got))
+	}
+	whole := strings.Repeat("ä", longestText)
+	j.Add(time.Unix(0, 0), 0, Change{Text: whole})
+	if got := j.Changes(time.Unix(0, 0))[0].Text; got != whole {
+		t.Errorf("a text of the greatest length became %q", got)
+	}
+}
+
+// A device or an Envoy that comes and goes all the time pushes nothing else out.
+func TestAdd_flappingDevice_leavesOthers(t *testing.T) {
+	var j Journal
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	j.Add(at, 0, Change{Kind: Policy, Text: "an edit"}, Change{Kind: Drain, Device: "other", Text: "a drain"})
+	for n := range 5_000 {
+		at = at.Add(time.Millisecond)
+		j.Add(at, 0,
+			Change{Kind: State, Device: "flaps", Text: fmt.Sprint(n)},
+			Change{Kind: Came, Name: "an Envoy", Text: fmt.Sprint(n), By: strings.Repeat("x", 10_000)})
+	}
+	all := j.Changes(at)
+	if len(all) != 2+2*keepOfOne || all[len(all)-1].Text != "an edit" || all[len(all)-2].Text != "a drain" || all[0].Text != "4999" || all[2*keepOfOne-1].Text != "4900" {
+		t.Errorf("%d changes from %q to %q", len(all), all[0].Text, all[len(all)-1].Text)
+	}
+	if len([]rune(all[0].By)) > longestText+1 {
+		t.Errorf("a text of %d is kept", len(all[0].By))
+	}
+}

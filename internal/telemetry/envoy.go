@@ -1,0 +1,328 @@
+package telemetry
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/traffic"
+)
+
+const (
+	// usual is an Envoy's interval until it is known: Envoy's own default.
+	usual = 5 * time.Second
+	// half of the time that rates are of: short enough to see a change soon, and
+	// long enough to count.
+	half = 4 * time.Second
+	// An Envoy is stale when it has missed missedReports, and at least staleAfter;
+	// it is forgotten after forgetAfter.
+	missedReports = 3
+	staleAfter    = 10 * time.Second
+	forgetAfter   = 15 * time.Minute
+	// longestInterval is the longest that is believed.
+	longestInterval = time.Minute
+)
+
+// envoyKey tells Envoys apart: several may share an address. It is what a stream of
+// the same Envoy is known by.
+type envoyKey struct {
+	address netip.Addr
+	node    string
+}
+
+// envoy is one that reports. Its figures are in two parts, so that what is too
+// old goes while what is new stays: of before from since to turned, and of now
+// from turned to seen.
+type envoy struct {
+	Caller
+	since, turned, seen time.Time
+	interval            time.Duration
+	services            map[string]*service
+}
+
+type service struct {
+	before, now traffic.Latency
+	endpoints   map[netip.AddrPort]*cell
+}
+
+// cell is one endpoint, as one Envoy sees it.
+type cell struct {
+	before, now tally
+	last        tally // of totals, what was told last
+	inFlight    uint64
+	// open are the requests that were told of and may still fail.
+	open    float64
+	healthy bool
+	told    bool // in the last report
+}
+
+// judge believes as many errors as there are requests that can have failed: one
+// that begins before a report is taken, and ends after it, is a request of that
+// report and an error of the next. Envoy takes the counts one after the other, so
+// that any request of a report may do so, and not only those then in flight.
+func (c *cell) judge(t *saidEndpoint) {
+	t.errors = min(t.errors, t.requests+c.open)
+	c.open = min(c.open+t.requests-t.errors, float64(t.inFlight)+t.requests)
+}
+
+// heard makes of a total what is new of it. Counts are told as totals, and not as
+// what was counted since the last report, because whoever asks an Envoy for /stats
+// takes from the latter.
+func (c *cell) heard(t *saidEndpoint, first bool) {
+	if !t.total {
+		return
+	}
+	total := t.tally
+	if first && !t.young {
+		c.last = total
+	}
+	t.since(c.last)
+	c.last = total
+}
+
+// unheard forgoes a total that can't be compared with another one.
+func (e *saidEndpoint) unheard() {
+	if e.total {
+		e.tally, e.total = tally{}, false
+	}
+	e.settle()
+}
+
+type tally struct{ requests, errors, fails float64 }
+
+func (t *tally) add(o tally) {
+	t.requests += o.requests
+	t.errors += o.errors
+	t.fails += o.fails
+}
+
+// note keeps a report.
+func (r *Receiver) note(who Caller, s said, now time.Time) {
+	key := r.keyOf(who, s)
+	e := r.envoys[key]
+	// Of an Envoy that was not heard of before, or not for long, nobody knows which
+	// part of a total is new.
+	first := e == nil || e.stale(now)
+	if e == nil {
+		if e = r.welcome(key, now); e == nil {
+			for _, told := range s.services {
+				for _, t := range told.endpoints {
+					t.unheard()
+				}
+			}
+			r.count(who.Address, who.Region, s.requests())
+			return
+		}
+	}
+	e.Caller = who
+	from := e.covers(now)
+	if e.seen.Sub(e.turned) >= half {
+		r.turn(e)
+	}
+	e.seen = now
+	for _, of := range e.services {
+		for _, c := range of.endpoints { // a report is whole
+			if !c.told {
+				c.last = tally{} // it left; if it comes back, it is counted from nothing
+			}
+			c.told, c.healthy, c.inFlight = false, false, 0
+		}
+	}
+	for name, told := range s.services {
+		r.noteService(e, name, told, first)
+	}
+	r.count(who.Address, who.Region, s.requests())
+	r.remember(who.Region, s, from, now)
+}
+
+// keyOf tells whose report it is. The name by the connection is above what the
+// report says itself: that is its bootstrap's, which several Envoys may share. An
+// Envoy whose name was not known before is the same one, and is not there twice.
+func (r *Receiver) keyOf(who Caller, s said) envoyKey {
+	said := envoyKey{who.Address, bounded(s.node)}
+	key := envoyKey{who.Address, bounded(who.Node)}
+	if key.node == "" || key == said {
+		return said
+	}
+	if e := r.envoys[said]; e != nil && e.Node == "" {
+		if r.envoys[key] == nil {
+			delete(r.envoys, said)
+			r.envoys[key] = e
+		} else {
+			r.forget(said)
+		}
+	}
+	return key
+}
+
+// welcome makes room for an Envoy that reports for the first time, if need be by
+// forgetting one that is stale; nil if there is none.
+func (r *Receiver) welcome(key envoyKey, now time.Time) *envoy {
+	beside := 0
+	var silent, silentBeside envoyKey // for the longest time
+	older := func(a, b envoyKey) bool { return r.envoys[b] == nil || r.envoys[a].seen.Before(r.envoys[b].seen) }
+	for other := range r.envoys {
+		if older(other, silent) {
+			silent = other
+		}
+		if other.address == key.address {
+			beside++
+			if older(other, silentBeside) {
+				silentBeside = other
+			}
+		}
+	}
+	leaves := silent
+	if beside >= mostOfAddress {
+		leaves = silentBeside
+	}
+	if beside >= mostOfAddress || len(r.envoys) >= mostEnvoys {
+		if !r.envoys[leaves].stale(now) {
+			return nil
+		}
+		r.forget(leaves)
+	}
+	start := now.Add(-usual)
+	e := &envoy{interval: usual, since: start, turned: start, seen: start, services: make(map[string]*service)}
+	r.envoys[key] = e
+	return e
+}
+
+func (r *Receiver) forget(key envoyKey) {
+	e := r.envoys[key]
+	for _, of := range e.services {
+		r.cells -= len(of.endpoints)
+	}
+	delete(r.envoys, key)
+}
+
+// covers is since when a report tells that arrives now: since the last one, if
+// none was lost on the way.
+func (e *envoy) covers(now time.Time) time.Time {
+	if e.stale(now) {
+		e.since, e.turned, e.seen = now.Add(-e.interval), now.Add(-e.interval), now.Add(-e.interval)
+		for _, of := range e.services {
+			of.before, of.now = traffic.Latency{}, traffic.Latency{}
+			for _, c := range of.endpoints {
+				c.before, c.now = tally{}, tally{}
+			}
+		}
+		return e.seen
+	}
+	e.interval = min(now.Sub(e.seen), longestInterval)
+	return e.seen
+}
+
+func (e *envoy) stale(now time.Time) bool {
+	return now.Sub(e.seen) > max(missedReports*e.interval, staleAfter)
+}
+
+// turn makes what is new old, and drops what was old and what is told no more.
+func (r *Receiver) turn(e *envoy) {
+	e.since, e.turned = e.turned, e.seen
+	for name, of := range e.services {
+		of.before, of.now = of.now, traffic.Latency{}
+		for address, c := range of.endpoints {
+			c.before, c.now = c.now, tally{}
+			if !c.told && c.before == (tally{}) {
+				delete(of.endpoints, address)
+				r.cells--
+			}
+		}
+		if len(of.endpoints) == 0 && of.before.Count() == 0 {
+			delete(e.services, name)
+		}
+	}
+}
+
+func (r *Receiver) noteService(e *envoy, name string, told *saidService, first bool) {
+	of := e.services[name]
+	if of == nil {
+		of = &service{endpoints: make(map[netip.AddrPort]*cell)}
+		e.services[name] = of
+	}
+	of.now.Add(told.latency, 1)
+	for address, t := range told.endpoints {
+		c := of.endpoints[address]
+		if c == nil {
+			if r.cells >= mostCells {
+				t.unheard()
+				new(cell).judge(t) // nothing is remembered of it
+				continue
+			}
+			c = &cell{}
+			of.endpoints[address] = c
+			r.cells++
+		}
+		c.heard(t, first)
+		t.settle()
+		c.judge(t)
+		c.now.add(t.tally)
+		c.told, c.healthy, c.inFlight = true, t.healthy, t.inFlight
+	}
+}
+
+// View is what Envoys measured last.
+func (r *Receiver) View(now time.Time) traffic.View {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	v := traffic.View{At: now}
+	now = r.clock.steady(now)
+	for key, e := range r.envoys {
+		if now.Sub(e.seen) > forgetAfter {
+			r.forget(key)
+			continue
+		}
+		of := e.view(key, now)
+		of.Seen = r.clock.wall(of.Seen)
+		v.Envoys = append(v.Envoys, of)
+	}
+	slices.SortFunc(v.Envoys, func(a, b traffic.Envoy) int {
+		return cmp.Or(cmp.Compare(a.Device, b.Device), a.Address.Compare(b.Address), cmp.Compare(a.Node, b.Node))
+	})
+	return v
+}
+
+func (e *envoy) view(key envoyKey, now time.Time) traffic.Envoy {
+	v := traffic.Envoy{
+		Device: e.Device, Address: key.address, Node: key.node, Region: e.Region,
+		Seen: e.seen, Stale: e.stale(now), Over: e.seen.Sub(e.since),
+	}
+	alone := e.seen.Sub(e.turned) >= 2*half // what is new is enough
+	if alone {
+		v.Over = e.seen.Sub(e.turned)
+	}
+	rate := func(n float64) float64 {
+		if v.Stale || v.Over <= 0 {
+			return 0
+		}
+		return n / v.Over.Seconds()
+	}
+	for name, of := range e.services {
+		s := traffic.Service{Name: name}
+		if !v.Stale {
+			s.Latency = of.now.Clone()
+			if !alone {
+				s.Latency.Add(of.before, 1)
+			}
+		}
+		for address, c := range of.endpoints {
+			if !c.told {
+				continue
+			}
+			sum := c.now
+			if !alone {
+				sum.add(c.before)
+			}
+			s.Endpoints = append(s.Endpoints, traffic.Endpoint{
+				Address: address, Healthy: c.healthy, InFlight: c.inFlight,
+				Requests: rate(sum.requests), Errors: rate(min(sum.errors, sum.requests)), ConnectFails: rate(sum.fails),
+			})
+		}
+		slices.SortFunc(s.Endpoints, func(a, b traffic.Endpoint) int { return a.Address.Compare(b.Address) })
+		v.Services = append(v.Services, s)
+	}
+	slices.SortFunc(v.Services, func(a, b traffic.Service) int { return cmp.Compare(a.Name, b.Name) })
+	return v
+}

@@ -1,0 +1,219 @@
+package telemetry
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/traffic"
+)
+
+const (
+	// stepTime is how fine the history is, and steps how long: 15 minutes.
+	stepTime = 5 * time.Second
+	steps    = 180
+	// mostServices have a history, and mostEntries regions in each.
+	mostServices = 256
+	mostEntries  = 64
+	// longestWait is how long at most a step waits for Envoys that are slow to
+	// report, before it is shown.
+	longestWait = 30 * time.Second
+)
+
+// history is one service's, in rings: a step's number by their length is its
+// place. Requests are counts.
+type history struct {
+	newest    int64 // a step's number
+	endpoints map[netip.AddrPort]*series
+	entries   map[string]*ring
+	crossing  ring
+	latency   [steps]traffic.Latency
+}
+
+type ring [steps]float32
+
+type series struct {
+	requests, errors ring
+	last             int64 // the last step in which there was anything
+}
+
+func stepOf(at time.Time) int64 { return at.UnixNano() / int64(stepTime) }
+
+func startOf(step int64) time.Time { return time.Unix(0, step*int64(stepTime)) }
+
+// remember adds what a report says to the steps that it tells of, each by its
+// part of the time.
+func (r *Receiver) remember(region string, s said, from, until time.Time) {
+	for name, told := range s.services {
+		if told.nothing() {
+			continue
+		}
+		h := r.histories[name]
+		if h == nil {
+			if len(r.histories) >= mostServices && !r.forgetOne(stepOf(until)) {
+				continue
+			}
+			h = &history{newest: stepOf(until), endpoints: make(map[netip.AddrPort]*series), entries: make(map[string]*ring)}
+			r.histories[name] = h
+		}
+		r.recorded -= len(h.endpoints)
+		h.advance(stepOf(until))
+		for _, p := range partsOf(from, until) {
+			if p.step > h.newest-steps {
+				h.add(region, r.published[name], told, p, mostHistories-r.recorded)
+			}
+		}
+		r.recorded += len(h.endpoints)
+	}
+}
+
+// part is how much of a time lies in a step.
+type part struct {
+	step  int64
+	share float64
+}
+
+func partsOf(from, until time.Time) []part {
+	if !from.Before(until) {
+		return []part{{stepOf(until), 1}}
+	}
+	var all []part
+	for step := stepOf(from); step <= stepOf(until); step++ {
+		low, high := startOf(step), startOf(step+1)
+		if low.Before(from) {
+			low = from
+		}
+		if high.After(until) {
+			high = until
+		}
+		if high.After(low) {
+			all = append(all, part{step, high.Sub(low).Seconds() / until.Sub(from).Seconds()})
+		}
+	}
+	return all
+}
+
+// advance makes room for the steps up to a new one.
+func (h *history) advance(to int64) {
+	for step := max(h.newest+1, to-steps+1); step <= to; step++ {
+		at := step % steps
+		for _, e := range h.endpoints {
+			e.requests[at], e.errors[at] = 0, 0
+		}
+		for _, e := range h.entries {
+			e[at] = 0
+		}
+		h.crossing[at], h.latency[at] = 0, traffic.Latency{}
+	}
+	h.newest = max(h.newest, to)
+	maps.DeleteFunc(h.endpoints, func(_ netip.AddrPort, e *series) bool { return e.last <= h.newest-steps })
+	maps.DeleteFunc(h.entries, func(_ string, e *ring) bool { return *e == ring{} })
+}
+
+// add adds a part of what a report says to a step; of endpoints that are new,
+// only so many.
+func (h *history) add(region string, regions map[netip.AddrPort]string, told *saidService, p part, room int) {
+	at := p.step % steps
+	share := float32(p.share)
+	h.latency[at].Add(told.latency, p.share)
+	for address, t := range told.endpoints {
+		if t.requests == 0 && t.errors == 0 {
+			continue
+		}
+		e := h.endpoints[address]
+		if e == nil {
+			if len(h.endpoints) >= room {
+				continue
+			}
+			e = &series{}
+			h.endpoints[address] = e
+		}
+		e.last = max(e.last, p.step)
+		e.requests[at] += float32(t.requests) * share
+		e.errors[at] += float32(t.errors) * share
+		if region == "" {
+			continue
+		}
+		if to := regions[address]; to != "" && to != region {
+			h.crossing[at] += float32(t.requests) * share
+		}
+		entry := h.entries[region]
+		if entry == nil {
+			if len(h.entries) >= mostEntries {
+				continue
+			}
+			entry = &ring{}
+			h.entries[region] = entry
+		}
+		entry[at] += float32(t.requests) * share
+	}
+}
+
+// forgetOne makes room for a service's history: that of one that got no request
+// for as long as a history lasts goes. It tells whether there was one.
+func (r *Receiver) forgetOne(now int64) bool {
+	for name, h := range r.histories {
+		if h.newest <= now-steps {
+			r.recorded -= len(h.endpoints)
+			delete(r.histories, name)
+			return true
+		}
+	}
+	return false
+}
+
+// History is what all Envoys measured of a service in the last 15 minutes. It
+// ends with the last step that all of them have told of.
+func (r *Receiver) History(service string, now time.Time) traffic.History {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now = r.clock.steady(now)
+	newest := stepOf(now.Add(-r.slowest(now))) - 1
+	first := newest - steps + 2 // one is being written over
+	out := traffic.History{
+		Start: r.clock.wall(startOf(first)), Step: stepTime, Endpoints: []traffic.EndpointHistory{}, Entries: make(map[string][]float64),
+		Crossing: make([]float64, newest-first+1), Latency: make([]traffic.Latency, newest-first+1),
+	}
+	h := r.histories[service]
+	if h == nil {
+		return out
+	}
+	h.advance(stepOf(now))
+	values := func(of *ring) []float64 {
+		list := make([]float64, 0, newest-first+1)
+		for step := first; step <= newest; step++ {
+			v := 0.0
+			if step > h.newest-steps {
+				v = float64(of[step%steps]) / stepTime.Seconds()
+			}
+			list = append(list, v)
+		}
+		return list
+	}
+	for address, e := range h.endpoints {
+		out.Endpoints = append(out.Endpoints, traffic.EndpointHistory{Address: address, Requests: values(&e.requests), Errors: values(&e.errors)})
+	}
+	slices.SortFunc(out.Endpoints, func(a, b traffic.EndpointHistory) int { return a.Address.Compare(b.Address) })
+	for region, e := range h.entries {
+		out.Entries[region] = values(e)
+	}
+	out.Crossing = values(&h.crossing)
+	for i := range out.Latency {
+		if step := first + int64(i); step > h.newest-steps {
+			out.Latency[i] = h.latency[step%steps].Clone()
+		}
+	}
+	return out
+}
+
+// slowest is how long the slowest of the Envoys takes between reports.
+func (r *Receiver) slowest(now time.Time) time.Duration {
+	wait := time.Duration(0)
+	for _, e := range r.envoys {
+		if !e.stale(now) {
+			wait = max(wait, e.interval)
+		}
+	}
+	return min(wait, longestWait)
+}

@@ -1,0 +1,199 @@
+// Package telemetry receives what Envoys measure, in OpenTelemetry's protocol, from
+// Envoy's own sink, and keeps the last minutes of it: who sent how many requests
+// to whom, how they went, and whom each Envoy finds healthy.
+//
+// Who reports is known from its connection, so a peer can report for itself
+// only, and about endpoints that are published only. So memory is bounded by
+// what is published, and by the bounds below, whatever peers send.
+//
+// See https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/stat_sinks/open_telemetry/v3/open_telemetry.proto
+package telemetry
+
+import (
+	"context"
+	"maps"
+	"net/netip"
+	"sync"
+	"time"
+
+	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	"google.golang.org/grpc"
+
+	"github.com/tailxds/tailxds/internal/balance"
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// Caller is who reports, as the tailnet knows it.
+type Caller struct {
+	// Device is its name, and Address where it reports from.
+	Device  string
+	Address netip.Addr
+	// Node is what the Envoy calls itself, by its connection; empty where only the
+	// report itself says so.
+	Node string
+	// Region is the caller's; Known is false where the tailnet can't tell, so
+	// that what the Envoy says of itself counts.
+	Region string
+	Known  bool
+}
+
+// What is kept at most.
+const (
+	// mostEnvoys report at a time, and mostOfAddress of them from one address:
+	// nobody can keep others from being heard.
+	mostEnvoys    = 4_000
+	mostOfAddress = 16
+	// mostCells are the endpoints that Envoys tell of, all Envoys together; about
+	// 130 bytes each.
+	mostCells = 400_000
+	// mostHistories are the endpoints, all services together, whose history is
+	// kept; about 3 kB each.
+	mostHistories = 5_000
+	// mostRegions bounds the regions that one address can make up where there is no
+	// tailnet.
+	mostRegions = 8
+	// longestName bounds what an Envoy calls itself and its region.
+	longestName = 255
+)
+
+// Receiver keeps what Envoys report.
+type Receiver struct {
+	collector.UnimplementedMetricsServiceServer
+	caller func(context.Context) Caller
+	now    func() time.Time
+
+	mu        sync.Mutex
+	clock     steadyClock
+	requests  map[balance.Reporter]float64         // since the last call of Requests
+	regions   map[netip.Addr]int                   // of each device in requests
+	published map[string]map[netip.AddrPort]string // each endpoint's region, by service
+	envoys    map[envoyKey]*envoy
+	claims    map[netip.Addr]map[string]time.Time // of regions, and when each was made last
+	cells     int                                 // of all envoys
+	histories map[string]*history
+	recorded  int // endpoints in all histories
+}
+
+// NewReceiver returns a receiver that asks caller who makes a call, and now for
+// the time.
+func NewReceiver(caller func(context.Context) Caller, now func() time.Time) *Receiver {
+	return &Receiver{
+		caller: caller, now: now, requests: make(map[balance.Reporter]float64), regions: make(map[netip.Addr]int),
+		envoys: make(map[envoyKey]*envoy), claims: make(map[netip.Addr]map[string]time.Time), histories: make(map[string]*history),
+	}
+}
+
+// Register adds the receiver to a gRPC server.
+func (r *Receiver) Register(s grpc.ServiceRegistrar) { collector.RegisterMetricsServiceServer(s, r) }
+
+// Know tells what is published. Only that is listened to: of other services and
+// endpoints peers could make up any number.
+func (r *Receiver) Know(t topology.Topology) {
+	published := make(map[string]map[netip.AddrPort]string, len(t.Services))
+	for _, s := range t.Services {
+		published[s.Name] = make(map[netip.AddrPort]string)
+		for _, e := range s.Serving() {
+			published[s.Name][e.Address] = e.Region
+		}
+		for _, e := range s.Idle {
+			published[s.Name][e.Address] = e.Region
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.published = published // and never changed after
+}
+
+// Export implements the OTLP metrics service.
+func (r *Receiver) Export(ctx context.Context, request *collector.ExportMetricsServiceRequest) (*collector.ExportMetricsServiceResponse, error) {
+	who := r.caller(ctx)
+	r.mu.Lock()
+	published := r.published
+	r.mu.Unlock()
+	// Read without the lock: it is most of the work.
+	s := decode(request, func(service string, endpoint netip.AddrPort) bool {
+		endpoints, ok := published[service]
+		if ok && endpoint.IsValid() {
+			_, ok = endpoints[endpoint]
+		}
+		return ok
+	})
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := r.clock.steady(r.now())
+	if !who.Known {
+		who.Region = r.claim(who.Address, bounded(s.region), now)
+	}
+	r.note(who, s, now)
+	return &collector.ExportMetricsServiceResponse{}, nil
+}
+
+// claim returns the region that a caller without a tailnet says it is in; empty if
+// its address says so of too many. Else one could fill what is kept by region.
+func (r *Receiver) claim(from netip.Addr, region string, now time.Time) string {
+	if region == "" {
+		return "" // it claims nothing
+	}
+	of := r.claims[from]
+	if _, known := of[region]; !known {
+		maps.DeleteFunc(of, func(_ string, last time.Time) bool { return now.Sub(last) > forgetAfter })
+		if len(of) >= mostRegions {
+			return ""
+		}
+		if of == nil {
+			if len(r.claims) >= mostEnvoys && !r.forgetClaims(now) {
+				return ""
+			}
+			of = make(map[string]time.Time)
+			r.claims[from] = of
+		}
+	}
+	of[region] = now
+	return region
+}
+
+// forgetClaims makes room for those of another address, and tells whether it did.
+func (r *Receiver) forgetClaims(now time.Time) bool {
+	maps.DeleteFunc(r.claims, func(_ netip.Addr, of map[string]time.Time) bool {
+		for _, last := range of {
+			if now.Sub(last) <= forgetAfter {
+				return false
+			}
+		}
+		return true
+	})
+	return len(r.claims) < mostEnvoys
+}
+
+func bounded(name string) string {
+	if len(name) > longestName {
+		return ""
+	}
+	return name
+}
+
+// count sums up the requests that a device reports to enter in a region.
+func (r *Receiver) count(device netip.Addr, region string, requests float64) {
+	if requests == 0 || region == "" {
+		return
+	}
+	key := balance.Reporter{Device: device, Region: region}
+	if _, known := r.requests[key]; !known {
+		if len(r.requests) >= mostEnvoys || r.regions[device] >= mostRegions {
+			return
+		}
+		r.regions[device]++
+	}
+	r.requests[key] += requests
+}
+
+// Requests are how many requests entered since the last call, by who reported
+// them.
+func (r *Receiver) Requests() map[balance.Reporter]float64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	out := maps.Clone(r.requests)
+	clear(r.requests)
+	clear(r.regions)
+	return out
+}

@@ -1,0 +1,72 @@
+package yamldoc
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Fault is one thing that is wrong with a document.
+type Fault struct {
+	// Line and Column are where it stands, both from 1.
+	Line, Column int
+	// Path is the key that is meant, services.hello.retries; empty where it is the
+	// whole document.
+	Path string
+	// Reason says what would be right.
+	Reason string
+
+	number bool // a number was wanted there, and none could be read
+}
+
+// String is "line 3: services.hello.retries: must be from 0 to 10".
+func (f Fault) String() string { return fmt.Sprintf("line %d: %s", f.Line, f.Text()) }
+
+// Text is the fault without its line.
+func (f Fault) Text() string {
+	if f.Path == "" {
+		return f.Reason
+	}
+	return f.Path + ": " + f.Reason
+}
+
+// Faults are what is wrong with a document, in the order of its lines: all of it,
+// or as much as people read.
+type Faults []Fault
+
+// maxFaults bounds how many faults of a document are noted. A further one
+// says that there may be more.
+const maxFaults = 100
+
+// full tells whether no further fault is noted.
+func (f Faults) full() bool { return len(f) >= maxFaults }
+
+// Error has all of them on one line.
+func (f Faults) Error() string {
+	all := make([]string, len(f))
+	for i, fault := range f {
+		all[i] = fault.String()
+	}
+	return strings.Join(all, "; ")
+}
+
+// at tells whether a fault is noted at a path or below it.
+func (f Faults) at(path string) bool {
+	return slices.ContainsFunc(f, func(fault Fault) bool {
+		rest, below := strings.CutPrefix(fault.Path, path)
+		return below && (path == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
+	})
+}
+
+// sorted is f in the order of the lines.
+func (f Faults) sorted() Faults {
+	all := slices.SortedStableFunc(slices.Values(f), func(a, b Fault) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
+	})
+	if f.full() {
+		last := all[len(all)-1]
+		all = append(all, Fault{Line: last.Line, Column: last.Column, Reason: fmt.Sprintf("the first %d faults are listed, and there may be more", maxFaults)})
+	}
+	return all
+}

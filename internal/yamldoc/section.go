@@ -1,0 +1,166 @@
+package yamldoc
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.yaml.in/yaml/v4"
+
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// Section is what stands at a path of a document, and where what is wrong with
+// it is noted.
+type Section struct {
+	faults *Faults
+	path   string
+	node   *yaml.Node // nil where nothing stands
+	near   *yaml.Node // what stands nearest to the path
+}
+
+// Err is all that was noted of the whole document, as [Faults]; nil if nothing
+// was.
+func (s Section) Err() error {
+	if len(*s.faults) == 0 {
+		return nil
+	}
+	return s.faults.sorted()
+}
+
+// Written tells whether anything stands there, be it null.
+func (s Section) Written() bool { return s.node != nil }
+
+// Null tells whether no value stands there.
+func (s Section) Null() bool { return s.node == nil || s.node.ShortTag() == null }
+
+const null = "!!null"
+
+// Word is the value that stands there, if it is one value.
+func (s Section) Word() string {
+	if s.Null() || s.node.Kind != yaml.ScalarNode {
+		return ""
+	}
+	return s.node.Value
+}
+
+// Sound tells whether nothing was noted there, nor below.
+func (s Section) Sound() bool { return !s.faults.at(s.path) }
+
+// Wrong notes what is wrong with it, unless enough is noted already.
+func (s Section) Wrong(format string, args ...any) {
+	if s.faults.full() {
+		return
+	}
+	fault := Fault{Line: 1, Column: 1, Path: s.path, Reason: fmt.Sprintf(format, args...)}
+	if s.near != nil {
+		fault.Line, fault.Column = s.near.Line, s.near.Column
+	}
+	*s.faults = append(*s.faults, fault)
+}
+
+// Must notes what a value must be, unless it is that. One that could not be read
+// is wrong already; of a number, it is told then which there are.
+func (s Section) Must(ok bool, want string) {
+	unread := slices.IndexFunc(*s.faults, func(f Fault) bool { return f.number && f.Path == s.path })
+	switch {
+	case unread >= 0:
+		(*s.faults)[unread].Reason = want + ", and not " + said(s.node)
+	case !ok && s.Sound():
+		s.Wrong("%s", want)
+	}
+}
+
+// Unknown notes that there is no such key, and which one was probably meant.
+func (s Section) Unknown(keys []string) {
+	if s.faults.full() {
+		return
+	}
+	name := strings.ToLower(s.path[strings.LastIndexByte(s.path, '.')+1:])
+	best, least := "", 3
+	for _, key := range keys {
+		if slips := topology.Slips(name, key); slips < least && slips <= len(key)/3 {
+			best, least = key, slips
+		}
+	}
+	if best != "" {
+		s.Wrong("there is no such key; did you mean %s?", best)
+		return
+	}
+	s.Wrong("there is no such key; there are %s", strings.Join(keys, ", "))
+}
+
+// At is what stands at a dotted path below, such as routes[0].path.
+func (s Section) At(path string) Section {
+	for step := range strings.SplitSeq(strings.ReplaceAll(path, "[", ".["), ".") {
+		if index, isIndex := strings.CutPrefix(step, "["); isIndex {
+			n, _ := strconv.Atoi(strings.TrimSuffix(index, "]"))
+			s = s.Item(n)
+			continue
+		}
+		s = s.Key(step)
+	}
+	return s
+}
+
+// Item is the nth of a list, from 0.
+func (s Section) Item(n int) Section {
+	s.path += fmt.Sprintf("[%d]", n)
+	if s.node == nil || s.node.Kind != yaml.SequenceNode || n >= len(s.node.Content) {
+		s.node = nil
+		return s
+	}
+	s.near = s.node.Content[n]
+	s.node = meant(s.near)
+	return s
+}
+
+// Key is what stands below a key.
+func (s Section) Key(name string) Section {
+	for _, p := range pairs(s.node) {
+		if p.key.Value == name {
+			return s.below(p)
+		}
+	}
+	s.path = s.join(name)
+	s.node = nil
+	return s
+}
+
+func (s Section) below(p pair) Section {
+	return Section{s.faults, s.join(p.key.Value), meant(p.value), p.value}
+}
+
+func (s Section) join(name string) string { return strings.TrimPrefix(s.path+"."+name, ".") }
+
+// Entry is one key of a mapping, with what stands below it.
+type Entry struct {
+	Name string
+	Section
+	// AtKey is the same section, for what is wrong with the key itself.
+	AtKey Section
+}
+
+// Entries are the keys of a mapping. It notes those that stand there twice.
+func (s Section) Entries() []Entry {
+	if s.node.Kind != yaml.MappingNode {
+		s.Wrong("must be keys and their values, and not %s", said(s.node))
+		return nil
+	}
+	lines := make(map[string]int)
+	var all []Entry
+	for _, p := range pairs(s.node) {
+		e := Entry{p.key.Value, s.below(p), s.below(p)}
+		e.AtKey.near = p.key
+		line, twice := lines[e.Name]
+		switch {
+		case !twice:
+			lines[e.Name] = p.key.Line
+			all = append(all, e)
+		case !p.merged: // what is merged gives way
+			e.AtKey.Wrong("stands there twice, in line %d already", line)
+		}
+	}
+	return all
+}
