@@ -11,8 +11,6 @@ import (
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
-const anyMethod = "/acme.Shop/Get"
-
 const policy = `
 services:
   hello: {protocol: grpc}

@@ -24,6 +24,8 @@ import (
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
+const anyMethod = "/acme.Shop/Get"
+
 // patience bounds how long is waited for what must come.
 const patience = time.Minute
 
