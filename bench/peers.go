@@ -16,6 +16,7 @@ import (
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 
 	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -109,13 +110,13 @@ const defaultService = "s0"
 type ours struct {
 	server  *xds.Server
 	devices []topology.Device
-	policy  xds.Policy
+	policy  policy.Policy
 	read    topology.Memory
 	memory  guard.Memory
 }
 
 func newOurs(s setup) (*ours, error) {
-	o := &ours{server: xds.NewServer(xds.Config{DefaultService: defaultService, PeerLimits: manyPeers()}), devices: world(s), policy: xds.DefaultPolicy()}
+	o := &ours{server: xds.NewServer(xds.Config{DefaultService: defaultService, PeerLimits: manyPeers()}), devices: world(s), policy: policy.Default()}
 	if s.Ingress != 0 {
 		o.policy.Ingress.Port = s.Ingress
 	}
@@ -242,7 +243,7 @@ type snapshots struct {
 func newSnapshots(ctx context.Context, s setup) (*snapshots, error) {
 	p := &snapshots{setup: s, cache: cache.NewSnapshotCache(false, cache.IDHash{}, nil), resources: make(map[resource.Type][]types.Resource)}
 	p.topology, _ = topology.Build(world(s), rules())
-	all, err := xds.Render(p.topology, xds.DefaultPolicy(), defaultService)
+	all, err := xds.Render(p.topology, policy.Default(), defaultService)
 	if err != nil {
 		return nil, err
 	}

@@ -14,6 +14,7 @@ import (
 
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/telemetry"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -26,7 +27,7 @@ func newReporting() (*ours, error) {
 		who := xds.CallerOf(ctx)
 		return telemetry.Caller{Device: who.Device, Address: who.Address.Addr(), Region: who.Region, Known: who.Known}
 	}, time.Now)
-	o := &ours{policy: xds.DefaultPolicy(), server: xds.NewServer(xds.Config{
+	o := &ours{policy: policy.Default(), server: xds.NewServer(xds.Config{
 		DefaultService: "server", PeerLimits: manyPeers(), Services: []func(grpc.ServiceRegistrar){receiver.Register},
 	})}
 	for i, address := range []string{"127.0.0.11", "127.0.0.12"} {

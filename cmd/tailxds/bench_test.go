@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -123,7 +124,7 @@ func BenchmarkOneChange(b *testing.B) {
 
 func publishTo(b *testing.B, s *xds.Server, t topology.Topology) {
 	b.Helper()
-	if err := s.Set(t, xds.DefaultPolicy()); err != nil {
+	if err := s.Set(t, policy.Default()); err != nil {
 		b.Fatal(err)
 	}
 }

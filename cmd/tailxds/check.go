@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
-	"github.com/tailxds/tailxds/internal/xds"
 )
 
 // check refuses values of serve's flags that nobody can mean, and says of each
@@ -149,4 +149,4 @@ func wrong(setting string, value any, right string) error {
 }
 
 // short is a duration as people write it: 24h and not 24h0m0s.
-func short(d time.Duration) string { return xds.Duration(d).String() }
+func short(d time.Duration) string { return policy.Duration(d).String() }

@@ -11,9 +11,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
-	"github.com/tailxds/tailxds/internal/xds"
 	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
@@ -66,7 +66,7 @@ Rules on what goes together are beyond a schema: "tailxds check" knows them.`,
 		Example: "  tailxds schema > policy.schema.json",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			text, err := xds.PolicySchema()
+			text, err := policy.Schema()
 			if err != nil {
 				return err
 			}

@@ -18,6 +18,7 @@ import (
 	"github.com/tailxds/tailxds/internal/drain/peersync"
 	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/telemetry"
@@ -270,7 +271,7 @@ func (d *daemon) known() known {
 
 // verdict is what may be published of what the devices say, by a policy. It
 // changes nothing.
-func (d *daemon) verdict(k known, memory guard.Memory, devices []topology.Device, policy xds.Policy, now time.Time) (judged, error) {
+func (d *daemon) verdict(k known, memory guard.Memory, devices []topology.Device, policy policy.Policy, now time.Time) (judged, error) {
 	rules, err := d.o.rules(now)
 	if err != nil {
 		return judged{}, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -15,14 +16,14 @@ import (
 // from and, if its file is bad by now, the error. Unfit is why it can't be
 // published, while another is.
 type policyFile struct {
-	policy     xds.Policy
+	policy     policy.Policy
 	text       string
-	values     map[string]map[string]string // what people read of it: see [xds.Policy.Values]
+	values     map[string]map[string]string // what people read of it: see [policy.Policy.Values]
 	ingress    map[string]string
 	err, unfit string
 }
 
-func newPolicyFile(policy xds.Policy, text string) policyFile {
+func newPolicyFile(policy policy.Policy, text string) policyFile {
 	return policyFile{policy: policy, text: text, values: policy.Values(), ingress: policy.Ingress.Values()}
 }
 
@@ -32,7 +33,7 @@ func (p policyFile) wrong() string { return cmp.Or(p.err, p.unfit) }
 // readPolicy reads the policy file; without one the defaults hold.
 func readPolicy(path string) (policyFile, error) {
 	if path == "" {
-		return newPolicyFile(xds.DefaultPolicy(), ""), nil
+		return newPolicyFile(policy.Default(), ""), nil
 	}
 	text, err := readText(path)
 	if err != nil {
@@ -42,7 +43,7 @@ func readPolicy(path string) (policyFile, error) {
 }
 
 func parsePolicy(path, text string) (policyFile, error) {
-	policy, err := xds.ParsePolicy([]byte(text))
+	policy, err := policy.Parse([]byte(text))
 	if err == nil {
 		err = xds.CheckPolicy(policy)
 	}

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
 )
@@ -28,7 +29,7 @@ func TestAPolicyThatCannotBePublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := topology.Topology{Services: []topology.Service{{Name: "server"}}}
-	unfit := policyFile{policy: xds.Policy{}, text: "unfit"} // its every value is out of bounds
+	unfit := policyFile{policy: policy.Policy{}, text: "unfit"} // its every value is out of bounds
 	d.policy.Store(&unfit)
 	if err := d.serve(first); err == nil {
 		t.Fatal("there is no good policy, and yet something was published")
@@ -54,7 +55,7 @@ func TestAPolicyThatCannotBePublished(t *testing.T) {
 		t.Errorf("%d errors were logged, want one:\n%s", n, log.String())
 	}
 
-	d.policy.Store(&policyFile{policy: xds.DefaultPolicy(), unfit: "something"})
+	d.policy.Store(&policyFile{policy: policy.Default(), unfit: "something"})
 	same, err := readPolicy(d.o.Config)
 	if d.applyEdit(edit{same, err}) {
 		t.Error("the file says nothing new, and is taken for an edit")

@@ -12,6 +12,8 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	stream "github.com/envoyproxy/go-control-plane/envoy/extensions/access_loggers/stream/v3"
 	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // logFields are the keys of a line, and where Envoy has their values.
@@ -67,11 +69,11 @@ func stdout(filter *accesslog.AccessLogFilter) ([]*accesslog.AccessLog, error) {
 }
 
 // connectionLog is the log of a tcp service.
-func connectionLog(i IngressPolicy) ([]*accesslog.AccessLog, error) {
+func connectionLog(i policy.Ingress) ([]*accesslog.AccessLog, error) {
 	switch i.AccessLog {
-	case LogAll:
+	case policy.LogAll:
 		return stdout(nil)
-	case LogErrors:
+	case policy.LogErrors:
 		return stdout(failed())
 	default:
 		return nil, nil
@@ -94,7 +96,7 @@ func requestLog() ([]*accesslog.AccessLog, error) {
 			MatchIfKeyNotFound: wrapperspb.Bool(false),
 		}}}
 	}
-	return stdout(either(chosen(LogAll), both(chosen(LogErrors), failed())))
+	return stdout(either(chosen(policy.LogAll), both(chosen(policy.LogErrors), failed())))
 }
 
 func either(a, b *accesslog.AccessLogFilter) *accesslog.AccessLogFilter {

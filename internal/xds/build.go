@@ -13,6 +13,7 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -21,7 +22,7 @@ import (
 type resources struct {
 	frame    frame
 	services map[string]serviceInput
-	byType   map[string]resourceSet // by type URL, then by resource name
+	ByType   map[string]resourceSet // by type URL, then by resource name
 	named    map[string]resourceSet // the same, for those who ask by name: with more
 	// views are the assignments as each region's callers get them, for those
 	// regions that were asked for.
@@ -31,21 +32,21 @@ type resources struct {
 // serviceInput is all that the resources of one service depend on.
 type serviceInput struct {
 	service     topology.Service
-	policy      ServicePolicy
+	policy      policy.Service
 	assignments []string // see [assignmentNames]
 }
 
 // build makes every resource of t, and of the services that the policy names
 // and nobody serves, and validates it. Resources of services that did not
 // change since the last build are taken over as they are.
-func build(t topology.Topology, p Policy, defaultService string, last *resources) (*resources, error) {
-	next := &resources{services: make(map[string]serviceInput), byType: make(map[string]resourceSet), named: make(map[string]resourceSet), views: make(map[string]resourceSet)}
+func build(t topology.Topology, p policy.Policy, defaultService string, last *resources) (*resources, error) {
+	next := &resources{services: make(map[string]serviceInput), ByType: make(map[string]resourceSet), named: make(map[string]resourceSet), views: make(map[string]resourceSet)}
 	if last == nil {
 		last = &resources{}
 	}
 	rows := resourceTypes()
 	for _, row := range rows {
-		next.byType[row.URL] = make(resourceSet)
+		next.ByType[row.URL] = make(resourceSet)
 	}
 	t = withPolicyServices(t, p)
 	next.frame = frame{services: names(t), policy: p, defaultService: defaultService}
@@ -56,8 +57,8 @@ func build(t topology.Topology, p Policy, defaultService string, last *resources
 		}
 	}
 	empty := emptyAssignments(next.frame)
-	keepEqual(last.byType[resource.EndpointType], empty)
-	maps.Copy(next.byType[resource.EndpointType], empty)
+	keepEqual(last.ByType[resource.EndpointType], empty)
+	maps.Copy(next.ByType[resource.EndpointType], empty)
 	sameFrame := samePolicy && defaultService == last.frame.defaultService && slices.Equal(next.frame.services, last.frame.services)
 	for _, row := range rows {
 		if err := next.addWhole(row, sameFrame, last); err != nil {
@@ -69,11 +70,11 @@ func build(t topology.Topology, p Policy, defaultService string, last *resources
 
 // addWhole makes what spans services, or takes it from last.
 func (n *resources) addWhole(row resourceType, sameFrame bool, last *resources) error {
-	set, before := n.byType[row.URL], last.byType[row.URL]
+	set, before := n.ByType[row.URL], last.ByType[row.URL]
 	switch {
 	case row.whole == nil:
 	case sameFrame:
-		n.byType[row.URL] = before
+		n.ByType[row.URL] = before
 	default:
 		made, err := row.whole(n.frame)
 		if err := add(row, made, err, set); err != nil {
@@ -89,7 +90,7 @@ func (n *resources) addWhole(row resourceType, sameFrame bool, last *resources) 
 		return nil
 	}
 	made, err := row.named(n.frame)
-	set = maps.Clone(n.byType[row.URL])
+	set = maps.Clone(n.ByType[row.URL])
 	if err := add(row, made, err, set); err != nil {
 		return err
 	}
@@ -100,7 +101,7 @@ func (n *resources) addWhole(row resourceType, sameFrame bool, last *resources) 
 
 // withPolicyServices adds the services that only the policy knows, without
 // endpoints: their names answer 503 and never reach the default service.
-func withPolicyServices(t topology.Topology, p Policy) topology.Topology {
+func withPolicyServices(t topology.Topology, p policy.Policy) topology.Topology {
 	known := make(map[string]bool, len(t.Services))
 	for _, s := range t.Services {
 		known[s.Name] = true
@@ -117,7 +118,7 @@ func withPolicyServices(t topology.Topology, p Policy) topology.Topology {
 }
 
 // addService makes what belongs to one service alone, or takes it from last.
-func (n *resources) addService(s topology.Service, p ServicePolicy, samePolicy bool, last *resources) error {
+func (n *resources) addService(s topology.Service, p policy.Service, samePolicy bool, last *resources) error {
 	in := serviceInput{service: s, policy: p}
 	before := last.services[s.Name]
 	samePolicy = before.assignments != nil && (samePolicy || reflect.DeepEqual(p, before.policy))
@@ -135,7 +136,7 @@ func (n *resources) addService(s topology.Service, p ServicePolicy, samePolicy b
 		if row.perService == nil {
 			continue
 		}
-		was, set := last.byType[row.URL], n.byType[row.URL]
+		was, set := last.ByType[row.URL], n.ByType[row.URL]
 		if same || (samePolicy && !row.ofServing) {
 			row.takeOver(in, was, set)
 			continue
@@ -219,15 +220,15 @@ type Resource struct {
 
 // Render is what a [Server] would publish, by type and name. Assignments, which
 // it publishes under several names, are rendered under their service's.
-func Render(t topology.Topology, p Policy, defaultService string) ([]Resource, error) {
+func Render(t topology.Topology, p policy.Policy, defaultService string) ([]Resource, error) {
 	checks := Checks{}.next(len(t.Present()), 0)
-	built, err := build(t, p.checkedEvery(checks.Every), defaultService, nil)
+	built, err := build(t, p.CheckedEvery(checks.Every), defaultService, nil)
 	if err != nil {
 		return nil, err
 	}
 	var all []Resource
 	for _, row := range resourceTypes() {
-		set := built.byType[row.URL]
+		set := built.ByType[row.URL]
 		for _, name := range slices.Sorted(maps.Keys(set)) {
 			if row.URL == resource.EndpointType && strings.Contains(name, "/") {
 				continue

@@ -13,10 +13,12 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 
+	"github.com/tailxds/tailxds/internal/policy"
+	"github.com/tailxds/tailxds/internal/policy/policytest"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-func mustBuild(t *testing.T, top topology.Topology, p Policy, last *resources) *resources {
+func mustBuild(t *testing.T, top topology.Topology, p policy.Policy, last *resources) *resources {
 	t.Helper()
 	next, err := build(top, p, "server", last)
 	if err != nil {
@@ -26,15 +28,15 @@ func mustBuild(t *testing.T, top topology.Topology, p Policy, last *resources) *
 }
 
 // parseChecked reads a policy as the control plane does.
-func parseChecked(text string) (Policy, error) {
-	p, err := ParsePolicy([]byte(text))
+func parseChecked(text string) (policy.Policy, error) {
+	p, err := policy.Parse([]byte(text))
 	if err != nil {
-		return Policy{}, err
+		return policy.Policy{}, err
 	}
 	return p, CheckPolicy(p)
 }
 
-func mustParse(t *testing.T, text string) Policy {
+func mustParse(t *testing.T, text string) policy.Policy {
 	t.Helper()
 	p, err := parseChecked(text)
 	if err != nil {
@@ -45,12 +47,12 @@ func mustParse(t *testing.T, text string) Policy {
 
 // asked is the name under which the cluster of a service asks for its endpoints.
 func (n *resources) asked(service string) string {
-	return n.byType[cds][service].(*cluster.Cluster).GetEdsClusterConfig().GetServiceName()
+	return n.ByType[Cds][service].(*cluster.Cluster).GetEdsClusterConfig().GetServiceName()
 }
 
 // served are the weights of the assignment of a name; nil if there is none.
 func (n *resources) served(name string) map[string]uint32 {
-	cla, ok := n.byType[eds][name].(*endpoint.ClusterLoadAssignment)
+	cla, ok := n.ByType[Eds][name].(*endpoint.ClusterLoadAssignment)
 	if !ok {
 		return nil
 	}
@@ -66,20 +68,20 @@ func (n *resources) served(name string) map[string]uint32 {
 // An Envoy asks anew only for a name that it has not: so a changed cluster has
 // another, and one that did not change keeps its own.
 func TestAChangedClusterAsksForItsEndpointsAnew(t *testing.T) {
-	first := mustBuild(t, oneService(), DefaultPolicy(), nil)
+	first := mustBuild(t, oneService(), policy.Default(), nil)
 	name := first.asked("server")
 	if name == "server" || first.served(name) == nil || !maps.Equal(first.served(name), first.served("server")) {
-		t.Fatalf("the cluster asks for %q, and there is %v", name, slices.Sorted(maps.Keys(first.byType[eds])))
+		t.Fatalf("the cluster asks for %q, and there is %v", name, slices.Sorted(maps.Keys(first.ByType[Eds])))
 	}
-	if twin := mustBuild(t, oneService(), DefaultPolicy(), nil); twin.asked("server") != name {
+	if twin := mustBuild(t, oneService(), policy.Default(), nil); twin.asked("server") != name {
 		t.Errorf("another control plane says %q, want %q", twin.asked("server"), name)
 	}
 
-	moved := mustBuild(t, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}), DefaultPolicy(), first)
+	moved := mustBuild(t, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}), policy.Default(), first)
 	if moved.asked("server") != name || moved.served(name)["d1"] != 7 {
 		t.Errorf("endpoints alone changed, and the cluster asks for %q, which has %v", moved.asked("server"), moved.served(name))
 	}
-	if changed := changedSince(first.byType[cds], moved.byType[cds]); len(changed) != 0 {
+	if changed := changedSince(first.ByType[Cds], moved.ByType[Cds]); len(changed) != 0 {
 		t.Errorf("endpoints alone changed, and so did the clusters %v", changed)
 	}
 
@@ -98,7 +100,7 @@ func TestAChangedClusterAsksForItsEndpointsAnew(t *testing.T) {
 // Envoys that have not taken the newest cluster, or refuse it, still follow
 // the endpoints; those of clusters long gone do not pile up.
 func TestEarlierAssignmentsAreServedOn(t *testing.T) {
-	last := mustBuild(t, oneService(), DefaultPolicy(), nil)
+	last := mustBuild(t, oneService(), policy.Default(), nil)
 	asked := []string{last.asked("server")}
 	for _, timeout := range []string{"1s", "3s", "4s"} {
 		last = mustBuild(t, oneService(), mustParse(t, "defaults: {connect_timeout: "+timeout+"}"), last)
@@ -110,8 +112,8 @@ func TestEarlierAssignmentsAreServedOn(t *testing.T) {
 			t.Errorf("%s, asked for %d edits ago: served %t, want %t", name, len(asked)-1-i, got, want)
 		}
 	}
-	if gone := mustBuild(t, topology.Topology{}, DefaultPolicy(), last); len(gone.byType[eds]) != 0 {
-		t.Errorf("without the service there is still %v", slices.Sorted(maps.Keys(gone.byType[eds])))
+	if gone := mustBuild(t, topology.Topology{}, policy.Default(), last); len(gone.ByType[Eds]) != 0 {
+		t.Errorf("without the service there is still %v", slices.Sorted(maps.Keys(gone.ByType[Eds])))
 	}
 }
 
@@ -119,7 +121,7 @@ func TestEarlierAssignmentsAreServedOn(t *testing.T) {
 func TestAServiceOfThePolicyAlwaysHasItsHost(t *testing.T) {
 	all := mustBuild(t, oneService(), mustParse(t, "services: {shop: {hosts: [shop.example.com]}}"), nil)
 	got := make(map[string]string)
-	for _, v := range all.byType[rds][Ingress].(*route.RouteConfiguration).GetVirtualHosts() {
+	for _, v := range all.ByType[rds][IngressListener].(*route.RouteConfiguration).GetVirtualHosts() {
 		for _, d := range v.GetDomains() {
 			got[d] = v.GetName()
 		}
@@ -136,57 +138,20 @@ func TestAServiceOfThePolicyAlwaysHasItsHost(t *testing.T) {
 func TestANameThatIsNoUTF8IsPublishedWithoutWhatIsNot(t *testing.T) {
 	top := oneService()
 	top.Services[0].Localities[0].Endpoints[0].Name = "d\xff1"
-	all := mustBuild(t, top, DefaultPolicy(), nil)
-	if _, err := proto.Marshal(all.byType[eds]["server"]); err != nil {
+	all := mustBuild(t, top, policy.Default(), nil)
+	if _, err := proto.Marshal(all.ByType[Eds]["server"]); err != nil {
 		t.Error(err)
 	}
 }
 
 func TestALetterOfAPolicyIsNotEnoughToLetEverybodyIn(t *testing.T) {
 	for _, allow := range [][]string{nil, {""}, {"everybody"}} {
-		p := DefaultPolicy()
+		p := policy.Default()
 		p.Ingress.Allow = allow
 		if _, err := build(oneService(), p, "server", nil); err == nil {
 			t.Errorf("built with allow %q", allow)
 		}
 	}
-}
-
-// drawPolicy is a policy file of values near the edges, some of them beyond.
-func drawPolicy(t *rapid.T) string {
-	name := rapid.SampledFrom([]string{"a", "b", "c", "server", "web", "A", "a-b", "a_b"})
-	host := rapid.SampledFrom([]string{"a", "b", "server", "web", "a.io", "*.io", "*.a.io", "b.io", "a.*", "*", "A.io", "-.io", "é.io", "127.0.0.1"})
-	duration := rapid.SampledFrom([]string{"0", "1ns", "10ms", "100ms", "1s", "1m", "1h", "24h", "99999h", "-1s"})
-	number := rapid.SampledFrom([]string{"0", "1", "2", "10", "100", "140", "10000", "4294967295", "4294967296", "-1"})
-	fields := map[string]*rapid.Generator[string]{
-		"hosts":                   rapid.Map(rapid.SliceOfN(host, 0, 3), func(h []string) string { return "['" + strings.Join(h, "', '") + "']" }),
-		"protocol":                rapid.SampledFrom([]string{HTTP1, HTTP2, GRPC, "tcp"}),
-		"load_balancing":          rapid.SampledFrom([]string{"round_robin", "least_request", "random"}),
-		"timeout":                 duration,
-		"connect_timeout":         duration,
-		"retries":                 number,
-		"overprovisioning_factor": number,
-		"limits":                  rapid.Map(number, func(n string) string { return "{connections: " + n + "}" }),
-		"health_check":            rapid.Map(duration, func(d string) string { return "{interval: " + d + "}" }),
-		"outlier_detection":       rapid.Map(duration, func(d string) string { return "{base_ejection_time: " + d + "}" }),
-	}
-	keys := slices.Sorted(maps.Keys(fields))
-	service := func() string {
-		var all []string
-		for _, key := range rapid.SliceOfNDistinct(rapid.SampledFrom(keys), 0, 3, rapid.ID[string]).Draw(t, "keys") {
-			all = append(all, key+": "+fields[key].Draw(t, key))
-		}
-		return "{" + strings.Join(all, ", ") + "}"
-	}
-	text := "services:\n"
-	for _, n := range rapid.SliceOfNDistinct(name, 1, 4, rapid.ID[string]).Draw(t, "services") {
-		text += "  " + n + ": " + service() + "\n"
-	}
-	if rapid.Bool().Draw(t, "ingress") {
-		source := rapid.SampledFrom([]string{"tailnet", "loopback", "10.0.0.0/8", "0.0.0.0/0", "'::/0'", "10.0.0.1", "10.0.0.1/8", "all"})
-		text += "ingress: {allow: [" + strings.Join(rapid.SliceOfN(source, 0, 3).Draw(t, "allow"), ", ") + "]}\n"
-	}
-	return text
 }
 
 // What parses can be built, after whatever was there before: a policy must not
@@ -197,7 +162,7 @@ func TestWhateverParsesCanBeBuilt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var last *resources
 		for range 4 {
-			p, err := ParsePolicy([]byte(drawPolicy(t)))
+			p, err := policy.Parse([]byte(policytest.Draw(t)))
 			if err != nil {
 				continue
 			}
@@ -210,7 +175,7 @@ func TestWhateverParsesCanBeBuilt(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			for service := range next.byType[cds] {
+			for service := range next.ByType[Cds] {
 				if next.served(next.asked(service)) == nil {
 					t.Fatalf("%s asks for endpoints that are not there: %s", service, next.asked(service))
 				}
@@ -229,30 +194,30 @@ func TestABuildIsTheSameWithAndWithoutThePast(t *testing.T) {
 	tag := rapid.SampledFrom([]string{"tag:weight-1", "tag:weight-2", "tag:weight-0", "tag:service-a", "tag:service-b", "tag:service-web", "tag:region-x", "tag:region-y"})
 	compared := 0
 	rapid.Check(t, func(t *rapid.T) {
-		devices, policy, defaultService := make(map[string][]string), DefaultPolicy(), "server"
+		devices, p, defaultService := make(map[string][]string), policy.Default(), "server"
 		var last *resources
 		for range 6 {
 			switch rapid.IntRange(0, 3).Draw(t, "what changes") {
 			case 0, 1:
 				devices[rapid.SampledFrom([]string{"d1", "d2", "d3"}).Draw(t, "device")] = rapid.SliceOfN(tag, 0, 3).Draw(t, "tags")
 			case 2:
-				if p, err := ParsePolicy([]byte(drawPolicy(t))); err == nil {
-					policy = p
+				if parsed, err := policy.Parse([]byte(policytest.Draw(t))); err == nil {
+					p = parsed
 				}
 			default:
 				defaultService = rapid.SampledFrom([]string{"server", "a"}).Draw(t, "default")
 			}
 			top := topologyOf(devices)
-			next, err := build(top, policy, defaultService, last)
-			anew, errAnew := build(top, policy, defaultService, nil)
+			next, err := build(top, p, defaultService, last)
+			anew, errAnew := build(top, p, defaultService, nil)
 			if (err == nil) != (errAnew == nil) {
 				t.Fatalf("%v, and anew %v", err, errAnew)
 			}
 			if err != nil {
 				continue
 			}
-			for _, url := range []string{cds, lds, rds} {
-				sameResources(t, next.byType[url], anew.byType[url], false)
+			for _, url := range []string{Cds, lds, rds} {
+				sameResources(t, next.ByType[url], anew.ByType[url], false)
 				sameResources(t, next.named[url], anew.named[url], false)
 			}
 			for _, region := range []string{"", "x"} {

@@ -6,13 +6,14 @@ import (
 	wrrlocality "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
 
 	"github.com/tailxds/tailxds/internal/balance"
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // weighedByLoad is the policy of a cluster whose servers report their load. Until
 // one has reported for ten seconds, Envoy's default, it gets the mean of the
 // others; while none has, all get the same.
-func weighedByLoad(p ServicePolicy) (*cluster.LoadBalancingPolicy, error) {
-	servers, err := lbExtension(ByLoad, &byload.ClientSideWeightedRoundRobin{SlowStartConfig: slowly(p)})
+func weighedByLoad(p policy.Service) (*cluster.LoadBalancingPolicy, error) {
+	servers, err := lbExtension(policy.ByLoad, &byload.ClientSideWeightedRoundRobin{SlowStartConfig: slowly(p)})
 	if err != nil || p.Locality != balance.Weighted {
 		return servers, err
 	}

@@ -9,14 +9,15 @@ import (
 
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // CheckPolicy builds the resources of a policy that was parsed, and returns why Envoys
-// or gRPC clients would not take them. The rules of [ParsePolicy] should leave nothing
+// or gRPC clients would not take them. The rules of [policy.Parse] should leave nothing
 // that can't be built; where they do, the file is refused here, and not at the next
 // change of a device.
-func CheckPolicy(p Policy) error {
+func CheckPolicy(p policy.Policy) error {
 	sample := topology.Topology{Services: []topology.Service{{Name: "server"}}}
 	built, err := build(sample, p, "server", nil)
 	if err != nil {

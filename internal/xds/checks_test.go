@@ -10,6 +10,8 @@ import (
 	"pgregory.net/rapid"
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 func TestCheckEvery(t *testing.T) {
@@ -93,7 +95,7 @@ func interval(t *testing.T, s *Server, service string) time.Duration {
 	t.Helper()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, set := range s.published.byType {
+	for _, set := range s.published.ByType {
 		if c, ok := set[service].(*cluster.Cluster); ok {
 			return c.GetHealthChecks()[0].GetInterval().AsDuration()
 		}
@@ -108,7 +110,7 @@ func TestTheIntervalFollowsTheDevicesWhereThePolicyLeavesItOpen(t *testing.T) {
 		devices[fmt.Sprintf("d%d", i)] = []string{"tag:weight-1"}
 	}
 	s := NewServer(Config{DefaultService: "server"})
-	p, err := ParsePolicy([]byte("services:\n  fixed:\n    health_check: {interval: 3s}\n"))
+	p, err := policy.Parse([]byte("services:\n  fixed:\n    health_check: {interval: 3s}\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +123,7 @@ func TestTheIntervalFollowsTheDevicesWhereThePolicyLeavesItOpen(t *testing.T) {
 	if got := interval(t, s, "fixed"); got != 3*time.Second {
 		t.Errorf("an interval of 3 s became %v", got)
 	}
-	if p.Defaults.HealthCheck.Interval != AutoInterval {
+	if p.Defaults.HealthCheck.Interval != policy.AutoInterval {
 		t.Error("the policy itself was changed")
 	}
 	if err := s.Set(oneService(), p); err != nil {
@@ -143,7 +145,7 @@ func TestConnectedEnvoysCountWhereTheyAreMore(t *testing.T) {
 		s.guests.enter(&guest{peerInfo: who, ads: true}, s.guests.looked()) // another stream of the same device
 	}
 	s.guests.enter(&guest{}, s.guests.looked()) // it reports only
-	if err := s.Set(oneService(), DefaultPolicy()); err != nil {
+	if err := s.Set(oneService(), policy.Default()); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Checks(); got != (Checks{51, 2 * time.Second}) {
@@ -152,14 +154,14 @@ func TestConnectedEnvoysCountWhereTheyAreMore(t *testing.T) {
 }
 
 func TestAnIntervalIsAutoOrADuration(t *testing.T) {
-	for text, want := range map[string]Interval{"auto": AutoInterval, "100ms": Interval(100 * time.Millisecond)} {
-		p, err := ParsePolicy([]byte("defaults:\n  health_check:\n    interval: " + text + "\n"))
+	for text, want := range map[string]policy.Interval{"auto": policy.AutoInterval, "100ms": policy.Interval(100 * time.Millisecond)} {
+		p, err := policy.Parse([]byte("defaults:\n  health_check:\n    interval: " + text + "\n"))
 		if err != nil || p.Defaults.HealthCheck.Interval != want {
 			t.Errorf("%s is read as %v, %v", text, p.Defaults.HealthCheck.Interval, err)
 		}
 	}
 	for _, text := range []string{"0s", "often", "2h", "-1s"} {
-		if _, err := ParsePolicy([]byte("defaults:\n  health_check:\n    interval: " + text + "\n")); err == nil {
+		if _, err := policy.Parse([]byte("defaults:\n  health_check:\n    interval: " + text + "\n")); err == nil {
 			t.Errorf("%s was taken", text)
 		}
 	}

@@ -23,6 +23,7 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -76,7 +77,7 @@ func oneService() topology.Topology {
 
 func set(t *testing.T, s *Server, top topology.Topology) {
 	t.Helper()
-	if err := s.Set(top, DefaultPolicy()); err != nil {
+	if err := s.Set(top, policy.Default()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -137,7 +138,7 @@ func (d deltaStream) want(url, reject string) *discovery.DeltaDiscoveryResponse 
 // one stream are answered in order. It takes the listener to ask for, once.
 func (d deltaStream) settle() {
 	d.t.Helper()
-	d.ask(lds, nil, Ingress)
+	d.ask(lds, nil, IngressListener)
 	d.want(lds, "")
 }
 
@@ -235,7 +236,7 @@ func (l *lockedBuffer) String() string {
 func logged() (*Server, *lockedBuffer) {
 	log := &lockedBuffer{}
 	s := NewServer(Config{DefaultService: "server", Log: slog.New(slog.NewTextHandler(log, nil))})
-	if err := s.Set(oneService(), DefaultPolicy()); err != nil {
+	if err := s.Set(oneService(), policy.Default()); err != nil {
 		panic(err)
 	}
 	return s, log
@@ -306,6 +307,6 @@ func strictly(cla *endpoint.ClusterLoadAssignment) error {
 const (
 	lds = resource.ListenerType
 	rds = resource.RouteType
-	cds = resource.ClusterType
-	eds = resource.EndpointType
+	Cds = resource.ClusterType
+	Eds = resource.EndpointType
 )

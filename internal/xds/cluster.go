@@ -14,6 +14,8 @@ import (
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // buildClusters is the service's cluster, which asks for its assignment under
@@ -38,7 +40,7 @@ const earlierAssignments = 2
 // already waits for 15 s. The others are those of clusters that were published
 // before, for Envoys that have not taken the new one, or refuse it. See
 // docs/adr/008-a-changed-cluster-asks-anew.md.
-func assignmentNames(service string, p ServicePolicy, last []string) ([]string, error) {
+func assignmentNames(service string, p policy.Service, last []string) ([]string, error) {
 	c, err := buildCluster(service, p)
 	if err != nil {
 		return nil, err
@@ -58,7 +60,7 @@ func assignmentNames(service string, p ServicePolicy, last []string) ([]string, 
 }
 
 // buildCluster is how Envoy balances, checks and protects a service.
-func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
+func buildCluster(service string, p policy.Service) (*cluster.Cluster, error) {
 	protocol, err := upstreamProtocol(p)
 	if err != nil {
 		return nil, err
@@ -103,8 +105,8 @@ func buildCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 const mergeWindow = 100 * time.Millisecond
 
 // slowStart lets newcomers grow into their share.
-func slowStart(c *cluster.Cluster, p ServicePolicy) {
-	if p.SlowStart == 0 || p.LoadBalancing == ByLoad { // which has it in its own configuration
+func slowStart(c *cluster.Cluster, p policy.Service) {
+	if p.SlowStart == 0 || p.LoadBalancing == policy.ByLoad { // which has it in its own configuration
 		return
 	}
 	config := &cluster.Cluster_SlowStartConfig{SlowStartWindow: protoDuration(p.SlowStart)}
@@ -136,7 +138,7 @@ const sweep = time.Second
 // outlierDetection ejects by what the policy names, and by nothing else. Each
 // way to eject that Envoy knows is said, because some are on unless told:
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/cluster/v3/outlier_detection.proto
-func outlierDetection(o OutlierDetection) *cluster.OutlierDetection {
+func outlierDetection(o policy.OutlierDetection) *cluster.OutlierDetection {
 	never := wrapperspb.UInt32(0)
 	count := func(n uint32) *wrapperspb.UInt32Value {
 		if n == 0 {
@@ -178,7 +180,7 @@ func outlierDetection(o OutlierDetection) *cluster.OutlierDetection {
 // share of the active requests, and of no use here: when a server vanishes, all requests
 // that wait for a connection to it fail in the same moment, and by then hardly any
 // others are active.
-func circuitBreakers(l Limits) *cluster.CircuitBreakers {
+func circuitBreakers(l policy.Limits) *cluster.CircuitBreakers {
 	return &cluster.CircuitBreakers{Thresholds: []*cluster.CircuitBreakers_Thresholds{{
 		MaxConnections:     wrapperspb.UInt32(l.Connections),
 		MaxPendingRequests: wrapperspb.UInt32(l.Pending),

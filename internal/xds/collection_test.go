@@ -100,7 +100,7 @@ func (c *deltaClient) connect(t *rapid.T, names []string) {
 		c.follow([]string{everything})
 	}
 	c.sub = stream.NewDeltaSubscription(names, nil, initial, true)
-	c.watch(t, &cache.DeltaRequest{TypeUrl: eds, ResourceNamesSubscribe: names})
+	c.watch(t, &cache.DeltaRequest{TypeUrl: Eds, ResourceNamesSubscribe: names})
 }
 
 func (c *deltaClient) follow(names []string) {
@@ -170,7 +170,7 @@ func (c *deltaClient) request(t *rapid.T, more, less []string) {
 		maps.DeleteFunc(c.knows, func(name, _ string) bool { return !c.follows[name] })
 	}
 	c.sub.UpdateResourceSubscriptions(more, less)
-	c.watch(t, &cache.DeltaRequest{TypeUrl: eds, ResponseNonce: "1", ResourceNamesSubscribe: more, ResourceNamesUnsubscribe: less})
+	c.watch(t, &cache.DeltaRequest{TypeUrl: Eds, ResponseNonce: "1", ResourceNamesSubscribe: more, ResourceNamesUnsubscribe: less})
 }
 
 // read takes what was sent first, and answers.
@@ -213,7 +213,7 @@ func (c *deltaClient) settle(t *rapid.T) {
 func TestACollectionTellsAllAndNothingTwiceDelta(t *testing.T) {
 	names := rapid.SliceOfNDistinct(rapid.SampledFrom(append([]string{everything}, someNames...)), 0, 3, rapid.ID)
 	rapid.Check(t, func(t *rapid.T) {
-		h := &holding{newCollection(eds, "", "p-", resourceSet{"a": content("a", 0)}), map[string]uint32{"a": 0}}
+		h := &holding{newCollection(Eds, "", "p-", resourceSet{"a": content("a", 0)}), map[string]uint32{"a": 0}}
 		var clients []*deltaClient
 		for range 2 {
 			c := &deltaClient{in: h, knows: make(map[string]string)}
@@ -311,7 +311,7 @@ func (c *worldClient) next(t *rapid.T, names []string) []string {
 // for types that are told whole and for others.
 func TestACollectionAnswersAsALinearCacheStateOfTheWorld(t *testing.T) {
 	names := rapid.SliceOfNDistinct(rapid.SampledFrom(append([]string{everything}, someNames...)), 0, 3, rapid.ID)
-	for _, url := range []string{eds, cds} {
+	for _, url := range []string{Eds, Cds} {
 		rapid.Check(t, func(t *rapid.T) {
 			ours, theirs := newCollection(url, "", "p-", nil), cache.NewLinearCache(url, cache.WithVersionPrefix("p-"))
 			h := &holding{ours, make(map[string]uint32)}
@@ -365,8 +365,8 @@ func TestACollectionAnswersAsALinearCacheStateOfTheWorld(t *testing.T) {
 // A rejection is answered by something new only, from the first on.
 func TestACollectionDoesNotRepeatWhatIsRejected(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := &holding{newCollection(eds, "", "p-", resourceSet{"a": content("a", 0)}), map[string]uint32{"a": 0}}
-		c := &worldClient{in: h, url: eds, to: make(chan cache.Response, 1)}
+		h := &holding{newCollection(Eds, "", "p-", resourceSet{"a": content("a", 0)}), map[string]uint32{"a": 0}}
+		c := &worldClient{in: h, url: Eds, to: make(chan cache.Response, 1)}
 		c.request(t, true, []string{"a"}, false)
 		r := <-c.to
 		c.sub.SetReturnedResources(r.GetReturnedResources())
@@ -398,16 +398,16 @@ func TestACollectionForgetsWhatIsLongGone(t *testing.T) {
 		name := fmt.Sprintf("s%05d", i)
 		names, many[name] = append(names, name), content(name, 0)
 	}
-	c := newCollection(eds, "", "p-", many)
+	c := newCollection(Eds, "", "p-", many)
 	var waiting, late deltaClient
 	for _, client := range []*deltaClient{&waiting, &late} {
 		client.sub, client.to = stream.NewDeltaSubscription(nil, nil, nil, true), make(chan cache.DeltaResponse, 2)
-		if _, err := c.CreateDeltaWatch(&cache.DeltaRequest{TypeUrl: eds}, client.sub, client.to); err != nil {
+		if _, err := c.CreateDeltaWatch(&cache.DeltaRequest{TypeUrl: Eds}, client.sub, client.to); err != nil {
 			t.Fatal(err)
 		}
 		client.sub.SetReturnedResources((<-client.to).GetReturnedResources())
 	}
-	again := &cache.DeltaRequest{TypeUrl: eds, ResponseNonce: "1"}
+	again := &cache.DeltaRequest{TypeUrl: Eds, ResponseNonce: "1"}
 	if _, err := c.CreateDeltaWatch(again, waiting.sub, waiting.to); err != nil {
 		t.Fatal(err)
 	}
@@ -430,7 +430,7 @@ func TestACollectionForgetsWhatIsLongGone(t *testing.T) {
 // A client that follows few names costs a look at those, be it that all others
 // changed.
 func TestFewNamesAreFoundAmongManyChanges(t *testing.T) {
-	c := newCollection(eds, "", "p-", resourceSet{"a": content("a", 0)})
+	c := newCollection(Eds, "", "p-", resourceSet{"a": content("a", 0)})
 	many := resourceSet{"a": content("a", 1)}
 	for i := range 100 {
 		name := fmt.Sprintf("s%d", i)

@@ -8,6 +8,8 @@ import (
 
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"pgregory.net/rapid"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // envoyPicks is the virtual host that Envoy finds for a header Host.
@@ -79,7 +81,7 @@ func TestBuildRoutes_anyHosts_goWhereTheDocumentationSays(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		names := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a", "b", "c", "io", "server"}), 1, 5, rapid.ID[string]).Draw(t, "services")
 		slices.Sort(names)
-		f := frame{services: names, defaultService: "server", policy: Policy{Defaults: DefaultPolicy().Defaults, Services: make(map[string]ServicePolicy)}}
+		f := frame{services: names, defaultService: "server", policy: policy.Policy{Defaults: policy.Default().Defaults, Services: make(map[string]policy.Service)}}
 		hosts := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"*.io", "*.a.io", "*.b.a.io", "*.a", "a.io", "b.io", "c.a.io", "b", "x", "a.x", "server.io"}), 0, 6, rapid.ID[string]).Draw(t, "hosts")
 		for _, h := range hosts {
 			name := rapid.SampledFrom(names).Draw(t, h)

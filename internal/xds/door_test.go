@@ -20,6 +20,8 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 const sds = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
@@ -46,8 +48,8 @@ func TestATypeThatIsNotServedEndsNothing(t *testing.T) {
 		for i := range made - 1 {
 			stream.ask(fmt.Sprintf("made up %d\x1b[31m", i))
 		}
-		stream.ask(cds)
-		stream.want(cds)
+		stream.ask(Cds)
+		stream.want(Cds)
 		wantUnserved(t, s, log, made)
 	})
 }
@@ -98,24 +100,24 @@ func TestARequestThatIsRefusedEndsItsStreamAlone(t *testing.T) {
 		known[name] = "1"
 	}
 	long := strings.Repeat("x", longestName+1)
-	deltaOf := func(r *discovery.DeltaDiscoveryRequest) []byte { r.TypeUrl = eds; return marshal(r) }
+	deltaOf := func(r *discovery.DeltaDiscoveryRequest) []byte { r.TypeUrl = Eds; return marshal(r) }
 	tests := map[string]struct {
 		delta, world []byte
 		code         codes.Code
 		reason       string
 	}{
 		"a name that is no UTF-8": {
-			field(marshal(&discovery.DeltaDiscoveryRequest{TypeUrl: eds}), 3, "server\xff"),
-			field(marshal(&discovery.DiscoveryRequest{TypeUrl: eds}), 3, "server\xff"), codes.InvalidArgument, "invalid UTF-8",
+			field(marshal(&discovery.DeltaDiscoveryRequest{TypeUrl: Eds}), 3, "server\xff"),
+			field(marshal(&discovery.DiscoveryRequest{TypeUrl: Eds}), 3, "server\xff"), codes.InvalidArgument, "invalid UTF-8",
 		},
 		"no message at all": {[]byte("\xff\xff\xff"), []byte("hello"), codes.InvalidArgument, "a request can't be read"},
 		"a long name": {
 			deltaOf(&discovery.DeltaDiscoveryRequest{ResourceNamesSubscribe: []string{long}}),
-			marshal(&discovery.DiscoveryRequest{TypeUrl: eds, ResourceNames: []string{long}}), codes.InvalidArgument, "513 bytes is longer than 512",
+			marshal(&discovery.DiscoveryRequest{TypeUrl: Eds, ResourceNames: []string{long}}), codes.InvalidArgument, "513 bytes is longer than 512",
 		},
 		"many names": {
 			deltaOf(&discovery.DeltaDiscoveryRequest{ResourceNamesSubscribe: worldNames}),
-			marshal(&discovery.DiscoveryRequest{TypeUrl: eds, ResourceNames: worldNames}), codes.InvalidArgument, "10001 resource names in one request",
+			marshal(&discovery.DiscoveryRequest{TypeUrl: Eds, ResourceNames: worldNames}), codes.InvalidArgument, "10001 resource names in one request",
 		},
 		"many names given back": {delta: deltaOf(&discovery.DeltaDiscoveryRequest{ResourceNamesUnsubscribe: versions}), code: codes.InvalidArgument, reason: "10001 resource names"},
 		"many names known":      {delta: deltaOf(&discovery.DeltaDiscoveryRequest{InitialResourceVersions: known}), code: codes.InvalidArgument, reason: "10001 resource names"},
@@ -125,7 +127,7 @@ func TestARequestThatIsRefusedEndsItsStreamAlone(t *testing.T) {
 		"no type": {marshal(&discovery.DeltaDiscoveryRequest{}), marshal(&discovery.DiscoveryRequest{}), codes.InvalidArgument, "needs a type URL"},
 		"more bytes than are read": {
 			deltaOf(&discovery.DeltaDiscoveryRequest{ResponseNonce: strings.Repeat("x", largestRequest)}),
-			marshal(&discovery.DiscoveryRequest{TypeUrl: eds, VersionInfo: strings.Repeat("x", largestRequest)}), codes.ResourceExhausted, "is larger than 1048576",
+			marshal(&discovery.DiscoveryRequest{TypeUrl: Eds, VersionInfo: strings.Repeat("x", largestRequest)}), codes.ResourceExhausted, "is larger than 1048576",
 		},
 	}
 	for name, test := range tests {
@@ -133,8 +135,8 @@ func TestARequestThatIsRefusedEndsItsStreamAlone(t *testing.T) {
 			s, log := logged()
 			c := start(t, s)
 			good := openDelta(t, c)
-			good.ask(eds, nil, "server")
-			good.want(eds, "")
+			good.ask(Eds, nil, "server")
+			good.want(Eds, "")
 			raw := grpc.ForceCodecV2(bytesCodec{encoding.GetCodecV2(protocodec.Name)})
 			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 			defer cancel()
@@ -169,7 +171,7 @@ func TestARequestThatIsRefusedEndsItsStreamAlone(t *testing.T) {
 				t.Errorf("counts: %+v", s.Counts())
 			}
 			set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-5"}}))
-			if got := weights(t, good.want(eds, "").GetResources()); got["d1"] != 5 {
+			if got := weights(t, good.want(Eds, "").GetResources()); got["d1"] != 5 {
 				t.Errorf("others notice: %v", got)
 			}
 		})
@@ -185,7 +187,7 @@ func TestAStreamMayNotCollectNamesForEver(t *testing.T) {
 		for j := range mostNames / 2 {
 			names = append(names, fmt.Sprint(i, "-", j))
 		}
-		stream.ask(eds, nil, names...)
+		stream.ask(Eds, nil, names...)
 	}
 	var err error
 	for err == nil { // it is told first that there are none of the names
@@ -201,21 +203,21 @@ func TestWhatCannotBeSentIsNotPublished(t *testing.T) {
 	s, _ := logged()
 	c := start(t, s)
 	stream := openDelta(t, c)
-	stream.ask(cds, nil, "*")
-	stream.want(cds, "")
+	stream.ask(Cds, nil, "*")
+	stream.want(Cds, "")
 	bad := oneService()
 	bad.Services[0].Localities[0].Region = "west\xff"
-	if err := s.Set(bad, DefaultPolicy()); err == nil || !strings.Contains(err.Error(), "last good resources stay") || !strings.Contains(err.Error(), "endpoints \"server") {
+	if err := s.Set(bad, policy.Default()); err == nil || !strings.Contains(err.Error(), "last good resources stay") || !strings.Contains(err.Error(), "endpoints \"server") {
 		t.Fatalf("got %v, want an error that names the assignment", err)
 	}
 	ends := openDelta(t, c)
-	ends.ask(eds, nil, "server")
-	if got := weights(t, ends.want(eds, "").GetResources()); len(got) != 2 {
+	ends.ask(Eds, nil, "server")
+	if got := weights(t, ends.want(Eds, "").GetResources()); len(got) != 2 {
 		t.Errorf("endpoints: %v", got)
 	}
 	stream.settle() // it goes on, and is sent nothing
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-other"}}))
-	stream.want(cds, "")
+	stream.want(Cds, "")
 }
 
 // A device whose name is no text must not keep others from their endpoints.
@@ -225,8 +227,8 @@ func TestADeviceNameThatIsNoText(t *testing.T) {
 	s := NewServer(Config{DefaultService: "server"})
 	set(t, s, top)
 	stream := openDelta(t, start(t, s))
-	stream.ask(eds, nil, "server")
-	if got := weights(t, stream.want(eds, "").GetResources()); len(got) != 2 || got["d2"] != 2 {
+	stream.ask(Eds, nil, "server")
+	if got := weights(t, stream.want(Eds, "").GetResources()); len(got) != 2 || got["d2"] != 2 {
 		t.Errorf("got %v", got)
 	}
 }
@@ -234,9 +236,9 @@ func TestADeviceNameThatIsNoText(t *testing.T) {
 func TestTextFromEnvoysIsFitForATerminal(t *testing.T) {
 	s, log := logged()
 	stream := openDelta(t, start(t, s))
-	stream.send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "west\x1b[2J\u202e-1"}, TypeUrl: eds, ResourceNamesSubscribe: []string{"server"}})
-	stream.want(eds, "no\x1b]0;title\x07\nway")
-	stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: lds, ResourceNamesSubscribe: []string{Ingress}})
+	stream.send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "west\x1b[2J\u202e-1"}, TypeUrl: Eds, ResourceNamesSubscribe: []string{"server"}})
+	stream.want(Eds, "no\x1b]0;title\x07\nway")
+	stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: lds, ResourceNamesSubscribe: []string{IngressListener}})
 	stream.want(lds, "")
 	got := s.Streams()[0]
 	if got.Node != "west?[2J?-1" || got.Types["endpoints"].Rejected != "no?]0;title? way" {
@@ -254,18 +256,18 @@ func TestTextFromEnvoysIsFitForATerminal(t *testing.T) {
 func TestARepeatedRejectionIsToldOnce(t *testing.T) {
 	s, log := logged()
 	stream := openDelta(t, start(t, s))
-	stream.ask(eds, nil, "server")
-	nonce := stream.want(eds, "no").GetNonce()
+	stream.ask(Eds, nil, "server")
+	nonce := stream.want(Eds, "no").GetNonce()
 	for range 50 {
-		stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: eds, ResponseNonce: nonce, ErrorDetail: &rpcstatus.Status{Message: "no"}})
+		stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: Eds, ResponseNonce: nonce, ErrorDetail: &rpcstatus.Status{Message: "no"}})
 	}
 	stream.settle()
 	if n := strings.Count(log.String(), "reason=no"); n != 1 {
 		t.Errorf("told %d times:\n%s", n, log)
 	}
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}))
-	stream.want(eds, "no")
-	stream.ask(rds, nil, Ingress)
+	stream.want(Eds, "no")
+	stream.ask(rds, nil, IngressListener)
 	stream.want(rds, "")
 	if n := strings.Count(log.String(), "reason=no"); n != 2 {
 		t.Errorf("another one is told %d times in all:\n%s", n, log)

@@ -12,6 +12,8 @@ import (
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxy "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // logMetadata is the name of the filter that says which requests are logged, and of the
@@ -37,11 +39,11 @@ func buildExtensions(f frame) ([]proto.Message, error) {
 	}
 	all := []proto.Message{choice}
 	for _, name := range f.services {
-		policy := f.policy.For(name)
-		if policy.Protocol != TCP {
+		service := f.policy.For(name)
+		if service.Protocol != policy.TCP {
 			continue
 		}
-		proxy, err := connectionProxy(f.policy.Ingress, name, policy)
+		proxy, err := connectionProxy(f.policy.Ingress, name, service)
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +67,7 @@ func namedExtension(name string, config proto.Message) (*core.TypedExtensionConf
 // logChoice is the filter by which a listener asks which requests are logged. Until it is
 // told, none is: requests must not fail for a log.
 func logChoice() (*hcm.HttpFilter, error) {
-	none, err := anypb.New(chooseLog(LogNone))
+	none, err := anypb.New(chooseLog(policy.LogNone))
 	if err != nil {
 		return nil, fmt.Errorf("pack the choice of what is logged: %w", err)
 	}
@@ -78,7 +80,7 @@ func logChoice() (*hcm.HttpFilter, error) {
 // headers that none lacks. The answer's is for requests that Envoy answers itself before
 // it asks filters, such as those that it can't read.
 func chooseLog(log string) *headertometadata.Config {
-	if log == LogNone {
+	if log == policy.LogNone {
 		return &headertometadata.Config{}
 	}
 	rule := func(header string) []*headertometadata.Config_Rule {
@@ -91,8 +93,8 @@ func chooseLog(log string) *headertometadata.Config {
 
 // requestID gives a request an ID in the log and at the server, if there is a log and
 // it came without one.
-func requestID(i IngressPolicy) []*core.HeaderValueOption {
-	if i.AccessLog == LogNone {
+func requestID(i policy.Ingress) []*core.HeaderValueOption {
+	if i.AccessLog == policy.LogNone {
 		return nil
 	}
 	return []*core.HeaderValueOption{{
@@ -103,7 +105,7 @@ func requestID(i IngressPolicy) []*core.HeaderValueOption {
 
 // connectionProxy hands connections on as they are. One that no server has taken
 // yet is tried on another.
-func connectionProxy(i IngressPolicy, service string, p ServicePolicy) (*tcpproxy.TcpProxy, error) {
+func connectionProxy(i policy.Ingress, service string, p policy.Service) (*tcpproxy.TcpProxy, error) {
 	log, err := connectionLog(i)
 	if err != nil {
 		return nil, err

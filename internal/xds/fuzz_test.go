@@ -8,6 +8,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/yamldoc"
 )
@@ -25,7 +26,7 @@ func FuzzParsePolicy(f *testing.F) {
 	small := topologyOf(map[string][]string{"d1": {"tag:weight-1"}})
 	large := topologyOf(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b"}, "d3": {"tag:service-x"}, "d4": {"tag:service-web"}, "d5": {"tag:service-c"}})
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := ParsePolicy([]byte(text))
+		p, err := policy.Parse([]byte(text))
 		if err != nil {
 			var faults yamldoc.Faults
 			if !errors.As(err, &faults) {
@@ -43,7 +44,7 @@ func FuzzParsePolicy(f *testing.F) {
 			if last, err = build(top, p, "server", last); err != nil {
 				t.Fatalf("%v", err)
 			}
-			for url, set := range last.byType {
+			for url, set := range last.ByType {
 				for name, r := range set {
 					if _, err := proto.Marshal(r); err != nil {
 						t.Fatalf("%s %s: %v", typeName(url), name, err)

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -67,14 +68,14 @@ func renderFile(t *testing.T, in string) []byte {
 	if err := json.Unmarshal(text, &devices); err != nil {
 		t.Fatal(err)
 	}
-	policy := DefaultPolicy()
+	p := policy.Default()
 	if text, err = os.ReadFile(strings.TrimSuffix(in, ".json") + ".yaml"); !errors.Is(err, fs.ErrNotExist) {
-		if policy, err = ParsePolicy(text); err != nil {
+		if p, err = policy.Parse(text); err != nil {
 			t.Fatal(err)
 		}
 	}
 	top, _ := topology.Build(devices, testRules())
-	resources, err := Render(top, policy, "server")
+	resources, err := Render(top, p, "server")
 	if err != nil {
 		t.Fatal(err)
 	}

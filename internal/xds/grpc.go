@@ -19,6 +19,8 @@ import (
 	byload "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	roundrobin "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
 	wrrlocality "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // gRPC clients without a proxy ask for a listener by the name that they dial,
@@ -38,7 +40,7 @@ func grpcListeners(f frame) ([]proto.Message, error) {
 	}
 	var all []proto.Message
 	for _, name := range f.services {
-		if !f.policy.For(name).speaksGRPC() {
+		if !f.policy.For(name).SpeaksGRPC() {
 			continue
 		}
 		manager, err := anypb.New(&hcm.HttpConnectionManager{
@@ -64,23 +66,23 @@ func grpcListeners(f frame) ([]proto.Message, error) {
 // Every action is a route to a cluster, also where no gRPC server can answer: gRPC
 // for Java and Node.js reject a listener that has a direct_response, and
 // non_forwarding_action ends the process of Node.js. See [frame.unreachable].
-func grpcRoutes(service string, p Policy) []*route.Route {
+func grpcRoutes(service string, p policy.Policy) []*route.Route {
 	var all []*route.Route
-	add := func(rule RouteRule, target string, fraction uint32) {
+	add := func(rule policy.RouteRule, target string, fraction uint32) {
 		for _, m := range grpcMatches(rule, fraction) {
 			all = append(all, &route.Route{Match: m, Action: grpcAction(target, p.For(target))})
 		}
 	}
 	for _, rule := range p.For(service).Routes {
-		services, until := rule.shares()
-		left, last := uint64(whole), uint32(0)
+		services, until := rule.Shares()
+		left, last := uint64(policy.Whole), uint32(0)
 		for i, target := range services {
 			part := uint64(until[i] - last)
-			add(rule, target, uint32(part*whole/left)) // of what those before it left
+			add(rule, target, uint32(part*policy.Whole/left)) // of what those before it left
 			left, last = left-part, until[i]
 		}
 	}
-	add(RouteRule{}, service, whole)
+	add(policy.RouteRule{}, service, policy.Whole)
 	return all
 }
 
@@ -92,13 +94,13 @@ func (f frame) unreachable() []string {
 	known, found := f.known(), make(map[string]bool)
 	for _, name := range f.services {
 		from := f.policy.For(name)
-		if !from.speaksGRPC() {
+		if !from.SpeaksGRPC() {
 			continue
 		}
 		for _, rule := range from.Routes {
-			targets, _ := rule.shares()
+			targets, _ := rule.Shares()
 			for _, target := range targets {
-				if !known[target] || !f.policy.For(target).speaksGRPC() {
+				if !known[target] || !f.policy.For(target).SpeaksGRPC() {
 					found[target] = true
 				}
 			}
@@ -118,7 +120,7 @@ func emptyAssignments(f frame) resourceSet {
 
 // grpcMatches are what a rule asks of a request, the path itself and what is
 // below it by one route each.
-func grpcMatches(r RouteRule, fraction uint32) []*route.RouteMatch {
+func grpcMatches(r policy.RouteRule, fraction uint32) []*route.RouteMatch {
 	below := routeMatch(r, fraction)
 	below.CaseSensitive = wrapperspb.Bool(true) // gRPC for Java compares without case unless set
 	below.PathSpecifier = &route.RouteMatch_Prefix{Prefix: r.Path + "/"}
@@ -132,7 +134,7 @@ func grpcMatches(r RouteRule, fraction uint32) []*route.RouteMatch {
 
 // grpcAction sends calls to a service. gRPC tries again by itself what no server
 // has seen; what one may have seen is the application's to repeat.
-func grpcAction(service string, p ServicePolicy) *route.Route_Route {
+func grpcAction(service string, p policy.Service) *route.Route_Route {
 	action := &route.RouteAction{
 		ClusterSpecifier:  &route.RouteAction_Cluster{Cluster: forGRPC(service)},
 		MaxStreamDuration: &route.RouteAction_MaxStreamDuration{MaxStreamDuration: protoDuration(p.Timeout)},
@@ -153,7 +155,7 @@ func grpcClusters(f frame) ([]proto.Message, error) {
 		return err
 	}
 	for _, name := range f.services {
-		if !f.policy.For(name).speaksGRPC() {
+		if !f.policy.For(name).SpeaksGRPC() {
 			continue
 		}
 		if err := add(name); err != nil {
@@ -168,7 +170,7 @@ func grpcClusters(f frame) ([]proto.Message, error) {
 	return all, nil
 }
 
-func grpcCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
+func grpcCluster(service string, p policy.Service) (*cluster.Cluster, error) {
 	c := &cluster.Cluster{
 		Name:                 forGRPC(service),
 		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
@@ -179,7 +181,7 @@ func grpcCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 	switch {
 	case p.HashOn.Header != "":
 		c.LbPolicy = cluster.Cluster_RING_HASH // gRPC has no maglev
-	case p.LoadBalancing == ByLoad:
+	case p.LoadBalancing == policy.ByLoad:
 		var err error
 		if c.LoadBalancingPolicy, err = grpcByLoad(); err != nil {
 			return nil, err
@@ -188,13 +190,13 @@ func grpcCluster(service string, p ServicePolicy) (*cluster.Cluster, error) {
 	return c, nil
 }
 
-// grpcByLoad returns [ByLoad] within each locality. gRPC for Node.js does not know
+// grpcByLoad returns [policy.ByLoad] within each locality. gRPC for Node.js does not know
 // it, and rejects a cluster whose list names no policy that it knows; the second of
 // the list is round_robin, which every gRPC has. The list must be that of the
 // inner policy: a client takes wrr_locality before it looks what is in it.
 // https://github.com/grpc/proposal/blob/master/A52-xds-custom-lb-policies.md
 func grpcByLoad() (*cluster.LoadBalancingPolicy, error) {
-	servers, err := lbExtension(ByLoad, &byload.ClientSideWeightedRoundRobin{})
+	servers, err := lbExtension(policy.ByLoad, &byload.ClientSideWeightedRoundRobin{})
 	if err != nil {
 		return nil, err
 	}
@@ -212,7 +214,7 @@ func grpcByLoad() (*cluster.LoadBalancingPolicy, error) {
 // sees to: all gRPC but Java's reject such an assignment.
 func grpcAssignment(in serviceInput, localities []*endpoint.LocalityLbEndpoints) *endpoint.ClusterLoadAssignment {
 	split := byServer
-	if in.policy.LoadBalancing == ByLoad {
+	if in.policy.LoadBalancing == policy.ByLoad {
 		split = byPriority
 	}
 	cla := &endpoint.ClusterLoadAssignment{ClusterName: forGRPC(in.service.Name)}
@@ -255,7 +257,7 @@ func addressOf(e *endpoint.LbEndpoint) string {
 
 // names are all names under which a service's assignment is published.
 func (in serviceInput) names() []string {
-	if !in.policy.speaksGRPC() {
+	if !in.policy.SpeaksGRPC() {
 		return in.assignments
 	}
 	return append(slices.Clone(in.assignments), forGRPC(in.service.Name))

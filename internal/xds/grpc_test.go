@@ -20,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 	grpcxds "google.golang.org/grpc/xds"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -28,7 +29,7 @@ import (
 type world struct {
 	t         *testing.T
 	s         *Server
-	policy    Policy
+	policy    policy.Policy
 	endpoints map[string][]topology.Endpoint // by service
 	stop      map[string]func()              // by the server's name
 	names     map[string]string              // of servers, by address
@@ -177,7 +178,7 @@ func TestAGRPCClientWithoutProxy(t *testing.T) {
 	w.await(conn, map[string]float64{"a": 1})
 
 	// What speaks no gRPC has nothing for its clients.
-	for url, name := range map[string]string{lds: "plain", cds: "plain/grpc"} {
+	for url, name := range map[string]string{lds: "plain", Cds: "plain/grpc"} {
 		if r, ok := w.s.published.named[url][name]; ok {
 			t.Errorf("there is %v", r)
 		}
@@ -298,7 +299,7 @@ func TestEnvoysAreNotSentWhatIsForGRPC(t *testing.T) {
 	}
 	c := start(t, s)
 	delta, all := openDelta(t, c), openWorld(t, c)
-	for _, url := range []string{cds, lds} {
+	for _, url := range []string{Cds, lds} {
 		delta.ask(url, nil, "*")
 		all.ask(url)
 		for _, r := range delta.want(url, "").GetResources() {
@@ -306,7 +307,7 @@ func TestEnvoysAreNotSentWhatIsForGRPC(t *testing.T) {
 				t.Errorf("delta: sent %s", r.GetName())
 			}
 		}
-		want := len(s.published.byType[url])
+		want := len(s.published.ByType[url])
 		if got := len(all.want(url).GetResources()); got != want {
 			t.Errorf("state of the world: %d of %s, want %d", got, typeName(url), want)
 		}

@@ -20,6 +20,7 @@ import (
 	wrrlocality "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -75,7 +76,7 @@ func (g *strictGRPC) route(r *route.Route) {
 			g.reject("header by %T", h.GetHeaderMatchSpecifier())
 		}
 	}
-	if f := m.GetRuntimeFraction().GetDefaultValue(); f.GetNumerator() > whole {
+	if f := m.GetRuntimeFraction().GetDefaultValue(); f.GetNumerator() > policy.Whole {
 		g.reject("fraction %v", f)
 	}
 	action := r.GetRoute()
@@ -173,9 +174,9 @@ func drawGRPCPolicy(t *rapid.T) string {
 	one := func(label string, of ...string) string { return rapid.SampledFrom(of).Draw(t, label) }
 	text := "services:\n"
 	for _, name := range []string{"a", "b", "c"} {
-		text += fmt.Sprintf("  %s: {protocol: %s, locality: %s, timeout: %s, %s, routes: [", name, one("protocol", HTTP1, HTTP2, GRPC, GRPC),
+		text += fmt.Sprintf("  %s: {protocol: %s, locality: %s, timeout: %s, %s, routes: [", name, one("protocol", policy.HTTP1, policy.HTTP2, policy.GRPC, policy.GRPC),
 			one("locality", "weighted", "exact", "local", "'local', failover: [y]"), one("timeout", "0", "1ms", "24h"),
-			one("balancing", "load_balancing: round_robin", "load_balancing: "+ByLoad, "load_balancing: "+ByLoad, "load_balancing: maglev, hash_on: {header: x}"))
+			one("balancing", "load_balancing: round_robin", "load_balancing: "+policy.ByLoad, "load_balancing: "+policy.ByLoad, "load_balancing: maglev, hash_on: {header: x}"))
 		for range rapid.IntRange(0, 3).Draw(t, "rules") {
 			text += fmt.Sprintf("{path: %s, headers: {%s}, %s}, ", one("path", "/", "/acme.Shop", "/acme.Shop/Get", "/a/b/c", "'/A//b'"), one("headers", "", "x-user: t", "x-bin: '1', te: trailers"),
 				one("to", "service: a", "service: b", "service: gone", "split: {a: 1, c: 3, gone: 2}", "split: {b: 0, gone: 1}"))
@@ -226,7 +227,7 @@ func TestBuild_anyPolicyAndDevices_noGRPCClientRejects(t *testing.T) {
 						continue
 					}
 					listeners++
-					g := &strictGRPC{clusters: next.named[cds], assignments: assignments}
+					g := &strictGRPC{clusters: next.named[Cds], assignments: assignments}
 					g.listener(l)
 					if len(g.errors) > 0 {
 						t.Fatalf("from region %q, listener %s: %s", region, name, strings.Join(g.errors, "\n"))
@@ -247,10 +248,10 @@ func TestBuild_ruleToUnreachableService_emptyCluster(t *testing.T) {
 	p := mustParse(t, "defaults: {protocol: grpc}\nservices: {hello: {routes: [{path: /x, split: {late: 1, plain: 1}}]}, plain: {protocol: http1}}")
 	endpoints := func(built *resources, name string) int {
 		t.Helper()
-		if _, ok := built.named[cds][name]; !ok {
+		if _, ok := built.named[Cds][name]; !ok {
 			t.Errorf("no cluster %s", name)
 		}
-		a, ok := built.byType[eds][name].(*endpoint.ClusterLoadAssignment)
+		a, ok := built.ByType[Eds][name].(*endpoint.ClusterLoadAssignment)
 		if !ok {
 			t.Fatalf("no assignment %s", name)
 		}
@@ -279,7 +280,7 @@ func TestBuild_ruleToUnreachableService_emptyCluster(t *testing.T) {
 	if late := endpoints(again, "late/grpc"); late != 0 {
 		t.Errorf("endpoints of late, served no more: %d", late)
 	}
-	if again.byType[eds]["plain/grpc"] != before.byType[eds]["plain/grpc"] {
+	if again.ByType[Eds]["plain/grpc"] != before.ByType[Eds]["plain/grpc"] {
 		t.Error("the assignment of plain changed")
 	}
 }
@@ -287,7 +288,7 @@ func TestBuild_ruleToUnreachableService_emptyCluster(t *testing.T) {
 // The rules that fail gRPC calls are problems, until they do no more.
 func TestProblems_ruleFailsGRPCCalls_named(t *testing.T) {
 	p := mustParse(t, "services: {hello: {protocol: grpc, routes: [{service: plain}]}, h2c: {protocol: http2, routes: [{service: plain}]}, plain: {}}")
-	problems := func(p Policy) (all []string) {
+	problems := func(p policy.Policy) (all []string) {
 		for _, problem := range p.Problems(topology.Topology{}) {
 			all = append(all, problem.Subject+": "+problem.Reason)
 		}

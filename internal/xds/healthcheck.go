@@ -10,12 +10,14 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // healthCheck is a service's check as Envoy takes it.
-func healthCheck(name string, p ServicePolicy) *core.HealthCheck {
+func healthCheck(name string, p policy.Service) *core.HealthCheck {
 	h := p.HealthCheck
-	interval := protoDuration(Duration(cmp.Or(h.Interval, Interval(oftenest))))
+	interval := protoDuration(policy.Duration(cmp.Or(h.Interval, policy.Interval(oftenest))))
 	check := &core.HealthCheck{
 		Timeout:            protoDuration(h.Timeout),
 		Interval:           interval,
@@ -29,16 +31,16 @@ func healthCheck(name string, p ServicePolicy) *core.HealthCheck {
 	if !checksReuse(p) {
 		check.ReuseConnection = wrapperspb.Bool(false)
 	}
-	host := cmp.Or(h.Host, p.hostFor(name))
+	host := cmp.Or(h.Host, p.HostFor(name))
 	overHTTP := &core.HealthCheck_HttpHealthCheck{Host: host, Path: h.Path, ExpectedStatuses: statusRanges(h)}
-	switch p.checkedBy() {
-	case GRPC:
+	switch p.CheckedBy() {
+	case policy.GRPC:
 		check.HealthChecker = &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: h.Service, Authority: host}}
 		return check
-	case TCP:
+	case policy.TCP:
 		check.HealthChecker = &core.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &core.HealthCheck_TcpHealthCheck{}} // it connects
 		return check
-	case HTTP2:
+	case policy.HTTP2:
 		// The check does not follow what the cluster speaks.
 		overHTTP.CodecClientType = typev3.CodecClientType_HTTP2
 	}
@@ -48,15 +50,15 @@ func healthCheck(name string, p ServicePolicy) *core.HealthCheck {
 
 // checksReuse tells whether a check goes over the connection of the one before. It does
 // not where servers may have closed that by then: the check would fail with it.
-func checksReuse(p ServicePolicy) bool {
-	longest := time.Duration(cmp.Or(p.HealthCheck.Interval, Interval(oftenest))) * 11 / 10 // with the jitter
+func checksReuse(p policy.Service) bool {
+	longest := time.Duration(cmp.Or(p.HealthCheck.Interval, policy.Interval(oftenest))) * 11 / 10 // with the jitter
 	return p.IdleTimeout == 0 || longest < time.Duration(p.IdleTimeout)
 }
 
 // statusRanges are the ranges that Envoy takes. What it expects unless told, 200
 // alone, is not told.
-func statusRanges(h HealthCheck) []*typev3.Int64Range {
-	if slices.Equal(h.ExpectedStatuses, []Statuses{{200, 200}}) {
+func statusRanges(h policy.HealthCheck) []*typev3.Int64Range {
+	if slices.Equal(h.ExpectedStatuses, []policy.Statuses{{First: 200, Last: 200}}) {
 		return nil
 	}
 	var all []*typev3.Int64Range
@@ -67,4 +69,4 @@ func statusRanges(h HealthCheck) []*typev3.Int64Range {
 }
 
 // protoDuration converts a duration of the policy to Envoy's.
-func protoDuration(d Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }
+func protoDuration(d policy.Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }

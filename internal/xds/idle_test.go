@@ -28,7 +28,7 @@ func TestBuild_timeoutsOfZero_areToldToEnvoy(t *testing.T) {
 		}
 	}
 	routes := 0
-	for _, r := range built.byType[resource.RouteType] {
+	for _, r := range built.ByType[resource.RouteType] {
 		for _, host := range r.(*route.RouteConfiguration).GetVirtualHosts() {
 			for _, r := range host.GetRoutes() {
 				if action := r.GetRoute(); action != nil && host.GetName() == "a" {
@@ -43,7 +43,7 @@ func TestBuild_timeoutsOfZero_areToldToEnvoy(t *testing.T) {
 		}
 	}
 	managers := 0
-	for _, r := range built.byType[resource.ListenerType] {
+	for _, r := range built.ByType[resource.ListenerType] {
 		for _, chain := range r.(*listener.Listener).GetFilterChains() {
 			for _, filter := range chain.GetFilters() {
 				m := new(hcm.HttpConnectionManager)
@@ -66,7 +66,7 @@ func TestBuild_timeoutsOfZero_areToldToEnvoy(t *testing.T) {
 		}
 	}
 	proxy := new(tcpproxy.TcpProxy)
-	if err := built.byType[resource.ExtensionConfigType]["tcp-b"].(*core.TypedExtensionConfig).GetTypedConfig().UnmarshalTo(proxy); err != nil {
+	if err := built.ByType[resource.ExtensionConfigType]["tcp-b"].(*core.TypedExtensionConfig).GetTypedConfig().UnmarshalTo(proxy); err != nil {
 		t.Fatal(err)
 	}
 	none("the idle timeout of a tcp service", proxy.GetIdleTimeout())
@@ -82,7 +82,7 @@ func TestBuild_timeoutsOfZero_areToldToEnvoy(t *testing.T) {
 // What the defaults are, and that a value gets where it belongs.
 func TestBuild_timeouts_reachEnvoy(t *testing.T) {
 	built := buildOf(t, "services: {a: {stream_idle_timeout: 7s, idle_timeout: 3s, retry_buffer: 2MiB}, b: {protocol: tcp, listen: 1, stream_idle_timeout: 9s}, c: {retries: 0}}")
-	for _, host := range built.byType[resource.RouteType][Ingress].(*route.RouteConfiguration).GetVirtualHosts() {
+	for _, host := range built.ByType[resource.RouteType][IngressListener].(*route.RouteConfiguration).GetVirtualHosts() {
 		want := map[string]struct {
 			idle   time.Duration
 			buffer uint64
@@ -94,7 +94,7 @@ func TestBuild_timeouts_reachEnvoy(t *testing.T) {
 		}
 	}
 	proxy := new(tcpproxy.TcpProxy)
-	if err := built.byType[resource.ExtensionConfigType]["tcp-b"].(*core.TypedExtensionConfig).GetTypedConfig().UnmarshalTo(proxy); err != nil {
+	if err := built.ByType[resource.ExtensionConfigType]["tcp-b"].(*core.TypedExtensionConfig).GetTypedConfig().UnmarshalTo(proxy); err != nil {
 		t.Fatal(err)
 	}
 	if got := proxy.GetIdleTimeout().AsDuration(); got != 9*time.Second {
@@ -125,7 +125,7 @@ func TestHealthCheck_longInterval_connectsAnew(t *testing.T) {
 func TestBuildListeners_editOfIngress_keepsFilterChains(t *testing.T) {
 	chains := func(text string) map[string]*listener.FilterChain {
 		all := make(map[string]*listener.FilterChain)
-		for name, r := range buildOf(t, text+"\nservices: {b: {protocol: tcp, listen: 1}}").byType[resource.ListenerType] {
+		for name, r := range buildOf(t, text+"\nservices: {b: {protocol: tcp, listen: 1}}").ByType[resource.ListenerType] {
 			for _, chain := range r.(*listener.Listener).GetFilterChains() {
 				all[name+" "+chain.GetName()] = chain
 			}
@@ -152,7 +152,7 @@ func TestBuildListeners_editOfIngress_keepsFilterChains(t *testing.T) {
 	}
 	// This one has to be another: the test can tell.
 	for name, chain := range chains("ingress: {trusted_hops: 1}") {
-		if name == Ingress+" 127.0.0.0/8" && proto.Equal(chain, before[name]) {
+		if name == IngressListener+" 127.0.0.0/8" && proto.Equal(chain, before[name]) {
 			t.Error("an edit of trusted_hops changes no chain")
 		}
 	}
@@ -170,7 +170,7 @@ func buildOf(t *testing.T, policy string) *resources {
 func upstreamOptions(t *testing.T, built *resources, service string) *upstreamhttp.HttpProtocolOptions {
 	t.Helper()
 	options := new(upstreamhttp.HttpProtocolOptions)
-	packed := built.byType[resource.ClusterType][service].(*cluster.Cluster).GetTypedExtensionProtocolOptions()["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
+	packed := built.ByType[resource.ClusterType][service].(*cluster.Cluster).GetTypedExtensionProtocolOptions()["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
 	if err := packed.UnmarshalTo(options); err != nil {
 		t.Fatal(err)
 	}

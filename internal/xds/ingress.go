@@ -7,6 +7,8 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // Requests that are safe to repeat are retried also after a server may have
@@ -24,7 +26,7 @@ func safeMethods() []string { return []string{"GET", "HEAD", "OPTIONS"} }
 // service takes what no other claims.
 func buildRoutes(f frame) ([]proto.Message, error) {
 	config := &route.RouteConfiguration{
-		Name: Ingress,
+		Name: IngressListener,
 		// hello:10000 is the same host as hello.
 		IgnorePortInHostMatching: true,
 		RequestHeadersToAdd:      requestID(f.policy.Ingress),
@@ -56,7 +58,7 @@ func checkDomains(config *route.RouteConfiguration) error {
 }
 
 // servedBy tells a client who answered, if the policy wants it told.
-func servedBy(p ServicePolicy) []*core.HeaderValueOption {
+func servedBy(p policy.Service) []*core.HeaderValueOption {
 	if !p.ShowEndpoint {
 		return nil
 	}

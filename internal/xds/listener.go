@@ -16,11 +16,13 @@ import (
 	router "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/http/router/v3"
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxy "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 const (
-	// Ingress is the name of the listener on IPv4, and of its routes.
-	Ingress = "ingress"
+	// IngressListener is the name of the listener on IPv4, and of its routes.
+	IngressListener = "ingress"
 	// IngressIPv6 is the listener on IPv6. It is one of its own, so that a host
 	// that has no IPv6 refuses this one alone.
 	IngressIPv6 = "ingress-ipv6"
@@ -32,7 +34,7 @@ const (
 // A listener's change closes connections: all of a filter chain that changes or goes,
 // within Envoy's drain time. So what is edited while streams run is not in here: routes
 // come by RDS, what is logged and how connections of tcp services are handed on by ECDS
-// ([buildExtensions]), and each network of [IngressPolicy.Allow] has a filter chain of
+// ([buildExtensions]), and each network of [policy.Ingress.Allow] has a filter chain of
 // its own.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/listeners/lds
 func buildListeners(f frame) ([]proto.Message, error) {
@@ -41,19 +43,19 @@ func buildListeners(f frame) ([]proto.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := listenersOn(p.Ingress, Ingress, p.Ingress.Port, &listener.Filter{
+	all, err := listenersOn(p.Ingress, IngressListener, p.Ingress.Port, &listener.Filter{
 		Name: "envoy.filters.network.http_connection_manager", ConfigType: &listener.Filter_TypedConfig{TypedConfig: manager},
 	})
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range f.services {
-		policy := p.For(name)
-		if policy.Protocol != TCP {
+		service := p.For(name)
+		if service.Protocol != policy.TCP {
 			continue
 		}
 		// Without its configuration, Envoy closes each connection.
-		more, err := listenersOn(p.Ingress, connectionsOf(name), policy.Listen, &listener.Filter{
+		more, err := listenersOn(p.Ingress, connectionsOf(name), service.Listen, &listener.Filter{
 			Name: connectionsOf(name), ConfigType: &listener.Filter_ConfigDiscovery{ConfigDiscovery: &core.ExtensionConfigSource{
 				ConfigSource: fromADS(), TypeUrls: []string{typeURL(&tcpproxy.TcpProxy{})},
 			}},
@@ -68,7 +70,7 @@ func buildListeners(f frame) ([]proto.Message, error) {
 
 // listenersOn take connections on a port from those who are let in, one for each
 // family of addresses, and hand them to a filter.
-func listenersOn(i IngressPolicy, name string, port uint16, filter *listener.Filter) ([]proto.Message, error) {
+func listenersOn(i policy.Ingress, name string, port uint16, filter *listener.Filter) ([]proto.Message, error) {
 	v4, v6, err := allowedRanges(i)
 	if err != nil {
 		return nil, err
@@ -144,9 +146,9 @@ func connectionManager(trustedHops uint32, defaultHost string) (*anypb.Any, erro
 		return nil, err
 	}
 	manager := &hcm.HttpConnectionManager{
-		StatPrefix: Ingress,
+		StatPrefix: IngressListener,
 		RouteSpecifier: &hcm.HttpConnectionManager_Rds{Rds: &hcm.Rds{
-			RouteConfigName: Ingress, ConfigSource: fromADS(),
+			RouteConfigName: IngressListener, ConfigSource: fromADS(),
 		}},
 		HttpFilters: []*hcm.HttpFilter{choice, {
 			Name:       "envoy.filters.http.router",
@@ -176,10 +178,10 @@ func connectionManager(trustedHops uint32, defaultHost string) (*anypb.Any, erro
 }
 
 // allowedRanges are the sources that are let in, by family, each once.
-func allowedRanges(i IngressPolicy) (v4, v6 []*core.CidrRange, err error) {
+func allowedRanges(i policy.Ingress) (v4, v6 []*core.CidrRange, err error) {
 	seen := make(map[netip.Prefix]bool)
 	for _, source := range i.Allow {
-		prefixes, err := sourceRanges(source)
+		prefixes, err := policy.SourceRanges(source)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -19,6 +19,7 @@ import (
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/tailxds/tailxds/internal/balance"
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -28,8 +29,8 @@ import (
 const localFactor = 100
 
 // regions makes a cluster treat regions as the policy says.
-func regions(c *cluster.Cluster, p ServicePolicy) error {
-	if p.LoadBalancing == ByLoad {
+func regions(c *cluster.Cluster, p policy.Service) error {
+	if p.LoadBalancing == policy.ByLoad {
 		var err error
 		c.LoadBalancingPolicy, err = weighedByLoad(p)
 		return err
@@ -59,7 +60,7 @@ func regions(c *cluster.Cluster, p ServicePolicy) error {
 // zoneAware is zone-aware routing by weight: each Envoy keeps in its region what
 // that can carry of the requests that enter there.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/zone_aware
-func zoneAware(p ServicePolicy) (*cluster.LoadBalancingPolicy, error) {
+func zoneAware(p policy.Service) (*cluster.LoadBalancingPolicy, error) {
 	locality := &commonlb.LocalityLbConfig{LocalityConfigSpecifier: &commonlb.LocalityLbConfig_ZoneAwareLbConfig_{
 		ZoneAwareLbConfig: &commonlb.LocalityLbConfig_ZoneAwareLbConfig{
 			MinClusterSize: wrapperspb.UInt64(1),
@@ -79,7 +80,7 @@ func zoneAware(p ServicePolicy) (*cluster.LoadBalancingPolicy, error) {
 	return lbExtension(p.LoadBalancing, config)
 }
 
-func slowly(p ServicePolicy) *commonlb.SlowStartConfig {
+func slowly(p policy.Service) *commonlb.SlowStartConfig {
 	if p.SlowStart == 0 {
 		return nil
 	}
@@ -100,10 +101,10 @@ func lbExtension(name string, config proto.Message) (*cluster.LoadBalancingPolic
 // seenFrom is a service as an Envoy of a region is told of it: for
 // [balance.Local] the own region goes first; for [balance.Nearest] a region is
 // one locality, because Envoy compares all of a locality's name with its own.
-func seenFrom(s topology.Service, p ServicePolicy, region string) topology.Service {
+func seenFrom(s topology.Service, p policy.Service, region string) topology.Service {
 	// Weighing by load, Envoy can't be told to leave near regions alone but by
 	// telling it of none.
-	unplaced := p.LoadBalancing == ByLoad
+	unplaced := p.LoadBalancing == policy.ByLoad
 	switch {
 	case p.Locality == balance.Exact && unplaced:
 		return rearrange(s, func(l topology.Locality) topology.Locality { return topology.Locality{Priority: l.Priority} })

@@ -11,7 +11,7 @@ import (
 // every type, whoever asks for it and whenever:
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#knowing-when-a-requested-resource-does-not-exist
 func TestDelta_namesThatDoNotExist_removed(t *testing.T) {
-	for _, url := range []string{lds, rds, cds, eds} {
+	for _, url := range []string{lds, rds, Cds, Eds} {
 		t.Run(typeName(url), func(t *testing.T) {
 			s, _ := logged()
 			stream := openDelta(t, start(t, s))
@@ -46,13 +46,13 @@ func TestDelta_namesThatDoNotExist_removed(t *testing.T) {
 func TestDelta_nameBesidesAll_removed(t *testing.T) {
 	s, _ := logged()
 	stream := openDelta(t, start(t, s))
-	stream.ask(cds, nil, "*", "made-up")
-	r := stream.want(cds, "")
+	stream.ask(Cds, nil, "*", "made-up")
+	r := stream.want(Cds, "")
 	if len(r.GetResources()) == 0 || !slices.Equal(r.GetRemovedResources(), []string{"made-up"}) {
 		t.Errorf("%d resources, and removed are %v", len(r.GetResources()), r.GetRemovedResources())
 	}
-	stream.ask(cds, nil, "another")
-	if r = stream.want(cds, ""); len(r.GetResources()) > 0 || !slices.Equal(r.GetRemovedResources(), []string{"another"}) {
+	stream.ask(Cds, nil, "another")
+	if r = stream.want(Cds, ""); len(r.GetResources()) > 0 || !slices.Equal(r.GetRemovedResources(), []string{"another"}) {
 		t.Errorf("%d resources, and removed are %v", len(r.GetResources()), r.GetRemovedResources())
 	}
 }
@@ -61,12 +61,12 @@ func TestDelta_nameBesidesAll_removed(t *testing.T) {
 func TestDelta_nameThatIsMadeLater_sent(t *testing.T) {
 	s, _ := logged()
 	stream := openDelta(t, start(t, s))
-	stream.ask(eds, nil, "shop")
-	if r := stream.want(eds, ""); !slices.Equal(r.GetRemovedResources(), []string{"shop"}) {
+	stream.ask(Eds, nil, "shop")
+	if r := stream.want(Eds, ""); !slices.Equal(r.GetRemovedResources(), []string{"shop"}) {
 		t.Fatalf("removed are %v", r.GetRemovedResources())
 	}
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-7", "tag:service-shop"}}))
-	if got := weights(t, stream.want(eds, "").GetResources()); got["d2"] != 7 {
+	if got := weights(t, stream.want(Eds, "").GetResources()); got["d2"] != 7 {
 		t.Errorf("the endpoints are %v", got)
 	}
 }

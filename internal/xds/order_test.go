@@ -12,6 +12,8 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // follower keeps what an Envoy would of a state-of-the-world stream, and asks
@@ -25,12 +27,12 @@ type follower struct {
 
 func follow(t *testing.T, s *Server) *follower {
 	f := &follower{openWorld(t, start(t, s)), nil, make(map[string]bool), nil}
-	f.ask(cds)
-	f.take(cds)
-	f.take(eds)
+	f.ask(Cds)
+	f.take(Cds)
+	f.take(Eds)
 	f.ask(lds)
 	f.take(lds)
-	f.ask(rds, Ingress)
+	f.ask(rds, IngressListener)
 	f.take(rds)
 	f.settle()
 	return f
@@ -49,13 +51,13 @@ func (f *follower) step() string {
 	f.t.Helper()
 	r := f.next()
 	switch r.GetTypeUrl() {
-	case cds:
+	case Cds:
 		f.clusters = make(map[string]string) // state of the world: what is missing is gone
 		for _, c := range unpack[*cluster.Cluster](f, r) {
 			f.clusters[c.GetName()] = c.GetEdsClusterConfig().GetServiceName()
 		}
 		f.askForAssignments()
-	case eds:
+	case Eds:
 		for _, a := range unpack[interface {
 			proto.Message
 			GetClusterName() string
@@ -89,8 +91,8 @@ func (f *follower) askForAssignments() {
 		names = append(names, name)
 	}
 	slices.Sort(names)
-	if !slices.Equal(names, f.names[eds]) {
-		f.ask(eds, names...)
+	if !slices.Equal(names, f.names[Eds]) {
+		f.ask(Eds, names...)
 	}
 }
 
@@ -115,11 +117,11 @@ func TestStateOfTheWorldIsOrdered(t *testing.T) {
 		s := NewServer(Config{DefaultService: "server"})
 		set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:service-old"}}))
 		f := follow(t, s)
-		policy := DefaultPolicy()
-		policy.Defaults.Timeout, policy.Defaults.ConnectTimeout = Duration(time.Minute), Duration(time.Second)
-		policy.Ingress.Port = 10001
+		p := policy.Default()
+		p.Defaults.Timeout, p.Defaults.ConnectTimeout = policy.Duration(time.Minute), policy.Duration(time.Second)
+		p.Ingress.Port = 10001
 		top := topologyOf(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:service-new"}})
-		if err := s.Set(top, policy); err != nil {
+		if err := s.Set(top, p); err != nil {
 			t.Fatal(err)
 		}
 		var order []string
@@ -156,26 +158,26 @@ func TestAWeightReachesWhomItConcerns(t *testing.T) {
 	publish("1")
 	whole := follow(t, s)
 	delta := openDelta(t, start(t, s))
-	for _, url := range []string{cds, lds} {
+	for _, url := range []string{Cds, lds} {
 		delta.ask(url, nil, "*")
 		delta.want(url, "")
 	}
-	delta.ask(rds, nil, Ingress)
+	delta.ask(rds, nil, IngressListener)
 	delta.want(rds, "")
-	delta.ask(eds, nil, s.published.asked("a"), s.published.asked("b"))
-	delta.want(eds, "")
+	delta.ask(Eds, nil, s.published.asked("a"), s.published.asked("b"))
+	delta.want(Eds, "")
 	other := openDelta(t, start(t, s)) // of service a alone
-	other.ask(eds, nil, s.published.asked("a"))
-	other.want(eds, "")
+	other.ask(Eds, nil, s.published.asked("a"))
+	other.want(Eds, "")
 
 	for _, weight := range []string{"5", "7"} {
 		publish(weight)
 		b := s.published.asked("b")
-		if got := unpack[*endpoint.ClusterLoadAssignment](whole, whole.want(eds)); len(got) != 1 || got[0].GetClusterName() != b {
+		if got := unpack[*endpoint.ClusterLoadAssignment](whole, whole.want(Eds)); len(got) != 1 || got[0].GetClusterName() != b {
 			t.Errorf("state of the world: sent %v, want %s alone", got, b)
 		}
 		whole.settle() // so nothing else came
-		if r := delta.want(eds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != b {
+		if r := delta.want(Eds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != b {
 			t.Errorf("delta: sent %v, want %s alone", r.GetResources(), b)
 		}
 	}
@@ -186,7 +188,7 @@ func TestAWeightReachesWhomItConcerns(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, stream := range map[string]deltaStream{"all": delta, "a": other} {
-		if r := stream.want(eds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != s.published.asked("a") {
+		if r := stream.want(Eds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != s.published.asked("a") {
 			t.Errorf("%s: sent %v, want a alone", name, r.GetResources())
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 
 	"github.com/tailxds/tailxds/internal/balance"
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // panicThreshold is the share of healthy endpoints, in percent, below which Envoy
@@ -22,7 +23,7 @@ const maxCountedInPercent = 100 / panicThreshold
 // priority counts as wholly available. So where the factor decides about nothing else,
 // with one priority and no localities to weigh, a single healthy endpoint is made to
 // count as that.
-func overprovisioning(p ServicePolicy, localities []*endpoint.LocalityLbEndpoints) *endpoint.ClusterLoadAssignment_Policy {
+func overprovisioning(p policy.Service, localities []*endpoint.LocalityLbEndpoints) *endpoint.ClusterLoadAssignment_Policy {
 	endpoints, weighed := 0, p.Locality == balance.Weighted && len(localities) > 1
 	for _, l := range localities {
 		endpoints += len(l.GetLbEndpoints())

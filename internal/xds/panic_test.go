@@ -8,6 +8,7 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 
 	"github.com/tailxds/tailxds/internal/balance"
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // While one endpoint of a priority is healthy, Envoy's arithmetic does not panic, up
@@ -16,7 +17,7 @@ import (
 func TestOverprovisioning_oneHealthy_noPanicWithinTheBound(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		mode := rapid.SampledFrom([]balance.Mode{balance.Weighted, balance.Exact, balance.Nearest, balance.Local}).Draw(t, "mode")
-		p := DefaultPolicy().Defaults
+		p := policy.Default().Defaults
 		p.Locality, p.OverprovisioningFactor = mode, rapid.Uint32Range(100, 200).Draw(t, "factor")
 		var localities []*endpoint.LocalityLbEndpoints
 		count := make(map[uint32]uint32) // by priority

@@ -40,9 +40,9 @@ func TestViews_manyRegions_bounded(t *testing.T) {
 	}
 	crowded := openDelta(t, start(t, s))
 	crowded.send(&discovery.DeltaDiscoveryRequest{
-		Node: &core.Node{Id: "node", Locality: &core.Locality{Region: "west"}}, TypeUrl: eds, ResourceNamesSubscribe: []string{"server"},
+		Node: &core.Node{Id: "node", Locality: &core.Locality{Region: "west"}}, TypeUrl: Eds, ResourceNamesSubscribe: []string{"server"},
 	})
-	if got := priorities(t, crowded.want(eds, "")); got != "0:east 0:west 0:westa" {
+	if got := priorities(t, crowded.want(Eds, "")); got != "0:east 0:west 0:westa" {
 		t.Errorf("without a view of its own it gets %s, want what callers of no region get", got)
 	}
 	crowded.settle()
@@ -63,10 +63,10 @@ func TestViews_manyRegions_bounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The publication is sent to callers of no region, and its ACK finds the new view.
-	if got := priorities(t, crowded.want(eds, "")); got != "0:east 0:west 0:westa" {
+	if got := priorities(t, crowded.want(Eds, "")); got != "0:east 0:west 0:westa" {
 		t.Errorf("the publication is %s", got)
 	}
-	if got := priorities(t, crowded.want(eds, "")); got != "0:west 0:westa 1:east" {
+	if got := priorities(t, crowded.want(Eds, "")); got != "0:west 0:westa 1:east" {
 		t.Errorf("with a view of its own it gets %s", got)
 	}
 	if got := s.RegionsWithoutView(); len(got) > 0 {
@@ -101,7 +101,7 @@ func TestViews_unused_dropped(t *testing.T) {
 		}
 	}
 	sub := stream.NewDeltaSubscription([]string{"server"}, nil, nil, true)
-	if _, err := old.CreateDeltaWatch(&cache.DeltaRequest{TypeUrl: eds}, &sub, make(chan cache.DeltaResponse, 1)); !errors.Is(err, errRetired) {
+	if _, err := old.CreateDeltaWatch(&cache.DeltaRequest{TypeUrl: Eds}, &sub, make(chan cache.DeltaResponse, 1)); !errors.Is(err, errRetired) {
 		t.Errorf("a watch in a view that was dropped: %v", err)
 	}
 	again, err := s.view("west")
@@ -116,7 +116,7 @@ func TestViews_waitedIn_stays(t *testing.T) {
 	c := start(t, s)
 	waits := openDelta(t, c)
 	waits.askFrom("west", "server")
-	waits.want(eds, "")
+	waits.want(Eds, "")
 	waits.settle()
 	now := time.Now()
 	s.views.drop(nil, now) // as if it were not counted
@@ -125,7 +125,7 @@ func TestViews_waitedIn_stays(t *testing.T) {
 		t.Fatal("it is dropped")
 	}
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-9"}}))
-	if got := weights(t, waits.want(eds, "").GetResources()); got["d1"] != 9 {
+	if got := weights(t, waits.want(Eds, "").GetResources()); got["d1"] != 9 {
 		t.Errorf("the stream gets %v", got)
 	}
 }
@@ -136,17 +136,17 @@ func TestServer_requestsDuringPublication_answered(t *testing.T) {
 	c := start(t, s)
 	known := openDelta(t, c)
 	known.askFrom("west", "server")
-	known.want(eds, "")
+	known.want(Eds, "")
 	known.settle()
 	s.mu.Lock() // as it is while resources are built, validated and encoded
 	defer s.mu.Unlock()
-	for _, url := range []string{cds, rds, eds} {
+	for _, url := range []string{Cds, rds, Eds} {
 		known.ask(url, nil, "server")
 		known.want(url, "")
 	}
 	fresh := openDelta(t, c)
 	fresh.askFrom("west", "server")
-	fresh.want(eds, "")
+	fresh.want(Eds, "")
 	if s.Checks().Every == 0 || s.EnvoysByRegion()["west"] != 1 {
 		t.Errorf("checks %+v, by region %v", s.Checks(), s.EnvoysByRegion())
 	}

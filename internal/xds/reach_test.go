@@ -11,8 +11,8 @@ func TestReachTellsWhoHasWhatWasPublishedLast(t *testing.T) {
 	client := start(t, s)
 	first, second := openDelta(t, client), openDelta(t, client)
 	for _, stream := range []deltaStream{first, second} {
-		stream.ask(eds, nil, "server")
-		stream.want(eds, "")
+		stream.ask(Eds, nil, "server")
+		stream.want(Eds, "")
 		stream.settle()
 	}
 	if r := s.Reach(); r.Publication != 1 || r.Told != 0 {
@@ -36,25 +36,25 @@ func TestReachTellsWhoHasWhatWasPublishedLast(t *testing.T) {
 	}
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:weight-2"}}))
 	await("both are told", func(r Reach) bool { return r == Reach{Publication: 2, Told: 2} })
-	first.want(eds, "")
+	first.want(Eds, "")
 	await("one has it", func(r Reach) bool { return r.Told == 2 && r.Acked == 1 && r.Rejected == 0 && r.After > 0 })
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:weight-2"}}))
 	if r := s.Reach(); r.Publication != 2 {
 		t.Errorf("what changes nothing is no publication: %+v", r)
 	}
-	second.want(eds, "no, thanks")
+	second.want(Eds, "no, thanks")
 	last := await("the other rejects it", func(r Reach) bool { return r.Acked == 1 && r.Rejected == 1 })
 
 	// Where requests enter is published on its own, and is no part of it.
 	for _, stream := range []deltaStream{first, second} {
-		stream.ask(eds, nil, Callers)
-		stream.want(eds, "")
+		stream.ask(Eds, nil, Callers)
+		stream.want(Eds, "")
 	}
 	if err := s.SetEntries(map[string]uint32{"west": 1}); err != nil {
 		t.Fatal(err)
 	}
-	first.want(eds, "")
-	first.ask(rds, nil, Ingress) // answered in order
+	first.want(Eds, "")
+	first.ask(rds, nil, IngressListener) // answered in order
 	first.want(rds, "")
 	if r := s.Reach(); r.Told != last.Told || r.Acked != 1 {
 		t.Errorf("got %+v after the entries, had %+v", r, last)

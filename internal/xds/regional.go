@@ -17,12 +17,12 @@ import (
 // look the same from everywhere are the same messages in every view.
 func (n *resources) assignments(region string, last *resources) (resourceSet, error) {
 	if region == "" {
-		return n.byType[resource.EndpointType], nil
+		return n.ByType[resource.EndpointType], nil
 	}
 	if set, ok := n.views[region]; ok {
 		return set, nil
 	}
-	set := maps.Clone(n.byType[resource.EndpointType])
+	set := maps.Clone(n.ByType[resource.EndpointType])
 	for _, name := range slices.Sorted(maps.Keys(n.services)) {
 		in := n.services[name]
 		if in.policy.Locality != balance.Local {
@@ -62,6 +62,6 @@ func (n *resources) view(region string) resourceSet {
 // made from the same as those of the set.
 func (n *resources) unchanged(region string, names []string, set resourceSet) bool {
 	return n != nil && !slices.ContainsFunc(names, func(name string) bool {
-		return n.views[region][name] == nil || n.byType[resource.EndpointType][name] != set[name]
+		return n.views[region][name] == nil || n.ByType[resource.EndpointType][name] != set[name]
 	})
 }

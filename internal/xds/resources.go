@@ -1,7 +1,7 @@
 // Package xds serves a topology to Envoys.
 //
 // build.go and the builders that it calls are pure: a [topology.Topology] and a
-// [Policy] become xDS resources, by one builder a type in one table. server.go
+// [policy.Policy] become xDS resources, by one builder a type in one table. server.go
 // holds the caches, the ADS streams and who may open one.
 package xds
 
@@ -12,6 +12,8 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // resourceType is one row of the table of what is served. Either perService or
@@ -36,7 +38,7 @@ type resourceType struct {
 // no part of it. They are built again only when it changes.
 type frame struct {
 	services       []string // sorted
-	policy         Policy
+	policy         policy.Policy
 	defaultService string
 }
 
@@ -84,7 +86,7 @@ func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 	for _, name := range in.assignments {
 		all = append(all, &endpoint.ClusterLoadAssignment{ClusterName: name, Endpoints: localities, Policy: policy})
 	}
-	if in.policy.speaksGRPC() {
+	if in.policy.SpeaksGRPC() {
 		all = append(all, grpcAssignment(in, localities))
 	}
 	return all, nil

@@ -85,14 +85,14 @@ func ended(t *testing.T, stream deltaStream, part string) {
 func TestAStreamEndsWhenItsDeviceLeavesTheTopology(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	stream := openDelta(t, c)
-	stream.ask(eds, nil, "server")
-	stream.want(eds, "")
+	stream.ask(Eds, nil, "server")
+	stream.want(Eds, "")
 	a.isConnected(t, "100.64.0.1", true)
 	if !a.Connected()[netip.MustParseAddr("127.0.0.1")] {
 		t.Errorf("where the stream comes from is not connected: %v", a.Connected())
 	}
 	set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
-	stream.want(eds, "") // it was published before
+	stream.want(Eds, "") // it was published before
 	ended(t, stream, "device d1 (127.0.0.1, tags none) is no endpoint of any service")
 	a.isConnected(t, "100.64.0.1", false)
 	// A new stream is told the same.
@@ -107,8 +107,8 @@ func TestAStreamEndsWhenItsDeviceLosesAnAllowedTag(t *testing.T) {
 	other := Identity{Name: "gate", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.9")}, Tags: []string{"tag:gateway"}}
 	a, c := newAdmission(t, other)
 	stream := openDelta(t, c)
-	stream.ask(cds, nil, "*")
-	stream.want(cds, "")
+	stream.ask(Cds, nil, "*")
+	stream.want(Cds, "")
 	other.Tags = []string{"tag:retired"}
 	a.tailnet.is(other, nil)
 	a.Recheck()
@@ -118,8 +118,8 @@ func TestAStreamEndsWhenItsDeviceLosesAnAllowedTag(t *testing.T) {
 func TestOnlyADefiniteAnswerEndsAStream(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	stream := openDelta(t, c)
-	stream.ask(eds, nil, "server")
-	stream.want(eds, "")
+	stream.ask(Eds, nil, "server")
+	stream.want(Eds, "")
 	a.tailnet.is(Identity{}, errors.New("the daemon does not answer"))
 	for range 3 {
 		a.judgeGuests(t.Context())
@@ -140,8 +140,8 @@ func TestOnlyADefiniteAnswerEndsAStream(t *testing.T) {
 func TestAnotherDeviceWithTheAddressIsAnother(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	stream := openDelta(t, c)
-	stream.ask(eds, nil, "server")
-	stream.want(eds, "")
+	stream.ask(Eds, nil, "server")
+	stream.want(Eds, "")
 	a.tailnet.is(Identity{Name: "laptop", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.77")}}, nil)
 	a.Recheck()
 	ended(t, stream, "device laptop")
@@ -152,8 +152,8 @@ func TestConnectedGoesByWhatTheTailnetSaysNow(t *testing.T) {
 	gate := Identity{Name: "gate", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.9")}, Tags: []string{"tag:gateway"}}
 	a, c := newAdmission(t, gate)
 	stream := openDelta(t, c)
-	stream.ask(cds, nil, "*")
-	stream.want(cds, "")
+	stream.ask(Cds, nil, "*")
+	stream.want(Cds, "")
 	gate.Addresses = []netip.Addr{netip.MustParseAddr("100.64.0.10")}
 	a.tailnet.is(gate, nil)
 	a.Recheck()
@@ -178,7 +178,7 @@ func TestWhoComesDuringALookIsLookedAt(t *testing.T) {
 	})
 	set(t, a.Server, oneService())
 	stream := openDelta(t, start(t, a.Server))
-	stream.ask(cds, nil, "*")
+	stream.ask(Cds, nil, "*")
 	<-asked // the answer is on its way, and will be outdated
 	a.judgeGuests(t.Context())
 	answer <- who
@@ -202,7 +202,7 @@ func TestAStateOfTheWorldStreamEndsToo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Send(&discovery.DiscoveryRequest{Node: &core.Node{Id: "node"}, TypeUrl: cds}); err != nil {
+	if err := stream.Send(&discovery.DiscoveryRequest{Node: &core.Node{Id: "node"}, TypeUrl: Cds}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := stream.Recv(); err != nil {
@@ -243,7 +243,7 @@ func TestAStreamThatIsNotReadEndsToo(t *testing.T) {
 	devices["d1"] = []string{"tag:weight-1"}
 	set(t, a.Server, topologyOf(devices))
 	for !writes() { // who asks again is sent it again, until there is no room on the way
-		if err := stream.Send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "deaf"}, TypeUrl: eds, ResourceNamesSubscribe: []string{"server"}}); err != nil {
+		if err := stream.Send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "deaf"}, TypeUrl: Eds, ResourceNamesSubscribe: []string{"server"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -283,8 +283,8 @@ func TestConnectedCountsEachStream(t *testing.T) {
 		<-a.changes
 	}
 	a.isConnected(t, "100.64.0.1", true)
-	last.ask(cds, nil, "*")
-	last.want(cds, "")
+	last.ask(Cds, nil, "*")
+	last.want(Cds, "")
 	if err := last.CloseSend(); err != nil {
 		t.Fatal(err)
 	}
@@ -301,8 +301,8 @@ func TestConnectedWithoutATailnet(t *testing.T) {
 		t.Errorf("connected: %v", got)
 	}
 	s.judgeGuests(t.Context())
-	stream.ask(cds, nil, "*")
-	stream.want(cds, "")
+	stream.ask(Cds, nil, "*")
+	stream.want(Cds, "")
 }
 
 func TestNothingIsLeftOfEndedStreams(t *testing.T) {
@@ -311,8 +311,8 @@ func TestNothingIsLeftOfEndedStreams(t *testing.T) {
 		a, c := newAdmission(t, device1())
 		for range 50 {
 			stream := openDelta(t, c)
-			stream.ask(cds, nil, "*")
-			stream.want(cds, "")
+			stream.ask(Cds, nil, "*")
+			stream.want(Cds, "")
 		}
 		set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
 		for len(a.guests.all()) > 0 {

@@ -16,6 +16,7 @@ import (
 	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -30,7 +31,7 @@ func names(t topology.Topology) []string {
 
 // routing makes the routes of virtual hosts.
 type routing struct {
-	policy   Policy
+	policy   policy.Policy
 	known    map[string]bool // services that have a cluster
 	previous *anypb.Any      // the predicate that keeps retries from servers that failed
 }
@@ -48,29 +49,29 @@ func newRouting(f frame) (routing, error) {
 func (r routing) of(service string) []*route.Route {
 	var all []*route.Route
 	rules := r.policy.For(service).Routes
-	if slices.ContainsFunc(rules, func(rule RouteRule) bool { return rule.Path != "" }) {
+	if slices.ContainsFunc(rules, func(rule policy.RouteRule) bool { return rule.Path != "" }) {
 		all = append(all, refuseHidden(service))
 	}
 	for i, rule := range rules {
-		services, until := rule.shares()
+		services, until := rule.Shares()
 		for j, target := range services {
 			all = append(all, r.to(target, fmt.Sprintf("%s-%d-%s", service, i, target), routeMatch(rule, until[j]))...)
 		}
 	}
-	return append(all, r.to(service, service, routeMatch(RouteRule{}, whole))...)
+	return append(all, r.to(service, service, routeMatch(policy.RouteRule{}, policy.Whole))...)
 }
 
 // routeMatch is what a rule asks of a request, and of Envoy's draw.
-func routeMatch(r RouteRule, until uint32) *route.RouteMatch {
+func routeMatch(r policy.RouteRule, until uint32) *route.RouteMatch {
 	m := &route.RouteMatch{PathSpecifier: &route.RouteMatch_Prefix{Prefix: "/"}}
 	if r.Path != "" {
-		pattern, _ := pathPattern(r.Path)
+		pattern, _ := policy.PathPattern(r.Path)
 		m.PathSpecifier = pathMatching(pattern)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		m.Headers = append(m.Headers, exactly(name, r.Headers[name]))
 	}
-	if until < whole {
+	if until < policy.Whole {
 		m.RuntimeFraction = &core.RuntimeFractionalPercent{
 			DefaultValue: &typev3.FractionalPercent{Numerator: until, Denominator: typev3.FractionalPercent_MILLION},
 		}
@@ -91,7 +92,7 @@ func (r routing) to(service, name string, match *route.RouteMatch) []*route.Rout
 	switch {
 	case !r.known[service]:
 		return []*route.Route{answer(name, match, 503, fmt.Sprintf("nobody serves %s, and the policy does not name it", service))}
-	case p.Protocol == TCP:
+	case p.Protocol == policy.TCP:
 		return []*route.Route{answer(name, match, 503, fmt.Sprintf("%s takes TCP connections on port %d", service, p.Listen))}
 	}
 	var all []*route.Route
@@ -114,7 +115,7 @@ func (r routing) to(service, name string, match *route.RouteMatch) []*route.Rout
 
 // retryBuffer is how much of a body Envoy keeps to send it again. Without retries it
 // keeps nothing.
-func retryBuffer(p ServicePolicy) *wrapperspb.UInt64Value {
+func retryBuffer(p policy.Service) *wrapperspb.UInt64Value {
 	if p.Retries == 0 {
 		return nil
 	}
@@ -123,7 +124,7 @@ func retryBuffer(p ServicePolicy) *wrapperspb.UInt64Value {
 
 // action sends a request to a service, and once more to another of its servers
 // if that may be done.
-func (r routing) action(service string, p ServicePolicy, retryOn string) *route.Route_Route {
+func (r routing) action(service string, p policy.Service, retryOn string) *route.Route_Route {
 	action := &route.RouteAction{
 		ClusterSpecifier: &route.RouteAction_Cluster{Cluster: service},
 		Timeout:          protoDuration(p.Timeout),
@@ -148,7 +149,7 @@ func (r routing) action(service string, p ServicePolicy, retryOn string) *route.
 }
 
 // hashPolicies are what Envoy hashes of a request.
-func hashPolicies(h HashOn) []*route.RouteAction_HashPolicy {
+func hashPolicies(h policy.HashOn) []*route.RouteAction_HashPolicy {
 	switch {
 	case h.Header != "":
 		return []*route.RouteAction_HashPolicy{{PolicySpecifier: &route.RouteAction_HashPolicy_Header_{

@@ -11,12 +11,13 @@ import (
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
 	"pgregory.net/rapid"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // under are the routes of a virtual host.
 func (n *resources) under(host string) []*route.Route {
-	for _, v := range n.byType[rds][Ingress].(*route.RouteConfiguration).GetVirtualHosts() {
+	for _, v := range n.ByType[rds][IngressListener].(*route.RouteConfiguration).GetVirtualHosts() {
 		if v.GetName() == host {
 			return v.GetRoutes()
 		}
@@ -151,7 +152,7 @@ func TestRulesThatNobodyCanMean(t *testing.T) {
 		"for all":         {"defaults:\n  routes: [{service: b}]\n", "line 2", "one service"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := ParsePolicy([]byte(test.text))
+			_, err := policy.Parse([]byte(test.text))
 			if err == nil || !strings.Contains(err.Error(), test.line) || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("got %v, want %s and %q", err, test.line, test.want)
 			}
@@ -163,7 +164,7 @@ func TestRulesThatNobodyCanMean(t *testing.T) {
 // a millionth, one with a weight of 0 gets nothing, and nothing is left over.
 func TestSplitsGiveEachServiceItsShare(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		weights := rapid.MapOfN(rapid.StringMatching("[a-z]{1,3}"), rapid.Uint32Range(0, heaviestSplit), 1, mostTargets).Draw(t, "split")
+		weights := rapid.MapOfN(rapid.StringMatching("[a-z]{1,3}"), rapid.Uint32Range(0, policy.HeaviestSplit), 1, policy.MostTargets).Draw(t, "split")
 		var sum uint64
 		for _, w := range weights {
 			sum += uint64(w)
@@ -171,8 +172,8 @@ func TestSplitsGiveEachServiceItsShare(t *testing.T) {
 		if sum == 0 {
 			t.Skip("nobody would get anything")
 		}
-		services, until := RouteRule{Split: weights}.shares()
-		if until[len(until)-1] != whole || !slices.IsSorted(until) {
+		services, until := policy.RouteRule{Split: weights}.Shares()
+		if until[len(until)-1] != policy.Whole || !slices.IsSorted(until) {
 			t.Fatalf("%v", until)
 		}
 		got, last := map[string]uint32{}, uint32(0)
@@ -180,7 +181,7 @@ func TestSplitsGiveEachServiceItsShare(t *testing.T) {
 			got[s], last = until[i]-last, until[i]
 		}
 		for s, w := range weights {
-			if want := float64(w) * whole / float64(sum); float64(got[s]) < want-1 || float64(got[s]) > want+1 || (w == 0 && got[s] != 0) {
+			if want := float64(w) * policy.Whole / float64(sum); float64(got[s]) < want-1 || float64(got[s]) > want+1 || (w == 0 && got[s] != 0) {
 				t.Errorf("%s gets %d, want %v", s, got[s], want)
 			}
 		}

@@ -25,39 +25,39 @@ func TestRoutesWaitForTheirClusters(t *testing.T) {
 		t.Run("delta, "+name, func(t *testing.T) {
 			s, _ := logged()
 			stream := openDelta(t, start(t, s))
-			for url, names := range map[string]string{cds: "*", rds: Ingress, eds: "server"} {
+			for url, names := range map[string]string{Cds: "*", rds: IngressListener, Eds: "server"} {
 				stream.ask(url, nil, names)
 				stream.want(url, "")
 			}
 			stream.settle()
 			set(t, s, withAnother())
-			stream.want(eds, "")
+			stream.want(Eds, "")
 			clusters, err := stream.Recv()
-			if err != nil || clusters.GetTypeUrl() != cds {
+			if err != nil || clusters.GetTypeUrl() != Cds {
 				t.Fatalf("got %v, %v; want clusters", clusters, err)
 			}
-			stream.ask(eds, nil, "another")
-			stream.want(eds, "") // and not the routes, which were published long ago
-			stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: cds, ResponseNonce: clusters.GetNonce(), ErrorDetail: rejected})
+			stream.ask(Eds, nil, "another")
+			stream.want(Eds, "") // and not the routes, which were published long ago
+			stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: Cds, ResponseNonce: clusters.GetNonce(), ErrorDetail: rejected})
 			stream.want(rds, "")
 		})
 		t.Run("state of the world, "+name, func(t *testing.T) {
 			s, _ := logged()
 			stream := openWorld(t, start(t, s))
-			for url, names := range map[string][]string{cds: nil, rds: {Ingress}, eds: {"server"}, lds: nil} {
+			for url, names := range map[string][]string{Cds: nil, rds: {IngressListener}, Eds: {"server"}, lds: nil} {
 				stream.ask(url, names...)
 				stream.want(url)
 			}
 			stream.settle()
 			set(t, s, withAnother())
-			stream.want(eds)
+			stream.want(Eds)
 			clusters, err := stream.Recv()
-			if err != nil || clusters.GetTypeUrl() != cds {
+			if err != nil || clusters.GetTypeUrl() != Cds {
 				t.Fatalf("got %v, %v; want clusters", clusters, err)
 			}
-			stream.ask(eds, "server", "another")
-			stream.want(eds)
-			answer := &discovery.DiscoveryRequest{TypeUrl: cds, ResponseNonce: clusters.GetNonce(), ErrorDetail: rejected}
+			stream.ask(Eds, "server", "another")
+			stream.want(Eds)
+			answer := &discovery.DiscoveryRequest{TypeUrl: Cds, ResponseNonce: clusters.GetNonce(), ErrorDetail: rejected}
 			if rejected == nil {
 				answer.VersionInfo = clusters.GetVersionInfo()
 			}
@@ -91,26 +91,26 @@ func TestRoutesDoNotWaitForEver(t *testing.T) {
 			}
 		}
 		put(rds, "1")
-		put(cds, "2")
+		put(Cds, "2")
 		put(rds, "3")
 		put(lds, "4")
-		put(eds, "5")
+		put(Eds, "5")
 		time.Sleep(longestHold - time.Millisecond)
 		is("1", "2", "5")
 		time.Sleep(time.Millisecond)
 		is("1", "2", "5", "3", "4")
 
-		put(cds, "6") // nobody waits any more, and the next wait is a whole one
+		put(Cds, "6") // nobody waits any more, and the next wait is a whole one
 		put(rds, "7")
 		time.Sleep(longestHold / 2)
-		if err := s.answered(cds, "2"); err != nil { // late
+		if err := s.answered(Cds, "2"); err != nil { // late
 			t.Fatal(err)
 		}
 		is("1", "2", "5", "3", "4", "6")
 		time.Sleep(longestHold / 2)
 		is("1", "2", "5", "3", "4", "6", "7")
 
-		put(cds, "8")
+		put(Cds, "8")
 		put(rds, "9")
 		s.end()
 		time.Sleep(2 * longestHold)

@@ -19,6 +19,7 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -150,7 +151,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 
 // Set publishes a topology. Every resource is built and validated before any
 // is published; on an error the last good ones stay.
-func (s *Server) Set(t topology.Topology, p Policy) error {
+func (s *Server) Set(t topology.Topology, p policy.Policy) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	same := s.published != nil && t.SameDevices(s.topology)
@@ -161,11 +162,11 @@ func (s *Server) Set(t topology.Topology, p Policy) error {
 	s.views.drop(s.streams.byRegion(), time.Now())
 	was := s.Checks()
 	checks := was.next(present, s.guests.devices())
-	next, err := build(t, p.checkedEvery(checks.Every), s.config.DefaultService, s.published)
+	next, err := build(t, p.CheckedEvery(checks.Every), s.config.DefaultService, s.published)
 	if err != nil {
 		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
 	}
-	next.byType[resource.EndpointType][Callers] = s.callers
+	next.ByType[resource.EndpointType][Callers] = s.callers
 	changes, err := s.publish(next)
 	if err != nil {
 		return err
@@ -216,14 +217,14 @@ func (s *Server) changes(next *resources) ([]change, error) {
 	var all []change
 	for _, row := range resourceTypes() {
 		if row.URL != resource.EndpointType {
-			all = append(all, change{name: row.Name, into: s.caches[row.URL], last: last.byType[row.URL], next: next.byType[row.URL]})
+			all = append(all, change{name: row.Name, into: s.caches[row.URL], last: last.ByType[row.URL], next: next.ByType[row.URL]})
 			if c, ok := s.named[row.URL]; ok {
 				all = append(all, change{name: row.Name, into: c, last: last.named[row.URL], next: next.named[row.URL]})
 			}
 			continue
 		}
 		for region, c := range s.views.all() {
-			was := last.byType[row.URL]
+			was := last.ByType[row.URL]
 			if region != "" {
 				was = last.views[region]
 			}
@@ -310,7 +311,7 @@ func (s *Server) SetEntries(entries map[string]uint32) error {
 		return nil // the first Set takes it along
 	}
 	s.streams.published()
-	s.published.byType[resource.EndpointType][Callers] = next
+	s.published.ByType[resource.EndpointType][Callers] = next
 	for region, c := range s.views.all() {
 		if set, ok := s.published.views[region]; ok {
 			set[Callers] = next

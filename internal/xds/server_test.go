@@ -21,6 +21,7 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
+	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -30,20 +31,20 @@ func TestAnEnvoyThatKnowsOnlyADSGetsEverything(t *testing.T) {
 	s := NewServer(Config{DefaultService: "server"})
 	set(t, s, oneService())
 	stream := openDelta(t, start(t, s))
-	stream.ask(cds, nil, "*")
-	if r := stream.want(cds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != "server" {
+	stream.ask(Cds, nil, "*")
+	if r := stream.want(Cds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != "server" {
 		t.Errorf("clusters: %v", r.GetResources())
 	}
-	stream.ask(eds, nil, "server")
-	if got := weights(t, stream.want(eds, "").GetResources()); !maps.Equal(got, map[string]uint32{"d1": 1, "d2": 2}) {
+	stream.ask(Eds, nil, "server")
+	if got := weights(t, stream.want(Eds, "").GetResources()); !maps.Equal(got, map[string]uint32{"d1": 1, "d2": 2}) {
 		t.Errorf("endpoints: %v", got)
 	}
 	stream.ask(lds, nil, "*")
 	stream.want(lds, "")
-	stream.ask(rds, nil, Ingress)
+	stream.ask(rds, nil, IngressListener)
 	stream.want(rds, "")
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:weight-2"}}))
-	if got := weights(t, stream.want(eds, "").GetResources()); got["d1"] != 7 {
+	if got := weights(t, stream.want(Eds, "").GetResources()); got["d1"] != 7 {
 		t.Errorf("after the change: %v", got)
 	}
 }
@@ -52,12 +53,12 @@ func TestAChangeSendsOnlyWhatItTouches(t *testing.T) {
 	s := NewServer(Config{DefaultService: "server"})
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b"}}))
 	stream := openDelta(t, start(t, s))
-	stream.ask(eds, nil, "a", "b")
-	stream.want(eds, "")
+	stream.ask(Eds, nil, "a", "b")
+	stream.want(Eds, "")
 	// Nothing changed: nothing is sent, or the next response would be this one.
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b"}}))
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b", "tag:weight-3"}}))
-	r := stream.want(eds, "")
+	r := stream.want(Eds, "")
 	if len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != "b" {
 		t.Errorf("sent %v, want only b", r.GetResources())
 	}
@@ -70,15 +71,15 @@ func TestVersionsSurviveARestart(t *testing.T) {
 	first := NewServer(Config{DefaultService: "server"})
 	set(t, first, oneService())
 	a := openDelta(t, start(t, first))
-	a.ask(cds, nil, "*")
-	for _, r := range a.want(cds, "").GetResources() {
+	a.ask(Cds, nil, "*")
+	for _, r := range a.want(Cds, "").GetResources() {
 		known[r.GetName()] = r.GetVersion()
 	}
 	second := NewServer(Config{DefaultService: "server"})
 	set(t, second, oneService())
 	b := openDelta(t, start(t, second))
-	b.ask(cds, known, "*")
-	if r := b.want(cds, ""); len(r.GetResources()) != 0 || len(r.GetRemovedResources()) != 0 {
+	b.ask(Cds, known, "*")
+	if r := b.want(Cds, ""); len(r.GetResources()) != 0 || len(r.GetRemovedResources()) != 0 {
 		t.Errorf("sent again: %v, removed: %v", r.GetResources(), r.GetRemovedResources())
 	}
 }
@@ -92,8 +93,8 @@ func TestNoStreamBeforeTheFirstTopology(t *testing.T) {
 	}
 	set(t, s, oneService())
 	late := openDelta(t, c)
-	late.ask(cds, nil, "*")
-	late.want(cds, "")
+	late.ask(Cds, nil, "*")
+	late.want(Cds, "")
 }
 
 func TestWhoMayConnect(t *testing.T) {
@@ -124,7 +125,7 @@ func TestWhoMayConnect(t *testing.T) {
 			s := NewServer(Config{DefaultService: "server", Identify: test.identify, AllowTags: []string{"tag:gateway"}})
 			set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-0"}}))
 			stream := openDelta(t, start(t, s))
-			stream.ask(cds, nil, "*")
+			stream.ask(Cds, nil, "*")
 			_, err := stream.Recv()
 			if status.Code(err) != test.want || (err != nil && !strings.Contains(err.Error(), test.reason)) {
 				t.Errorf("got %v, want %s and %q", err, test.want, test.reason)
@@ -137,11 +138,11 @@ func TestARejectionIsVisibleAndNotResentDelta(t *testing.T) {
 	s := NewServer(Config{DefaultService: "server"})
 	set(t, s, oneService())
 	stream := openDelta(t, start(t, s))
-	stream.ask(eds, nil, "server")
-	stream.want(eds, "I will not have it")
+	stream.ask(Eds, nil, "server")
+	stream.want(Eds, "I will not have it")
 	// A response sent again would come before the one that is asked for now.
-	stream.ask(cds, nil, "*")
-	stream.want(cds, "")
+	stream.ask(Cds, nil, "*")
+	stream.want(Cds, "")
 	all := s.Streams()
 	if len(all) != 1 || all[0].Node != "node" || all[0].Types["endpoints"].Rejected != "I will not have it" {
 		t.Errorf("streams: %+v", all)
@@ -151,7 +152,7 @@ func TestARejectionIsVisibleAndNotResentDelta(t *testing.T) {
 	}
 	// Something new is sent, and clears the rejection once it is taken.
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}))
-	stream.want(eds, "")
+	stream.want(Eds, "")
 	stream.ask(lds, nil, "*")
 	stream.want(lds, "")
 	if got := s.Streams()[0].Types["endpoints"]; got.Rejected != "" || got.Pending {
@@ -186,9 +187,9 @@ func TestARejectionIsNotResentSotw(t *testing.T) {
 		}
 		return r
 	}
-	for _, url := range []string{cds, eds} {
+	for _, url := range []string{Cds, Eds} {
 		var names []string
-		if url == eds {
+		if url == Eds {
 			names = []string{"server"}
 		}
 		ask(&discovery.DiscoveryRequest{TypeUrl: url, ResourceNames: names})
@@ -198,7 +199,7 @@ func TestARejectionIsNotResentSotw(t *testing.T) {
 	ask(&discovery.DiscoveryRequest{TypeUrl: lds})
 	want(lds) // and not the clusters or endpoints once more
 	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}))
-	want(eds)
+	want(Eds)
 }
 
 // What is referred to arrives before what refers to it, and goes after it.
@@ -209,7 +210,7 @@ func TestOrderOfAdditionsAndRemovals(t *testing.T) {
 		s := NewServer(Config{DefaultService: "server"})
 		set(t, s, before)
 		stream := openDelta(t, start(t, s))
-		for url, name := range map[string]string{cds: "*", rds: Ingress, eds: "*"} {
+		for url, name := range map[string]string{Cds: "*", rds: IngressListener, Eds: "*"} {
 			stream.ask(url, nil, name)
 			stream.want(url, "")
 		}
@@ -219,17 +220,17 @@ func TestOrderOfAdditionsAndRemovals(t *testing.T) {
 
 	s, stream := from(small)
 	set(t, s, large)
-	stream.want(eds, "")
-	stream.want(cds, "")
+	stream.want(Eds, "")
+	stream.want(Cds, "")
 	stream.want(rds, "")
 
 	s, stream = from(large)
 	set(t, s, small)
 	stream.want(rds, "")
-	if r := stream.want(cds, ""); !slices.Equal(r.GetRemovedResources(), []string{"extra"}) {
+	if r := stream.want(Cds, ""); !slices.Equal(r.GetRemovedResources(), []string{"extra"}) {
 		t.Errorf("removed clusters: %v", r.GetRemovedResources())
 	}
-	if r := stream.want(eds, ""); !slices.Contains(r.GetRemovedResources(), "extra") {
+	if r := stream.want(Eds, ""); !slices.Contains(r.GetRemovedResources(), "extra") {
 		t.Errorf("removed endpoints: %v", r.GetRemovedResources())
 	}
 }
@@ -239,13 +240,13 @@ func TestAnInvalidTopologyLeavesTheLastGoodOne(t *testing.T) {
 	set(t, s, oneService())
 	bad := oneService()
 	bad.Services[0].Localities[0].Endpoints[0].Weight = 0
-	err := s.Set(bad, DefaultPolicy())
+	err := s.Set(bad, policy.Default())
 	if err == nil || !strings.Contains(err.Error(), "last good resources stay") {
 		t.Fatalf("got %v", err)
 	}
 	stream := openDelta(t, start(t, s))
-	stream.ask(eds, nil, "server")
-	if got := weights(t, stream.want(eds, "").GetResources()); got["d1"] != 1 {
+	stream.ask(Eds, nil, "server")
+	if got := weights(t, stream.want(Eds, "").GetResources()); got["d1"] != 1 {
 		t.Errorf("endpoints: %v", got)
 	}
 }
@@ -267,7 +268,7 @@ func TestWhateverIsBuiltIsValid(t *testing.T) {
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		top, _ := topology.Build(rapid.SliceOfN(device, 0, 12).Draw(t, "devices"), testRules())
-		all, err := Render(top, DefaultPolicy(), "server") // validates by protoc-gen-validate
+		all, err := Render(top, policy.Default(), "server") // validates by protoc-gen-validate
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,7 @@ func TestAStreamStaysWhereItFirstSaidItIs(t *testing.T) {
 		{"east", false, "west", "east"},
 		{"west", false, "west", ""},
 	} {
-		r := &discovery.DeltaDiscoveryRequest{TypeUrl: eds}
+		r := &discovery.DeltaDiscoveryRequest{TypeUrl: Eds}
 		if !step.nobody {
 			r.Node = &core.Node{
 				Id: "n", Locality: &core.Locality{Region: step.says},

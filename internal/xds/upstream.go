@@ -10,6 +10,8 @@ import (
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	upstreamhttp "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 // unacknowledgedFor is how long what Envoy sends to a server may stay unacknowledged
@@ -23,7 +25,7 @@ const unacknowledgedFor = 10 * time.Second
 // closeUnacknowledged sets TCP_USER_TIMEOUT on connections to servers, which Linux knows
 // and Envoy has no name for. It bounds new connections, too, so it is no shorter than
 // connect_timeout. https://www.man7.org/linux/man-pages/man7/tcp.7.html
-func closeUnacknowledged(p ServicePolicy) *core.BindConfig {
+func closeUnacknowledged(p policy.Service) *core.BindConfig {
 	const ipprotoTCP, tcpUserTimeout = 6, 18
 	return &core.BindConfig{SocketOptions: []*core.SocketOption{{
 		Description: "TCP_USER_TIMEOUT",
@@ -46,14 +48,14 @@ func probeSilent() *cluster.UpstreamConnectionOptions {
 // gRPC servers end connections that send more than one in five minutes of silence
 // (too_many_pings), and the kernel finds out as soon.
 // https://github.com/grpc/proposal/blob/master/A8-client-side-keepalive.md
-func upstreamProtocol(p ServicePolicy) (map[string]*anypb.Any, error) {
-	if p.Protocol == TCP {
+func upstreamProtocol(p policy.Service) (map[string]*anypb.Any, error) {
+	if p.Protocol == policy.TCP {
 		return nil, nil // what the client speaks
 	}
 	options := &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig{
 		ProtocolConfig: &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_HttpProtocolOptions{HttpProtocolOptions: http1()},
 	}
-	if p.Protocol == HTTP2 || p.Protocol == GRPC {
+	if p.Protocol == policy.HTTP2 || p.Protocol == policy.GRPC {
 		options.ProtocolConfig = &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2()}
 	}
 	common := sendHTTP()

@@ -15,6 +15,8 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
 )
 
 func twoRegions(tags ...string) map[string][]string {
@@ -47,7 +49,7 @@ func priorities(t *testing.T, r *discovery.DeltaDiscoveryResponse) string {
 func (d deltaStream) askFrom(region, name string) {
 	d.t.Helper()
 	d.send(&discovery.DeltaDiscoveryRequest{
-		Node: &core.Node{Id: "node", Locality: &core.Locality{Region: region}}, TypeUrl: eds, ResourceNamesSubscribe: []string{name},
+		Node: &core.Node{Id: "node", Locality: &core.Locality{Region: region}}, TypeUrl: Eds, ResourceNamesSubscribe: []string{name},
 	})
 }
 
@@ -64,7 +66,7 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 	} {
 		streams[region] = openDelta(t, c)
 		streams[region].askFrom(region, "server")
-		if got := priorities(t, streams[region].want(eds, "")); got != want {
+		if got := priorities(t, streams[region].want(Eds, "")); got != want {
 			t.Errorf("from %q: %s, want %s", region, got, want)
 		}
 	}
@@ -73,7 +75,7 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	for region, want := range map[string]string{"west": "0:westa 1:east 2:west", "east": "0:east 1:westa 2:west", "eu": "0:east 0:westa 1:west"} {
-		if got := priorities(t, streams[region].want(eds, "")); got != want {
+		if got := priorities(t, streams[region].want(Eds, "")); got != want {
 			t.Errorf("from %q after the change: %s, want %s", region, got, want)
 		}
 	}
@@ -85,7 +87,7 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 		t.Fatal(err)
 	}
 	for region := range map[string]bool{"west": true, "east": true} {
-		if got := priorities(t, streams[region].want(eds, "")); got != "0:east 0:west" {
+		if got := priorities(t, streams[region].want(Eds, "")); got != "0:east 0:west" {
 			t.Errorf("nearest from %q: %s, want one locality a region", region, got)
 		}
 	}
@@ -99,7 +101,7 @@ func TestTheTailnetKnowsTheRegion(t *testing.T) {
 	}
 	stream := openDelta(t, c)
 	stream.askFrom("east", "server")
-	if got := priorities(t, stream.want(eds, "")); got != "0:west 0:westa 1:east" {
+	if got := priorities(t, stream.want(Eds, "")); got != "0:west 0:westa 1:east" {
 		t.Errorf("got %s", got)
 	}
 	stream.settle()
@@ -144,7 +146,7 @@ func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
 	west, none := openDelta(t, c), openDelta(t, c)
 	for region, stream := range map[string]deltaStream{"west": west, "": none} {
 		stream.askFrom(region, Callers)
-		if r := stream.want(eds, ""); len(r.GetResources()) != 1 || priorities(t, r) != "" {
+		if r := stream.want(Eds, ""); len(r.GetResources()) != 1 || priorities(t, r) != "" {
 			t.Errorf("before anything is known, %q gets %v", region, r.GetResources())
 		}
 	}
@@ -152,7 +154,7 @@ func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, stream := range []deltaStream{west, none} {
-		if got := priorities(t, stream.want(eds, "")); got != "0:east 0:west" {
+		if got := priorities(t, stream.want(Eds, "")); got != "0:east 0:west" {
 			t.Errorf("got %s", got)
 		}
 	}
@@ -163,7 +165,7 @@ func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
 	}
 	late := openDelta(t, c)
 	late.askFrom("east", Callers)
-	if got := priorities(t, late.want(eds, "")); got != "0:east 0:west" {
+	if got := priorities(t, late.want(Eds, "")); got != "0:east 0:west" {
 		t.Errorf("a late comer gets %s", got)
 	}
 }
@@ -187,7 +189,7 @@ func TestCombinationsThatEnvoyCannotDo(t *testing.T) {
 		"services:\n  a: {locality: local, failover: [East Coast]}":  "line 2: services.a.failover: must be names of regions",
 		"defaults: {locality: exact, load_balancing: least_request}": "least_request gives no exact shares",
 	} {
-		if _, err := ParsePolicy([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
+		if _, err := policy.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: got %v, want %q", text, err, want)
 		}
 	}
@@ -210,7 +212,7 @@ func TestAChangedClusterAsksAnewInEachView(t *testing.T) {
 			stream = openDelta(t, start(t, s))
 		}
 		stream.askFrom("west", s.published.asked("server"))
-		if got, want := priorities(t, stream.want(eds, "")), "0:west 0:westa 1:east"; got != want {
+		if got, want := priorities(t, stream.want(Eds, "")), "0:west 0:westa 1:east"; got != want {
 			t.Errorf("with %s: %q, want %q", timeout, got, want)
 		}
 	}

@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"fmt"
@@ -32,7 +32,7 @@ func TestParsePolicy_hostileText_boundedWork(t *testing.T) {
 	} {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
-		_, err := ParsePolicy([]byte(text))
+		_, err := Parse([]byte(text))
 		runtime.ReadMemStats(&after)
 		if alloc := after.TotalAlloc - before.TotalAlloc; err == nil || len(err.Error()) > maxError || alloc > maxAlloc {
 			t.Errorf("%s: %d MB allocated, %.200v", name, alloc>>20, err)
@@ -46,7 +46,7 @@ func TestParsePolicy_asManyServicesAsAllowed_isTaken(t *testing.T) {
 	for i := range maxServices {
 		fmt.Fprintf(&b, "  s%d: {retries: 2, timeout: 5s, health_check: {path: /x}}\n", i)
 	}
-	if p, err := ParsePolicy([]byte(b.String())); err != nil || len(p.Services) != maxServices {
+	if p, err := Parse([]byte(b.String())); err != nil || len(p.Services) != maxServices {
 		t.Errorf("%d services: %v", len(p.Services), err)
 	}
 }

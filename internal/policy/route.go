@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"fmt"
@@ -47,17 +47,17 @@ func (r RouteRule) String() string {
 
 const (
 	mostRules     = 100
-	mostTargets   = 20
-	heaviestSplit = 10_000
+	MostTargets   = 20
+	HeaviestSplit = 10_000
 	longestMatch  = 1_000
 )
 
-// shares are the services that a rule sends to, in a fixed order, each with the
+// Shares are the services that a rule sends to, in a fixed order, each with the
 // millionths of the requests that go to it or to one before it. Envoy draws
 // once for each request, so the shares are those of the weights.
-func (r RouteRule) shares() (services []string, until []uint32) {
+func (r RouteRule) Shares() (services []string, until []uint32) {
 	if r.Service != "" {
-		return []string{r.Service}, []uint32{whole}
+		return []string{r.Service}, []uint32{Whole}
 	}
 	var sum, so uint64
 	for _, weight := range r.Split {
@@ -68,13 +68,13 @@ func (r RouteRule) shares() (services []string, until []uint32) {
 			continue
 		}
 		so += uint64(r.Split[name])
-		services, until = append(services, name), append(until, uint32(so*whole/sum))
+		services, until = append(services, name), append(until, uint32(so*Whole/sum))
 	}
 	return services, until
 }
 
-// whole is all requests, in millionths.
-const whole = 1_000_000
+// Whole is all requests, in millionths.
+const Whole = 1_000_000
 
 // readRoutes holds a service's rules to what Envoy takes and what makes sense,
 // and writes them as Envoy compares them.
@@ -130,8 +130,8 @@ func readHeaders(s yamldoc.Section, written map[string]string) map[string]string
 
 // readSplit are the weights by the services' names in lower case.
 func readSplit(s yamldoc.Section, written map[string]uint32) map[string]uint32 {
-	if len(written) > mostTargets {
-		s.Wrong("a split must name at most %d services", mostTargets)
+	if len(written) > MostTargets {
+		s.Wrong("a split must name at most %d services", MostTargets)
 		return nil
 	}
 	split, sum := make(map[string]uint32, len(written)), uint64(0)
@@ -143,8 +143,8 @@ func readSplit(s yamldoc.Section, written map[string]uint32) map[string]uint32 {
 		if err := topology.ValidName(lower); err != nil {
 			at.Wrong("the service name %q %v", name, err)
 		}
-		if weight > heaviestSplit {
-			at.Wrong("a weight must be from 0 to %d", heaviestSplit)
+		if weight > HeaviestSplit {
+			at.Wrong("a weight must be from 0 to %d", HeaviestSplit)
 		}
 		split[lower] = weight
 		sum += uint64(weight)
@@ -209,7 +209,7 @@ func (p Policy) whyUnroutable(service, target string, known map[string]bool) str
 	switch {
 	case !known[target]:
 		return fmt.Sprintf("no device serves %s, and the policy does not name it: requests that a rule sends there fail with 503, calls of gRPC clients with UNAVAILABLE", target)
-	case p.For(service).Protocol == GRPC && !p.For(target).speaksGRPC():
+	case p.For(service).Protocol == GRPC && !p.For(target).SpeaksGRPC():
 		return fmt.Sprintf("%s has protocol: %s: gRPC calls that a rule sends there fail; give it protocol: grpc, or send them elsewhere", target, p.For(target).Protocol)
 	default:
 		return ""

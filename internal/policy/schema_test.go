@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"bytes"
@@ -16,16 +16,20 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.yaml.in/yaml/v4"
 	"pgregory.net/rapid"
+
+	"github.com/tailxds/tailxds/internal/policy/policytest"
 )
+
+var update = flag.Bool("update", false, "rewrite the schema")
 
 const schemaFile = "../../docs/policy.schema.json"
 
 func TestSchemaIsWritten(t *testing.T) {
-	text, err := PolicySchema()
+	text, err := Schema()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if flag.Lookup("update").Value.String() == "true" {
+	if *update {
 		if err := os.WriteFile(schemaFile, text, 0o644); err != nil {
 			t.Fatal(err)
 		}
@@ -41,7 +45,7 @@ func TestSchemaIsWritten(t *testing.T) {
 
 func policySchema(t testing.TB) *jsonschema.Schema {
 	t.Helper()
-	text, err := PolicySchema()
+	text, err := Schema()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +81,7 @@ func TestSchemaTakesEveryExample(t *testing.T) {
 	examples := 0
 	try := func(name, text string) {
 		examples++
-		if _, err := ParsePolicy([]byte(text)); err != nil {
+		if _, err := Parse([]byte(text)); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 		if err := s.Validate(asEditors(t, text)); err != nil {
@@ -140,7 +144,7 @@ func TestSchemaHasTheKeysOfTheParser(t *testing.T) {
 		"outlier_detection.base_ejection_time": "3s", "outlier_detection.max_ejection_percent": "3",
 		"ingress.port": "1", "ingress.allow": "[tailnet]", "ingress.trusted_hops": "1", "ingress.access_log": "all",
 	}
-	keys := append(leaves("", valuesOf(DefaultPolicy().Defaults)), leaves("ingress.", DefaultPolicy().Ingress.Values())...)
+	keys := append(leaves("", valuesOf(Default().Defaults)), leaves("ingress.", Default().Ingress.Values())...)
 	keys = append(keys, "routes")
 	for _, path := range keys {
 		section, rest, _ := strings.Cut(path, ".")
@@ -149,13 +153,13 @@ func TestSchemaHasTheKeysOfTheParser(t *testing.T) {
 		if section == "ingress" {
 			text, wrong = "ingress: {"+nested(rest, value[path])+"}", "ingress: {"+nested(rest+"x", value[path])+"}"
 		}
-		if _, err := ParsePolicy([]byte(text)); err != nil && strings.Contains(err.Error(), "no such key") {
+		if _, err := Parse([]byte(text)); err != nil && strings.Contains(err.Error(), "no such key") {
 			t.Errorf("the parser does not know %s: %v", path, err)
 		}
 		if err := s.Validate(asEditors(t, text)); err != nil {
 			t.Errorf("the schema refuses %s: %v", text, err)
 		}
-		if _, err := ParsePolicy([]byte(wrong)); err == nil || !strings.Contains(err.Error(), "no such key") {
+		if _, err := Parse([]byte(wrong)); err == nil || !strings.Contains(err.Error(), "no such key") {
 			t.Errorf("the parser takes %s: %v", wrong, err)
 		}
 		if s.Validate(asEditors(t, wrong)) == nil {
@@ -224,7 +228,7 @@ func TestSchemaAndParserAgreeOnValues(t *testing.T) {
 			if value == "null" {
 				text = "services: {a: {" + path + ": }}"
 			}
-			_, byParser := ParsePolicy([]byte(text))
+			_, byParser := Parse([]byte(text))
 			bySchema := s.Validate(asEditors(t, text))
 			if (byParser == nil) != want || (bySchema == nil) != want {
 				t.Errorf("%s: want %v, the parser says %v, the schema %v", text, want, byParser, bySchema)
@@ -241,7 +245,7 @@ func TestSchemaAndParserAgreeOnValues(t *testing.T) {
 		"service: {}", "- a", "services: {a_b: {}}", "services: {-a: {}}", "services: []", "ingress: {port: 0}", "ingress: {trusted_hops: 11}", "ingress: {access_log: some}",
 		"defaults: {hosts: [a.io]}", "defaults: {routes: [{service: a}]}", "defaults: {protocol: tcp, listen: 1}", "defaults: {listen: 1}",
 	} {
-		if _, err := ParsePolicy([]byte(text)); err == nil {
+		if _, err := Parse([]byte(text)); err == nil {
 			t.Errorf("the parser takes %s", text)
 		}
 		if s.Validate(asEditors(t, text)) == nil {
@@ -254,8 +258,8 @@ func TestSchemaAndParserAgreeOnValues(t *testing.T) {
 func TestSchemaRefusesNothingGood(t *testing.T) {
 	s := policySchema(t)
 	rapid.Check(t, func(r *rapid.T) {
-		text := drawPolicy(r)
-		_, err := ParsePolicy([]byte(text))
+		text := policytest.Draw(r)
+		_, err := Parse([]byte(text))
 		if refused := s.Validate(asEditors(t, text)); err == nil && refused != nil {
 			r.Errorf("the schema refuses %s: %v", text, refused)
 		}

@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"fmt"
@@ -13,16 +13,16 @@ import (
 // the document of --config.
 type Policy struct {
 	// Defaults hold for every service that Services does not name.
-	Defaults ServicePolicy
+	Defaults Service
 	// Services are complete: what the file leaves out is taken from Defaults.
 	// Each has a virtual host and a cluster, also while nobody serves it.
-	Services map[string]ServicePolicy
+	Services map[string]Service
 	// Ingress is the same for all services.
-	Ingress IngressPolicy
+	Ingress Ingress
 }
 
-// IngressPolicy says where Envoys take requests, and from whom.
-type IngressPolicy struct {
+// Ingress says where Envoys take requests, and from whom.
+type Ingress struct {
 	// Port on which every Envoy listens, on all addresses of its host.
 	Port uint16 `yaml:"port"`
 	// Allow are the sources that are let in: [FromTailnet], [FromLoopback],
@@ -36,7 +36,7 @@ type IngressPolicy struct {
 	AccessLog string `yaml:"access_log"`
 }
 
-// The sources that [IngressPolicy.Allow] knows by name.
+// The sources that [Ingress.Allow] knows by name.
 const (
 	// FromTailnet is every address that Tailscale gives to devices:
 	// https://tailscale.com/kb/1015/100.x-addresses.
@@ -53,8 +53,8 @@ const (
 	TCP   = "tcp"
 )
 
-// ServicePolicy says how Envoy treats one service.
-type ServicePolicy struct {
+// Service says how Envoy treats one service.
+type Service struct {
 	// Hosts are further domains, besides the service's name, under which the
 	// service is reached. See
 	// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/route/v3/route_components.proto#config-route-v3-virtualhost
@@ -191,10 +191,10 @@ const unbounded = 100_000
 // vanishes: some seconds of what it got.
 const concurrentRetries = 10_000
 
-// DefaultPolicy is what holds without a --config file.
-func DefaultPolicy() Policy {
+// Default is what holds without a --config file.
+func Default() Policy {
 	return Policy{
-		Defaults: ServicePolicy{
+		Defaults: Service{
 			Protocol:       HTTP1,
 			LoadBalancing:  "round_robin",
 			Locality:       balance.Weighted,
@@ -214,19 +214,19 @@ func DefaultPolicy() Policy {
 			},
 			OverprovisioningFactor: 140,
 		},
-		Ingress: IngressPolicy{Port: IngressPort, Allow: []string{FromTailnet, FromLoopback}, AccessLog: LogNone},
+		Ingress: Ingress{Port: IngressPort, Allow: []string{FromTailnet, FromLoopback}, AccessLog: LogNone},
 	}
 }
 
 // For is the policy of a service.
-func (p Policy) For(service string) ServicePolicy {
+func (p Policy) For(service string) Service {
 	if s, ok := p.Services[service]; ok {
 		return s
 	}
 	return p.Defaults
 }
 
-// What [IngressPolicy.AccessLog] can be.
+// What [Ingress.AccessLog] can be.
 const (
 	LogNone = "none"
 	// LogErrors are requests and connections that failed: answered with 5xx, or
@@ -244,5 +244,5 @@ const (
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/load_balancing_policies/client_side_weighted_round_robin/v3/client_side_weighted_round_robin.proto
 const ByLoad = "client_side_weighted_round_robin"
 
-// speaksGRPC tells whether gRPC clients can reach a service by themselves.
-func (s ServicePolicy) speaksGRPC() bool { return s.Protocol == GRPC || s.Protocol == HTTP2 }
+// SpeaksGRPC tells whether gRPC clients can reach a service by themselves.
+func (s Service) SpeaksGRPC() bool { return s.Protocol == GRPC || s.Protocol == HTTP2 }

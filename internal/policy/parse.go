@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"maps"
@@ -10,9 +10,9 @@ import (
 	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
-// ParsePolicy reads a policy file, strictly: an unknown key, a bad value or
+// Parse reads a policy file, strictly: an unknown key, a bad value or
 // two services that claim the same host are [yamldoc.Faults], and all of them are told.
-func ParsePolicy(source []byte) (Policy, error) {
+func Parse(source []byte) (Policy, error) {
 	root, err := yamldoc.ParseWithin(source, policyLimits())
 	if err != nil {
 		return Policy{}, err
@@ -36,7 +36,7 @@ const (
 
 // readPolicy reads the whole file.
 func readPolicy(s yamldoc.Section) Policy {
-	p := DefaultPolicy()
+	p := Default()
 	if s.Null() {
 		return p
 	}
@@ -63,14 +63,14 @@ func readPolicy(s yamldoc.Section) Policy {
 // readServices reads all services, and returns the sections of those in which
 // nothing is wrong.
 func (p *Policy) readServices(s yamldoc.Section, goodDefaults bool) map[string]yamldoc.Section {
-	p.Services = make(map[string]ServicePolicy)
+	p.Services = make(map[string]Service)
 	sound := make(map[string]yamldoc.Section)
 	if s.Null() {
 		return sound
 	}
 	defaults := p.Defaults
 	if !goodDefaults {
-		defaults = DefaultPolicy().Defaults // what they got wrong is told there
+		defaults = Default().Defaults // what they got wrong is told there
 	}
 	as := make(map[string]string) // how a name is written
 	entries := s.Entries()
@@ -95,7 +95,7 @@ func (p *Policy) readServices(s yamldoc.Section, goodDefaults bool) map[string]y
 	return sound
 }
 
-func readDefaults(s yamldoc.Section, builtIn ServicePolicy) ServicePolicy {
+func readDefaults(s yamldoc.Section, builtIn Service) Service {
 	p := readService(s, builtIn, true)
 	if len(p.Hosts) > 0 {
 		s.At("hosts").Wrong("hosts belong to one service, not to all")
@@ -113,7 +113,7 @@ func readDefaults(s yamldoc.Section, builtIn ServicePolicy) ServicePolicy {
 const mostHops = 10
 
 // readIngress reads who is let in, and where. A list replaces the default one.
-func readIngress(s yamldoc.Section, p IngressPolicy) IngressPolicy {
+func readIngress(s yamldoc.Section, p Ingress) Ingress {
 	if s.Null() {
 		return p
 	}
@@ -124,7 +124,7 @@ func readIngress(s yamldoc.Section, p IngressPolicy) IngressPolicy {
 	}
 	hold(s, p.checks())
 	for i, source := range p.Allow {
-		if _, err := sourceRanges(source); err != nil {
+		if _, err := SourceRanges(source); err != nil {
 			s.At("allow").Item(i).Must(false, err.Error())
 		}
 	}
@@ -141,7 +141,7 @@ func hold(s yamldoc.Section, checks []check) {
 // readService reads one service's policy over its defaults. Rules on what goes
 // together are asked only where each value is right by itself, also those that
 // are taken over.
-func readService(s yamldoc.Section, defaults ServicePolicy, goodDefaults bool) ServicePolicy {
+func readService(s yamldoc.Section, defaults Service, goodDefaults bool) Service {
 	p := defaults
 	p.Hosts, p.Routes = nil, nil
 	if s.Null() {

@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"encoding/json"
@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// PolicySchema is the JSON Schema of the policy file, for editors. Keys, words and
-// bounds are those of the types and checks by which [ParsePolicy] reads; rules on
+// Schema is the JSON Schema of the policy file, for editors. Keys, words and
+// bounds are those of the types and checks by which [Parse] reads; rules on
 // what goes together are beyond a schema.
 // https://json-schema.org/draft-07
-func PolicySchema() ([]byte, error) {
-	defaults := DefaultPolicy()
+func Schema() ([]byte, error) {
+	defaults := Default()
 	service := schemaOf(reflect.ValueOf(defaults.Defaults), "", defaults.Defaults.checks())
 	all := schemaOf(reflect.ValueOf(defaults.Defaults), "", defaults.Defaults.checks())
 	properties := all["properties"].(schema)

@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"errors"
@@ -15,7 +15,7 @@ import (
 )
 
 func TestParsePolicyTakesDefaultsForWhatIsLeftOut(t *testing.T) {
-	p, err := ParsePolicy([]byte("defaults:\n  timeout: 30s\nservices:\n  API:\n    hosts: [Api.Example.com]\n    health_check:\n      interval: 5s\n  plain:\n"))
+	p, err := Parse([]byte("defaults:\n  timeout: 30s\nservices:\n  API:\n    hosts: [Api.Example.com]\n    health_check:\n      interval: 5s\n  plain:\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestParsePolicyTakesDefaultsForWhatIsLeftOut(t *testing.T) {
 
 func TestParsePolicyTakesAnEmptyFile(t *testing.T) {
 	for _, text := range []string{"", "# nothing\n", "services: {}\n", "{}"} {
-		if p, err := ParsePolicy([]byte(text)); err != nil || p.For("x").Retries != DefaultPolicy().Defaults.Retries {
+		if p, err := Parse([]byte(text)); err != nil || p.For("x").Retries != Default().Defaults.Retries {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
@@ -110,7 +110,7 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			_, err := ParsePolicy([]byte(test.text))
+			_, err := Parse([]byte(test.text))
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -126,7 +126,7 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 // All that is wrong is told at once, each with its place, and nothing that only
 // follows from it.
 func TestParsePolicyTellsEveryFault(t *testing.T) {
-	_, err := ParsePolicy([]byte(`ingress:
+	_, err := Parse([]byte(`ingress:
   port: 0
   allow: [intranet, tailnet, 10.1.0.0/8]
 services:
@@ -191,7 +191,7 @@ service: {}
 
 // What is taken over from bad defaults is told once, where it stands.
 func TestBadDefaultsAreNoFaultOfAService(t *testing.T) {
-	_, err := ParsePolicy([]byte("services: {a: {hash_on: source}, b: {}}\ndefaults: {load_balancing: maglv}\n"))
+	_, err := Parse([]byte("services: {a: {hash_on: source}, b: {}}\ndefaults: {load_balancing: maglv}\n"))
 	const want = "line 2: defaults.load_balancing: must be round_robin, least_request, random, ring_hash, maglev or client_side_weighted_round_robin"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
@@ -203,7 +203,7 @@ func TestParsePolicyFollowsReferences(t *testing.T) {
 	if b := p.For("b"); b.Retries != 2 || b.Timeout != Duration(9*time.Second) || b.HealthCheck.Port != 9 || p.For("c").HealthCheck.Port != 9 {
 		t.Errorf("b: %+v\nc: %+v", b, p.For("c"))
 	}
-	_, err := ParsePolicy([]byte("services:\n  a: &a\n    failover: [x]\n  b: {<<: [*a], locality: local}\n  c: *a\n"))
+	_, err := Parse([]byte("services:\n  a: &a\n    failover: [x]\n  b: {<<: [*a], locality: local}\n  c: *a\n"))
 	if err == nil || !strings.Contains(err.Error(), "services.a.failover") || !strings.Contains(err.Error(), "services.c.failover") || strings.Contains(err.Error(), "services.b") {
 		t.Errorf("got %v", err)
 	}
@@ -221,17 +221,17 @@ func TestDocumentedPolicyIsTheDefault(t *testing.T) {
 	if !found || !closed {
 		t.Fatal("docs/operations.md shows no policy file")
 	}
-	p, err := ParsePolicy([]byte(text))
+	p, err := Parse([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(DefaultPolicy().Defaults, p.Defaults); diff != "" {
+	if diff := cmp.Diff(Default().Defaults, p.Defaults); diff != "" {
 		t.Errorf("the documented defaults are not those that hold (-code +page):\n%s", diff)
 	}
-	if diff := cmp.Diff(DefaultPolicy().Ingress, p.Ingress); diff != "" {
+	if diff := cmp.Diff(Default().Ingress, p.Ingress); diff != "" {
 		t.Errorf("the documented ingress is not the one that holds (-code +page):\n%s", diff)
 	}
-	for _, key := range append(yamlKeys(reflect.TypeFor[ServicePolicy]()), yamlKeys(reflect.TypeFor[IngressPolicy]())...) {
+	for _, key := range append(yamlKeys(reflect.TypeFor[Service]()), yamlKeys(reflect.TypeFor[Ingress]())...) {
 		if !strings.Contains(text, key+":") {
 			t.Errorf("docs/operations.md does not show %s", key)
 		}
@@ -253,7 +253,7 @@ func yamlKeys(t reflect.Type) []string {
 // parsed is the policy of a file without faults.
 func parsed(t *testing.T, text string) Policy {
 	t.Helper()
-	p, err := ParsePolicy([]byte(text))
+	p, err := Parse([]byte(text))
 	if err != nil {
 		t.Fatal(err)
 	}

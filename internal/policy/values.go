@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"fmt"
@@ -18,7 +18,7 @@ func (p Policy) Values() map[string]map[string]string {
 }
 
 // Values are the values of every key as people read them.
-func (p IngressPolicy) Values() map[string]string { return valuesOf(p) }
+func (p Ingress) Values() map[string]string { return valuesOf(p) }
 
 func valuesOf(policy any) map[string]string {
 	values := make(map[string]string)

@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"fmt"
@@ -14,7 +14,7 @@ import (
 
 // meaningless are the keys that say nothing of a service with this protocol,
 // and why.
-func (s ServicePolicy) meaningless() []check {
+func (s Service) meaningless() []check {
 	const service = "has no meaning with protocol: "
 	if s.Protocol == TCP {
 		return append(s.meaninglessChecks(), []check{
@@ -35,7 +35,7 @@ func (s ServicePolicy) meaningless() []check {
 
 // together refuses what Envoy can't do both of. Failover tells whether the
 // service's own section has that key.
-func (s ServicePolicy) together(failover bool) []check {
+func (s Service) together(failover bool) []check {
 	hashed := s.LoadBalancing == "ring_hash" || s.LoadBalancing == "maglev"
 	return []check{
 		must("failover", !failover || s.Locality == balance.Local || len(s.Failover) == 0, "goes with locality: local only: the other modes send to all regions"),
@@ -44,7 +44,7 @@ func (s ServicePolicy) together(failover bool) []check {
 		must("hash_on", hashed || s.HashOn == (HashOn{}), "goes with load_balancing: ring_hash or maglev only"),
 		must("hash_on", s.Protocol != TCP || s.HashOn == (HashOn{}) || s.HashOn.Source, "a connection has no header and no cookie: with protocol: tcp, hash_on is source"),
 		must("protocol", s.Protocol != TCP || s.Listen > 0, "tcp needs listen, the port on which Envoys take its connections"),
-		must("health_check.protocol", s.checkedBy() != GRPC || s.Protocol == GRPC || s.Protocol == HTTP2, "grpc needs protocol: grpc or http2: Envoy asks over the HTTP/2 of the service"),
+		must("health_check.protocol", s.CheckedBy() != GRPC || s.Protocol == GRPC || s.Protocol == HTTP2, "grpc needs protocol: grpc or http2: Envoy asks over the HTTP/2 of the service"),
 		must("locality", !hashed || s.Locality != balance.Nearest, "nearest goes with round_robin, least_request and random: a hash leaves no choice of region"),
 		must("slow_start", s.SlowStart == 0 || s.LoadBalancing == "round_robin" || s.LoadBalancing == "least_request" || s.LoadBalancing == ByLoad, "goes with load_balancing: round_robin, least_request or "+ByLoad+" only"),
 		must("load_balancing", s.LoadBalancing != ByLoad || s.Protocol != TCP, ByLoad+" needs answers that report a load: with protocol: tcp there are none"),
@@ -104,7 +104,7 @@ func duration(path string, value Duration, low, high time.Duration) check {
 }
 
 // checks hold each value to what Envoy takes, and to what makes sense.
-func (s ServicePolicy) checks() []check {
+func (s Service) checks() []check {
 	o, l := s.OutlierDetection, s.Limits
 	return append(s.HealthCheck.checks(), []check{
 		must("hosts", !slices.ContainsFunc(s.Hosts, badHost), "must be plain domain names without port, such as app.example.com or *.example.com"),
@@ -135,7 +135,7 @@ func (s ServicePolicy) checks() []check {
 }
 
 // checks hold each value of the ingress to what makes sense.
-func (p IngressPolicy) checks() []check {
+func (p Ingress) checks() []check {
 	return []check{
 		number("port", uint32(p.Port), 1, math.MaxUint16),
 		must("allow", len(p.Allow) > 0, "must name who is let in, such as "+FromTailnet+" or 10.0.0.0/8"),

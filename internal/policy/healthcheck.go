@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"fmt"
@@ -65,8 +65,8 @@ func (s *Statuses) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// checkedBy is the protocol in which a service's servers are checked.
-func (s ServicePolicy) checkedBy() string {
+// CheckedBy is the protocol in which a service's servers are checked.
+func (s Service) CheckedBy() string {
 	if s.HealthCheck.Protocol == Auto {
 		return s.Protocol
 	}
@@ -89,9 +89,9 @@ func (h HealthCheck) checks() []check {
 }
 
 // meaninglessChecks are the keys that say nothing of a check in this protocol.
-func (s ServicePolicy) meaninglessChecks() []check {
+func (s Service) meaninglessChecks() []check {
 	const service = "has no meaning where the check is by "
-	switch by := s.checkedBy(); by {
+	switch by := s.CheckedBy(); by {
 	case TCP:
 		return []check{
 			must("health_check.path", false, service+"tcp: a check connects"),
@@ -109,9 +109,9 @@ func (s ServicePolicy) meaninglessChecks() []check {
 	}
 }
 
-// hostFor is the host by which requests most likely reach a service: the first of
+// HostFor is the host by which requests most likely reach a service: the first of
 // its hosts that is no wildcard, or else its name.
-func (s ServicePolicy) hostFor(name string) string {
+func (s Service) HostFor(name string) string {
 	for _, host := range s.Hosts {
 		if !strings.HasPrefix(host, "*") {
 			return host

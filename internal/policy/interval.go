@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"errors"
@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// checkedEvery is the policy with an interval wherever it leaves that open.
-func (p Policy) checkedEvery(every time.Duration) Policy {
-	fill := func(s ServicePolicy) ServicePolicy {
+// CheckedEvery is the policy with an interval wherever it leaves that open.
+func (p Policy) CheckedEvery(every time.Duration) Policy {
+	fill := func(s Service) Service {
 		if s.HealthCheck.Interval == AutoInterval {
 			s.HealthCheck.Interval = Interval(every)
 		}
@@ -27,7 +27,7 @@ type Interval time.Duration
 
 const wantInterval = "must be auto, or from 100ms to 1h in whole milliseconds"
 
-// AutoInterval leaves it to the control plane: see [Checks].
+// AutoInterval leaves it to the control plane: see [xds.Checks].
 const AutoInterval Interval = 0
 
 // String is auto, or a duration.

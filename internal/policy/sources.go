@@ -1,12 +1,12 @@
-package xds
+package policy
 
 import (
 	"fmt"
 	"net/netip"
 )
 
-// sourceRanges are the networks that one word of [IngressPolicy.Allow] stands for.
-func sourceRanges(source string) ([]netip.Prefix, error) {
+// SourceRanges are the networks that one word of [Ingress.Allow] stands for.
+func SourceRanges(source string) ([]netip.Prefix, error) {
 	switch source {
 	case FromTailnet:
 		return []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fd7a:115c:a1e0::/48")}, nil

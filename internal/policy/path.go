@@ -1,4 +1,4 @@
-package xds
+package policy
 
 import (
 	"errors"
@@ -49,7 +49,7 @@ func pathOf(written string) (string, error) {
 			return "", errors.New("must have no empty segment, . or ..: requests are compared without them")
 		}
 	}
-	if _, size := pathPattern(path); size > maxPatternSize {
+	if _, size := PathPattern(path); size > maxPatternSize {
 		return "", errors.New("is too long to be compared in each spelling: Envoy has room for about 80 characters, and a slash takes that of six")
 	}
 	return path, nil
@@ -66,10 +66,10 @@ const (
 	slashPattern   = `(?:/|%2[Ff])`
 )
 
-// pathPattern is the regular expression for a path of [pathOf] and all below it, as
-// requests come after [normalizePaths], and no less than its size. The size of each
+// PathPattern is the regular expression for a path of [pathOf] and all below it, as
+// requests come after [xds.normalizePaths], and no less than its size. The size of each
 // part was measured with Envoy 1.40.
-func pathPattern(path string) (pattern string, size int) {
+func PathPattern(path string) (pattern string, size int) {
 	var out strings.Builder
 	size = 4
 	for i := 0; i < len(path); i++ {

@@ -16,9 +16,9 @@ import (
 func checkOf(t *testing.T, policy string) (*core.HealthCheck, uint32) {
 	t.Helper()
 	built := mustBuild(t, oneService(), mustParse(t, policy), nil)
-	all := built.byType[eds]["server"].(*endpoint.ClusterLoadAssignment).GetEndpoints()
+	all := built.ByType[Eds]["server"].(*endpoint.ClusterLoadAssignment).GetEndpoints()
 	port := all[0].GetLbEndpoints()[0].GetEndpoint().GetHealthCheckConfig().GetPortValue()
-	return built.byType[cds]["server"].(*cluster.Cluster).GetHealthChecks()[0], port
+	return built.ByType[Cds]["server"].(*cluster.Cluster).GetHealthChecks()[0], port
 }
 
 func TestAServiceIsCheckedAsItSpeaksOrAsThePolicySays(t *testing.T) {
