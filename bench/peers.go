@@ -148,9 +148,9 @@ func (o *ours) take(devices []topology.Device) error {
 	if len(problems) > 0 {
 		return fmt.Errorf("the devices have problems: %v", problems)
 	}
-	verdict := guard.Judge(memory, guard.Case{Now: now, List: list, Built: t, Connected: o.server.Connected(), HoldFraction: 0.5, HoldFor: time.Minute})
+	verdict := guard.Decide(memory, guard.Input{Now: now, List: list, Built: t, Connected: o.server.Connected(), HoldFraction: 0.5, HoldFor: time.Minute})
 	o.read, o.memory = read, verdict.Memory
-	return o.server.Set(verdict.Topology, o.policy)
+	return o.server.Publish(verdict.Topology, o.policy)
 }
 
 func rules() topology.Rules {

@@ -36,7 +36,7 @@ func newReporting() (*ours, error) {
 		})
 	}
 	t, _ := topology.Build(o.devices, rules())
-	receiver.Know(t)
+	receiver.SetPublished(t)
 	return o, o.publish()
 }
 

@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 }
 
 // judge says what was not as expected, and gives the exit status.
-func judge(result load.Result, met []load.Met, stderr io.Writer) int {
+func judge(result load.Result, met []load.ShareResult, stderr io.Writer) int {
 	code := exitOK
 	for _, m := range met {
 		if !m.OK {

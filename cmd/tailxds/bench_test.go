@@ -124,7 +124,7 @@ func BenchmarkOneChange(b *testing.B) {
 
 func publishTo(b *testing.B, s *xds.Server, t topology.Topology) {
 	b.Helper()
-	if err := s.Set(t, policy.Default()); err != nil {
+	if err := s.Publish(t, policy.Default()); err != nil {
 		b.Fatal(err)
 	}
 }

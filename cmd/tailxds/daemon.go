@@ -52,23 +52,23 @@ type daemon struct {
 	streams   chan struct{} // an Envoy came or went
 	accepts   chan accept
 	orders    chan order
-	heard     chan []drain.Word // by another control plane
-	edits     chan edit         // of the policy file
-	snapshots chan chan known   // asked of the loop since it has what there is to judge by
+	heard     chan []drain.Record // by another control plane
+	edits     chan edit           // of the policy file
+	snapshots chan chan known     // asked of the loop since it has what there is to judge by
 
 	policy     atomic.Pointer[policyFile]
 	published  atomic.Pointer[snapshot]
 	callers    atomic.Pointer[map[string]uint32] // where requests enter, as published
 	publishErr atomic.Pointer[string]
 	lost       atomic.Pointer[string] // what the saved state lost, until an operator accepts that
-	journal    events.Journal
+	journal    events.Log
 
 	// The rest is only the loop's.
 	streamsSince time.Time // since when Envoys can connect
 	list         guard.List
 	memory       guard.Memory
 	read         topology.Memory // what became of the last list
-	words        drain.Book
+	words        drain.Set
 	good         *policyFile // the last that could be published; nil if none is known
 	entries      balance.Entries
 	keeper       keeper
@@ -85,7 +85,7 @@ type snapshot struct {
 	problems []topology.Problem
 	held     []guard.Held
 	degraded []guard.Degraded
-	drains   []drain.Word
+	drains   []drain.Record
 	rules    topology.Rules
 }
 
@@ -107,7 +107,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 			who := xds.CallerOf(ctx)
 			return telemetry.Caller{Device: who.Device, Address: who.Address.Addr(), Node: who.Node, Region: who.Region, Known: who.Known}
 		}, time.Now),
-		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []drain.Word), snapshots: make(chan chan known), edits: make(chan edit),
+		streams: make(chan struct{}, 1), accepts: make(chan accept), orders: make(chan order), heard: make(chan []drain.Record), snapshots: make(chan chan known), edits: make(chan edit),
 		memory: *past.Memory, words: drain.Load(past.Words, time.Now()), keeper: keeper{writer: store.NewWriter(kept, log)},
 	}
 	if lost != "" {
@@ -118,7 +118,7 @@ func newDaemon(o options, kept store.Store, log *slog.Logger) (*daemon, error) {
 		return nil, err
 	}
 	if len(d.memory.Services) > 0 {
-		d.list = guard.List{Provider: d.memory.Provider, Devices: *past.Devices, Unwell: "no list has come since the start"}
+		d.list = guard.List{Provider: d.memory.Provider, Devices: *past.Devices, UnhealthyReason: "no list has come since the start"}
 		log.Info("serving what was published last until the source answers", "devices", len(*past.Devices), "from", d.memory.List)
 	}
 	return d, nil
@@ -202,11 +202,11 @@ func (d *daemon) loop(ctx context.Context) error {
 // that have something must not be told that it is gone.
 func (d *daemon) hear(u provider.Update) {
 	if u.At.IsZero() {
-		d.list.Unwell = u.Unwell
+		d.list.UnhealthyReason = u.UnhealthyReason
 		return
 	}
-	d.list = guard.List{Provider: d.watcher.Status().Provider, Devices: u.Devices, At: u.At, HealthySince: u.HealthySince, Unwell: u.Unwell}
-	d.server.Recheck()
+	d.list = guard.List{Provider: d.watcher.Status().Provider, Devices: u.Devices, At: u.At, HealthySince: u.HealthySince, UnhealthyReason: u.UnhealthyReason}
+	d.server.Reauthorize()
 }
 
 // alarm is a timer that can be set anew.
@@ -235,7 +235,7 @@ func (d *daemon) publish(clock, look alarm) <-chan error {
 	d.memory = memory
 	d.prune(now)
 	if d.exchange != nil {
-		d.exchange.Tell(d.words.Words(), d.server.Connected())
+		d.exchange.Publish(d.words.Records(), d.server.Connected())
 	}
 	d.judge(devices, now, clock, look)
 	return d.keeper.keep(d.remembered(devices), now)
@@ -244,7 +244,7 @@ func (d *daemon) publish(clock, look alarm) <-chan error {
 // judged is what came of a judgement: what may be published, and what the next
 // one needs.
 type judged struct {
-	guard.Verdict
+	guard.Decision
 	snapshot *snapshot
 	read     topology.Memory
 }
@@ -254,7 +254,7 @@ type known struct {
 	list      guard.List
 	memory    guard.Memory
 	read      topology.Memory
-	words     drain.Book
+	words     drain.Set
 	policy    policyFile // that is in force
 	published *snapshot
 	tables    []traffic.Table
@@ -278,7 +278,7 @@ func (d *daemon) verdict(k known, memory guard.Memory, devices []topology.Device
 	}
 	rules.LastGood, rules.Drains = memory.LastGood(), k.inForce(now)
 	built, problems, read := k.read.Build(devices, rules)
-	verdict := guard.Judge(memory, guard.Case{
+	verdict := guard.Decide(memory, guard.Input{
 		Now: now, List: k.list, Built: built,
 		Connected: d.connected(), StreamsSince: d.streamsSince, Grace: d.o.OfflineGrace,
 		HoldFraction: d.o.HoldFraction, HoldFor: d.o.HoldFor,
@@ -297,7 +297,7 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 		return
 	}
 	d.read = verdict.read
-	d.logged.tell(verdict.snapshot.problems, verdict.Verdict)
+	d.logged.tell(verdict.snapshot.problems, verdict.Decision)
 	clock.set(verdict.Topology.Next)
 	look.set(verdict.ListAt)
 	if err := d.serve(verdict.Topology); err != nil {
@@ -307,7 +307,7 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 		return // what was published last is still what is
 	}
 	d.publishErr.Store(nil)
-	d.reports.Know(verdict.Topology)
+	d.reports.SetPublished(verdict.Topology)
 	d.memory = verdict.Memory
 	d.published.Store(verdict.snapshot)
 	d.note(now)
@@ -319,7 +319,7 @@ func (k known) inForce(now time.Time) map[string]topology.Drain {
 	if len(k.words.Drains(now)) == 0 {
 		return nil // without a look at all devices
 	}
-	return k.words.InForce(k.list.Provider, k.devices(), now)
+	return k.words.Active(k.list.Provider, k.devices(), now)
 }
 
 // measure publishes where requests enter, if that has changed.
@@ -329,7 +329,7 @@ func (d *daemon) measure() {
 	if !changed {
 		return
 	}
-	if err := d.server.SetEntries(next.Published); err != nil {
+	if err := d.server.PublishLocalCluster(next.Published); err != nil {
 		d.log.Error("cannot publish where requests enter", "error", err)
 		return
 	}
@@ -354,7 +354,7 @@ func (d *daemon) letThrough(service, by string) error {
 	}
 	d.log.Warn("what was held is let through by an operator", "services", services)
 	for _, name := range services {
-		d.journal.Add(time.Now(), 0, events.Change{Kind: events.Accepted, Service: name, Text: "what was held of " + name + " is let through by an operator", By: by})
+		d.journal.Add(time.Now(), 0, events.Event{Kind: events.Accepted, Service: name, Text: "what was held of " + name + " is let through by an operator", By: by})
 	}
 	d.memory = memory
 	return nil

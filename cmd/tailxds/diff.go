@@ -25,7 +25,7 @@ type proposal struct {
 
 // diffDocument answers a [proposal].
 type diffDocument struct {
-	Changes []events.Change `json:"changes"`
+	Changes []events.Event `json:"changes"`
 }
 
 // maxProposedDevices bounds the devices of a proposal: more than fit into the
@@ -80,7 +80,7 @@ func (d *daemon) detail() string {
 }
 
 // compare is what would change with a proposal.
-func (d *daemon) compare(k known, p proposal, now time.Time) ([]events.Change, error) {
+func (d *daemon) compare(k known, p proposal, now time.Time) ([]events.Event, error) {
 	is := k.policy
 	if p.Policy != nil {
 		var err error

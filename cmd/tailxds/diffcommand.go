@@ -141,7 +141,7 @@ func printDiff(out io.Writer, doc diffDocument) error {
 
 // diffSign is + and - for what comes and goes, ! for what to look at, and ~ for
 // the rest.
-func diffSign(c events.Change) string {
+func diffSign(c events.Event) string {
 	switch c.Kind {
 	case events.Added, events.Mended, events.Released:
 		return "+"

@@ -263,8 +263,8 @@ func printFindings(out io.Writer, findings []doctor.Finding) error {
 			t.row(category)
 		}
 		t.row("  "+string(f.Level), f.Check, f.Text)
-		if f.Mend != "" {
-			t.row("", "", "→ "+f.Mend)
+		if f.Remedy != "" {
+			t.row("", "", "→ "+f.Remedy)
 		}
 	}
 	t.row()

@@ -160,7 +160,7 @@ func TestAWordIsCheckedBeforeItIsKept(t *testing.T) {
 	if by := operatorHere(" "); by != "the operator at the control plane" {
 		t.Errorf("nobody is %q", by)
 	}
-	if err := (drain.Word{Device: "1", Name: "d", By: "x"}).Check(); err == nil {
+	if err := (drain.Record{Device: "1", Name: "d", By: "x"}).Check(); err == nil {
 		t.Error("a word without a time is taken")
 	}
 }

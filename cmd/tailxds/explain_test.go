@@ -86,7 +86,7 @@ func TestExplainOfAControlPlane(t *testing.T) {
 	}
 	for _, kind := range []string{"started", "drain", "state", "held"} {
 		c.await("the changes to tell that it "+kind, func() bool {
-			return slices.ContainsFunc(c.status().Changes, func(change events.Change) bool { return string(change.Kind) == kind })
+			return slices.ContainsFunc(c.status().Changes, func(change events.Event) bool { return string(change.Kind) == kind })
 		})
 	}
 }

@@ -15,7 +15,7 @@ import (
 // told is what the journal has told so far.
 type told struct {
 	at          time.Time
-	situation   events.Situation
+	situation   events.Snapshot
 	publication uint64
 }
 
@@ -29,7 +29,7 @@ func (d *daemon) note(now time.Time) {
 	was := d.told
 	d.told = told{at: now, publication: d.reached().Publication, situation: d.situation(p, *d.policy.Load(), d.tables)}
 	if was.at.IsZero() {
-		d.journal.Add(now, 0, events.Change{Kind: events.Started, Text: fmt.Sprintf("the control plane started; it knows %d devices", len(p.devices))})
+		d.journal.Add(now, 0, events.Event{Kind: events.Started, Text: fmt.Sprintf("the control plane started; it knows %d devices", len(p.devices))})
 		return
 	}
 	publication := d.told.publication
@@ -40,14 +40,14 @@ func (d *daemon) note(now time.Time) {
 }
 
 // reached takes over how far Envoys are with the last publication.
-func (d *daemon) reached() xds.Reach {
-	r := d.server.Reach()
-	d.journal.Reached(r.Publication, events.Reach{Told: r.Told, Acked: r.Acked, Rejected: r.Rejected, Millis: float64(r.After) / float64(time.Millisecond)})
+func (d *daemon) reached() xds.Rollout {
+	r := d.server.Rollout()
+	d.journal.Reached(r.Publication, events.Rollout{Told: r.Told, Acked: r.Acked, Rejected: r.Rejected, Millis: float64(r.After) / float64(time.Millisecond)})
 	return r
 }
 
 // changes are what happened of late, the newest first.
-func (d *daemon) changes() []events.Change {
+func (d *daemon) changes() []events.Event {
 	if d.started() {
 		d.reached()
 	}
@@ -76,9 +76,9 @@ func envoysOf(streams []xds.Stream) []events.Envoy {
 
 // situation is what the journal compares: what is published, by which policy, and
 // what was measured.
-func (d *daemon) situation(p *snapshot, policy policyFile, tables []traffic.Table) events.Situation {
+func (d *daemon) situation(p *snapshot, policy policyFile, tables []traffic.Table) events.Snapshot {
 	streams := d.server.Streams()
-	return events.Situation{
+	return events.Snapshot{
 		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, tables),
 		Envoys: envoysOf(streams), PolicyError: policy.err, Policies: policy.values, Ingress: policy.ingress,
 	}

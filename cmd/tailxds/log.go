@@ -55,7 +55,7 @@ func cut(text string) string {
 }
 
 // tell logs what is new in a judgement, and what is over.
-func (l *log) tell(problems []topology.Problem, v guard.Verdict) {
+func (l *log) tell(problems []topology.Problem, v guard.Decision) {
 	now := make(map[topology.Problem]bool, len(problems))
 	lines := 0
 	for _, p := range problems {

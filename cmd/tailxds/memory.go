@@ -29,7 +29,7 @@ type remembered struct {
 	// Devices are those of the last list that are endpoints.
 	Devices *[]topology.Device `json:"devices"`
 	// Words are what operators said of devices.
-	Words []drain.Word `json:"words,omitempty"`
+	Words []drain.Record `json:"words,omitempty"`
 	// Policy is the text of the last good policy file.
 	Policy string `json:"policy,omitempty"`
 }
@@ -58,7 +58,7 @@ func recall(s store.Store, log *slog.Logger) (kept remembered, lost string) {
 	if err == nil {
 		return kept, ""
 	}
-	aside, asideErr := s.SetAside()
+	aside, asideErr := s.Quarantine()
 	log.Error("the saved state cannot be read; starting without it, so drains from before are lost", "store", s.String(), "error", err, "aside", aside, "aside_error", asideErr)
 	lost = "the saved state cannot be read, so drains and held endpoints from before the start are lost"
 	if aside != "" && asideErr == nil {
@@ -117,7 +117,7 @@ type keeper struct {
 // remembered is what is to be remembered now.
 func (d *daemon) remembered(devices []topology.Device) remembered {
 	m := d.memory
-	next := remembered{Version: memoryVersion, Memory: &m, Devices: new(about(m, devices)), Words: d.words.Words()}
+	next := remembered{Version: memoryVersion, Memory: &m, Devices: new(about(m, devices)), Words: d.words.Records()}
 	if d.good != nil {
 		next.Policy = d.good.text
 	}
@@ -162,5 +162,5 @@ func about(m guard.Memory, devices []topology.Device) []topology.Device {
 
 func sameButForTime(a, b remembered) bool {
 	return a.Policy == b.Policy && a.Memory.SameButForTime(*b.Memory) && provider.Same(*a.Devices, *b.Devices) &&
-		drain.NewBook(a.Words).Equal(drain.NewBook(b.Words))
+		drain.NewSet(a.Words).Equal(drain.NewSet(b.Words))
 }

@@ -86,11 +86,11 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 	if err != nil {
 		return obeyed{err: err}
 	}
-	before, drained := d.words.InForce(d.list.Provider, devices, now)[device.ID]
+	before, drained := d.words.Active(d.list.Provider, devices, now)[device.ID]
 	if !o.drain && !drained {
 		return obeyed{text: fmt.Sprintf("%s was not drained by an operator%s", device, otherwise(d.published.Load(), device.ID)), saved: done()}
 	}
-	word := drain.Word{
+	word := drain.Record{
 		Provider: d.list.Provider, Device: device.ID, Name: device.Name, Addresses: device.Addresses[:min(len(device.Addresses), drain.MaxAddresses)],
 		Drain: o.drain, By: o.by, At: now,
 	}
@@ -101,10 +101,10 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 		return obeyed{err: err}
 	}
 	if o.drain && !drained && d.words.Full(now) {
-		return obeyed{err: fmt.Errorf("%d devices are drained, and no more can be: restore some, or set their weight to 0 where they are described", drain.MaxWords)}
+		return obeyed{err: fmt.Errorf("%d devices are drained, and no more can be: restore some, or set their weight to 0 where they are described", drain.MaxRecords)}
 	}
-	d.words = d.words.Say(word)
-	change := events.Change{Kind: events.Drain, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is drained by " + topology.Drain{By: o.by, Until: word.Until}.String()}
+	d.words = d.words.Add(word)
+	change := events.Event{Kind: events.Drain, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is drained by " + topology.Drain{By: o.by, Until: word.Until}.String()}
 	if !o.drain {
 		change.Kind, change.Text = events.Restore, device.Name+" is restored; it was drained by "+before.String()
 	}
@@ -119,7 +119,7 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 }
 
 // drained says what came of a drain.
-func (d *daemon) drained(device drain.Device, word drain.Word) string {
+func (d *daemon) drained(device drain.Device, word drain.Record) string {
 	ends := "until `tailxds restore " + cmp.Or(device.Name, device.ID) + "`"
 	if !word.Until.IsZero() {
 		ends = "until " + word.Until.UTC().Format("2006-01-02 15:04:05 MST") + ", or " + ends
@@ -230,11 +230,11 @@ func (d *daemon) prune(now time.Time) {
 	for i, w := range ended {
 		if i == maxTold {
 			d.log.Info("further drains have ended", "drains", len(ended)-i)
-			d.journal.Add(now, 0, events.Change{Kind: events.Restore, Text: fmt.Sprintf("%d further drains have ended", len(ended)-i)})
+			d.journal.Add(now, 0, events.Event{Kind: events.Restore, Text: fmt.Sprintf("%d further drains have ended", len(ended)-i)})
 			break
 		}
 		d.log.Info("an operator's drain has ended", "device", w.Device, "name", w.Name, "by", w.By, "until", w.Until)
-		d.journal.Add(now, 0, events.Change{Kind: events.Restore, Device: w.Device, Name: w.Name, Text: "the drain of " + w.Name + " has ended; it was " + w.By + "'s"})
+		d.journal.Add(now, 0, events.Event{Kind: events.Restore, Device: w.Device, Name: w.Name, Text: "the drain of " + w.Name + " has ended; it was " + w.By + "'s"})
 	}
 	k := d.known()
 	devices := k.devices()
@@ -247,7 +247,7 @@ func (d *daemon) prune(now time.Time) {
 		d.log.Info("drains and restorations are forgotten of devices that are gone for a week", "devices", len(ended), "first", ended[0].Name)
 	}
 	if dropped > 0 {
-		d.log.Warn("there are more drains and restorations than are kept", "kept", drain.MaxWords, "dropped", dropped)
+		d.log.Warn("there are more drains and restorations than are kept", "kept", drain.MaxRecords, "dropped", dropped)
 	}
 }
 

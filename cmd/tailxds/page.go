@@ -17,7 +17,7 @@ import (
 func newPage(d *daemon) *dashboard.Dashboard {
 	return dashboard.New(dashboard.Source{
 		Look:    d.pagesOf,
-		Preview: func(a dashboard.Ask) dashboard.Preview { return d.pageOf(a.Service).Preview(a) },
+		Preview: func(a dashboard.Action) dashboard.Preview { return d.pageOf(a.Service).Preview(a) },
 		Accept: func(ctx context.Context, by, service string) error {
 			return d.accept(ctx, service, by)
 		},
@@ -52,14 +52,14 @@ func (d *daemon) pagesOf(services []string) []*dashboard.View {
 
 // pageOf gathers what there is to show of a service; of another one, if there is
 // none of that name.
-func (d *daemon) pageOf(service string) view.Facts {
+func (d *daemon) pageOf(service string) view.Input {
 	f := d.factsOf(d.pageFacts(), service)
 	f.History = d.reports.History(f.Table.Service, f.Now)
 	return f
 }
 
 // factsOf turns to a service.
-func (d *daemon) factsOf(f view.Facts, service string) view.Facts {
+func (d *daemon) factsOf(f view.Input, service string) view.Input {
 	if len(f.Tables) > 0 {
 		f.Table = view.TableOf(f.Tables, cmp.Or(service, d.o.DefaultService))
 	}
@@ -67,8 +67,8 @@ func (d *daemon) factsOf(f view.Facts, service string) view.Facts {
 }
 
 // pageFacts gathers what there is to show of all services.
-func (d *daemon) pageFacts() view.Facts {
-	f := view.Facts{Now: time.Now(), Tailnet: d.o.Hostname, Table: traffic.Table{Service: d.o.DefaultService}}
+func (d *daemon) pageFacts() view.Input {
+	f := view.Input{Now: time.Now(), Tailnet: d.o.Hostname, Table: traffic.Table{Service: d.o.DefaultService}}
 	if d.o.Listen != "" {
 		f.Tailnet = "no tailnet"
 	}
@@ -104,8 +104,8 @@ func pageEnvoy(s xds.Stream) view.Envoy {
 // adminDoor lets in whoever reaches the admin pages, which have asked already
 // whether they answer under the name. By loopback one may operate, as with the
 // commands; from elsewhere one may look, as at /status.
-func adminDoor() dashboard.Door {
-	return dashboard.Door{
+func adminDoor() dashboard.Authorizer {
+	return dashboard.Authorizer{
 		Who: func(r *http.Request) (dashboard.Viewer, error) {
 			from, err := netip.ParseAddrPort(r.RemoteAddr)
 			if err == nil && from.Addr().Unmap().IsLoopback() {

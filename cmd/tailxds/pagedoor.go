@@ -18,13 +18,13 @@ import (
 
 // door lets in whom the tailnet's policy grants the page, under the node's own
 // names. Both are asked anew for each request, and again and again for a stream.
-func (t *tailnet) door() dashboard.Door {
-	return dashboard.Door{
+func (t *tailnet) door() dashboard.Authorizer {
+	return dashboard.Authorizer{
 		Who: func(r *http.Request) (dashboard.Viewer, error) {
 			who, err := t.local.WhoIs(r.Context(), r.RemoteAddr)
 			switch {
 			case errors.Is(err, local.ErrPeerNotFound):
-				return dashboard.Viewer{}, dashboard.ErrStranger
+				return dashboard.Viewer{}, dashboard.ErrUnknownPeer
 			case err != nil:
 				return dashboard.Viewer{}, fmt.Errorf("WhoIs %s: %w", r.RemoteAddr, err)
 			}

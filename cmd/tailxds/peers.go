@@ -85,7 +85,7 @@ func (d *daemon) meet(t *tailnet) (func(context.Context) error, error) {
 	if names := d.o.others(); len(names) > 0 {
 		d.exchange = peersync.New(peersync.Config{
 			Names: names, Dial: t.dialOperator, Who: t.nameOf, Log: d.log,
-			Heard: func(ctx context.Context, words []drain.Word) {
+			Heard: func(ctx context.Context, words []drain.Record) {
 				select {
 				case d.heard <- words:
 				case <-ctx.Done():
@@ -120,19 +120,19 @@ func (d *daemon) connected() map[netip.Addr]bool {
 
 // learn takes what operators said to another control plane. Only the loop calls
 // it.
-func (d *daemon) learn(words []drain.Word, now time.Time) {
+func (d *daemon) learn(words []drain.Record, now time.Time) {
 	type said struct {
 		device string
 		at     int64
 	}
 	known := make(map[said]bool)
-	for _, w := range d.words.Words() {
+	for _, w := range d.words.Records() {
 		known[said{w.Device, w.At.UnixNano()}] = true
 	}
 	d.words = d.words.Merge(words, now)
 	d.prune(now) // also while nothing can be published yet
 	heard := 0
-	for _, w := range d.words.Words() {
+	for _, w := range d.words.Records() {
 		if known[said{w.Device, w.At.UnixNano()}] {
 			continue
 		}

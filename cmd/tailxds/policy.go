@@ -118,7 +118,7 @@ func (d *daemon) applyEdit(e edit) bool {
 // bad as one that can't be read: the last good one stays, and delays nothing.
 func (d *daemon) serve(t topology.Topology) error {
 	policy := *d.policy.Load()
-	err := d.server.Set(t, policy.policy)
+	err := d.server.Publish(t, policy.policy)
 	if err == nil {
 		good := policy
 		good.err, good.unfit = "", ""
@@ -126,7 +126,7 @@ func (d *daemon) serve(t topology.Topology) error {
 		d.fits(policy, "")
 		return nil
 	}
-	if d.good == nil || d.good.text == policy.text || d.server.Set(t, d.good.policy) != nil {
+	if d.good == nil || d.good.text == policy.text || d.server.Publish(t, d.good.policy) != nil {
 		return err
 	}
 	d.fits(policy, fmt.Sprintf("%s: %v", d.o.Config, err))

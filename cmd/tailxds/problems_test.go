@@ -32,8 +32,8 @@ func TestSomeProblems_hostileDevices_areBounded(t *testing.T) {
 	}
 	var log lockedBuffer
 	l := newLog(slog.New(slog.NewTextHandler(&log, nil)))
-	l.tell(got, guard.Verdict{})
-	l.tell(nil, guard.Verdict{})
+	l.tell(got, guard.Decision{})
+	l.tell(nil, guard.Decision{})
 	if lines := strings.Count(log.String(), "\n"); lines != 2*(maxLogged+1) || !strings.Contains(log.String(), fmt.Sprintf("lines=%d", len(got)-maxLogged)) {
 		t.Errorf("%d lines", lines)
 	}

@@ -90,7 +90,7 @@ type statusDocument struct {
 	Degraded []string     `json:"degraded"`
 	Held     []guard.Held `json:"held"`
 	// Drains are the drains that operators asked for and that are in force.
-	Drains []drain.Word `json:"drains"`
+	Drains []drain.Record `json:"drains"`
 	// Peers are the other control planes that words are exchanged with.
 	Peers    []peersync.State   `json:"peers,omitempty"`
 	Provider *provider.Status   `json:"provider,omitempty"`
@@ -106,7 +106,7 @@ type statusDocument struct {
 	HealthChecks *healthChecks     `json:"healthChecks,omitempty"`
 	Devices      []topology.Device `json:"devices"`
 	// Changes are what happened of late, the newest first.
-	Changes []events.Change `json:"changes"`
+	Changes []events.Event `json:"changes"`
 }
 
 // healthChecks say how often Envoys check servers, and for how many Envoys that
@@ -148,7 +148,7 @@ func (d *daemon) status() statusDocument { return d.statusBeside(d.traffic().Ser
 // statusBeside is the status beside what was measured of the services.
 func (d *daemon) statusBeside(tables []traffic.Table) statusDocument {
 	doc := statusDocument{
-		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().wrong()}, Degraded: []string{}, Held: []guard.Held{}, Drains: []drain.Word{},
+		Version: version(), Policy: policyStatus{d.o.Config, d.policy.Load().wrong()}, Degraded: []string{}, Held: []guard.Held{}, Drains: []drain.Record{},
 		Services: []topology.Service{}, Shares: sharesOf(tables), Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{},
 		Changes: d.changes(),
 	}

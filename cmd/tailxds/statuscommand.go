@@ -97,14 +97,14 @@ func (s statusDocument) of(service string) statusDocument {
 	s.Held = slices.DeleteFunc(s.Held, func(h guard.Held) bool { return h.Service != service })
 	s.Shares = slices.DeleteFunc(s.Shares, func(of endpointShare) bool { return of.Service != service })
 	s.Degraded = slices.DeleteFunc(s.Degraded, func(of string) bool { return !strings.HasPrefix(of, service+": ") })
-	s.Changes = slices.DeleteFunc(joined(s.Changes), func(c events.Change) bool { return c.Service != "" && c.Service != service })
+	s.Changes = slices.DeleteFunc(joined(s.Changes), func(c events.Event) bool { return c.Service != "" && c.Service != service })
 	its := func(device string) bool {
 		return slices.ContainsFunc(s.Services, func(of topology.Service) bool {
 			return slices.ContainsFunc(slices.Concat(of.Serving(), of.Idle), func(e topology.Endpoint) bool { return e.Device == device })
 		})
 	}
 	s.Devices = slices.DeleteFunc(s.Devices, func(d topology.Device) bool { return !its(d.ID) })
-	s.Drains = slices.DeleteFunc(s.Drains, func(w drain.Word) bool { return !its(w.Device) })
+	s.Drains = slices.DeleteFunc(s.Drains, func(w drain.Record) bool { return !its(w.Device) })
 	s.Problems = slices.DeleteFunc(s.Problems, func(p topology.Problem) bool { return p.Device != "" && !its(p.Device) })
 	return s
 }

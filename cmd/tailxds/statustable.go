@@ -87,7 +87,7 @@ func printStatus(out io.Writer, doc statusDocument) error {
 const lastChanges = 8
 
 // changed shows the last changes, the newest first.
-func (t table) changed(changes []events.Change) {
+func (t table) changed(changes []events.Event) {
 	if len(changes) == 0 {
 		return
 	}
@@ -155,7 +155,7 @@ func count(n int, what string) string {
 }
 
 // drainEnd is when a drain ends by itself.
-func drainEnd(w drain.Word) string {
+func drainEnd(w drain.Record) string {
 	if w.Until.IsZero() {
 		return "`tailxds restore " + w.Name + "`"
 	}

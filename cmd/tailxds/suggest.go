@@ -20,7 +20,7 @@ func nearest(name string, known []string) string {
 		least = 2 // two typos make any short name of any other
 	}
 	for _, k := range known {
-		if typos := topology.Slips(strings.ToLower(name), strings.ToLower(k)); typos < least && typos < len(k) {
+		if typos := topology.EditDistance(strings.ToLower(name), strings.ToLower(k)); typos < least && typos < len(k) {
 			best, least = k, typos
 		}
 	}

@@ -12,7 +12,7 @@ const maxMinutes = 366 * 24 * 60
 
 // act is what an operator asks for. The door has let the viewer in; here it is
 // asked anew whether they may act, for each request.
-func (d *Dashboard) act(do func(ctx context.Context, by string, a Ask) error) http.HandlerFunc {
+func (d *Dashboard) act(do func(ctx context.Context, by string, a Action) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v := viewerOf(r.Context())
 		if v.Role != RoleOperate {
@@ -24,7 +24,7 @@ func (d *Dashboard) act(do func(ctx context.Context, by string, a Ask) error) ht
 			http.Error(w, "only application/json is read", http.StatusUnsupportedMediaType)
 			return
 		}
-		var ask Ask
+		var ask Action
 		if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 4<<10)).Decode(&ask); err != nil {
 			http.Error(w, "read what is asked for: "+err.Error(), http.StatusBadRequest)
 			return
@@ -45,7 +45,7 @@ func (d *Dashboard) act(do func(ctx context.Context, by string, a Ask) error) ht
 func (d *Dashboard) preview(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(d.source.Preview(Ask{
-		Act: Act(q.Get("act")), Service: q.Get("service"), Device: q.Get("device"),
+	_ = json.NewEncoder(w).Encode(d.source.Preview(Action{
+		Act: ActionKind(q.Get("act")), Service: q.Get("service"), Device: q.Get("device"),
 	})) // the client went away: nobody to tell
 }

@@ -18,7 +18,7 @@ type Source struct {
 	// encoded once.
 	Look func(services []string) []*View
 	// Preview is what shares would be after an act.
-	Preview func(Ask) Preview
+	Preview func(Action) Preview
 	// Accept lets what is held of a service go.
 	Accept func(ctx context.Context, by, service string) error
 	// Drain takes a device out of all its services; for a while, or until it is
@@ -68,19 +68,19 @@ const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src
 //	POST /act/accept  {"service"}
 //	POST /act/drain   {"device", "minutes"}; 0 is until restored
 //	POST /act/restore {"device"}
-func (d *Dashboard) Handler(door Door) http.Handler {
+func (d *Dashboard) Handler(door Authorizer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", d.files.index())
 	mux.Handle("GET /a/{hash}/{file}", d.files)
 	mux.Handle("GET /live", d.live(door))
 	mux.HandleFunc("GET /preview", d.preview)
-	mux.HandleFunc("POST /act/accept", d.act(func(ctx context.Context, by string, a Ask) error {
+	mux.HandleFunc("POST /act/accept", d.act(func(ctx context.Context, by string, a Action) error {
 		return d.source.Accept(ctx, by, a.Service)
 	}))
-	mux.HandleFunc("POST /act/drain", d.act(func(ctx context.Context, by string, a Ask) error {
+	mux.HandleFunc("POST /act/drain", d.act(func(ctx context.Context, by string, a Action) error {
 		return d.source.Drain(ctx, by, a.Device, time.Duration(a.Minutes)*time.Minute)
 	}))
-	mux.HandleFunc("POST /act/restore", d.act(func(ctx context.Context, by string, a Ask) error {
+	mux.HandleFunc("POST /act/restore", d.act(func(ctx context.Context, by string, a Action) error {
 		return d.source.Restore(ctx, by, a.Device)
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

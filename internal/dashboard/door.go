@@ -15,10 +15,10 @@ import (
 // see the page, and who may operate: [{"role": "view"}] or [{"role": "operate"}].
 const Capability = "tailxds.dev/cap/admin"
 
-// Door says who may come in.
-type Door struct {
+// Authorizer says who may come in.
+type Authorizer struct {
 	// Who is who makes a request, and what they may do now. An error says why that
-	// can't be told: [ErrStranger] where nobody ever can.
+	// can't be told: [ErrUnknownPeer] where nobody ever can.
 	Who func(*http.Request) (Viewer, error)
 	// Answers tells whether the page answers under a host's name, in lower case
 	// and without port. Others could be pointed here by somebody else's page
@@ -26,8 +26,8 @@ type Door struct {
 	Answers func(ctx context.Context, host string) bool
 }
 
-// ErrStranger is that nobody is known who could have made a request.
-var ErrStranger = errors.New("the tailnet does not know this address")
+// ErrUnknownPeer is that nobody is known who could have made a request.
+var ErrUnknownPeer = errors.New("the tailnet does not know this address")
 
 type viewerKey struct{}
 
@@ -41,7 +41,7 @@ func viewerOf(ctx context.Context) Viewer {
 // come from another site's page. Over plain HTTP browsers send no
 // Sec-Fetch-Site, so that Origin and Host must say it. Whatever else is for those
 // who may see goes through it too, so that all are judged and refused alike.
-func (door Door) Admit(next http.Handler) http.Handler {
+func (door Authorizer) Admit(next http.Handler) http.Handler {
 	next = http.NewCrossOriginProtection().Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !door.Answers(r.Context(), HostName(r.Host)) {
@@ -54,7 +54,7 @@ func (door Door) Admit(next http.Handler) http.Handler {
 		}
 		v, err := door.Who(r)
 		switch {
-		case errors.Is(err, ErrStranger):
+		case errors.Is(err, ErrUnknownPeer):
 			http.Error(w, err.Error(), http.StatusForbidden)
 			return
 		case err != nil:
@@ -69,7 +69,7 @@ func (door Door) Admit(next http.Handler) http.Handler {
 }
 
 // AdmitOperators lets in who may operate, and else is like Admit.
-func (door Door) AdmitOperators(next http.Handler) http.Handler {
+func (door Authorizer) AdmitOperators(next http.Handler) http.Handler {
 	return door.Admit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if viewerOf(r.Context()).Role != RoleOperate {
 			http.Error(w, mayNotOperate, http.StatusForbidden)

@@ -17,7 +17,7 @@ type did struct{ asked []string }
 func (d *did) source() Source {
 	return Source{
 		Look:    noView,
-		Preview: func(a Ask) Preview { return Preview{Regions: []string{string(a.Act) + a.Service + a.Device}} },
+		Preview: func(a Action) Preview { return Preview{Regions: []string{string(a.Act) + a.Service + a.Device}} },
 		Accept: func(_ context.Context, by, service string) error {
 			if service == "" {
 				return errors.New("nothing is held")
@@ -37,8 +37,8 @@ func (d *did) source() Source {
 }
 
 // as lets everybody in with a role, under two names.
-func as(role Role) Door {
-	return Door{
+func as(role Role) Authorizer {
+	return Authorizer{
 		Who:     func(*http.Request) (Viewer, error) { return Viewer{"somebody", role}, nil },
 		Answers: func(_ context.Context, host string) bool { return host == "page.example" || host == "100.64.0.1" },
 	}
@@ -218,7 +218,7 @@ func TestWhyNothing(t *testing.T) {
 		code   int
 		says   string
 	}{
-		"a stranger":      {Viewer{}, fmt.Errorf("WhoIs: %w", ErrStranger), 403, "the tailnet does not know this address"},
+		"a stranger":      {Viewer{}, fmt.Errorf("WhoIs: %w", ErrUnknownPeer), 403, "the tailnet does not know this address"},
 		"nobody can tell": {Viewer{"x", RoleOperate}, errors.New("timeout"), 503, "nobody can tell who asks: timeout"},
 		"no grant":        {Viewer{"alice", RoleNone}, nil, 403, `must grant tailxds.dev/cap/admin {"role": "view"} or {"role": "operate"} from alice to`},
 		"a viewer":        {Viewer{"alice", RoleView}, nil, 200, "words"},

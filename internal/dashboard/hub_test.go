@@ -57,7 +57,7 @@ func (v *views) set(change func(*View)) {
 
 // running serves a page with a door until the test ends. The server's deadlines
 // are short, and a stream outlives them.
-func running(t *testing.T, v *views, door Door) (page *Dashboard, url string, stop func()) {
+func running(t *testing.T, v *views, door Authorizer) (page *Dashboard, url string, stop func()) {
 	t.Helper()
 	var d did
 	source := d.source()
@@ -184,7 +184,7 @@ func TestOneLookForAllPages(t *testing.T) {
 func TestAStreamEndsWithTheRole(t *testing.T) {
 	var role atomic.Value
 	role.Store(RoleOperate)
-	door := Door{Who: func(*http.Request) (Viewer, error) { return Viewer{"somebody", role.Load().(Role)}, nil }}
+	door := Authorizer{Who: func(*http.Request) (Viewer, error) { return Viewer{"somebody", role.Load().(Role)}, nil }}
 	_, url, _ := running(t, &views{}, door)
 	for _, next := range []Role{RoleView, RoleNone} {
 		l := listen(t, url+"/live")

@@ -15,7 +15,7 @@ const (
 
 // live streams a service to one page until it goes away, the hub ends, or the
 // viewer is no longer let in.
-func (d *Dashboard) live(door Door) http.Handler {
+func (d *Dashboard) live(door Authorizer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from, _ := netip.ParseAddrPort(r.RemoteAddr) // the zero address counts as one
 		p := d.hub.join(r.URL.Query().Get("service"), from.Addr().Unmap())

@@ -54,11 +54,11 @@ type Server struct {
 	State    State    `json:"state"`
 	Why      string   `json:"why"`  // it does not serve, or does so against the list
 	Held     bool     `json:"held"` // it serves against the list
-	Word     *Word    `json:"word"` // an operator's
+	Word     *Drain   `json:"word"` // an operator's
 }
 
-// Word is an operator's: this device is drained.
-type Word struct {
+// Drain is an operator's: this device is drained.
+type Drain struct {
 	By    string `json:"by"`
 	At    int64  `json:"at"`    // this and all times: Unix milliseconds
 	Until int64  `json:"until"` // 0 is until it is restored
@@ -188,22 +188,22 @@ type Viewer struct {
 	Role Role   `json:"role"`
 }
 
-// Act is what an operator can do.
-type Act string
+// ActionKind is what an operator can do.
+type ActionKind string
 
 // The acts.
 const (
-	ActDrain   Act = "drain"
-	ActRestore Act = "restore"
-	ActAccept  Act = "accept"
+	ActDrain   ActionKind = "drain"
+	ActRestore ActionKind = "restore"
+	ActAccept  ActionKind = "accept"
 )
 
-// Ask is what an operator asks for.
-type Ask struct {
-	Act     Act    `json:"act"`
-	Service string `json:"service"`
-	Device  string `json:"device"`
-	Minutes int    `json:"minutes"`
+// Action is what an operator asks for.
+type Action struct {
+	Act     ActionKind `json:"act"`
+	Service string     `json:"service"`
+	Device  string     `json:"device"`
+	Minutes int        `json:"minutes"`
 }
 
 // Preview is what would become of the expected shares, by region.

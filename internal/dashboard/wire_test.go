@@ -17,7 +17,7 @@ var update = flag.Bool("update", false, "rewrite web/wire.d.ts")
 // TestWireTypes keeps what the page believes it is told equal to what it is
 // told: wire.d.ts is made from the Go types.
 func TestWireTypes(t *testing.T) {
-	want := declarations(t, reflect.TypeFor[Snapshot](), reflect.TypeFor[Tick](), reflect.TypeFor[History](), reflect.TypeFor[Viewer](), reflect.TypeFor[Ask](), reflect.TypeFor[Preview]())
+	want := declarations(t, reflect.TypeFor[Snapshot](), reflect.TypeFor[Tick](), reflect.TypeFor[History](), reflect.TypeFor[Viewer](), reflect.TypeFor[Action](), reflect.TypeFor[Preview]())
 	if *update {
 		if err := os.WriteFile("web/wire.d.ts", []byte(want), 0o644); err != nil {
 			t.Fatal(err)

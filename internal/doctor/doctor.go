@@ -29,7 +29,7 @@ type Finding struct {
 	// Text is what was found.
 	Text string `json:"text"`
 	// Mend is what to do about it; empty if it passed.
-	Mend string `json:"mend,omitempty"`
+	Remedy string `json:"mend,omitempty"`
 }
 
 // Facts are what is known. A part that is nil was not asked.
@@ -169,7 +169,7 @@ func Examine(f Facts) []Finding {
 		if level == Pass {
 			mend = ""
 		}
-		all = append(all, Finding{Category: c.category, Check: c.name, Level: level, Text: text, Mend: mend})
+		all = append(all, Finding{Category: c.category, Check: c.name, Level: level, Text: text, Remedy: mend})
 	}
 	return all
 }

@@ -53,7 +53,7 @@ func TestNothingIsWrong(t *testing.T) {
 	findings := Examine(well())
 	var texts []string
 	for _, f := range findings {
-		if f.Level != Pass || f.Mend != "" {
+		if f.Level != Pass || f.Remedy != "" {
 			t.Errorf("%+v", f)
 		}
 		texts = append(texts, f.Check+": "+f.Text)
@@ -184,7 +184,7 @@ func TestChecks(t *testing.T) {
 			continue
 		}
 		got := findings[i]
-		if got.Level != c.level || (c.text != "" && got.Text != c.text) || (got.Mend == "") != (c.level == Pass) {
+		if got.Level != c.level || (c.text != "" && got.Text != c.text) || (got.Remedy == "") != (c.level == Pass) {
 			t.Errorf("%s: %+v, want %s %q", c.check, got, c.level, c.text)
 		}
 	}

@@ -1,7 +1,7 @@
 // Package drain keeps what operators said of devices: which of them take no
 // new requests, on whose word, and until when.
 //
-// What a book holds is bounded: see [Book.Observe]. It is pure. A [Book] is a value that can be written to disk and handed to
+// What a book holds is bounded: see [Set.Observe]. It is pure. A [Set] is a value that can be written to disk and handed to
 // another control plane; what two of them know is merged, and the later word on
 // a device counts, in whatever order and however often they hear of it.
 package drain
@@ -16,8 +16,8 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Word is what an operator said last of one device.
-type Word struct {
+// Record is what an operator said last of one device.
+type Record struct {
 	// Provider is the source whose ID of the device is Device. By another
 	// source's list the device is recognised by its addresses.
 	Provider  string       `json:"provider"`
@@ -37,7 +37,7 @@ type Word struct {
 }
 
 // ended tells whether a word says nothing any more.
-func (w Word) ended(now time.Time) bool {
+func (w Record) ended(now time.Time) bool {
 	if !w.Drain {
 		return now.Sub(w.At) > rememberRestored
 	}
@@ -49,7 +49,7 @@ func (w Word) ended(now time.Time) bool {
 const rememberRestored = 30 * 24 * time.Hour
 
 // same tells whether two words are about one device.
-func (w Word) same(o Word) bool {
+func (w Record) same(o Record) bool {
 	return (w.Provider == o.Provider && w.Device == o.Device) ||
 		slices.ContainsFunc(w.Addresses, func(a netip.Addr) bool { return slices.Contains(o.Addresses, a) })
 }
@@ -57,8 +57,8 @@ func (w Word) same(o Word) bool {
 // compare orders words on one device: the greater counts. Two of the same
 // moment are ordered all the same, so that everybody takes the same one: a
 // drain rather than a restoration, and the longer one.
-func (w Word) compare(o Word) int {
-	end := func(w Word) int64 {
+func (w Record) compare(o Record) int {
+	end := func(w Record) int64 {
 		switch {
 		case !w.Drain:
 			return 0
@@ -71,19 +71,19 @@ func (w Word) compare(o Word) int {
 	return cmp.Or(w.At.Compare(o.At), cmp.Compare(end(w), end(o)), cmp.Compare(w.By, o.By), cmp.Compare(w.Device, o.Device))
 }
 
-// Book is the last word on each device. Its zero value is empty. A Book is
+// Set is the last word on each device. Its zero value is empty. A Book is
 // never changed: what changes it returns another.
-type Book struct {
-	words []Word // by At
+type Set struct {
+	words []Record // by At
 }
 
-// NewBook is the book of words that were written down.
-func NewBook(words []Word) Book { return Book{}.Merge(words, time.Time{}) }
+// NewSet is the book of words that were written down.
+func NewSet(words []Record) Set { return Set{}.Merge(words, time.Time{}) }
 
 // Load is the book of words that were kept and are read now. Those that are dated
 // ahead count as said now: the clock was wrong then, or is now. An end that no
 // drain may have is none.
-func Load(words []Word, now time.Time) Book {
+func Load(words []Record, now time.Time) Set {
 	words = slices.Clone(words)
 	for i := range words {
 		w := &words[i]
@@ -94,56 +94,56 @@ func Load(words []Word, now time.Time) Book {
 			w.Until = time.Time{}
 		}
 	}
-	return NewBook(words)
+	return NewSet(words)
 }
 
-// Words are what was said, also what was taken back; the oldest first.
-func (b Book) Words() []Word { return slices.Clone(b.words) }
+// Records are what was said, also what was taken back; the oldest first.
+func (b Set) Records() []Record { return slices.Clone(b.words) }
 
 // Empty tells whether nothing was said.
-func (b Book) Empty() bool { return len(b.words) == 0 }
+func (b Set) Empty() bool { return len(b.words) == 0 }
 
 // Drains are the drains in force, the oldest first.
-func (b Book) Drains(now time.Time) []Word {
-	return slices.DeleteFunc(b.Words(), func(w Word) bool { return !w.Drain || w.ended(now) })
+func (b Set) Drains(now time.Time) []Record {
+	return slices.DeleteFunc(b.Records(), func(w Record) bool { return !w.Drain || w.ended(now) })
 }
 
-// Say adds a word that is said now. It counts as later than what the book holds
+// Add adds a word that is said now. It counts as later than what the book holds
 // of the device, even if another control plane's clock was ahead.
-func (b Book) Say(w Word) Book {
+func (b Set) Add(w Record) Set {
 	for _, o := range b.words {
 		if w.same(o) && !w.At.After(o.At) {
 			w.At = o.At.Add(time.Millisecond)
 		}
 	}
-	return b.Merge([]Word{w}, time.Time{})
+	return b.Merge([]Record{w}, time.Time{})
 }
 
 // Merge adds words from elsewhere, where they are later than the book's own.
 // Those that have ended by now are left out.
-func (b Book) Merge(words []Word, now time.Time) Book {
+func (b Set) Merge(words []Record, now time.Time) Set {
 	x := newSlots(b.words, len(words))
 	for _, w := range words {
 		if !w.ended(now) || now.IsZero() {
 			x.add(w)
 		}
 	}
-	return Book{x.live()}
+	return Set{x.live()}
 }
 
 // slots are words by what they are about. A word replaces all that are the same,
 // so no two have an address or an ID in common.
 type slots struct {
-	words    []Word
+	words    []Record
 	replaced []bool
 	byID     map[[2]string]int // provider and device
 	byAddr   map[netip.Addr]int
 }
 
 // newSlots takes over the words of a book.
-func newSlots(words []Word, more int) *slots {
+func newSlots(words []Record, more int) *slots {
 	x := &slots{
-		words: make([]Word, 0, len(words)+more), replaced: make([]bool, 0, len(words)+more),
+		words: make([]Record, 0, len(words)+more), replaced: make([]bool, 0, len(words)+more),
 		byID: make(map[[2]string]int, len(words)+more), byAddr: make(map[netip.Addr]int, len(words)+more),
 	}
 	for _, w := range words {
@@ -152,7 +152,7 @@ func newSlots(words []Word, more int) *slots {
 	return x
 }
 
-func (x *slots) put(w Word) {
+func (x *slots) put(w Record) {
 	i := len(x.words)
 	x.words, x.replaced = append(x.words, w), append(x.replaced, false)
 	x.byID[[2]string{w.Provider, w.Device}] = i
@@ -163,7 +163,7 @@ func (x *slots) put(w Word) {
 
 // add puts a word in the place of all that are the same and older, unless one of
 // them is not older.
-func (x *slots) add(w Word) {
+func (x *slots) add(w Record) {
 	var same []int
 	see := func(i int, there bool) {
 		if there && !x.replaced[i] {
@@ -186,20 +186,20 @@ func (x *slots) add(w Word) {
 }
 
 // live are the words that were not replaced, the oldest first.
-func (x *slots) live() []Word {
-	var all []Word
+func (x *slots) live() []Record {
+	var all []Record
 	for i, w := range x.words {
 		if !x.replaced[i] {
 			all = append(all, w)
 		}
 	}
-	slices.SortFunc(all, Word.compare)
+	slices.SortFunc(all, Record.compare)
 	return all
 }
 
 // Prune leaves out what has ended, and returns the drains among that.
-func (b Book) Prune(now time.Time) (Book, []Word) {
-	var kept, ended []Word
+func (b Set) Prune(now time.Time) (Set, []Record) {
+	var kept, ended []Record
 	for _, w := range b.words {
 		switch {
 		case !w.ended(now):
@@ -208,19 +208,19 @@ func (b Book) Prune(now time.Time) (Book, []Word) {
 			ended = append(ended, w)
 		}
 	}
-	return Book{kept}, ended
+	return Set{kept}, ended
 }
 
 // Equal tells whether two books say the same.
-func (b Book) Equal(o Book) bool {
-	return slices.EqualFunc(b.words, o.words, func(a, b Word) bool {
+func (b Set) Equal(o Set) bool {
+	return slices.EqualFunc(b.words, o.words, func(a, b Record) bool {
 		return a.Provider == b.Provider && a.Device == b.Device && a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) &&
 			a.Drain == b.Drain && a.By == b.By && a.At.Equal(b.At) && a.Until.Equal(b.Until) && a.MissingSince.Equal(b.MissingSince)
 	})
 }
 
-// InForce are the drains in force by the IDs that a provider's devices have.
-func (b Book) InForce(provider string, known []Device, now time.Time) map[string]topology.Drain {
+// Active are the drains in force by the IDs that a provider's devices have.
+func (b Set) Active(provider string, known []Device, now time.Time) map[string]topology.Drain {
 	x := newIndex(provider, known)
 	all := make(map[string]topology.Drain)
 	for _, w := range b.Drains(now) {
@@ -243,7 +243,7 @@ const (
 )
 
 // Check tells whether a word makes sense by itself.
-func (w Word) Check() error {
+func (w Record) Check() error {
 	for _, text := range []string{w.Provider, w.Device, w.Name, w.By} {
 		if len(text) > maxText {
 			return fmt.Errorf("the word on %.40q holds a text of more than %d bytes", w.Name, maxText)
@@ -264,7 +264,7 @@ func (w Word) Check() error {
 // CheckDates tells whether a word that comes now from elsewhere was said by now,
 // and ends within a year: one that is dated ahead would count above all that is
 // said here later.
-func (w Word) CheckDates(now time.Time) error {
+func (w Record) CheckDates(now time.Time) error {
 	switch {
 	case w.At.Sub(now) > maxAhead:
 		return fmt.Errorf("the drain of %q is dated %s, which is ahead of the clock here: set the clocks", w.Name, w.At.UTC().Format(time.RFC3339))

@@ -25,15 +25,15 @@ func device(n int) Device {
 func address(n int) netip.Addr { return netip.AddrFrom4([4]byte{100, 64, 0, byte(n)}) }
 
 // word is said of device n at noon and some.
-func word(n int, drain bool, after time.Duration) Word {
+func word(n int, drain bool, after time.Duration) Record {
 	d := device(n)
-	return Word{Provider: "p", Device: d.ID, Name: d.Name, Addresses: d.Addresses, Drain: drain, By: "op", At: noon.Add(after)}
+	return Record{Provider: "p", Device: d.ID, Name: d.Name, Addresses: d.Addresses, Drain: drain, By: "op", At: noon.Add(after)}
 }
 
 func TestADrainHoldsUntilItsEnd(t *testing.T) {
 	w := word(1, true, 0)
 	w.Until = noon.Add(time.Minute)
-	b := Book{}.Say(w).Say(word(2, true, 0))
+	b := Set{}.Add(w).Add(word(2, true, 0))
 	known := []Device{device(1), device(2), device(3)}
 	forever := topology.Drain{By: "op"}
 	for after, want := range map[time.Duration]map[string]topology.Drain{
@@ -41,12 +41,12 @@ func TestADrainHoldsUntilItsEnd(t *testing.T) {
 		time.Minute - time.Nanosecond: {"1": {By: "op", Until: w.Until}, "2": forever},
 		time.Minute:                   {"2": forever},
 	} {
-		if got := b.InForce("p", known, noon.Add(after)); !maps.Equal(got, want) {
+		if got := b.Active("p", known, noon.Add(after)); !maps.Equal(got, want) {
 			t.Errorf("after %v: %v", after, got)
 		}
 	}
 	pruned, ended := b.Prune(noon.Add(time.Minute))
-	if len(ended) != 1 || ended[0].Device != "1" || len(pruned.Words()) != 1 {
+	if len(ended) != 1 || ended[0].Device != "1" || len(pruned.Records()) != 1 {
 		t.Errorf("pruned %v of which ended %v", pruned, ended)
 	}
 	if again, ended := pruned.Prune(noon.Add(time.Minute)); len(ended) > 0 || !again.Equal(pruned) {
@@ -55,16 +55,16 @@ func TestADrainHoldsUntilItsEnd(t *testing.T) {
 }
 
 func TestTheLastWordCounts(t *testing.T) {
-	b := Book{}.Say(word(1, true, 0)).Say(word(1, false, time.Second))
+	b := Set{}.Add(word(1, true, 0)).Add(word(1, false, time.Second))
 	if got := b.Drains(noon.Add(time.Hour)); len(got) > 0 {
 		t.Errorf("restored, and drained: %v", got)
 	}
 	// The other control plane's clock was ahead of ours.
-	b = Book{}.Say(word(1, true, time.Hour)).Say(word(1, false, time.Second))
+	b = Set{}.Add(word(1, true, time.Hour)).Add(word(1, false, time.Second))
 	if got := b.Drains(noon.Add(time.Hour)); len(got) > 0 {
 		t.Errorf("said later by a clock that is behind: %v", got)
 	}
-	if w := b.Words(); len(w) != 1 || !w[0].At.After(noon.Add(time.Hour)) {
+	if w := b.Records(); len(w) != 1 || !w[0].At.After(noon.Add(time.Hour)) {
 		t.Errorf("words %v", w)
 	}
 }
@@ -72,20 +72,20 @@ func TestTheLastWordCounts(t *testing.T) {
 // A restoration is remembered for as long as one may be away who only knows the
 // drain, and no longer.
 func TestARestorationIsRemembered(t *testing.T) {
-	b := Book{}.Say(word(1, false, 0))
+	b := Set{}.Add(word(1, false, 0))
 	for after, want := range map[time.Duration]int{rememberRestored: 1, rememberRestored + 1: 0} {
-		if kept, ended := b.Prune(noon.Add(after)); len(kept.Words()) != want || len(ended) > 0 {
+		if kept, ended := b.Prune(noon.Add(after)); len(kept.Records()) != want || len(ended) > 0 {
 			t.Errorf("after %v: %v, ended %v", after, kept, ended)
 		}
 	}
 	old := word(1, true, -time.Minute)
-	if got := b.Merge([]Word{old}, noon); !got.Equal(b) {
+	if got := b.Merge([]Record{old}, noon); !got.Equal(b) {
 		t.Errorf("an old drain comes back: %v", got)
 	}
 }
 
 func TestWhoseDrainItIs(t *testing.T) {
-	b := Book{}.Say(word(1, true, 0))
+	b := Set{}.Add(word(1, true, 0))
 	for name, c := range map[string]struct {
 		provider string
 		known    []Device
@@ -97,7 +97,7 @@ func TestWhoseDrainItIs(t *testing.T) {
 		"nobody's":                                        {"q", []Device{{ID: "1", Addresses: []netip.Addr{address(9)}}}, ""},
 		"nobody's, since devices without addresses don't": {"q", []Device{{ID: "1"}}, ""},
 	} {
-		got := slices.Sorted(maps.Keys(b.InForce(c.provider, c.known, noon)))
+		got := slices.Sorted(maps.Keys(b.Active(c.provider, c.known, noon)))
 		if strings.Join(got, " ") != c.want {
 			t.Errorf("%s: %v", name, got)
 		}
@@ -105,7 +105,7 @@ func TestWhoseDrainItIs(t *testing.T) {
 }
 
 // anyWord draws words that are likely to be about the same devices and moments.
-func anyWord(t *rapid.T) Word {
+func anyWord(t *rapid.T) Record {
 	w := word(rapid.IntRange(1, 4).Draw(t, "device"), rapid.Bool().Draw(t, "drain"), time.Duration(rapid.IntRange(0, 5).Draw(t, "at"))*time.Second)
 	w.Provider = rapid.SampledFrom([]string{"p", "q"}).Draw(t, "provider")
 	if w.Provider == "q" {
@@ -125,25 +125,25 @@ func anyWord(t *rapid.T) Word {
 func TestBooksAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		words := rapid.SliceOfN(rapid.Custom(anyWord), 0, 12).Draw(t, "words")
-		one := Book{}.Merge(words, noon)
+		one := Set{}.Merge(words, noon)
 		shuffled := rapid.Permutation(words).Draw(t, "order")
 		cut := rapid.IntRange(0, len(words)).Draw(t, "cut")
-		left, right := Book{}.Merge(shuffled[:cut], noon), Book{}.Merge(shuffled[cut:], noon)
-		for _, other := range []Book{left.Merge(right.Words(), noon), right.Merge(left.Words(), noon), one.Merge(left.Words(), noon)} {
+		left, right := Set{}.Merge(shuffled[:cut], noon), Set{}.Merge(shuffled[cut:], noon)
+		for _, other := range []Set{left.Merge(right.Records(), noon), right.Merge(left.Records(), noon), one.Merge(left.Records(), noon)} {
 			if !one.Equal(other) {
 				t.Fatalf("%v\n%v", one, other)
 			}
 		}
-		text, err := json.Marshal(one.Words())
+		text, err := json.Marshal(one.Records())
 		if err != nil {
 			t.Fatal(err)
 		}
-		var read []Word
-		if err := json.Unmarshal(text, &read); err != nil || !NewBook(read).Equal(one) {
+		var read []Record
+		if err := json.Unmarshal(text, &read); err != nil || !NewSet(read).Equal(one) {
 			t.Fatalf("read back: %v, %v", read, err)
 		}
-		said := one.Say(word(1, false, 0))
-		if slices.ContainsFunc(said.Drains(noon), func(w Word) bool { return w.same(word(1, true, 0)) }) {
+		said := one.Add(word(1, false, 0))
+		if slices.ContainsFunc(said.Drains(noon), func(w Record) bool { return w.same(word(1, true, 0)) }) {
 			t.Fatalf("what was said last does not count: %v", said)
 		}
 	})
@@ -153,13 +153,13 @@ func TestCheckWord(t *testing.T) {
 	if err := word(1, true, 0).Check(); err != nil {
 		t.Error(err)
 	}
-	for want, change := range map[string]func(*Word){
-		"names no device":     func(w *Word) { w.Device = "" },
-		"than 256 bytes":      func(w *Word) { w.Provider = strings.Repeat("x", 257) },
-		"on \"d1\" names no":  func(w *Word) { w.Addresses = slices.Repeat(w.Addresses, 5) },
-		"an invalid address":  func(w *Word) { w.Addresses = []netip.Addr{{}} },
-		"tell who said it, a": func(w *Word) { w.By = "" },
-		"said it, and when":   func(w *Word) { w.At = time.Time{} },
+	for want, change := range map[string]func(*Record){
+		"names no device":     func(w *Record) { w.Device = "" },
+		"than 256 bytes":      func(w *Record) { w.Provider = strings.Repeat("x", 257) },
+		"on \"d1\" names no":  func(w *Record) { w.Addresses = slices.Repeat(w.Addresses, 5) },
+		"an invalid address":  func(w *Record) { w.Addresses = []netip.Addr{{}} },
+		"tell who said it, a": func(w *Record) { w.By = "" },
+		"said it, and when":   func(w *Record) { w.At = time.Time{} },
 	} {
 		w := word(1, true, 0)
 		change(&w)

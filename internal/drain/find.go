@@ -123,7 +123,7 @@ func label(name string) string {
 func like(query string, devices []Device) []Device {
 	var near []Device
 	for _, d := range devices {
-		if !isAddress(query) && topology.Slips(strings.ToLower(label(query)), strings.ToLower(label(d.Name))) <= 2 {
+		if !isAddress(query) && topology.EditDistance(strings.ToLower(label(query)), strings.ToLower(label(d.Name))) <= 2 {
 			near = append(near, d)
 		}
 	}

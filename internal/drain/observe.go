@@ -8,10 +8,10 @@ import (
 )
 
 const (
-	// MaxWords bounds the words of a book, and maxMissing those among them that are
+	// MaxRecords bounds the words of a book, and maxMissing those among them that are
 	// about devices which this control plane does not know. More than one device in
 	// ten is not drained by name in a tailnet of 10,000.
-	MaxWords   = 1_000
+	MaxRecords = 1_000
 	maxMissing = 100
 	// forgetMissing is how long a word is kept about a device that is not known: its
 	// list may be behind, or the device away for a repair.
@@ -23,12 +23,12 @@ const (
 // known devices stay before others, drains before restorations, and of those the
 // oldest; dropped is how many went for that. While no list has come, known is nil,
 // and every device counts as known.
-func (b Book) Observe(provider string, known []Device, now time.Time) (next Book, ended []Word, dropped int) {
+func (b Set) Observe(provider string, known []Device, now time.Time) (next Set, ended []Record, dropped int) {
 	if len(b.words) == 0 {
 		return b, nil, 0
 	}
 	x := newIndex(provider, known)
-	kept := make([]Word, 0, len(b.words))
+	kept := make([]Record, 0, len(b.words))
 	for _, w := range b.words {
 		switch {
 		case known == nil || len(x.devices(w)) > 0:
@@ -42,18 +42,18 @@ func (b Book) Observe(provider string, known []Device, now time.Time) (next Book
 		kept = append(kept, w)
 	}
 	all := len(kept)
-	slices.SortStableFunc(kept, func(a, b Word) int { return cmp.Compare(a.rank(), b.rank()) })
+	slices.SortStableFunc(kept, func(a, b Record) int { return cmp.Compare(a.rank(), b.rank()) })
 	firstMissing := len(kept)
-	if i := slices.IndexFunc(kept, func(w Word) bool { return !w.MissingSince.IsZero() }); i >= 0 {
+	if i := slices.IndexFunc(kept, func(w Record) bool { return !w.MissingSince.IsZero() }); i >= 0 {
 		firstMissing = i
 	}
-	kept = kept[:min(len(kept), firstMissing+maxMissing, MaxWords)]
-	slices.SortFunc(kept, Word.compare)
-	return Book{kept}, ended, all - len(kept)
+	kept = kept[:min(len(kept), firstMissing+maxMissing, MaxRecords)]
+	slices.SortFunc(kept, Record.compare)
+	return Set{kept}, ended, all - len(kept)
 }
 
 // rank orders words by how much they are worth keeping, the most first.
-func (w Word) rank() int {
+func (w Record) rank() int {
 	rank := 0
 	if !w.MissingSince.IsZero() {
 		rank += 2
@@ -65,14 +65,14 @@ func (w Word) rank() int {
 }
 
 // Full tells whether no further device that is known can be drained.
-func (b Book) Full(now time.Time) bool {
+func (b Set) Full(now time.Time) bool {
 	known := 0
 	for _, w := range b.words {
 		if w.Drain && !w.ended(now) && w.MissingSince.IsZero() {
 			known++
 		}
 	}
-	return known >= MaxWords
+	return known >= MaxRecords
 }
 
 // index finds the devices that words are about.
@@ -95,7 +95,7 @@ func newIndex(provider string, known []Device) index {
 
 // devices are the IDs of those that a word is about: by its ID, or by another
 // source's list by its addresses.
-func (x index) devices(w Word) []string {
+func (x index) devices(w Record) []string {
 	if w.Provider == x.provider && x.ids[w.Device] {
 		return []string{w.Device}
 	}
@@ -112,7 +112,7 @@ func (x index) devices(w Word) []string {
 
 // Unknown are the drains in force of which none of the devices is the one, for
 // those who look for a device by name.
-func (b Book) Unknown(known []Device, now time.Time) []Device {
+func (b Set) Unknown(known []Device, now time.Time) []Device {
 	ids, addresses := make(map[string]bool, len(known)), make(map[netip.Addr]bool, 2*len(known))
 	for _, d := range known {
 		ids[d.ID] = true

@@ -17,9 +17,9 @@ func numbered(n int) Device {
 	return Device{ID: fmt.Sprint("n", n), Name: fmt.Sprint("d", n), Addresses: []netip.Addr{netip.AddrFrom4([4]byte{100, byte(64 + n>>16), byte(n >> 8), byte(n)})}}
 }
 
-func drained(n int, after time.Duration) Word {
+func drained(n int, after time.Duration) Record {
 	d := numbered(n)
-	return Word{Provider: "p", Device: d.ID, Name: d.Name, Addresses: d.Addresses, Drain: true, By: "op", At: noon.Add(after)}
+	return Record{Provider: "p", Device: d.ID, Name: d.Name, Addresses: d.Addresses, Drain: true, By: "op", At: noon.Add(after)}
 }
 
 func fleet(from, to int) (all []Device) {
@@ -29,7 +29,7 @@ func fleet(from, to int) (all []Device) {
 	return all
 }
 
-func drains(from, to int) (all []Word) {
+func drains(from, to int) (all []Record) {
 	for n := from; n < to; n++ {
 		all = append(all, drained(n, time.Duration(n)))
 	}
@@ -37,24 +37,24 @@ func drains(from, to int) (all []Word) {
 }
 
 // naiveMerge is Merge as one would write it without regard to its cost.
-func naiveMerge(book, words []Word, now time.Time) []Word {
+func naiveMerge(book, words []Record, now time.Time) []Record {
 	book = slices.Clone(book)
 	for _, w := range words {
 		if w.ended(now) {
 			continue
 		}
-		if !slices.ContainsFunc(book, func(o Word) bool { return w.same(o) && w.compare(o) <= 0 }) {
+		if !slices.ContainsFunc(book, func(o Record) bool { return w.same(o) && w.compare(o) <= 0 }) {
 			book = append(slices.DeleteFunc(book, w.same), w)
 		}
 	}
-	slices.SortFunc(book, Word.compare)
+	slices.SortFunc(book, Record.compare)
 	return book
 }
 
 func TestMerge_anyWords_sameAsNaiveModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		var b Book
-		var model []Word
+		var b Set
+		var model []Record
 		for range rapid.IntRange(1, 4).Draw(t, "merges") {
 			words := rapid.SliceOfN(rapid.Custom(anyWord), 0, 8).Draw(t, "words")
 			for i := range words { // addresses that some have in common
@@ -64,7 +64,7 @@ func TestMerge_anyWords_sameAsNaiveModel(t *testing.T) {
 			}
 			now := noon.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "now")) * time.Minute)
 			b, model = b.Merge(words, now), naiveMerge(model, words, now)
-			if !b.Equal(Book{model}) {
+			if !b.Equal(Set{model}) {
 				t.Fatalf("%v\nwant %v", b, model)
 			}
 		}
@@ -75,29 +75,29 @@ func TestMerge_anyWords_sameAsNaiveModel(t *testing.T) {
 // a week, a hundred at most, and never in the place of what is known.
 func TestObserve_unknownDevices_boundedAndEnd(t *testing.T) {
 	known := fleet(0, 100)
-	b := Book{}.Merge(drains(0, 10), noon)
+	b := Set{}.Merge(drains(0, 10), noon)
 	var dropped int
 	for flood := range 20 {
 		b, _, dropped = b.Merge(drains(10_000+1_000*flood, 11_000+1_000*flood), noon).Observe("p", known, noon)
-		if len(b.Words()) > 10+maxMissing || dropped == 0 {
-			t.Fatalf("%d words are kept, %d dropped", len(b.Words()), dropped)
+		if len(b.Records()) > 10+maxMissing || dropped == 0 {
+			t.Fatalf("%d words are kept, %d dropped", len(b.Records()), dropped)
 		}
 	}
-	if got := b.InForce("p", known, noon); len(got) != 10 {
+	if got := b.Active("p", known, noon); len(got) != 10 {
 		t.Errorf("%d of the known devices' drains are in force", len(got))
 	}
 	later, ended, _ := b.Observe("p", known, noon.Add(forgetMissing))
-	if len(later.Words()) != 10+maxMissing || len(ended) != 0 {
-		t.Errorf("after a week %d are kept, %d ended", len(later.Words()), len(ended))
+	if len(later.Records()) != 10+maxMissing || len(ended) != 0 {
+		t.Errorf("after a week %d are kept, %d ended", len(later.Records()), len(ended))
 	}
 	later, ended, _ = b.Observe("p", known, noon.Add(forgetMissing+1))
-	if len(later.Words()) != 10 || len(ended) != maxMissing {
-		t.Errorf("after more than a week %d are kept, %d ended", len(later.Words()), len(ended))
+	if len(later.Records()) != 10 || len(ended) != maxMissing {
+		t.Errorf("after more than a week %d are kept, %d ended", len(later.Records()), len(ended))
 	}
 }
 
 func TestObserve_deviceComesBack_staysDrained(t *testing.T) {
-	b := Book{}.Merge(drains(0, 1), noon)
+	b := Set{}.Merge(drains(0, 1), noon)
 	for day := range 30 { // away six days of seven
 		known := fleet(1, 2)
 		if day%7 == 6 {
@@ -105,36 +105,36 @@ func TestObserve_deviceComesBack_staysDrained(t *testing.T) {
 		}
 		b, _, _ = b.Observe("p", known, noon.AddDate(0, 0, day))
 	}
-	if got := b.InForce("p", fleet(0, 2), noon.AddDate(0, 0, 30)); len(got) != 1 {
+	if got := b.Active("p", fleet(0, 2), noon.AddDate(0, 0, 30)); len(got) != 1 {
 		t.Errorf("in force: %v", got)
 	}
 	// A clock that was ahead when it went does not keep it, nor end it at once.
-	b, _, _ = Book{}.Merge(drains(0, 1), noon).Observe("p", fleet(1, 2), noon.AddDate(1, 0, 0))
-	if b, ended, _ := b.Observe("p", fleet(1, 2), noon); len(ended) > 0 || !b.Words()[0].MissingSince.Equal(noon) {
+	b, _, _ = Set{}.Merge(drains(0, 1), noon).Observe("p", fleet(1, 2), noon.AddDate(1, 0, 0))
+	if b, ended, _ := b.Observe("p", fleet(1, 2), noon); len(ended) > 0 || !b.Records()[0].MissingSince.Equal(noon) {
 		t.Errorf("the clock was set back: %v, ended %v", b, ended)
 	}
 }
 
 func TestObserve_moreThanAreKept_drainsOfKnownDevicesStay(t *testing.T) {
 	known := fleet(0, 5_000)
-	b := Book{}.Merge(drains(0, 600), noon)
+	b := Set{}.Merge(drains(0, 600), noon)
 	for n := 600; n < 1_600; n++ {
 		w := drained(n, time.Duration(n))
 		w.Drain = false
-		b = b.Say(w)
+		b = b.Add(w)
 	}
 	b, _, dropped := b.Observe("p", known, noon)
-	if len(b.Words()) != MaxWords || dropped != 600 || len(b.Drains(noon)) != 600 || b.Full(noon) {
-		t.Errorf("%d words, %d drains, %d dropped", len(b.Words()), len(b.Drains(noon)), dropped)
+	if len(b.Records()) != MaxRecords || dropped != 600 || len(b.Drains(noon)) != 600 || b.Full(noon) {
+		t.Errorf("%d words, %d drains, %d dropped", len(b.Records()), len(b.Drains(noon)), dropped)
 	}
 	b, _, _ = b.Merge(drains(2_000, 3_000), noon).Observe("p", known, noon)
-	if len(b.Words()) != MaxWords || !b.Full(noon) || len(b.InForce("p", fleet(0, 600), noon)) != 600 {
-		t.Errorf("%d words, and of those that were drained first %d are", len(b.Words()), len(b.InForce("p", fleet(0, 600), noon)))
+	if len(b.Records()) != MaxRecords || !b.Full(noon) || len(b.Active("p", fleet(0, 600), noon)) != 600 {
+		t.Errorf("%d words, and of those that were drained first %d are", len(b.Records()), len(b.Active("p", fleet(0, 600), noon)))
 	}
 	// Before a list has come nobody is known to be missing.
-	b, ended, dropped := NewBook(drains(0, 900)).Observe("", nil, noon)
-	if len(b.Words()) != 900 || len(ended)+dropped > 0 || !b.Words()[0].MissingSince.IsZero() {
-		t.Errorf("%d words, %d ended, %d dropped", len(b.Words()), len(ended), dropped)
+	b, ended, dropped := NewSet(drains(0, 900)).Observe("", nil, noon)
+	if len(b.Records()) != 900 || len(ended)+dropped > 0 || !b.Records()[0].MissingSince.IsZero() {
+		t.Errorf("%d words, %d ended, %d dropped", len(b.Records()), len(ended), dropped)
 	}
 }
 
@@ -165,14 +165,14 @@ func TestCheckDates_aheadOrTooLong_isRefused(t *testing.T) {
 func TestLoad_datesOfAnotherTime_areBroughtNear(t *testing.T) {
 	w := drained(1, 0)
 	w.At, w.Until = time.Date(9999, 12, 31, 23, 59, 59, 999_999_999, time.UTC), time.Date(9999, 12, 31, 23, 59, 59, 0, time.UTC)
-	b := Load([]Word{w}, noon)
-	if got := b.Words()[0]; !got.At.Equal(noon) || !got.Until.IsZero() {
+	b := Load([]Record{w}, noon)
+	if got := b.Records()[0]; !got.At.Equal(noon) || !got.Until.IsZero() {
 		t.Errorf("loaded as %+v", got)
 	}
 	restored := drained(1, time.Second)
 	restored.Drain = false
-	b = b.Say(restored)
-	if _, err := json.Marshal(b.Words()); err != nil || len(b.Drains(noon)) != 0 {
+	b = b.Add(restored)
+	if _, err := json.Marshal(b.Records()); err != nil || len(b.Drains(noon)) != 0 {
 		t.Errorf("%v, %v", b, err)
 	}
 }
@@ -181,7 +181,7 @@ func TestLoad_datesOfAnotherTime_areBroughtNear(t *testing.T) {
 func BenchmarkFlood(b *testing.B) {
 	known, words := fleet(0, 10_000), drains(0, 10_000)
 	for b.Loop() {
-		book, _, _ := Book{}.Merge(words, noon).Observe("p", known, noon)
-		book.InForce("q", known, noon)
+		book, _, _ := Set{}.Merge(words, noon).Observe("p", known, noon)
+		book.Active("q", known, noon)
 	}
 }

@@ -13,8 +13,8 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Situation is all that a journal tells the changes of.
-type Situation struct {
+// Snapshot is all that a journal tells the changes of.
+type Snapshot struct {
 	Topology topology.Topology
 	Held     []guard.Held
 	Degraded []guard.Degraded
@@ -40,7 +40,7 @@ type Envoy struct {
 
 // Diff tells what differs between two situations, in an order in which it can be
 // read: first what was done, then what came of it.
-func Diff(was, is Situation) []Change {
+func Diff(was, is Snapshot) []Event {
 	return slices.Concat(
 		policies(was, is),
 		services(was.Topology, is.Topology),
@@ -53,17 +53,17 @@ func Diff(was, is Situation) []Change {
 }
 
 // services tells which services came and went.
-func services(was, is topology.Topology) []Change {
-	var all []Change
+func services(was, is topology.Topology) []Event {
+	var all []Event
 	before, after := named(was), named(is)
 	for _, name := range slices.Sorted(maps.Keys(union(before, after))) {
 		_, w := before[name]
 		_, i := after[name]
 		switch {
 		case !w:
-			all = append(all, Change{Kind: Service, Service: name, To: name, Text: "the service " + name + " is known now"})
+			all = append(all, Event{Kind: Service, Service: name, To: name, Text: "the service " + name + " is known now"})
 		case !i:
-			all = append(all, Change{Kind: Service, Service: name, From: name, Text: "the service " + name + " is gone"})
+			all = append(all, Event{Kind: Service, Service: name, From: name, Text: "the service " + name + " is gone"})
 		}
 	}
 	return all
@@ -119,8 +119,8 @@ func (p place) compare(o place) int {
 }
 
 // endpoints tells what became of each endpoint.
-func endpoints(was, is topology.Topology) []Change {
-	var all []Change
+func endpoints(was, is topology.Topology) []Event {
+	var all []Event
 	before, after := places(was, named(is)), places(is, named(was))
 	for _, at := range slices.SortedFunc(maps.Keys(union(before, after)), place.compare) {
 		w, there := before[at]
@@ -130,7 +130,7 @@ func endpoints(was, is topology.Topology) []Change {
 			if !there {
 				e = i
 			}
-			all = append(all, Change{
+			all = append(all, Event{
 				Kind: kind, Service: at.service, Device: at.device, Name: e.Name, From: from, To: to, Text: text,
 				Key: key, endpoint: e, nth: at.nth,
 			})
@@ -187,7 +187,7 @@ func none(s string) string {
 }
 
 // held tells whom the guard began to hold, and whom it holds no more.
-func held(was, is []guard.Held) []Change {
+func held(was, is []guard.Held) []Event {
 	type who struct{ service, device string }
 	gather := func(all []guard.Held) map[who]guard.HeldEndpoint {
 		by := make(map[who]guard.HeldEndpoint)
@@ -199,7 +199,7 @@ func held(was, is []guard.Held) []Change {
 		return by
 	}
 	before, after := gather(was), gather(is)
-	var all []Change
+	var all []Event
 	order := func(a, b who) int {
 		if c := strings.Compare(a.service, b.service); c != 0 {
 			return c
@@ -211,12 +211,12 @@ func held(was, is []guard.Held) []Change {
 		i, stays := after[at]
 		switch {
 		case !there:
-			all = append(all, Change{
+			all = append(all, Event{
 				Kind: Held, Service: at.service, Device: at.device, Name: i.Name, To: i.Listed,
 				Text: fmt.Sprintf("%s is held in %s, though it is %s", i.Name, at.service, i.Listed),
 			})
 		case !stays:
-			all = append(all, Change{
+			all = append(all, Event{
 				Kind: Released, Service: at.service, Device: at.device, Name: w.Name, From: w.Listed,
 				Text: fmt.Sprintf("%s is held in %s no longer", w.Name, at.service),
 			})
@@ -225,7 +225,7 @@ func held(was, is []guard.Held) []Change {
 	return all
 }
 
-func degraded(was, is []guard.Degraded) []Change {
+func degraded(was, is []guard.Degraded) []Event {
 	gather := func(all []guard.Degraded) map[string]bool {
 		by := make(map[string]bool)
 		for _, d := range all {
@@ -234,20 +234,20 @@ func degraded(was, is []guard.Degraded) []Change {
 		return by
 	}
 	before, after := gather(was), gather(is)
-	var all []Change
+	var all []Event
 	for _, name := range slices.Sorted(maps.Keys(union(before, after))) {
 		switch {
 		case !before[name]:
-			all = append(all, Change{Kind: Service, Service: name, Text: "nobody serves " + name})
+			all = append(all, Event{Kind: Service, Service: name, Text: "nobody serves " + name})
 		case !after[name]:
-			all = append(all, Change{Kind: Service, Service: name, Text: name + " is served again"})
+			all = append(all, Event{Kind: Service, Service: name, Text: name + " is served again"})
 		}
 	}
 	return all
 }
 
-func problems(was, is []topology.Problem) []Change {
-	var all []Change
+func problems(was, is []topology.Problem) []Event {
+	var all []Event
 	tell := func(kind Kind, of, not []topology.Problem, verb string) {
 		known := make(map[topology.Problem]bool)
 		for _, p := range not {
@@ -259,7 +259,7 @@ func problems(was, is []topology.Problem) []Change {
 			}
 			known[p] = true // told once
 			text := fmt.Sprintf("%s%s: %s", verb, strings.TrimSpace(p.Name+" "+p.Subject), p.Reason)
-			all = append(all, Change{Kind: kind, Device: p.Device, Name: p.Name, To: p.Subject, Text: text})
+			all = append(all, Event{Kind: kind, Device: p.Device, Name: p.Name, To: p.Subject, Text: text})
 		}
 	}
 	tell(Problem, is, was, "")
@@ -269,7 +269,7 @@ func problems(was, is []topology.Problem) []Change {
 
 // envoys tells of Envoys that came and went, many at once in one change, and of
 // what they rejected.
-func envoys(was, is []Envoy) []Change {
+func envoys(was, is []Envoy) []Event {
 	type who struct {
 		device, node string
 		address      netip.AddrPort
@@ -285,7 +285,7 @@ func envoys(was, is []Envoy) []Change {
 	// An Envoy says its name after it has come: that is no other one.
 	before, after := gather(anonymous(was)), gather(anonymous(is))
 	var came, went []string
-	var all []Change
+	var all []Event
 	// A device with many streams has one change of a kind and type, or it alone would
 	// fill the journal.
 	type about struct {
@@ -305,12 +305,12 @@ func envoys(was, is []Envoy) []Change {
 		}
 		for kind, words := range e.Rejected {
 			if w.Rejected[kind] != words && first(Rejected, e.Device, kind) {
-				all = append(all, Change{Kind: Rejected, Name: e.Device, To: kind, Text: fmt.Sprintf("%s rejected %s: %s", e.Device, kind, words)})
+				all = append(all, Event{Kind: Rejected, Name: e.Device, To: kind, Text: fmt.Sprintf("%s rejected %s: %s", e.Device, kind, words)})
 			}
 		}
 		for kind := range w.Rejected {
 			if e.Rejected[kind] == "" && first(Recovered, e.Device, kind) {
-				all = append(all, Change{Kind: Recovered, Name: e.Device, From: kind, Text: fmt.Sprintf("%s took %s again", e.Device, kind)})
+				all = append(all, Event{Kind: Recovered, Name: e.Device, From: kind, Text: fmt.Sprintf("%s took %s again", e.Device, kind)})
 			}
 		}
 	}
@@ -319,7 +319,7 @@ func envoys(was, is []Envoy) []Change {
 			went = append(went, e.Device)
 		}
 	}
-	slices.SortFunc(all, func(a, b Change) int { return strings.Compare(a.Text, b.Text) })
+	slices.SortFunc(all, func(a, b Event) int { return strings.Compare(a.Text, b.Text) })
 	return slices.Concat(flow(Went, went, "left"), flow(Came, came, "connected"), all)
 }
 
@@ -331,15 +331,15 @@ func anonymous(all []Envoy) []Envoy {
 	return all
 }
 
-func flow(kind Kind, devices []string, verb string) []Change {
+func flow(kind Kind, devices []string, verb string) []Event {
 	switch len(devices) {
 	case 0:
 		return nil
 	case 1:
-		return []Change{{Kind: kind, Name: devices[0], Text: "the Envoy of " + devices[0] + " " + verb}}
+		return []Event{{Kind: kind, Name: devices[0], Text: "the Envoy of " + devices[0] + " " + verb}}
 	default:
 		slices.Sort(devices)
-		return []Change{{Kind: kind, To: strconv.Itoa(len(devices)), Text: fmt.Sprintf("%d Envoys %s: %s", len(devices), verb, list(devices))}}
+		return []Event{{Kind: kind, To: strconv.Itoa(len(devices)), Text: fmt.Sprintf("%d Envoys %s: %s", len(devices), verb, list(devices))}}
 	}
 }
 

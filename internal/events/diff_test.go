@@ -16,7 +16,7 @@ import (
 )
 
 // apply does to a topology what changes tell.
-func apply(services map[string]bool, endpoints map[place]topology.Endpoint, changes []Change) {
+func apply(services map[string]bool, endpoints map[place]topology.Endpoint, changes []Event) {
 	for _, c := range changes {
 		at := place{c.Service, c.Device, c.endpoint.Address, c.nth}
 		switch {
@@ -67,7 +67,7 @@ func topologies() *rapid.Generator[topology.Topology] {
 func TestWhatIsToldGivesTheNewState(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		was, is := topologies().Draw(t, "was"), topologies().Draw(t, "is")
-		changes := Diff(Situation{Topology: was}, Situation{Topology: is})
+		changes := Diff(Snapshot{Topology: was}, Snapshot{Topology: is})
 		services, endpoints := union(named(was), map[string]bool{}), places(was, nil)
 		apply(services, endpoints, changes)
 		if want := union(named(is), map[string]bool{}); !maps.Equal(services, want) {
@@ -81,7 +81,7 @@ func TestWhatIsToldGivesTheNewState(t *testing.T) {
 				t.Errorf("says nothing: %+v", c)
 			}
 		}
-		if same := Diff(Situation{Topology: is}, Situation{Topology: is}); len(same) > 0 {
+		if same := Diff(Snapshot{Topology: is}, Snapshot{Topology: is}); len(same) > 0 {
 			t.Errorf("nothing changed, and it tells %v", same)
 		}
 	})
@@ -102,7 +102,7 @@ func TestDiffIsInOrder(t *testing.T) {
 	}}
 	for range 20 { // maps have no order
 		var got []string
-		for _, c := range Diff(Situation{}, Situation{Topology: is}) {
+		for _, c := range Diff(Snapshot{}, Snapshot{Topology: is}) {
 			if c.Kind == Added {
 				got = append(got, c.Name)
 			}
@@ -127,51 +127,51 @@ func TestDiffReads(t *testing.T) {
 	held := []guard.Held{{Service: "server", Endpoints: []guard.HeldEndpoint{{Device: "1", Name: "west-1", Listed: "offline"}}}}
 	bad := topology.Problem{Device: "1", Name: "west-1", Subject: "tag:weight-x", Reason: "ignored"}
 	for name, test := range map[string]struct {
-		was, is Situation
+		was, is Snapshot
 		want    []string
 	}{
 		"nothing": {},
 		"a weight and a state": {
-			Situation{Topology: service(1, topology.Serving)},
-			Situation{Topology: service(0, topology.Drained)},
+			Snapshot{Topology: service(1, topology.Serving)},
+			Snapshot{Topology: service(0, topology.Drained)},
 			[]string{"weight west-1 in server: weight 1 → 0", "state west-1 in server: state serving → drained"},
 		},
-		"it came": {Situation{}, Situation{Topology: service(2, topology.Serving)}, []string{"service the service server is known now", "added west-1 came to server: serving, weight 2 in west"}},
+		"it came": {Snapshot{}, Snapshot{Topology: service(2, topology.Serving)}, []string{"service the service server is known now", "added west-1 came to server: serving, weight 2 in west"}},
 		"it went": {
-			Situation{Topology: service(2, topology.Serving)},
-			Situation{Topology: topology.Topology{Services: []topology.Service{{Name: "server"}}}},
+			Snapshot{Topology: service(2, topology.Serving)},
+			Snapshot{Topology: topology.Topology{Services: []topology.Service{{Name: "server"}}}},
 			[]string{"removed west-1 is gone from server; it was serving with weight 2 in west"},
 		},
-		"held":              {Situation{}, Situation{Held: held}, []string{"held west-1 is held in server, though it is offline"}},
-		"held no longer":    {Situation{Held: held}, Situation{}, []string{"released west-1 is held in server no longer"}},
-		"nobody serves":     {Situation{}, Situation{Degraded: []guard.Degraded{{Service: "server", Of: 2}}}, []string{"service nobody serves server"}},
-		"somebody serves":   {Situation{Degraded: []guard.Degraded{{Service: "server", Of: 2}}}, Situation{}, []string{"service server is served again"}},
-		"a problem":         {Situation{}, Situation{Problems: []topology.Problem{bad, bad}}, []string{"problem west-1 tag:weight-x: ignored"}},
-		"a problem's end":   {Situation{Problems: []topology.Problem{bad}}, Situation{}, []string{"mended mended: west-1 tag:weight-x: ignored"}},
-		"an Envoy":          {Situation{}, Situation{Envoys: []Envoy{envoy("a", nil)}}, []string{"came the Envoy of a connected"}},
-		"an Envoy's name":   {Situation{Envoys: []Envoy{{Device: "a", Address: address, Since: since}}}, Situation{Envoys: []Envoy{envoy("a", nil)}}, nil},
-		"some Envoys":       {Situation{Envoys: []Envoy{envoy("a", nil), envoy("b", nil)}}, Situation{}, []string{"went 2 Envoys left: a and b"}},
-		"five Envoys":       {Situation{}, Situation{Envoys: []Envoy{envoy("e", nil), envoy("a", nil), envoy("b", nil), envoy("c", nil), envoy("d", nil)}}, []string{"came 5 Envoys connected: a, b, c, d and e"}},
-		"many Envoys":       {Situation{}, Situation{Envoys: []Envoy{envoy("g", nil), envoy("a", nil), envoy("b", nil), envoy("c", nil), envoy("d", nil), envoy("e", nil), envoy("f", nil)}}, []string{"came 7 Envoys connected: a, b, c, d, e and 2 more"}},
-		"a rejection":       {Situation{Envoys: []Envoy{envoy("a", nil)}}, Situation{Envoys: []Envoy{envoy("a", map[string]string{"cds": "no"})}}, []string{"rejected a rejected cds: no"}},
-		"a rejection's end": {Situation{Envoys: []Envoy{envoy("a", map[string]string{"cds": "no"})}}, Situation{Envoys: []Envoy{envoy("a", nil)}}, []string{"recovered a took cds again"}},
+		"held":              {Snapshot{}, Snapshot{Held: held}, []string{"held west-1 is held in server, though it is offline"}},
+		"held no longer":    {Snapshot{Held: held}, Snapshot{}, []string{"released west-1 is held in server no longer"}},
+		"nobody serves":     {Snapshot{}, Snapshot{Degraded: []guard.Degraded{{Service: "server", Of: 2}}}, []string{"service nobody serves server"}},
+		"somebody serves":   {Snapshot{Degraded: []guard.Degraded{{Service: "server", Of: 2}}}, Snapshot{}, []string{"service server is served again"}},
+		"a problem":         {Snapshot{}, Snapshot{Problems: []topology.Problem{bad, bad}}, []string{"problem west-1 tag:weight-x: ignored"}},
+		"a problem's end":   {Snapshot{Problems: []topology.Problem{bad}}, Snapshot{}, []string{"mended mended: west-1 tag:weight-x: ignored"}},
+		"an Envoy":          {Snapshot{}, Snapshot{Envoys: []Envoy{envoy("a", nil)}}, []string{"came the Envoy of a connected"}},
+		"an Envoy's name":   {Snapshot{Envoys: []Envoy{{Device: "a", Address: address, Since: since}}}, Snapshot{Envoys: []Envoy{envoy("a", nil)}}, nil},
+		"some Envoys":       {Snapshot{Envoys: []Envoy{envoy("a", nil), envoy("b", nil)}}, Snapshot{}, []string{"went 2 Envoys left: a and b"}},
+		"five Envoys":       {Snapshot{}, Snapshot{Envoys: []Envoy{envoy("e", nil), envoy("a", nil), envoy("b", nil), envoy("c", nil), envoy("d", nil)}}, []string{"came 5 Envoys connected: a, b, c, d and e"}},
+		"many Envoys":       {Snapshot{}, Snapshot{Envoys: []Envoy{envoy("g", nil), envoy("a", nil), envoy("b", nil), envoy("c", nil), envoy("d", nil), envoy("e", nil), envoy("f", nil)}}, []string{"came 7 Envoys connected: a, b, c, d, e and 2 more"}},
+		"a rejection":       {Snapshot{Envoys: []Envoy{envoy("a", nil)}}, Snapshot{Envoys: []Envoy{envoy("a", map[string]string{"cds": "no"})}}, []string{"rejected a rejected cds: no"}},
+		"a rejection's end": {Snapshot{Envoys: []Envoy{envoy("a", map[string]string{"cds": "no"})}}, Snapshot{Envoys: []Envoy{envoy("a", nil)}}, []string{"recovered a took cds again"}},
 		"a policy": {
-			Situation{Policies: map[string]map[string]string{"": {"timeout": "15s", "retries": "3"}, "x": {"timeout": "15s", "retries": "3"}}},
-			Situation{Policies: map[string]map[string]string{"": {"timeout": "30s", "retries": "3"}, "x": {"timeout": "30s", "retries": "3"}, "y": {"timeout": "15s", "retries": "1"}}},
+			Snapshot{Policies: map[string]map[string]string{"": {"timeout": "15s", "retries": "3"}, "x": {"timeout": "15s", "retries": "3"}}},
+			Snapshot{Policies: map[string]map[string]string{"": {"timeout": "30s", "retries": "3"}, "x": {"timeout": "30s", "retries": "3"}, "y": {"timeout": "15s", "retries": "1"}}},
 			[]string{"policy policy of y: retries 3 → 1", "policy policy of the defaults and x: timeout 15s → 30s"},
 		},
 		"the ingress": {
-			Situation{Ingress: map[string]string{"port": "10000", "allow": "tailnet"}},
-			Situation{Ingress: map[string]string{"port": "80", "allow": "tailnet"}},
+			Snapshot{Ingress: map[string]string{"port": "10000", "allow": "tailnet"}},
+			Snapshot{Ingress: map[string]string{"port": "80", "allow": "tailnet"}},
 			[]string{"policy policy of the ingress: port 10000 → 80"},
 		},
 		"a policy's end": {
-			Situation{Policies: map[string]map[string]string{"": {"hosts": ""}, "x": {"hosts": "x.io"}}},
-			Situation{Policies: map[string]map[string]string{"": {"hosts": ""}}},
+			Snapshot{Policies: map[string]map[string]string{"": {"hosts": ""}, "x": {"hosts": "x.io"}}},
+			Snapshot{Policies: map[string]map[string]string{"": {"hosts": ""}}},
 			[]string{"policy policy of x: hosts x.io → none"},
 		},
-		"a bad policy":       {Situation{}, Situation{PolicyError: "line 3"}, []string{"problem the policy file is bad, the last good policy stays: line 3"}},
-		"a good policy then": {Situation{PolicyError: "line 3"}, Situation{}, []string{"mended the policy file is good again"}},
+		"a bad policy":       {Snapshot{}, Snapshot{PolicyError: "line 3"}, []string{"problem the policy file is bad, the last good policy stays: line 3"}},
+		"a good policy then": {Snapshot{PolicyError: "line 3"}, Snapshot{}, []string{"mended the policy file is good again"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
@@ -196,7 +196,7 @@ func TestHeldIsInOrder(t *testing.T) {
 	}
 	all := []guard.Held{held("b", "1", "7"), held("a", "10", "9", "2"), held("c", "1")}
 	for range 20 { // maps have no order
-		for _, changes := range [][]Change{Diff(Situation{}, Situation{Held: all}), Diff(Situation{Held: all}, Situation{})} {
+		for _, changes := range [][]Event{Diff(Snapshot{}, Snapshot{Held: all}), Diff(Snapshot{Held: all}, Snapshot{})} {
 			var got []string
 			for _, c := range changes {
 				got = append(got, c.Name)
@@ -222,7 +222,7 @@ func TestWhosePolicyItIs(t *testing.T) {
 		of   []string
 		want string
 	}{"one": {[]string{"b"}, "b"}, "two": {[]string{"a", "b"}, ""}, "the defaults": {[]string{""}, ""}, "the defaults and one": {[]string{"", "a"}, ""}} {
-		got := Diff(Situation{Policies: policies("1s")}, Situation{Policies: policies("2s", c.of...)})
+		got := Diff(Snapshot{Policies: policies("1s")}, Snapshot{Policies: policies("2s", c.of...)})
 		if len(got) != 1 || got[0].Service != c.want || got[0].Key != "timeout" {
 			t.Errorf("%s: %+v, want one of %q", name, got, c.want)
 		}

@@ -2,7 +2,7 @@
 // held and let through, what Envoys rejected and which of them came and went,
 // edits of the policy, problems, and who did it where a person did.
 //
-// It is pure: [Diff] tells what is between two states, and a [Journal] is a
+// It is pure: [Diff] tells what is between two states, and a [Log] is a
 // bounded list of that.
 package events
 
@@ -42,8 +42,8 @@ const (
 	Restore   Kind = "restore"   // and its end
 )
 
-// Change is one thing that happened.
-type Change struct {
+// Event is one thing that happened.
+type Event struct {
 	// ID counts up; no two changes of a process have the same.
 	ID uint64    `json:"id,omitzero"`
 	At time.Time `json:"at,omitzero"`
@@ -64,7 +64,7 @@ type Change struct {
 	By string `json:"by,omitempty"`
 	// Reach tells how far Envoys are with what was published by it; nil if nothing
 	// was.
-	Reach *Reach `json:"reach,omitempty"`
+	Reach *Rollout `json:"reach,omitempty"`
 
 	// endpoint is the one that came, went or changed: the one before, if there was
 	// one.
@@ -74,8 +74,8 @@ type Change struct {
 	publication uint64 // by which Envoys were told; 0 is none
 }
 
-// Reach is how far Envoys are with a publication.
-type Reach struct {
+// Rollout is how far Envoys are with a publication.
+type Rollout struct {
 	// Told is how many Envoys were sent something, and Acked how many of them have
 	// all of it. Rejected is how many refused a part.
 	Told     int `json:"told"`
@@ -86,7 +86,7 @@ type Reach struct {
 }
 
 // String is "on 12 of 12 Envoys after 0.31 s".
-func (r Reach) String() string {
+func (r Rollout) String() string {
 	s := fmt.Sprintf("on %d of %d Envoys after %.2f s", r.Acked, r.Told, r.Millis/1000)
 	if r.Rejected > 0 {
 		s += fmt.Sprintf(", rejected by %d", r.Rejected)
@@ -107,16 +107,16 @@ const (
 	longestText = 500
 )
 
-// Journal is what changed of late. Its zero value is empty.
-type Journal struct {
+// Log is what changed of late. Its zero value is empty.
+type Log struct {
 	mu      sync.Mutex
-	changes []Change // the oldest first
-	last    uint64   // ID
+	changes []Event // the oldest first
+	last    uint64  // ID
 }
 
 // Add writes down what happened at a time, and the number of the publication
-// that told Envoys of it, for [Journal.Reached]; 0 if none did.
-func (j *Journal) Add(at time.Time, publication uint64, changes ...Change) {
+// that told Envoys of it, for [Log.Reached]; 0 if none did.
+func (j *Log) Add(at time.Time, publication uint64, changes ...Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	for _, c := range changes {
@@ -138,7 +138,7 @@ func short(s string) string {
 }
 
 // drop forgets what is too old or too much.
-func (j *Journal) drop(now time.Time) {
+func (j *Log) drop(now time.Time) {
 	n := max(0, len(j.changes)-keepMost)
 	for n < len(j.changes)-keepLast && now.Sub(j.changes[n].At) > keepFor {
 		n++
@@ -148,7 +148,7 @@ func (j *Journal) drop(now time.Time) {
 	for _, c := range j.changes {
 		of[c.whose()]++
 	}
-	j.changes = slices.DeleteFunc(j.changes, func(c Change) bool { // the oldest first
+	j.changes = slices.DeleteFunc(j.changes, func(c Event) bool { // the oldest first
 		whose := c.whose()
 		if whose == "" || of[whose] <= keepOfOne {
 			return false
@@ -159,10 +159,10 @@ func (j *Journal) drop(now time.Time) {
 }
 
 // whose is the device that a change is about; empty if it is about none.
-func (c Change) whose() string { return cmp.Or(c.Device, c.Name) }
+func (c Event) whose() string { return cmp.Or(c.Device, c.Name) }
 
 // Reached tells how far Envoys are with a publication.
-func (j *Journal) Reached(publication uint64, r Reach) {
+func (j *Log) Reached(publication uint64, r Rollout) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if publication == 0 || r.Told == 0 {
@@ -181,7 +181,7 @@ func (j *Journal) Reached(publication uint64, r Reach) {
 }
 
 // published tells whether Envoys are told of such a change.
-func (c Change) published() bool {
+func (c Event) published() bool {
 	switch c.Kind {
 	case Added, Removed, Weight, Moved, State, Released, Policy:
 		return true
@@ -191,7 +191,7 @@ func (c Change) published() bool {
 }
 
 // Changes are those that are remembered, the newest first.
-func (j *Journal) Changes(now time.Time) []Change {
+func (j *Log) Changes(now time.Time) []Event {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.drop(now)

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-func add(j *Journal, at time.Time, n int) {
+func add(j *Log, at time.Time, n int) {
 	for i := range n {
-		j.Add(at, 0, Change{Kind: Weight, Text: fmt.Sprint(i)})
+		j.Add(at, 0, Event{Kind: Weight, Text: fmt.Sprint(i)})
 	}
 }
 
 func TestTheLastMinutesStay(t *testing.T) {
-	var j Journal
+	var j Log
 	start := time.Unix(0, 0)
 	add(&j, start, 60)
 	add(&j, start.Add(keepFor), 10)
@@ -40,17 +40,17 @@ func TestTheLastMinutesStay(t *testing.T) {
 }
 
 func TestReachIsOfOnePublication(t *testing.T) {
-	var j Journal
+	var j Log
 	now := time.Unix(0, 0)
-	j.Reached(1, Reach{Told: 1}) // of nothing
-	j.Add(now, 1, Change{Kind: Weight})
-	j.Reached(1, Reach{Told: 12, Acked: 12, Millis: 310})
-	j.Add(now, 2, Change{Kind: State}, Change{Kind: Came})
-	j.Add(now, 0, Change{Kind: State})
-	j.Reached(2, Reach{Told: 12, Acked: 3})
-	j.Reached(2, Reach{Told: 12, Acked: 11, Rejected: 1, Millis: 1200})
-	j.Reached(2, Reach{}) // it was told to nobody
-	j.Reached(0, Reach{Told: 4})
+	j.Reached(1, Rollout{Told: 1}) // of nothing
+	j.Add(now, 1, Event{Kind: Weight})
+	j.Reached(1, Rollout{Told: 12, Acked: 12, Millis: 310})
+	j.Add(now, 2, Event{Kind: State}, Event{Kind: Came})
+	j.Add(now, 0, Event{Kind: State})
+	j.Reached(2, Rollout{Told: 12, Acked: 3})
+	j.Reached(2, Rollout{Told: 12, Acked: 11, Rejected: 1, Millis: 1200})
+	j.Reached(2, Rollout{}) // it was told to nobody
+	j.Reached(0, Rollout{Told: 4})
 	var got []string
 	for _, c := range j.Changes(now) {
 		if c.Reach == nil {
@@ -66,13 +66,13 @@ func TestReachIsOfOnePublication(t *testing.T) {
 }
 
 func TestTextsAreBounded(t *testing.T) {
-	var j Journal
-	j.Add(time.Unix(0, 0), 0, Change{Text: strings.Repeat("ä", 2*longestText)})
+	var j Log
+	j.Add(time.Unix(0, 0), 0, Event{Text: strings.Repeat("ä", 2*longestText)})
 	if got := []rune(j.Changes(time.Unix(0, 0))[0].Text); len(got) != longestText+1 || got[longestText] != '…' {
 		t.Errorf("%d runes", len(got))
 	}
 	whole := strings.Repeat("ä", longestText)
-	j.Add(time.Unix(0, 0), 0, Change{Text: whole})
+	j.Add(time.Unix(0, 0), 0, Event{Text: whole})
 	if got := j.Changes(time.Unix(0, 0))[0].Text; got != whole {
 		t.Errorf("a text of the greatest length became %q", got)
 	}
@@ -80,14 +80,14 @@ func TestTextsAreBounded(t *testing.T) {
 
 // A device or an Envoy that comes and goes all the time pushes nothing else out.
 func TestAdd_flappingDevice_leavesOthers(t *testing.T) {
-	var j Journal
+	var j Log
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
-	j.Add(at, 0, Change{Kind: Policy, Text: "an edit"}, Change{Kind: Drain, Device: "other", Text: "a drain"})
+	j.Add(at, 0, Event{Kind: Policy, Text: "an edit"}, Event{Kind: Drain, Device: "other", Text: "a drain"})
 	for n := range 5_000 {
 		at = at.Add(time.Millisecond)
 		j.Add(at, 0,
-			Change{Kind: State, Device: "flaps", Text: fmt.Sprint(n)},
-			Change{Kind: Came, Name: "an Envoy", Text: fmt.Sprint(n), By: strings.Repeat("x", 10_000)})
+			Event{Kind: State, Device: "flaps", Text: fmt.Sprint(n)},
+			Event{Kind: Came, Name: "an Envoy", Text: fmt.Sprint(n), By: strings.Repeat("x", 10_000)})
 	}
 	all := j.Changes(at)
 	if len(all) != 2+2*keepOfOne || all[len(all)-1].Text != "an edit" || all[len(all)-2].Text != "a drain" || all[0].Text != "4999" || all[2*keepOfOne-1].Text != "4900" {

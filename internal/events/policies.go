@@ -12,7 +12,7 @@ import (
 type edit struct{ key, from, to string }
 
 // policies tells which values of the policy differ.
-func policies(was, is Situation) []Change {
+func policies(was, is Snapshot) []Event {
 	edits := make(map[edit][]string)
 	for name := range union(was.Policies, is.Policies) {
 		w, i := policyOf(was.Policies, name), policyOf(is.Policies, name)
@@ -22,14 +22,14 @@ func policies(was, is Situation) []Change {
 			}
 		}
 	}
-	var all []Change
+	var all []Event
 	for _, key := range slices.Sorted(maps.Keys(union(was.Ingress, is.Ingress))) {
 		if from, to := was.Ingress[key], is.Ingress[key]; from != to {
-			all = append(all, Change{Kind: Policy, Key: key, From: from, To: to, Text: fmt.Sprintf("policy of the ingress: %s %s → %s", key, none(from), none(to))})
+			all = append(all, Event{Kind: Policy, Key: key, From: from, To: to, Text: fmt.Sprintf("policy of the ingress: %s %s → %s", key, none(from), none(to))})
 		}
 	}
 	for _, e := range slices.SortedFunc(maps.Keys(edits), edit.compare) {
-		c := Change{Kind: Policy, Key: e.key, From: e.from, To: e.to}
+		c := Event{Kind: Policy, Key: e.key, From: e.from, To: e.to}
 		names := edits[e]
 		slices.Sort(names)
 		if len(names) == 1 {
@@ -44,9 +44,9 @@ func policies(was, is Situation) []Change {
 	switch {
 	case was.PolicyError == is.PolicyError:
 	case is.PolicyError == "":
-		all = append(all, Change{Kind: Mended, Text: "the policy file is good again"})
+		all = append(all, Event{Kind: Mended, Text: "the policy file is good again"})
 	default:
-		all = append(all, Change{Kind: Problem, Text: "the policy file is bad, the last good policy stays: " + is.PolicyError})
+		all = append(all, Event{Kind: Problem, Text: "the policy file is bad, the last good policy stays: " + is.PolicyError})
 	}
 	return all
 }

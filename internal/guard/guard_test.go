@@ -41,7 +41,7 @@ type world struct {
 	drains   map[string]topology.Drain // operators' words
 	streams  time.Time                 // since when there can be any
 	fraction float64                   // that may be lost at once
-	last     Verdict
+	last     Decision
 	built    topology.Topology
 }
 
@@ -96,7 +96,7 @@ func upTo(n int) []int {
 // list lets some time pass and judges a list that is taken then.
 func (w *world) list(after time.Duration, devices []topology.Device) {
 	w.now = w.now.Add(after)
-	w.judge(List{Provider: w.provider, Devices: devices, At: w.now, HealthySince: w.healthy, Unwell: w.unwell})
+	w.judge(List{Provider: w.provider, Devices: devices, At: w.now, HealthySince: w.healthy, UnhealthyReason: w.unwell})
 }
 
 // every gives the same list each five seconds, for a while.
@@ -114,11 +114,11 @@ func (w *world) judge(l List) {
 	l.Devices = stamped
 	c := w.at(w.now, m, l)
 	w.built = c.Built
-	w.last = Judge(m, c)
+	w.last = Decide(m, c)
 	w.m = w.last.Memory
 	// What is passed over because nothing about it has changed would have been
 	// judged the same.
-	whole := Judge(wide(m), c)
+	whole := Decide(wide(m), c)
 	got := w.last
 	got.Memory, whole.Memory = wide(got.Memory), wide(whole.Memory)
 	if !reflect.DeepEqual(got, whole) {
@@ -127,12 +127,12 @@ func (w *world) judge(l List) {
 }
 
 // at is what there is to judge of a list at a time.
-func (w *world) at(now time.Time, m Memory, l List) Case {
+func (w *world) at(now time.Time, m Memory, l List) Input {
 	built, _ := topology.Build(l.Devices, topology.Rules{
 		DefaultService: "server", DefaultPort: 8080, Now: now, OfflineGrace: grace, DrainWindow: 10 * time.Minute, LastGood: m.LastGood(),
 		Drains: w.drains,
 	})
-	return Case{Now: now, List: l, Built: built, Connected: w.stream, StreamsSince: w.streams, Grace: grace, HoldFraction: w.fraction, HoldFor: holdFor}
+	return Input{Now: now, List: l, Built: built, Connected: w.stream, StreamsSince: w.streams, Grace: grace, HoldFraction: w.fraction, HoldFor: holdFor}
 }
 
 // restart forgets all but what is written down.

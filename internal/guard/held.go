@@ -104,7 +104,7 @@ func (j *judge) reason(held Held, f findings) string {
 			held.Service, len(held.Endpoints), held.kinds(), command)
 	case !j.healthy():
 		return fmt.Sprintf("%s: %d of %d serving devices are %s while %s; judged again when that is mended, or applied at once by %s",
-			held.Service, held.Lacks, held.Of, held.kinds(), j.c.List.Unwell, command)
+			held.Service, held.Lacks, held.Of, held.kinds(), j.c.List.UnhealthyReason, command)
 	default:
 		return fmt.Sprintf("%s: %d of %d serving devices are %s at once; applied at %s if that stands, or at once by %s",
 			held.Service, held.Lacks, held.Of, held.kinds(), held.Until.Format(time.TimeOnly), command)

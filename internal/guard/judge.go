@@ -10,8 +10,8 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Case is what there is to judge.
-type Case struct {
+// Input is what there is to judge.
+type Input struct {
 	// Now is the time.
 	Now time.Time
 	// List is the list that Built was made of.
@@ -32,8 +32,8 @@ type Case struct {
 	HoldFor      time.Duration
 }
 
-// Verdict is what may be published, and what is held.
-type Verdict struct {
+// Decision is what may be published, and what is held.
+type Decision struct {
 	// Topology is what to publish. Its Next is when to judge again.
 	Topology topology.Topology
 	// Held is what is published against the list, by service.
@@ -48,7 +48,7 @@ type Verdict struct {
 	Memory Memory
 }
 
-// Judge decides what of the newly built topology may be published. The rules,
+// Decide decides what of the newly built topology may be published. The rules,
 // a service at a time:
 //
 //   - A device whose own Envoy is connected is neither gone nor offline. Nor is
@@ -65,8 +65,8 @@ type Verdict struct {
 //   - Nothing empties a service but an [Memory.Accept] or another endpoint that
 //     serves. A new service of which all keys expire soon is served by them.
 //   - What is held stays as it was published last.
-func Judge(m Memory, c Case) Verdict {
-	j := judge{c: c, listed: sync.OnceValue(c.List.ids), witnessed: m.Witnessed, v: Verdict{Memory: m}}
+func Decide(m Memory, c Input) Decision {
+	j := judge{c: c, listed: sync.OnceValue(c.List.ids), witnessed: m.Witnessed, v: Decision{Memory: m}}
 	built, names := make(map[string]topology.Service), make(map[string]bool)
 	for _, s := range c.Built.Services {
 		built[s.Name], names[s.Name] = s, true
@@ -109,11 +109,11 @@ func (l List) ids() map[string]bool {
 func (s Service) empty() bool { return len(s.Published)+len(s.Said)+len(s.Gone)+len(s.Dismissed) == 0 }
 
 type judge struct {
-	c      Case
+	c      Input
 	listed func() map[string]bool // device IDs
 	// witnessed is what was remembered of Envoys' words, see [Memory].
 	witnessed map[string]time.Time
-	v         Verdict
+	v         Decision
 }
 
 // calm takes a service as it is built, if all of it was published last, nobody is
@@ -233,7 +233,7 @@ func (j *judge) hear(built topology.Service, was Service) hearing {
 	}
 	for _, e := range built.Idle {
 		switch {
-		case e.State == topology.Offline && !e.OnPurpose() && !h.taken[e.Address] && (j.vouches(e, "offline",
+		case e.State == topology.Offline && !e.DrainRequested() && !h.taken[e.Address] && (j.vouches(e, "offline",
 			"the list says that the device is offline, but its own Envoy %s connected, so it serves on: does it reach the coordination server?") ||
 			j.returns(e, was)):
 			e.State = topology.Serving
@@ -278,7 +278,7 @@ func (j *judge) wake(at time.Time) {
 // by a drain, though another of its endpoints is drained.
 func (h hearing) leaves(e topology.Endpoint) {
 	state := e.State
-	if e.OnPurpose() {
+	if e.DrainRequested() {
 		state = topology.Drained // whatever else it is
 	}
 	if h.why[e.Device] != topology.Offline {

@@ -92,7 +92,7 @@ func (j *judge) expiring(h hearing, beside []topology.Endpoint, dismissed []stri
 
 // expires reports whether an idle endpoint could serve until its key expires.
 func (h hearing) expires(e topology.Endpoint) bool {
-	return e.State == topology.Expiring && !e.OnPurpose()
+	return e.State == topology.Expiring && !e.DrainRequested()
 }
 
 // dismissed are those of some devices whose keys still expire soon, sorted.

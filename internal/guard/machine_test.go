@@ -174,7 +174,7 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 					m.history[service] = append(m.history[service], seen{restarted: true})
 				}
 				if rapid.Bool().Draw(t, "the source is away") {
-					m.current.At, m.current.HealthySince, m.current.Unwell = time.Time{}, time.Time{}, "no list has come"
+					m.current.At, m.current.HealthySince, m.current.UnhealthyReason = time.Time{}, time.Time{}, "no list has come"
 					m.judged(t)
 				} else {
 					m.step(t, time.Second)
@@ -187,7 +187,7 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 // step judges a list of now.
 func (m *machine) step(t *rapid.T, after time.Duration) {
 	m.now = m.now.Add(after)
-	m.current = List{Provider: m.provider, Devices: slices.Clone(m.devices), At: m.now, HealthySince: m.healthy, Unwell: m.unwell}
+	m.current = List{Provider: m.provider, Devices: slices.Clone(m.devices), At: m.now, HealthySince: m.healthy, UnhealthyReason: m.unwell}
 	m.away, m.well = m.stillAway(m.well.Equal(m.healthy)), m.healthy
 	m.judged(t)
 }
@@ -258,7 +258,7 @@ func (m *machine) again(t *rapid.T) {
 		var l List
 		l, l.Devices = m.current, nil
 		memory, l.Devices = memory.Observe(m.current)
-		v := Judge(memory, m.at(now, memory, l))
+		v := Decide(memory, m.at(now, memory, l))
 		for i, s := range v.Topology.Services {
 			if !slices.Equal(s.Serving(), m.last.Topology.Services[i].Serving()) {
 				t.Fatalf("judged again after %s, %s is served by %v, and was by %v", now.Sub(m.now), s.Name, s.Serving(), m.last.Topology.Services[i].Serving())

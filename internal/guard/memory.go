@@ -101,7 +101,7 @@ type List struct {
 	// while either is not so.
 	HealthySince time.Time
 	// Unwell says what is not well while HealthySince is zero.
-	Unwell string
+	UnhealthyReason string
 }
 
 // Observe notes a list: whose devices they are, and since when each of them is

@@ -18,8 +18,8 @@ type Expectation struct {
 	Share, Within float64
 }
 
-// Met is what came of an [Expectation].
-type Met struct {
+// ShareResult is what came of an [Expectation].
+type ShareResult struct {
 	Word   string  `json:"word"`
 	Want   float64 `json:"want"`
 	Within float64 `json:"within"`
@@ -60,8 +60,8 @@ func words(text string) []string {
 }
 
 // Check tells how the expectations were met, in their order.
-func (r Result) Check(expected []Expectation) []Met {
-	all := make([]Met, 0, len(expected))
+func (r Result) Check(expected []Expectation) []ShareResult {
+	all := make([]ShareResult, 0, len(expected))
 	for _, e := range expected {
 		n := 0
 		for text, count := range r.Answers {
@@ -69,7 +69,7 @@ func (r Result) Check(expected []Expectation) []Met {
 				n += count
 			}
 		}
-		m := Met{Word: e.Word, Want: e.Share, Within: e.Within}
+		m := ShareResult{Word: e.Word, Want: e.Share, Within: e.Within}
 		if answered := r.Answered(); answered > 0 {
 			m.Share = 100 * float64(n) / float64(answered)
 			m.OK = math.Abs(m.Share-e.Share) <= e.Within
@@ -80,6 +80,6 @@ func (r Result) Check(expected []Expectation) []Met {
 }
 
 // String says what was expected and what came.
-func (m Met) String() string {
+func (m ShareResult) String() string {
 	return fmt.Sprintf("%s has %.1f%% of the answers, and %g±%g was expected", m.Word, m.Share, m.Want, m.Within)
 }

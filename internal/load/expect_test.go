@@ -51,7 +51,7 @@ func TestCheckCountsWholeWords(t *testing.T) {
 		Failures: map[string]int{"timed out": 100},
 	}
 	got := r.Check([]Expectation{{"west", 45, 5}, {"west", 45, 4.9}, {"west-1", 30, 0}, {"east-1", 54, 5}, {"north", 0, 0}})
-	want := []Met{
+	want := []ShareResult{
 		{"west", 45, 5, 40, true}, {"west", 45, 4.9, 40, false}, {"west-1", 30, 0, 30, true}, {"east-1", 54, 5, 60, false}, {"north", 0, 0, 0, true},
 	}
 	if d := cmp.Diff(want, got); d != "" {

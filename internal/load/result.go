@@ -87,7 +87,7 @@ type document struct {
 	Answers  []counted      `json:"answers"`
 	Failures []counted      `json:"failures"`
 	Latency  map[string]any `json:"latency_ms"`
-	Expected []Met          `json:"expected,omitempty"`
+	Expected []ShareResult  `json:"expected,omitempty"`
 }
 
 type counted struct {
@@ -98,7 +98,7 @@ type counted struct {
 
 // WriteJSON prints the result, and how the expectations were met, as one JSON
 // document.
-func (r Result) WriteJSON(w io.Writer, met []Met) error {
+func (r Result) WriteJSON(w io.Writer, met []ShareResult) error {
 	doc := document{
 		Requests: r.Requests(), Answered: r.Answered(), Failed: r.Failed(),
 		Seconds: r.Elapsed.Seconds(), Rate: r.Rate,

@@ -45,7 +45,7 @@ func (h *HashOn) ReadSection(from yamldoc.Section) {
 	fits := from.Fits(&key)
 	name := key.Header + key.Cookie
 	if !fits || (key.Header == "") == (key.Cookie == "") || len(name) > 255 || !isToken(name) {
-		from.Wrong("must be {header: NAME}, {cookie: NAME} or source")
+		from.AddError("must be {header: NAME}, {cookie: NAME} or source")
 		return
 	}
 	*h = HashOn{Header: key.Header, Cookie: key.Cookie}

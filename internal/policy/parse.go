@@ -50,10 +50,10 @@ func readPolicy(s yamldoc.Section) Policy {
 		case "services":
 			services = e.Section
 		default:
-			e.AtKey.Unknown([]string{"defaults", "ingress", "services"})
+			e.AtKey.AddUnknownKeys([]string{"defaults", "ingress", "services"})
 		}
 	}
-	sound := p.readServices(services, s.At("defaults").Sound())
+	sound := p.readServices(services, s.At("defaults").Valid())
 	p.distinctPorts(sound)
 	p.routable(sound)
 	p.distinctHosts(sound)
@@ -75,20 +75,20 @@ func (p *Policy) readServices(s yamldoc.Section, goodDefaults bool) map[string]y
 	as := make(map[string]string) // how a name is written
 	entries := s.Entries()
 	if len(entries) > maxServices {
-		s.Wrong("must be at most %d services", maxServices)
+		s.AddError("must be at most %d services", maxServices)
 		return sound
 	}
 	for _, e := range entries {
 		name := strings.ToLower(e.Name)
 		if err := topology.ValidName(name); err != nil {
-			e.AtKey.Wrong("the service name %q %v", e.Name, err)
+			e.AtKey.AddError("the service name %q %v", e.Name, err)
 		}
 		if first, twice := as[name]; twice {
-			e.AtKey.Wrong("the service stands there twice, as %s, too; names differ in more than case", first)
+			e.AtKey.AddError("the service stands there twice, as %s, too; names differ in more than case", first)
 		}
 		as[name] = e.Name
 		p.Services[name] = readService(e.Section, defaults, goodDefaults)
-		if e.Sound() {
+		if e.Valid() {
 			sound[name] = e.Section
 		}
 	}
@@ -98,13 +98,13 @@ func (p *Policy) readServices(s yamldoc.Section, goodDefaults bool) map[string]y
 func readDefaults(s yamldoc.Section, builtIn Service) Service {
 	p := readService(s, builtIn, true)
 	if len(p.Hosts) > 0 {
-		s.At("hosts").Wrong("hosts belong to one service, not to all")
+		s.At("hosts").AddError("hosts belong to one service, not to all")
 	}
 	if len(p.Routes) > 0 {
-		s.At("routes").Wrong("routes belong to one service, not to all")
+		s.At("routes").AddError("routes belong to one service, not to all")
 	}
 	if p.Protocol == TCP {
-		s.At("protocol").Wrong("tcp belongs to one service, with a port of its own")
+		s.At("protocol").AddError("tcp belongs to one service, with a port of its own")
 	}
 	return p
 }
@@ -119,13 +119,13 @@ func readIngress(s yamldoc.Section, p Ingress) Ingress {
 	}
 	s.Read(&p)
 	if len(p.Allow) > maxSources {
-		s.At("allow").Wrong("must be at most %d sources", maxSources)
+		s.At("allow").AddError("must be at most %d sources", maxSources)
 		return p
 	}
 	hold(s, p.checks())
 	for i, source := range p.Allow {
 		if _, err := SourceRanges(source); err != nil {
-			s.At("allow").Item(i).Must(false, err.Error())
+			s.At("allow").Item(i).Require(false, err.Error())
 		}
 	}
 	return p
@@ -134,7 +134,7 @@ func readIngress(s yamldoc.Section, p Ingress) Ingress {
 // hold notes which values are not what they must be.
 func hold(s yamldoc.Section, checks []check) {
 	for _, c := range checks {
-		s.At(c.path).Must(c.ok, c.want)
+		s.At(c.path).Require(c.ok, c.want)
 	}
 }
 
@@ -149,7 +149,7 @@ func readService(s yamldoc.Section, defaults Service, goodDefaults bool) Service
 	}
 	s.Read(&p)
 	if len(p.Hosts) > maxHosts {
-		s.At("hosts").Wrong("must be at most %d hosts", maxHosts)
+		s.At("hosts").AddError("must be at most %d hosts", maxHosts)
 		return p
 	}
 	for i, host := range p.Hosts {
@@ -161,13 +161,13 @@ func readService(s yamldoc.Section, defaults Service, goodDefaults bool) Service
 	}
 	hold(s, p.checks())
 	readRoutes(s.At("routes"), p.Routes)
-	if !s.Sound() || !goodDefaults {
+	if !s.Valid() || !goodDefaults {
 		return p
 	}
 	hold(s, p.together(failover))
 	for _, m := range p.meaningless() {
 		if at := s.At(m.path); at.Written() {
-			at.Wrong("%s", m.want)
+			at.AddError("%s", m.want)
 		}
 	}
 	return p
@@ -182,7 +182,7 @@ func (p Policy) distinctPorts(services map[string]yamldoc.Section) {
 			continue
 		}
 		if first, taken := owner[s.Listen]; taken {
-			services[name].At("listen").Wrong("port %d is taken by %s", s.Listen, first)
+			services[name].At("listen").AddError("port %d is taken by %s", s.Listen, first)
 		}
 		owner[s.Listen] = "service " + name
 	}
@@ -200,7 +200,7 @@ func (p Policy) distinctHosts(services map[string]yamldoc.Section) {
 				continue // it has that one anyway
 			}
 			if first, taken := owner[host]; taken {
-				services[name].At("hosts").Item(i).Wrong("the host %s belongs to service %s already", host, first)
+				services[name].At("hosts").Item(i).AddError("the host %s belongs to service %s already", host, first)
 			}
 			owner[host] = name
 		}

@@ -47,7 +47,7 @@ func (r RouteRule) String() string {
 
 const (
 	mostRules     = 100
-	MostTargets   = 20
+	MaxTargets    = 20
 	HeaviestSplit = 10_000
 	longestMatch  = 1_000
 )
@@ -57,7 +57,7 @@ const (
 // once for each request, so the shares are those of the weights.
 func (r RouteRule) Shares() (services []string, until []uint32) {
 	if r.Service != "" {
-		return []string{r.Service}, []uint32{Whole}
+		return []string{r.Service}, []uint32{Million}
 	}
 	var sum, so uint64
 	for _, weight := range r.Split {
@@ -68,23 +68,23 @@ func (r RouteRule) Shares() (services []string, until []uint32) {
 			continue
 		}
 		so += uint64(r.Split[name])
-		services, until = append(services, name), append(until, uint32(so*Whole/sum))
+		services, until = append(services, name), append(until, uint32(so*Million/sum))
 	}
 	return services, until
 }
 
-// Whole is all requests, in millionths.
-const Whole = 1_000_000
+// Million is all requests, in millionths.
+const Million = 1_000_000
 
 // readRoutes holds a service's rules to what Envoy takes and what makes sense,
 // and writes them as Envoy compares them.
 func readRoutes(s yamldoc.Section, rules []RouteRule) {
 	if len(rules) > mostRules {
-		s.Wrong("must be at most %d rules", mostRules)
+		s.AddError("must be at most %d rules", mostRules)
 		return
 	}
 	for i := range rules {
-		if rule := s.Item(i); rule.Sound() {
+		if rule := s.Item(i); rule.Valid() {
 			readRule(rule, &rules[i])
 		}
 	}
@@ -93,16 +93,16 @@ func readRoutes(s yamldoc.Section, rules []RouteRule) {
 func readRule(s yamldoc.Section, r *RouteRule) {
 	path, err := pathOf(r.Path)
 	if err != nil {
-		s.At("path").Wrong("%s", err)
+		s.At("path").AddError("%s", err)
 	}
 	r.Path = path
 	if (r.Service == "") == (len(r.Split) == 0) {
-		s.Wrong("a rule needs either service, which gets all that matches, or split, which names several and their weights")
+		s.AddError("a rule needs either service, which gets all that matches, or split, which names several and their weights")
 	}
 	r.Headers = readHeaders(s.At("headers"), r.Headers)
 	r.Service = strings.ToLower(r.Service)
 	if err := topology.ValidName(r.Service); r.Service != "" && err != nil {
-		s.At("service").Wrong("the service name %q %v", r.Service, err)
+		s.At("service").AddError("the service name %q %v", r.Service, err)
 	}
 	r.Split = readSplit(s.At("split"), r.Split)
 }
@@ -115,13 +115,13 @@ func readHeaders(s yamldoc.Section, written map[string]string) map[string]string
 		_, twice := headers[lower]
 		switch {
 		case !isToken(name) || len(name) > 255:
-			at.Wrong("%s can't be the name of a header", yamldoc.Quoted(name))
+			at.AddError("%s can't be the name of a header", yamldoc.Quoted(name))
 		case lower == "host":
-			at.Wrong("the header host is what hosts are for: name a service that has the host")
+			at.AddError("the header host is what hosts are for: name a service that has the host")
 		case value == "" || strings.TrimSpace(value) != value || !visible(strings.ReplaceAll(value, " ", "")) || len(value) > longestMatch:
-			at.Wrong("the value of a header must be visible ASCII")
+			at.AddError("the value of a header must be visible ASCII")
 		case twice:
-			at.Wrong("the header stands there twice; names differ in more than case")
+			at.AddError("the header stands there twice; names differ in more than case")
 		}
 		headers[lower] = value
 	}
@@ -130,27 +130,27 @@ func readHeaders(s yamldoc.Section, written map[string]string) map[string]string
 
 // readSplit are the weights by the services' names in lower case.
 func readSplit(s yamldoc.Section, written map[string]uint32) map[string]uint32 {
-	if len(written) > MostTargets {
-		s.Wrong("a split must name at most %d services", MostTargets)
+	if len(written) > MaxTargets {
+		s.AddError("a split must name at most %d services", MaxTargets)
 		return nil
 	}
 	split, sum := make(map[string]uint32, len(written)), uint64(0)
 	for _, name := range slices.Sorted(maps.Keys(written)) {
 		lower, weight, at := strings.ToLower(name), written[name], s.Key(name)
 		if _, twice := split[lower]; twice {
-			at.Wrong("the service stands there twice; names differ in more than case")
+			at.AddError("the service stands there twice; names differ in more than case")
 		}
 		if err := topology.ValidName(lower); err != nil {
-			at.Wrong("the service name %q %v", name, err)
+			at.AddError("the service name %q %v", name, err)
 		}
 		if weight > HeaviestSplit {
-			at.Wrong("a weight must be from 0 to %d", HeaviestSplit)
+			at.AddError("a weight must be from 0 to %d", HeaviestSplit)
 		}
 		split[lower] = weight
 		sum += uint64(weight)
 	}
 	if len(split) > 0 && sum == 0 {
-		s.Wrong("one service of a split must have a weight above 0")
+		s.AddError("one service of a split must have a weight above 0")
 	}
 	return split
 }
@@ -169,7 +169,7 @@ func (p Policy) routable(services map[string]yamldoc.Section) {
 		for i, rule := range p.Services[name].Routes {
 			for target := range rule.targets() {
 				if p.For(target).Protocol == TCP {
-					services[name].At("routes").Item(i).Wrong("%s has protocol: tcp, and takes no requests", target)
+					services[name].At("routes").Item(i).AddError("%s has protocol: tcp, and takes no requests", target)
 				}
 			}
 		}

@@ -99,8 +99,8 @@ type Update struct {
 	// HealthySince is since when the source gives lists and the control plane's
 	// own link to the coordination server is up, both without a break. It is
 	// zero while either is not so, and Unwell says which.
-	HealthySince time.Time
-	Unwell       string
+	HealthySince    time.Time
+	UnhealthyReason string
 }
 
 // Watcher asks a source for its devices again and again. It judges nothing:
@@ -192,8 +192,8 @@ func (w *Watcher) list(ctx context.Context) error {
 	now := time.Now()
 	if err != nil {
 		w.failed(err, now)
-		if w.latest.Unwell == "" {
-			w.tell(Update{Devices: w.latest.Devices, At: w.latest.At, Unwell: "the devices can't be listed"})
+		if w.latest.UnhealthyReason == "" {
+			w.tell(Update{Devices: w.latest.Devices, At: w.latest.At, UnhealthyReason: "the devices can't be listed"})
 		}
 		return err // the source says what it was doing
 	}
@@ -204,7 +204,7 @@ func (w *Watcher) list(ctx context.Context) error {
 	next := Update{Devices: devices, At: now, HealthySince: w.latest.HealthySince}
 	switch {
 	case !linkUp:
-		next.HealthySince, next.Unwell = time.Time{}, unwellLink
+		next.HealthySince, next.UnhealthyReason = time.Time{}, unwellLink
 	case next.HealthySince.IsZero():
 		next.HealthySince = now
 	}
@@ -215,7 +215,7 @@ func (w *Watcher) list(ctx context.Context) error {
 // tellLink logs that the link went or came back, where lists come without it;
 // where they don't, the list's failure is logged.
 func (w *Watcher) tellLink(up bool) {
-	switch wasDown := w.latest.Unwell == unwellLink; {
+	switch wasDown := w.latest.UnhealthyReason == unwellLink; {
 	case !up && !wasDown:
 		w.opts.Log.Warn(unwellLink + "; until it is back, nothing that is held goes")
 	case up && wasDown:

@@ -122,7 +122,7 @@ type watcher struct {
 func (w *watcher) next() []topology.Device {
 	select {
 	case u := <-w.Updates():
-		if u.Unwell == "" && !Same(u.Devices, w.taken) {
+		if u.UnhealthyReason == "" && !Same(u.Devices, w.taken) {
 			w.taken = u.Devices
 			return u.Devices
 		}
@@ -378,25 +378,25 @@ func TestHealthHasNoBreak(t *testing.T) {
 	watched(t, src, opts, func(w *watcher) {
 		started := time.Now()
 		after(time.Minute)
-		if h := w.health(); !h.HealthySince.Equal(started) || h.Unwell != "" || time.Since(h.At) > 10*time.Second {
+		if h := w.health(); !h.HealthySince.Equal(started) || h.UnhealthyReason != "" || time.Since(h.At) > 10*time.Second {
 			t.Errorf("well for a minute: %+v", h)
 		}
 		at := w.health().At
 		src.answer(nil, errors.New("it broke"))
 		src.wake <- struct{}{}
 		after(time.Second)
-		if h := w.health(); !h.HealthySince.IsZero() || h.Unwell != "the devices can't be listed" || !h.At.Equal(at) || len(h.Devices) != 2 {
+		if h := w.health(); !h.HealthySince.IsZero() || h.UnhealthyReason != "the devices can't be listed" || !h.At.Equal(at) || len(h.Devices) != 2 {
 			t.Errorf("while it fails: %+v", h)
 		}
 		src.answer(fleet(3), nil)
 		after(20 * time.Second)
 		mended := w.health().HealthySince
-		if h := w.health(); !mended.After(at) || h.Unwell != "" || len(h.Devices) != 3 {
+		if h := w.health(); !mended.After(at) || h.UnhealthyReason != "" || len(h.Devices) != 3 {
 			t.Errorf("mended: %+v", h)
 		}
 		down.Store(true)
 		after(20 * time.Second)
-		if h := w.health(); !h.HealthySince.IsZero() || h.Unwell != unwellLink || time.Since(h.At) > 10*time.Second {
+		if h := w.health(); !h.HealthySince.IsZero() || h.UnhealthyReason != unwellLink || time.Since(h.At) > 10*time.Second {
 			t.Errorf("without a link: %+v", h)
 		}
 		if s := w.Status(); !s.LinkDown || s.Stale {
@@ -404,7 +404,7 @@ func TestHealthHasNoBreak(t *testing.T) {
 		}
 		down.Store(false)
 		after(20 * time.Second)
-		if h := w.health(); !h.HealthySince.After(mended) || h.Unwell != "" {
+		if h := w.health(); !h.HealthySince.After(mended) || h.UnhealthyReason != "" {
 			t.Errorf("with a link again: %+v", h)
 		}
 		if s := w.Status(); s.LinkDown {

@@ -24,7 +24,7 @@ type Store interface {
 	Save(document []byte) error
 	// SetAside keeps a document that makes no sense out of the way, and says
 	// where it is; empty if it is left to be replaced.
-	SetAside() (string, error)
+	Quarantine() (string, error)
 	// String names the place, for people.
 	String() string
 }
@@ -49,8 +49,8 @@ func (f File) Save(document []byte) error {
 	return nil
 }
 
-// SetAside implements [Store].
-func (f File) SetAside() (string, error) {
+// Quarantine implements [Store].
+func (f File) Quarantine() (string, error) {
 	aside := string(f) + ".corrupt"
 	return aside, os.Rename(string(f), aside)
 }
@@ -107,8 +107,8 @@ func (n Node) Save(document []byte) error {
 	return nil
 }
 
-// SetAside implements [Store]. A Secret has no room for two.
-func (Node) SetAside() (string, error) { return "", nil }
+// Quarantine implements [Store]. A Secret has no room for two.
+func (Node) Quarantine() (string, error) { return "", nil }
 
 // String implements [Store].
 func (n Node) String() string { return fmt.Sprintf("%s in the node's state store", n.Key) }

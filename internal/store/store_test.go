@@ -48,7 +48,7 @@ func TestAFileIsForItsOwnerAndSetAside(t *testing.T) {
 	if info, err := os.Stat(string(f)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	aside, err := f.SetAside()
+	aside, err := f.Quarantine()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -299,5 +299,5 @@ type storeFunc func([]byte) error
 
 func (f storeFunc) Save(document []byte) error { return f(document) }
 func (storeFunc) Load() ([]byte, error)        { return nil, nil }
-func (storeFunc) SetAside() (string, error)    { return "", nil }
+func (storeFunc) Quarantine() (string, error)    { return "", nil }
 func (storeFunc) String() string               { return "func" }

@@ -31,7 +31,7 @@ func addressOf(i int) netip.Addr { return netip.AddrFrom4([4]byte{100, 100, byte
 func TestNoMoreEnvoysThanFit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.Know(published("s", "west"))
+		r.SetPublished(published("s", "west"))
 		hello := func(address netip.Addr, node string) {
 			r.who.Address = address
 			r.send((&export{node: node}).endpoint("s", at(1).String(), true, 1, 0, 0))
@@ -74,7 +74,7 @@ func TestNoMoreEnvoysThanFit(t *testing.T) {
 func TestNoMoreCellsThanFit(t *testing.T) {
 	const each = 10_000
 	r := newRig(t)
-	r.Know(topology.Topology{Services: []topology.Service{topology.NewService("s", endpoints(each))}})
+	r.SetPublished(topology.Topology{Services: []topology.Service{topology.NewService("s", endpoints(each))}})
 	e := &export{node: "n"}
 	for i := range each {
 		e.gauge("cluster.endpoint.healthy", "s", at(i+1).String(), 1)
@@ -95,7 +95,7 @@ func TestNoMoreHistoryThanFits(t *testing.T) {
 		for i := range mostServices + 10 {
 			all.Services = append(all.Services, topology.NewService(fmt.Sprint("s", i), endpoints(30)))
 		}
-		r.Know(all)
+		r.SetPublished(all)
 		r.askAll(all.Services...)
 		if len(r.histories) != mostServices || r.recorded != mostHistories {
 			t.Fatalf("%d histories of %d endpoints, want at most %d and %d", len(r.histories), r.recorded, mostServices, mostHistories)
@@ -132,7 +132,7 @@ func TestNoMoreHistoryThanFits(t *testing.T) {
 func TestOnlyWhatIsPublishedCounts(t *testing.T) {
 	r := newRig(t)
 	r.send((&export{node: "n"}).endpoint("s", at(1).String(), true, 5, 0, 0)) // nothing is
-	r.Know(published("s", "west"))
+	r.SetPublished(published("s", "west"))
 	e := &export{node: "n"}
 	for i := range 100 {
 		e.endpoint(fmt.Sprint("made up ", i), at(1).String(), true, 5, 0, 0)
@@ -170,7 +170,7 @@ func FuzzReport(f *testing.F) {
 			all[i].Address = netip.MustParseAddrPort(address) // of the seed
 		}
 		known := topology.Topology{Services: []topology.Service{topology.NewService("server", all)}}
-		r.Know(known)
+		r.SetPublished(known)
 		for range 3 {
 			now = now.Add(5 * time.Second)
 			if _, err := r.Export(t.Context(), request); err != nil {
@@ -211,7 +211,7 @@ func BenchmarkExport(b *testing.B) {
 	now := time.Unix(1_000_000, 0)
 	who := Caller{Known: true, Region: "east"}
 	r := NewReceiver(func(context.Context) Caller { return who }, func() time.Time { return now })
-	r.Know(topology.Topology{Services: []topology.Service{topology.NewService("s", endpoints(n))}})
+	r.SetPublished(topology.Topology{Services: []topology.Service{topology.NewService("s", endpoints(n))}})
 	e := &export{node: "n"}
 	for i := range n {
 		e.endpoint("s", at(i+1).String(), true, 50, 1, 1)
@@ -262,7 +262,7 @@ func BenchmarkView(b *testing.B) {
 	now := time.Unix(1_000_000, 0)
 	who := Caller{Known: true, Region: "east"}
 	r := NewReceiver(func(context.Context) Caller { return who }, func() time.Time { return now })
-	r.Know(topology.Topology{Services: []topology.Service{topology.NewService("s", endpoints(50))}})
+	r.SetPublished(topology.Topology{Services: []topology.Service{topology.NewService("s", endpoints(50))}})
 	e := &export{node: "n"}
 	for i := range 50 {
 		e.endpoint("s", at(i+1).String(), true, 50, 1, 1)
@@ -290,7 +290,7 @@ func BenchmarkView(b *testing.B) {
 func TestWhatIsToldNoMoreMakesRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.Know(published("s", "west", "east"))
+		r.SetPublished(published("s", "west", "east"))
 		one := func() *export { return (&export{node: "n"}).endpoint("s", at(1).String(), true, 50, 0, 0) }
 		both := func() *export { return one().endpoint("s", at(2).String(), true, 50, 0, 0) }
 		for range 4 {
@@ -327,7 +327,7 @@ func TestAHistoryBeginsWithARequest(t *testing.T) {
 		"a time":            {quiet().times("s", []float64{10}, 1, 0), 1},
 	} {
 		r := newRig(t)
-		r.Know(published("s", "west"))
+		r.SetPublished(published("s", "west"))
 		r.send(c.told)
 		if got := len(r.histories); got != c.want {
 			t.Errorf("%s: %d histories, want %d", name, got, c.want)
@@ -344,7 +344,7 @@ func TestAServiceTakesTheHistoryOfAnIdleOne(t *testing.T) {
 		for i := range mostServices + 1 {
 			all.Services = append(all.Services, topology.NewService(fmt.Sprint("s", i), endpoints(1)))
 		}
-		r.Know(all)
+		r.SetPublished(all)
 		idle, busy, next := all.Services[0], all.Services[1:mostServices], all.Services[mostServices]
 		has := func(s topology.Service) bool { return len(r.History(s.Name, time.Now()).Endpoints) > 0 }
 		r.askAll(append(busy, idle)...)
@@ -373,7 +373,7 @@ func TestAServiceTakesTheHistoryOfAnIdleOne(t *testing.T) {
 func TestWhenAnEnvoyIsStaleAndForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.Know(published("s", "west"))
+		r.SetPublished(published("s", "west"))
 		for range 5 {
 			time.Sleep(time.Second)
 			r.send((&export{node: "n"}).endpoint("s", at(1).String(), true, 1, 0, 0))
@@ -401,7 +401,7 @@ func TestWhenAnEnvoyIsStaleAndForgotten(t *testing.T) {
 func TestTheLongestThatIsTaken(t *testing.T) {
 	for _, more := range []int{0, 1} {
 		r := newRig(t)
-		r.Know(published("s", "west"))
+		r.SetPublished(published("s", "west"))
 		node := strings.Repeat("x", longestName+more)
 		r.send((&export{node: node}).endpoint("s", at(1).String(), true, 1, 0, 0))
 		e := r.View(time.Now()).Envoys[0]
@@ -411,7 +411,7 @@ func TestTheLongestThatIsTaken(t *testing.T) {
 	}
 	for _, more := range []int{0, 1} {
 		r := newRig(t)
-		r.Know(published("s", "west"))
+		r.SetPublished(published("s", "west"))
 		counts := make([]uint64, mostBuckets+more)
 		counts[0] = 1
 		bounds := make([]float64, len(counts)-1)

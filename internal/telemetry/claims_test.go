@@ -12,7 +12,7 @@ import (
 func TestExport_manyRegionsOfOneAddress_fewCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.Know(published("s", "west"))
+		r.SetPublished(published("s", "west"))
 		r.who.Known, r.who.Region = false, ""
 		send := func(address int, region string) {
 			r.who.Address = addressOf(address)

@@ -15,7 +15,7 @@ func TestHistory_wallClockSetBack_goesOn(t *testing.T) {
 	r := newRig(t)
 	wall := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	r.now = func() time.Time { return wall }
-	r.Know(published("s", "west"))
+	r.SetPublished(published("s", "west"))
 	ask := func(minutes int) {
 		for range minutes * 12 {
 			wall = wall.Add(5 * time.Second)

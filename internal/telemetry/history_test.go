@@ -10,7 +10,7 @@ import (
 func TestHistoryTellsEachStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.Know(published("s", "west", "east"))
+		r.SetPublished(published("s", "west", "east"))
 		a, b := at(1).String(), at(2).String()
 		time.Sleep(2 * time.Second) // reports do not come in step
 		start := time.Now()
@@ -83,7 +83,7 @@ func TestAnErrorThatIsToldLaterThanItsRequest(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t)
-				r.Know(published("s", "west"))
+				r.SetPublished(published("s", "west"))
 				for _, n := range test.reports {
 					time.Sleep(time.Second)
 					r.send((&export{node: "n"}).endpoint("s", at(1).String(), true, n[0], n[1], n[2]))

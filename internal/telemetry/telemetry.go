@@ -86,9 +86,9 @@ func NewReceiver(caller func(context.Context) Caller, now func() time.Time) *Rec
 // Register adds the receiver to a gRPC server.
 func (r *Receiver) Register(s grpc.ServiceRegistrar) { collector.RegisterMetricsServiceServer(s, r) }
 
-// Know tells what is published. Only that is listened to: of other services and
+// SetPublished tells what is published. Only that is listened to: of other services and
 // endpoints peers could make up any number.
-func (r *Receiver) Know(t topology.Topology) {
+func (r *Receiver) SetPublished(t topology.Topology) {
 	published := make(map[string]map[netip.AddrPort]string, len(t.Services))
 	for _, s := range t.Services {
 		published[s.Name] = make(map[netip.AddrPort]string)

@@ -157,7 +157,7 @@ func (r *rig) askAll(services ...topology.Service) {
 
 func TestRequestsAreCountedByTheRegionWhereTheyEnter(t *testing.T) {
 	r := newRig(t)
-	r.Know(published("s", "west", "east"))
+	r.SetPublished(published("s", "west", "east"))
 	want := func(want map[string]float64) {
 		t.Helper()
 		if got := r.byRegion(); !maps.Equal(got, want) {
@@ -199,7 +199,7 @@ func TestRequestsAreCountedByTheRegionWhereTheyEnter(t *testing.T) {
 func TestViewIsOfTheLastSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.Know(published("s", "west", "east"))
+		r.SetPublished(published("s", "west", "east"))
 		a, b := at(1).String(), at(2).String()
 		endpoints := func() []traffic.Endpoint {
 			t.Helper()
@@ -252,7 +252,7 @@ func TestViewIsOfTheLastSeconds(t *testing.T) {
 func TestAReportIsOfWhoseConnectionItCameOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.Know(published("s", "west"))
+		r.SetPublished(published("s", "west"))
 		send := func(connection, said string, requests int64) {
 			t.Helper()
 			r.who.Node = connection

@@ -27,7 +27,7 @@ func totals(requests, errors, fails int64, counted time.Duration) *export {
 func TestWhatIsNewOfTotals(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
-		r.Know(published("s", "west"))
+		r.SetPublished(published("s", "west"))
 		want := func(why string, requests float64) {
 			t.Helper()
 			got, none := r.byRegion(), map[string]float64{}

@@ -108,7 +108,7 @@ func (b *builder) endpoint(d Device, s spec, address netip.Addr, state State) (s
 	if drain, ok := b.drains[d.ID]; ok {
 		e.DrainedBy = drain.String()
 	}
-	if e.OnPurpose() && state == Serving {
+	if e.DrainRequested() && state == Serving {
 		e.State = Drained
 	}
 	return value(s.service, b.rules.DefaultService), e

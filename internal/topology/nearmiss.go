@@ -61,7 +61,7 @@ func (g grammar) likelyPrefix(text string) (rest string, exact bool) {
 	want := letters(g.prefix)
 	for end := 1; end <= min(len(text), len(g.prefix)+2); end++ {
 		got := letters(text[:end])
-		swapped := len(want) >= 4 && sorted(got) == sorted(want) && Slips(got, want) <= 1
+		swapped := len(want) >= 4 && sorted(got) == sorted(want) && EditDistance(got, want) <= 1
 		if (got == want || swapped) && !strings.ContainsAny(text[end:min(end+1, len(text))], marks) {
 			return text[end:], false
 		}
@@ -115,7 +115,7 @@ func slipsOf(word, key string, number bool) int {
 	if short && (strings.Trim(word, key) != "" || len(word) < len(key) && !number) {
 		return many // post-80, ports-80, zoe-a
 	}
-	slips, most := Slips(word, key), 1
+	slips, most := EditDistance(word, key), 1
 	if (number && !short) || (!short && sorted(word) == sorted(key)) {
 		most = 2
 	}
@@ -131,7 +131,7 @@ func (g grammar) meant(unknown string) string {
 	unknown = strings.ToLower(unknown)
 	best, least := "", 3
 	for _, key := range slices.Sorted(maps.Keys(g.rows)) {
-		if slips := Slips(unknown, key); slips < least && slips <= len(key)/3 {
+		if slips := EditDistance(unknown, key); slips < least && slips <= len(key)/3 {
 			best, least = key, slips
 		}
 	}
@@ -146,11 +146,11 @@ func didYouMean(key string) string {
 	return fmt.Sprintf("did you mean %q? ", key)
 }
 
-// Slips counts the slips of the pen between a and b: letters that were added,
+// EditDistance counts the slips of the pen between a and b: letters that were added,
 // left out, changed, or exchanged with their neighbour. Where the lengths alone
 // tell that it is more than two, it answers 9.
 // See https://en.wikipedia.org/wiki/Damerau–Levenshtein_distance.
-func Slips(a, b string) int {
+func EditDistance(a, b string) int {
 	if d := len(a) - len(b); d > 2 || d < -2 {
 		return many
 	}

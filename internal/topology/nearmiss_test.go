@@ -99,7 +99,7 @@ func TestSlips(t *testing.T) {
 		{"ab", "abba", 2},
 		{"a", "zone", many},
 	} {
-		if got, back := Slips(c.a, c.b), Slips(c.b, c.a); got != c.want || back != c.want {
+		if got, back := EditDistance(c.a, c.b), EditDistance(c.b, c.a); got != c.want || back != c.want {
 			t.Errorf("%q and %q: %d and back %d, want %d", c.a, c.b, got, back, c.want)
 		}
 	}

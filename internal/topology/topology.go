@@ -135,9 +135,9 @@ type Endpoint struct {
 	DrainedBy string `json:"drainedBy,omitempty"`
 }
 
-// OnPurpose tells whether the endpoint is to get no new requests, whatever else
+// DrainRequested tells whether the endpoint is to get no new requests, whatever else
 // it is: by its weight, or by an operator's word.
-func (e Endpoint) OnPurpose() bool { return e.Weight == 0 || e.DrainedBy != "" }
+func (e Endpoint) DrainRequested() bool { return e.Weight == 0 || e.DrainedBy != "" }
 
 // State says whether an endpoint gets new requests, and why not.
 type State string

@@ -129,7 +129,7 @@ func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 			LdsConfig: fromADS(),
 			CdsConfig: fromADS(),
 		},
-		ClusterManager:     &bootstrap.ClusterManager{LocalClusterName: Callers},
+		ClusterManager:     &bootstrap.ClusterManager{LocalClusterName: LocalCluster},
 		StaticResources:    static,
 		StatsSinks:         sinks,
 		StatsFlushInterval: durationpb.New(every),
@@ -248,9 +248,9 @@ func bootstrapClusters(c BootstrapConfig) ([]*cluster.Cluster, error) {
 		return nil, err
 	}
 	all := []*cluster.Cluster{main, {
-		Name:                 Callers,
+		Name:                 LocalCluster,
 		ClusterDiscoveryType: &cluster.Cluster_Type{Type: cluster.Cluster_EDS},
-		EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: fromADS(), ServiceName: Callers},
+		EdsClusterConfig:     &cluster.Cluster_EdsClusterConfig{EdsConfig: fromADS(), ServiceName: LocalCluster},
 		ConnectTimeout:       durationpb.New(time.Second),
 	}}
 	for i, at := range c.Collectors {

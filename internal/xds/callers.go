@@ -12,22 +12,22 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 )
 
-// Callers is the name of the originating cluster: where requests enter, and how
+// LocalCluster is the name of the originating cluster: where requests enter, and how
 // many of them, as Envoy's zone-aware routing needs to know it. No request is
 // ever sent to it. Each Envoy has it in its bootstrap, as
 // cluster_manager.local_cluster_name, so it is served always: an Envoy waits
 // at its start for what a static cluster asks for.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/zone_aware
-const Callers = "tailxds-callers"
+const LocalCluster = "tailxds-callers"
 
 // nobody is a network for documentation (RFC 5737), whose addresses stand for
 // the entries of a region.
 var nobody = netip.MustParseAddr("192.0.2.0")
 
-// buildCallers is the assignment of [Callers]: a host a region, whose weight is
+// buildCallers is the assignment of [LocalCluster]: a host a region, whose weight is
 // the region's part of all requests.
 func buildCallers(entries map[string]uint32) (*endpoint.ClusterLoadAssignment, error) {
-	cla := &endpoint.ClusterLoadAssignment{ClusterName: Callers}
+	cla := &endpoint.ClusterLoadAssignment{ClusterName: LocalCluster}
 	address := nobody
 	for _, region := range slices.Sorted(maps.Keys(entries)) {
 		if entries[region] == 0 {

@@ -114,7 +114,7 @@ func TestTheIntervalFollowsTheDevicesWhereThePolicyLeavesItOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Set(topologyOf(devices), p); err != nil {
+	if err := s.Publish(topologyOf(devices), p); err != nil {
 		t.Fatal(err)
 	}
 	if got := interval(t, s, "server"); got != 4*time.Second || s.Checks() != (Checks{101, 4 * time.Second}) {
@@ -126,7 +126,7 @@ func TestTheIntervalFollowsTheDevicesWhereThePolicyLeavesItOpen(t *testing.T) {
 	if p.Defaults.HealthCheck.Interval != policy.AutoInterval {
 		t.Error("the policy itself was changed")
 	}
-	if err := s.Set(oneService(), p); err != nil {
+	if err := s.Publish(oneService(), p); err != nil {
 		t.Fatal(err)
 	}
 	if got := interval(t, s, "server"); got != time.Second {
@@ -145,7 +145,7 @@ func TestConnectedEnvoysCountWhereTheyAreMore(t *testing.T) {
 		s.guests.enter(&guest{peerInfo: who, ads: true}, s.guests.looked()) // another stream of the same device
 	}
 	s.guests.enter(&guest{}, s.guests.looked()) // it reports only
-	if err := s.Set(oneService(), policy.Default()); err != nil {
+	if err := s.Publish(oneService(), policy.Default()); err != nil {
 		t.Fatal(err)
 	}
 	if got := s.Checks(); got != (Checks{51, 2 * time.Second}) {

@@ -77,7 +77,7 @@ func oneService() topology.Topology {
 
 func set(t *testing.T, s *Server, top topology.Topology) {
 	t.Helper()
-	if err := s.Set(top, policy.Default()); err != nil {
+	if err := s.Publish(top, policy.Default()); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -236,7 +236,7 @@ func (l *lockedBuffer) String() string {
 func logged() (*Server, *lockedBuffer) {
 	log := &lockedBuffer{}
 	s := NewServer(Config{DefaultService: "server", Log: slog.New(slog.NewTextHandler(log, nil))})
-	if err := s.Set(oneService(), policy.Default()); err != nil {
+	if err := s.Publish(oneService(), policy.Default()); err != nil {
 		panic(err)
 	}
 	return s, log

@@ -207,7 +207,7 @@ func TestWhatCannotBeSentIsNotPublished(t *testing.T) {
 	stream.want(Cds, "")
 	bad := oneService()
 	bad.Services[0].Localities[0].Region = "west\xff"
-	if err := s.Set(bad, policy.Default()); err == nil || !strings.Contains(err.Error(), "last good resources stay") || !strings.Contains(err.Error(), "endpoints \"server") {
+	if err := s.Publish(bad, policy.Default()); err == nil || !strings.Contains(err.Error(), "last good resources stay") || !strings.Contains(err.Error(), "endpoints \"server") {
 		t.Fatalf("got %v, want an error that names the assignment", err)
 	}
 	ends := openDelta(t, c)

@@ -75,14 +75,14 @@ func grpcRoutes(service string, p policy.Policy) []*route.Route {
 	}
 	for _, rule := range p.For(service).Routes {
 		services, until := rule.Shares()
-		left, last := uint64(policy.Whole), uint32(0)
+		left, last := uint64(policy.Million), uint32(0)
 		for i, target := range services {
 			part := uint64(until[i] - last)
-			add(rule, target, uint32(part*policy.Whole/left)) // of what those before it left
+			add(rule, target, uint32(part*policy.Million/left)) // of what those before it left
 			left, last = left-part, until[i]
 		}
 	}
-	add(policy.RouteRule{}, service, policy.Whole)
+	add(policy.RouteRule{}, service, policy.Million)
 	return all
 }
 

@@ -80,7 +80,7 @@ func (w *world) publish() {
 	for service, endpoints := range w.endpoints {
 		t.Services = append(t.Services, topology.NewService(service, endpoints))
 	}
-	if err := w.s.Set(t, w.policy); err != nil {
+	if err := w.s.Publish(t, w.policy); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -294,7 +294,7 @@ func TestAGRPCClientHashes(t *testing.T) {
 func TestEnvoysAreNotSentWhatIsForGRPC(t *testing.T) {
 	s := NewServer(Config{DefaultService: "server"})
 	policy := mustParse(t, "defaults: {protocol: grpc}")
-	if err := s.Set(oneService(), policy); err != nil {
+	if err := s.Publish(oneService(), policy); err != nil {
 		t.Fatal(err)
 	}
 	c := start(t, s)

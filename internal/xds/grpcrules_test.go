@@ -76,7 +76,7 @@ func (g *strictGRPC) route(r *route.Route) {
 			g.reject("header by %T", h.GetHeaderMatchSpecifier())
 		}
 	}
-	if f := m.GetRuntimeFraction().GetDefaultValue(); f.GetNumerator() > policy.Whole {
+	if f := m.GetRuntimeFraction().GetDefaultValue(); f.GetNumerator() > policy.Million {
 		g.reject("fraction %v", f)
 	}
 	action := r.GetRoute()

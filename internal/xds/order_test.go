@@ -121,7 +121,7 @@ func TestStateOfTheWorldIsOrdered(t *testing.T) {
 		p.Defaults.Timeout, p.Defaults.ConnectTimeout = policy.Duration(time.Minute), policy.Duration(time.Second)
 		p.Ingress.Port = 10001
 		top := topologyOf(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:service-new"}})
-		if err := s.Set(top, p); err != nil {
+		if err := s.Publish(top, p); err != nil {
 			t.Fatal(err)
 		}
 		var order []string
@@ -151,7 +151,7 @@ func TestAWeightReachesWhomItConcerns(t *testing.T) {
 	s := NewServer(Config{DefaultService: "server"})
 	publish := func(weight string) {
 		t.Helper()
-		if err := s.Set(topologyOf(devices(weight)), mustParse(t, policy)); err != nil {
+		if err := s.Publish(topologyOf(devices(weight)), mustParse(t, policy)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -184,7 +184,7 @@ func TestAWeightReachesWhomItConcerns(t *testing.T) {
 	// What comes next to each is of a change that does concern it.
 	moved := devices("7")
 	moved["d1"] = []string{"tag:service-a", "tag:weight-3"}
-	if err := s.Set(topologyOf(moved), mustParse(t, policy)); err != nil {
+	if err := s.Publish(topologyOf(moved), mustParse(t, policy)); err != nil {
 		t.Fatal(err)
 	}
 	for name, stream := range map[string]deltaStream{"all": delta, "a": other} {

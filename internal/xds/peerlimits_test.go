@@ -22,7 +22,7 @@ import (
 func TestViews_manyRegions_bounded(t *testing.T) {
 	s := NewServer(Config{DefaultService: "server"})
 	local := mustParse(t, "defaults: {locality: local}")
-	if err := s.Set(topologyOf(twoRegions()), local); err != nil {
+	if err := s.Publish(topologyOf(twoRegions()), local); err != nil {
 		t.Fatal(err)
 	}
 	// As many regions as there is room for, whose Envoys stay.
@@ -59,7 +59,7 @@ func TestViews_manyRegions_bounded(t *testing.T) {
 	s.streams.mu.Unlock()
 	tags := twoRegions()
 	tags["d3"] = []string{"tag:weight-5", "tag:region-east"}
-	if err := s.Set(topologyOf(tags), local); err != nil {
+	if err := s.Publish(topologyOf(tags), local); err != nil {
 		t.Fatal(err)
 	}
 	// The publication is sent to callers of no region, and its ACK finds the new view.

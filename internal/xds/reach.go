@@ -2,10 +2,10 @@ package xds
 
 import "time"
 
-// Reach is how far Envoys are with what was published last: with the last
-// [Server.Set] that changed any resource. Envoys that connected later do not
+// Rollout is how far Envoys are with what was published last: with the last
+// [Server.Publish] that changed any resource. Envoys that connected later do not
 // count.
-type Reach struct {
+type Rollout struct {
 	// Publication counts up with each, from 1 on.
 	Publication uint64
 	// Told is how many Envoys were sent something of it, Acked how many of them have
@@ -66,12 +66,12 @@ func (r *reach) answered(a *account, rejected bool) {
 	}
 }
 
-// Reach is how far Envoys are with what was published last.
-func (s *Server) Reach() Reach {
+// Rollout is how far Envoys are with what was published last.
+func (s *Server) Rollout() Rollout {
 	s.streams.mu.Lock()
 	defer s.streams.mu.Unlock()
 	r := s.streams.reach
-	out := Reach{Publication: r.number}
+	out := Rollout{Publication: r.number}
 	for a := range s.streams.open {
 		if r.number == 0 || a.number != r.number {
 			continue

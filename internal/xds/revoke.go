@@ -160,9 +160,9 @@ func (g *guests) again() {
 // with other callers, so nobody may change it.
 func (s *Server) Connected() map[netip.Addr]bool { return s.guests.connected() }
 
-// Recheck has every open stream judged again, soon and in the background: the
+// Reauthorize has every open stream judged again, soon and in the background: the
 // netmap may have changed. See [Config.Identify].
-func (s *Server) Recheck() { s.guests.again() }
+func (s *Server) Reauthorize() { s.guests.again() }
 
 // watchGuests judges the open streams again whenever that is asked for, until
 // ctx ends.

@@ -111,7 +111,7 @@ func TestAStreamEndsWhenItsDeviceLosesAnAllowedTag(t *testing.T) {
 	stream.want(Cds, "")
 	other.Tags = []string{"tag:retired"}
 	a.tailnet.is(other, nil)
-	a.Recheck()
+	a.Reauthorize()
 	ended(t, stream, "tags tag:retired")
 }
 
@@ -132,7 +132,7 @@ func TestOnlyADefiniteAnswerEndsAStream(t *testing.T) {
 	a.isConnected(t, "100.64.0.1", true)
 
 	a.tailnet.is(Identity{}, ErrUnknownPeer)
-	a.Recheck()
+	a.Reauthorize()
 	ended(t, stream, "does not know who 127.0.0.1 is")
 	a.isConnected(t, "100.64.0.1", false)
 }
@@ -143,7 +143,7 @@ func TestAnotherDeviceWithTheAddressIsAnother(t *testing.T) {
 	stream.ask(Eds, nil, "server")
 	stream.want(Eds, "")
 	a.tailnet.is(Identity{Name: "laptop", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.77")}}, nil)
-	a.Recheck()
+	a.Reauthorize()
 	ended(t, stream, "device laptop")
 }
 
@@ -156,7 +156,7 @@ func TestConnectedGoesByWhatTheTailnetSaysNow(t *testing.T) {
 	stream.want(Cds, "")
 	gate.Addresses = []netip.Addr{netip.MustParseAddr("100.64.0.10")}
 	a.tailnet.is(gate, nil)
-	a.Recheck()
+	a.Reauthorize()
 	a.isConnected(t, "100.64.0.10", true)
 	a.isConnected(t, "100.64.0.9", false)
 }

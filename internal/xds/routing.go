@@ -58,7 +58,7 @@ func (r routing) of(service string) []*route.Route {
 			all = append(all, r.to(target, fmt.Sprintf("%s-%d-%s", service, i, target), routeMatch(rule, until[j]))...)
 		}
 	}
-	return append(all, r.to(service, service, routeMatch(policy.RouteRule{}, policy.Whole))...)
+	return append(all, r.to(service, service, routeMatch(policy.RouteRule{}, policy.Million))...)
 }
 
 // routeMatch is what a rule asks of a request, and of Envoy's draw.
@@ -71,7 +71,7 @@ func routeMatch(r policy.RouteRule, until uint32) *route.RouteMatch {
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
 		m.Headers = append(m.Headers, exactly(name, r.Headers[name]))
 	}
-	if until < policy.Whole {
+	if until < policy.Million {
 		m.RuntimeFraction = &core.RuntimeFractionalPercent{
 			DefaultValue: &typev3.FractionalPercent{Numerator: until, Denominator: typev3.FractionalPercent_MILLION},
 		}

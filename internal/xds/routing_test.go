@@ -164,7 +164,7 @@ func TestRulesThatNobodyCanMean(t *testing.T) {
 // a millionth, one with a weight of 0 gets nothing, and nothing is left over.
 func TestSplitsGiveEachServiceItsShare(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		weights := rapid.MapOfN(rapid.StringMatching("[a-z]{1,3}"), rapid.Uint32Range(0, policy.HeaviestSplit), 1, policy.MostTargets).Draw(t, "split")
+		weights := rapid.MapOfN(rapid.StringMatching("[a-z]{1,3}"), rapid.Uint32Range(0, policy.HeaviestSplit), 1, policy.MaxTargets).Draw(t, "split")
 		var sum uint64
 		for _, w := range weights {
 			sum += uint64(w)
@@ -173,7 +173,7 @@ func TestSplitsGiveEachServiceItsShare(t *testing.T) {
 			t.Skip("nobody would get anything")
 		}
 		services, until := policy.RouteRule{Split: weights}.Shares()
-		if until[len(until)-1] != policy.Whole || !slices.IsSorted(until) {
+		if until[len(until)-1] != policy.Million || !slices.IsSorted(until) {
 			t.Fatalf("%v", until)
 		}
 		got, last := map[string]uint32{}, uint32(0)
@@ -181,7 +181,7 @@ func TestSplitsGiveEachServiceItsShare(t *testing.T) {
 			got[s], last = until[i]-last, until[i]
 		}
 		for s, w := range weights {
-			if want := float64(w) * policy.Whole / float64(sum); float64(got[s]) < want-1 || float64(got[s]) > want+1 || (w == 0 && got[s] != 0) {
+			if want := float64(w) * policy.Million / float64(sum); float64(got[s]) < want-1 || float64(got[s]) > want+1 || (w == 0 && got[s] != 0) {
 				t.Errorf("%s gets %d, want %v", s, got[s], want)
 			}
 		}

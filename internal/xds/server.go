@@ -72,7 +72,7 @@ type Server struct {
 }
 
 // NewServer makes a server without resources. It refuses streams until the
-// first [Server.Set]: an Envoy that reconnects must not be told that all it
+// first [Server.Publish]: an Envoy that reconnects must not be told that all it
 // knows is gone.
 func NewServer(config Config) *Server {
 	s := &Server{config: config, log: config.Log, connectionIdle: connectionIdle, caches: make(map[string]*collection), named: make(map[string]*collection)}
@@ -81,7 +81,7 @@ func NewServer(config Config) *Server {
 	}
 	s.access = newAccess(config.Identify, config.AllowTags)
 	s.streams = newStreams(s.log)
-	s.callers = &endpoint.ClusterLoadAssignment{ClusterName: Callers}
+	s.callers = &endpoint.ClusterLoadAssignment{ClusterName: LocalCluster}
 	s.refused = newRefusals(s.log)
 	s.guests = newGuests(config.OnChange)
 	s.quotas = newQuotas(config.PeerLimits)
@@ -149,9 +149,9 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// Set publishes a topology. Every resource is built and validated before any
+// Publish publishes a topology. Every resource is built and validated before any
 // is published; on an error the last good ones stay.
-func (s *Server) Set(t topology.Topology, p policy.Policy) error {
+func (s *Server) Publish(t topology.Topology, p policy.Policy) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	same := s.published != nil && t.SameDevices(s.topology)
@@ -166,7 +166,7 @@ func (s *Server) Set(t topology.Topology, p policy.Policy) error {
 	if err != nil {
 		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
 	}
-	next.ByType[resource.EndpointType][Callers] = s.callers
+	next.ByType[resource.EndpointType][LocalCluster] = s.callers
 	changes, err := s.publish(next)
 	if err != nil {
 		return err
@@ -285,7 +285,7 @@ func (s *Server) Streams() []Stream { return s.streams.list() }
 // Counts are what happened since the server started, by type and result.
 func (s *Server) Counts() []Count { return s.streams.counted() }
 
-// Checks are those of the last [Server.Set].
+// Checks are those of the last [Server.Publish].
 func (s *Server) Checks() Checks {
 	if last := s.checks.Load(); last != nil {
 		return *last
@@ -293,10 +293,10 @@ func (s *Server) Checks() Checks {
 	return Checks{}
 }
 
-// SetEntries publishes how the world's requests are spread over the regions
+// PublishLocalCluster publishes how the world's requests are spread over the regions
 // where they enter, in any unit. Envoys whose services are balanced to the
 // nearest follow it at once.
-func (s *Server) SetEntries(entries map[string]uint32) error {
+func (s *Server) PublishLocalCluster(entries map[string]uint32) error {
 	next, err := buildCallers(entries)
 	if err != nil {
 		return err
@@ -311,12 +311,12 @@ func (s *Server) SetEntries(entries map[string]uint32) error {
 		return nil // the first Set takes it along
 	}
 	s.streams.published()
-	s.published.ByType[resource.EndpointType][Callers] = next
+	s.published.ByType[resource.EndpointType][LocalCluster] = next
 	for region, c := range s.views.all() {
 		if set, ok := s.published.views[region]; ok {
-			set[Callers] = next
+			set[LocalCluster] = next
 		}
-		if err := c.update(map[string]packed{Callers: c.pack(Callers, next)}, nil); err != nil {
+		if err := c.update(map[string]packed{LocalCluster: c.pack(LocalCluster, next)}, nil); err != nil {
 			return fmt.Errorf("publish the entries of regions: %w", err)
 		}
 	}

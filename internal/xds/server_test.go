@@ -240,7 +240,7 @@ func TestAnInvalidTopologyLeavesTheLastGoodOne(t *testing.T) {
 	set(t, s, oneService())
 	bad := oneService()
 	bad.Services[0].Localities[0].Endpoints[0].Weight = 0
-	err := s.Set(bad, policy.Default())
+	err := s.Publish(bad, policy.Default())
 	if err == nil || !strings.Contains(err.Error(), "last good resources stay") {
 		t.Fatalf("got %v", err)
 	}

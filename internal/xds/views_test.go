@@ -56,7 +56,7 @@ func (d deltaStream) askFrom(region, name string) {
 func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 	s := NewServer(Config{DefaultService: "server"})
 	local := mustParse(t, "defaults: {locality: local}")
-	if err := s.Set(topologyOf(twoRegions()), local); err != nil {
+	if err := s.Publish(topologyOf(twoRegions()), local); err != nil {
 		t.Fatal(err)
 	}
 	c := start(t, s)
@@ -71,7 +71,7 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 		}
 	}
 	// A change reaches every view, and each as it sees it.
-	if err := s.Set(topologyOf(twoRegions("tag:priority-1")), local); err != nil {
+	if err := s.Publish(topologyOf(twoRegions("tag:priority-1")), local); err != nil {
 		t.Fatal(err)
 	}
 	for region, want := range map[string]string{"west": "0:westa 1:east 2:west", "east": "0:east 1:westa 2:west", "eu": "0:east 0:westa 1:west"} {
@@ -80,10 +80,10 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 		}
 	}
 	// The same again is sent to nobody, and another mode to all.
-	if err := s.Set(topologyOf(twoRegions("tag:priority-1")), local); err != nil {
+	if err := s.Publish(topologyOf(twoRegions("tag:priority-1")), local); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Set(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: nearest}")); err != nil {
+	if err := s.Publish(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: nearest}")); err != nil {
 		t.Fatal(err)
 	}
 	for region := range map[string]bool{"west": true, "east": true} {
@@ -96,7 +96,7 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 // Whoever claims to be elsewhere is told what the tailnet knows, and is shown.
 func TestTheTailnetKnowsTheRegion(t *testing.T) {
 	a, c := newAdmission(t, device1())
-	if err := a.Set(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: local}")); err != nil {
+	if err := a.Publish(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: local}")); err != nil {
 		t.Fatal(err)
 	}
 	stream := openDelta(t, c)
@@ -114,7 +114,7 @@ func TestTheTailnetKnowsTheRegion(t *testing.T) {
 	// Its tags move it, so its stream begins anew.
 	moved := twoRegions()
 	moved["d1"] = []string{"tag:weight-1", "tag:region-eu"}
-	if err := a.Set(topologyOf(moved), mustParse(t, "defaults: {locality: local}")); err != nil {
+	if err := a.Publish(topologyOf(moved), mustParse(t, "defaults: {locality: local}")); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -145,12 +145,12 @@ func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
 	c := start(t, s)
 	west, none := openDelta(t, c), openDelta(t, c)
 	for region, stream := range map[string]deltaStream{"west": west, "": none} {
-		stream.askFrom(region, Callers)
+		stream.askFrom(region, LocalCluster)
 		if r := stream.want(Eds, ""); len(r.GetResources()) != 1 || priorities(t, r) != "" {
 			t.Errorf("before anything is known, %q gets %v", region, r.GetResources())
 		}
 	}
-	if err := s.SetEntries(map[string]uint32{"west": 7500, "east": 2500, "eu": 0}); err != nil {
+	if err := s.PublishLocalCluster(map[string]uint32{"west": 7500, "east": 2500, "eu": 0}); err != nil {
 		t.Fatal(err)
 	}
 	for _, stream := range []deltaStream{west, none} {
@@ -160,11 +160,11 @@ func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
 	}
 	// They outlive a change of the topology.
 	set(t, s, topologyOf(twoRegions()))
-	if err := s.SetEntries(map[string]uint32{"west": 7500, "east": 2500}); err != nil {
+	if err := s.PublishLocalCluster(map[string]uint32{"west": 7500, "east": 2500}); err != nil {
 		t.Fatal(err)
 	}
 	late := openDelta(t, c)
-	late.askFrom("east", Callers)
+	late.askFrom("east", LocalCluster)
 	if got := priorities(t, late.want(Eds, "")); got != "0:east 0:west" {
 		t.Errorf("a late comer gets %s", got)
 	}
@@ -205,7 +205,7 @@ func TestAChangedClusterAsksAnewInEachView(t *testing.T) {
 	s := NewServer(Config{DefaultService: "server"})
 	var stream deltaStream
 	for i, timeout := range []string{"1s", "2s"} {
-		if err := s.Set(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: local, protocol: grpc, connect_timeout: "+timeout+"}")); err != nil {
+		if err := s.Publish(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: local, protocol: grpc, connect_timeout: "+timeout+"}")); err != nil {
 			t.Fatal(err)
 		}
 		if i == 0 {

@@ -68,7 +68,7 @@ func (s Section) readNull(into reflect.Value) {
 	case reflect.Map, reflect.Slice, reflect.Pointer, reflect.Interface:
 		into.SetZero()
 	default:
-		s.Wrong("has no value: write one, or leave the key out")
+		s.AddError("has no value: write one, or leave the key out")
 	}
 }
 
@@ -80,7 +80,7 @@ func (s Section) readStruct(into reflect.Value) {
 	for _, e := range s.Entries() {
 		i, known := fields[e.Name]
 		if !known {
-			e.AtKey.Unknown(slices.Sorted(maps.Keys(fields)))
+			e.AtKey.AddUnknownKeys(slices.Sorted(maps.Keys(fields)))
 			continue
 		}
 		e.read(into.Field(i))
@@ -99,7 +99,7 @@ func (s Section) readMap(into reflect.Value) {
 
 func (s Section) readList(into reflect.Value) {
 	if s.node.Kind != yaml.SequenceNode {
-		s.Wrong("must be a list, and not %s", said(s.node))
+		s.AddError("must be a list, and not %s", said(s.node))
 		return
 	}
 	all := reflect.MakeSlice(into.Type(), len(s.node.Content), len(s.node.Content))
@@ -111,11 +111,11 @@ func (s Section) readList(into reflect.Value) {
 
 func (s Section) readText(into encoding.TextUnmarshaler) {
 	if s.node.Kind != yaml.ScalarNode {
-		s.Wrong("must be one value, and not %s", said(s.node))
+		s.AddError("must be one value, and not %s", said(s.node))
 		return
 	}
 	if err := into.UnmarshalText([]byte(s.node.Value)); err != nil {
-		s.Wrong("%v", err)
+		s.AddError("%v", err)
 	}
 }
 
@@ -137,7 +137,7 @@ func (s Section) readOne(into reflect.Value) {
 	if s.faults.full() {
 		return
 	}
-	s.Wrong("must be %s, and not %s", want, said(s.node))
+	s.AddError("must be %s, and not %s", want, said(s.node))
 	(*s.faults)[len(*s.faults)-1].number = tag == number
 }
 

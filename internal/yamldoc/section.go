@@ -45,11 +45,11 @@ func (s Section) Word() string {
 	return s.node.Value
 }
 
-// Sound tells whether nothing was noted there, nor below.
-func (s Section) Sound() bool { return !s.faults.at(s.path) }
+// Valid tells whether nothing was noted there, nor below.
+func (s Section) Valid() bool { return !s.faults.at(s.path) }
 
-// Wrong notes what is wrong with it, unless enough is noted already.
-func (s Section) Wrong(format string, args ...any) {
+// AddError notes what is wrong with it, unless enough is noted already.
+func (s Section) AddError(format string, args ...any) {
 	if s.faults.full() {
 		return
 	}
@@ -60,35 +60,35 @@ func (s Section) Wrong(format string, args ...any) {
 	*s.faults = append(*s.faults, fault)
 }
 
-// Must notes what a value must be, unless it is that. One that could not be read
+// Require notes what a value must be, unless it is that. One that could not be read
 // is wrong already; of a number, it is told then which there are.
-func (s Section) Must(ok bool, want string) {
+func (s Section) Require(ok bool, want string) {
 	unread := slices.IndexFunc(*s.faults, func(f Fault) bool { return f.number && f.Path == s.path })
 	switch {
 	case unread >= 0:
 		(*s.faults)[unread].Reason = want + ", and not " + said(s.node)
-	case !ok && s.Sound():
-		s.Wrong("%s", want)
+	case !ok && s.Valid():
+		s.AddError("%s", want)
 	}
 }
 
-// Unknown notes that there is no such key, and which one was probably meant.
-func (s Section) Unknown(keys []string) {
+// AddUnknownKeys notes that there is no such key, and which one was probably meant.
+func (s Section) AddUnknownKeys(keys []string) {
 	if s.faults.full() {
 		return
 	}
 	name := strings.ToLower(s.path[strings.LastIndexByte(s.path, '.')+1:])
 	best, least := "", 3
 	for _, key := range keys {
-		if slips := topology.Slips(name, key); slips < least && slips <= len(key)/3 {
+		if slips := topology.EditDistance(name, key); slips < least && slips <= len(key)/3 {
 			best, least = key, slips
 		}
 	}
 	if best != "" {
-		s.Wrong("there is no such key; did you mean %s?", best)
+		s.AddError("there is no such key; did you mean %s?", best)
 		return
 	}
-	s.Wrong("there is no such key; there are %s", strings.Join(keys, ", "))
+	s.AddError("there is no such key; there are %s", strings.Join(keys, ", "))
 }
 
 // At is what stands at a dotted path below, such as routes[0].path.
@@ -145,7 +145,7 @@ type Entry struct {
 // Entries are the keys of a mapping. It notes those that stand there twice.
 func (s Section) Entries() []Entry {
 	if s.node.Kind != yaml.MappingNode {
-		s.Wrong("must be keys and their values, and not %s", said(s.node))
+		s.AddError("must be keys and their values, and not %s", said(s.node))
 		return nil
 	}
 	lines := make(map[string]int)
@@ -159,7 +159,7 @@ func (s Section) Entries() []Entry {
 			lines[e.Name] = p.key.Line
 			all = append(all, e)
 		case !p.merged: // what is merged gives way
-			e.AtKey.Wrong("stands there twice, in line %d already", line)
+			e.AtKey.AddError("stands there twice, in line %d already", line)
 		}
 	}
 	return all

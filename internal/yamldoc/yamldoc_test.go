@@ -47,7 +47,7 @@ func (o *odd) ReadSection(from Section) {
 		Of string `yaml:"of"`
 	}{from.Word()}
 	if of.Of == "" && !from.Fits(&of) {
-		from.Wrong("must be a word, or {of: word}")
+		from.AddError("must be a word, or {of: word}")
 	}
 	*o = odd(of.Of)
 }
@@ -263,9 +263,9 @@ func TestWhichNumbersThereAre(t *testing.T) {
 		}
 		var s sample
 		document.Read(&s)
-		document.At("port").Must(s.Port >= 1 && s.Port <= 10, "must be from 1 to 10")
-		document.At("on").Must(s.On || !document.At("on").Written(), "must be on")
-		document.At("name").Must(s.Name == "", "must be nothing")
+		document.At("port").Require(s.Port >= 1 && s.Port <= 10, "must be from 1 to 10")
+		document.At("on").Require(s.On || !document.At("on").Written(), "must be on")
+		document.At("name").Require(s.Name == "", "must be nothing")
 		got := ""
 		if err := document.Err(); err != nil {
 			got = err.Error()
@@ -281,23 +281,23 @@ func TestASectionKnowsItsPlace(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !root.Sound() || root.Err() != nil {
+	if !root.Valid() || root.Err() != nil {
 		t.Errorf("faults of nothing: %v", root.Err())
 	}
 	for _, path := range []string{"a.b[1].d", "a.b[1].c", "a.b[2].c", "a.x.y", "z"} {
 		at := root.At(path)
-		if at.Written() != (path == "a.b[1].c") || at.Null() == at.Written() || !at.Sound() {
+		if at.Written() != (path == "a.b[1].c") || at.Null() == at.Written() || !at.Valid() {
 			t.Errorf("%s: written %v, null %v", path, at.Written(), at.Null())
 		}
-		at.Wrong("%s is wrong", "it")
-		at.Must(false, "must be more than wrong") // which it is already
+		at.AddError("%s is wrong", "it")
+		at.Require(false, "must be more than wrong") // which it is already
 	}
-	root.At("a.b[0]").Must(true, "must not be told")
+	root.At("a.b[0]").Require(true, "must not be told")
 	const want = "line 1: z: it is wrong; line 2: a.x.y: it is wrong; line 2: a.b[2].c: it is wrong; line 2: a.b[1].d: it is wrong; line 2: a.b[1].c: it is wrong"
 	if got := fmt.Sprint(root.Err()); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
-	if root.Sound() || root.At("a").Sound() || root.At("a.b").Sound() || !root.At("a.b[0]").Sound() {
+	if root.Valid() || root.At("a").Valid() || root.At("a.b").Valid() || !root.At("a.b[0]").Valid() {
 		t.Error("what is sound, and what is not?")
 	}
 }

@@ -11,7 +11,7 @@ import (
 )
 
 // changed is the timeline: what is the service's, and what is of none.
-func (f Facts) changed() []dashboard.Change {
+func (f Input) changed() []dashboard.Change {
 	all := []dashboard.Change{}
 	for _, c := range f.Changes {
 		if len(all) == mostChanges || f.Now.Sub(c.At) > historyOf {
@@ -42,7 +42,7 @@ const (
 )
 
 // signOf is the sign by which the page shows a change.
-func signOf(c events.Change) string {
+func signOf(c events.Event) string {
 	switch c.Kind {
 	case events.Added, events.Came:
 		return "joined"

@@ -14,7 +14,7 @@ import (
 const unknown = -1
 
 // tick are the figures of now, in the order of places.
-func (f Facts) tick(p places) dashboard.Tick {
+func (f Input) tick(p places) dashboard.Tick {
 	t := dashboard.Tick{
 		At: f.Now.UnixMilli(), Servers: [][6]float64{}, Entries: [][4]float64{}, Flows: [][]float64{},
 		Total: [4]float64{unknown, unknown, unknown, unknown}, Crossing: unknown,
@@ -53,7 +53,7 @@ func (f Facts) tick(p places) dashboard.Tick {
 }
 
 // flows are the requests of a region's Envoys to each server.
-func (f Facts) flows(p places, region string) []float64 {
+func (f Input) flows(p places, region string) []float64 {
 	row := make([]float64, len(p.servers))
 	i := slices.IndexFunc(f.Table.Entries, func(e traffic.Entry) bool { return e.Region == region })
 	if i < 0 {
@@ -105,7 +105,7 @@ func fine(x float64) float64   { return math.Round(x*1e4) / 1e4 }
 
 // past is the history: each region's share, step by step, and how long requests
 // took.
-func (f Facts) past() dashboard.History {
+func (f Input) past() dashboard.History {
 	h := dashboard.History{
 		Start: f.History.Start.UnixMilli(), Step: f.History.Step.Milliseconds(),
 		Regions: []string{}, Shares: [][]int{}, Rate: []float64{}, Latency: [][2]float64{},

@@ -29,7 +29,7 @@ type entry struct {
 
 // places orders regions by name, those without one last, and servers and Envoys
 // by region and name.
-func (f Facts) places() places {
+func (f Input) places() places {
 	var p places
 	regions := make(map[string]bool)
 	for i, s := range f.Table.Servers {

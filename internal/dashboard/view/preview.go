@@ -11,7 +11,7 @@ import (
 )
 
 // Preview is what an act would do to the expected shares of the regions.
-func (f Facts) Preview(a dashboard.Ask) dashboard.Preview {
+func (f Input) Preview(a dashboard.Action) dashboard.Preview {
 	p := dashboard.Preview{Regions: []string{}, Before: []float64{}, After: []float64{}}
 	i := slices.IndexFunc(f.Services, func(s topology.Service) bool { return s.Name == f.Table.Service })
 	if i < 0 {
@@ -38,7 +38,7 @@ func (f Facts) Preview(a dashboard.Ask) dashboard.Preview {
 	return p
 }
 
-func (f Facts) heldOf(service string) []guard.HeldEndpoint {
+func (f Input) heldOf(service string) []guard.HeldEndpoint {
 	for _, h := range f.Held {
 		if h.Service == service {
 			return h.Endpoints
@@ -48,7 +48,7 @@ func (f Facts) heldOf(service string) []guard.HeldEndpoint {
 }
 
 // after is a service once an act is done.
-func after(a dashboard.Ask, s topology.Service, held []guard.HeldEndpoint) topology.Service {
+func after(a dashboard.Action, s topology.Service, held []guard.HeldEndpoint) topology.Service {
 	endpoints := slices.Concat(s.Serving(), s.Idle)
 	for i := range endpoints {
 		e := &endpoints[i]

@@ -14,7 +14,7 @@ import (
 )
 
 // problems are what somebody should mend, the worst first. Each says how.
-func (f Facts) problems(p places) []dashboard.Problem {
+func (f Input) problems(p places) []dashboard.Problem {
 	all := []dashboard.Problem{}
 	all = append(all, f.policyProblems()...)
 	for _, service := range f.Degraded {
@@ -34,7 +34,7 @@ func (f Facts) problems(p places) []dashboard.Problem {
 
 // healthProblems are what Envoys find: that a server is sick, or that some of them
 // don't reach it.
-func (f Facts) healthProblems(s traffic.Server) []dashboard.Problem {
+func (f Input) healthProblems(s traffic.Server) []dashboard.Problem {
 	about := dashboard.Problem{About: dashboard.AboutServer, ID: s.Address.String(), Name: cmp.Or(s.Name, s.Device)}
 	about.Words = fmt.Sprintf("%d of %d Envoys say so", s.Of-s.Healthy, s.Of)
 	switch {
@@ -64,7 +64,7 @@ func some(devices []string) string {
 	return strings.Join(names, ", ")
 }
 
-func (f Facts) policyProblems() []dashboard.Problem {
+func (f Input) policyProblems() []dashboard.Problem {
 	var all []dashboard.Problem
 	if f.PolicyError != "" {
 		all = append(all, dashboard.Problem{
@@ -84,14 +84,14 @@ func (f Facts) policyProblems() []dashboard.Problem {
 // quiet is how long a connected Envoy may take to its first report.
 const quiet = 20 * time.Second
 
-func (f Facts) entryProblems(e entry) []dashboard.Problem {
+func (f Input) entryProblems(e entry) []dashboard.Problem {
 	about := dashboard.Problem{About: dashboard.AboutEntry, ID: e.id, Name: e.name}
 	var all []dashboard.Problem
 	if shown := e.shown(); shown.Sync == dashboard.Rejected {
 		rejected := about
 		rejected.Severity, rejected.Title, rejected.Words = dashboard.Error, "rejected what it was sent", shown.Words
 		rejected.Mend = "edit the policy file, or update this Envoy; it keeps its last good configuration"
-		rejected.Since = f.since(func(c events.Change) bool { return c.Kind == events.Rejected && c.Name == e.Device })
+		rejected.Since = f.since(func(c events.Event) bool { return c.Kind == events.Rejected && c.Name == e.Device })
 		all = append(all, rejected)
 	}
 	if !e.reporting() && f.Now.Sub(e.Since) > quiet && f.someReport() {
@@ -108,7 +108,7 @@ func (f Facts) entryProblems(e entry) []dashboard.Problem {
 }
 
 // someReport is whether any Envoy reports: if none does, a notice says so.
-func (f Facts) someReport() bool {
+func (f Input) someReport() bool {
 	for _, e := range f.Traffic.View.Envoys {
 		if !e.Stale {
 			return true
@@ -119,7 +119,7 @@ func (f Facts) someReport() bool {
 
 // metadataProblems are what is ignored of the tailnet's tags, grants and
 // attributes. That all Envoys find a server unhealthy is told before.
-func (f Facts) metadataProblems(p places) []dashboard.Problem {
+func (f Input) metadataProblems(p places) []dashboard.Problem {
 	var all []dashboard.Problem
 	sick := traffic.Unhealthy(f.Tables)
 	for _, problem := range f.Problems {
@@ -128,7 +128,7 @@ func (f Facts) metadataProblems(p places) []dashboard.Problem {
 		}
 		told := dashboard.Problem{
 			Severity: dashboard.Warning, Name: cmp.Or(problem.Name, problem.Device), Title: problem.Subject, Words: problem.Reason, Mend: mendOf(problem),
-			Since: f.since(func(c events.Change) bool {
+			Since: f.since(func(c events.Event) bool {
 				return c.Kind == events.Problem && c.Device == problem.Device && c.To == problem.Subject
 			}),
 		}
@@ -161,7 +161,7 @@ func mendOf(p topology.Problem) string {
 }
 
 // since is when a change of a kind happened last; 0 if that is forgotten.
-func (f Facts) since(is func(events.Change) bool) int64 {
+func (f Input) since(is func(events.Event) bool) int64 {
 	if i := slices.IndexFunc(f.Changes, is); i >= 0 {
 		return f.Changes[i].At.UnixMilli()
 	}
@@ -169,7 +169,7 @@ func (f Facts) since(is func(events.Change) bool) int64 {
 }
 
 // notices say in what way the page is not to be trusted.
-func (f Facts) notices(p places) []dashboard.Notice {
+func (f Input) notices(p places) []dashboard.Notice {
 	all := []dashboard.Notice{}
 	tell := func(title, format string, args ...any) {
 		all = append(all, dashboard.Notice{Title: title, Text: fmt.Sprintf(format, args...)})

@@ -1,6 +1,6 @@
 // Package view is what the live page shows of what is known: of a tailnet at one
 // moment, of what Envoys measured, and of what happened. It is pure; cmd/tailxds
-// gathers the [Facts], and internal/dashboard shows the view.
+// gathers the [Input], and internal/dashboard shows the view.
 package view
 
 import (
@@ -17,8 +17,8 @@ import (
 	"github.com/tailxds/tailxds/internal/traffic"
 )
 
-// Facts are all that the page shows of a service at one moment.
-type Facts struct {
+// Input are all that the page shows of a service at one moment.
+type Input struct {
 	Now time.Time
 	// Tailnet is the control plane's name there.
 	Tailnet, Version string
@@ -36,9 +36,9 @@ type Facts struct {
 	// Degraded are the services that nobody serves, "server: 0 of 7 serving".
 	Degraded []string
 	Held     []guard.Held
-	Drains   []drain.Word
-	Changes  []events.Change // newest first
-	Envoys   []Envoy         // that are connected
+	Drains   []drain.Record
+	Changes  []events.Event // newest first
+	Envoys   []Envoy        // that are connected
 	// Traffic is what Envoys measured, Tables that of all services, and Table and
 	// History that of the service which is shown.
 	Traffic traffic.Case
@@ -78,7 +78,7 @@ func TableOf(tables []traffic.Table, service string) traffic.Table {
 }
 
 // View is the page of the service.
-func (f Facts) View() dashboard.View {
+func (f Input) View() dashboard.View {
 	places := f.places()
 	s := dashboard.Snapshot{
 		Tailnet: f.Tailnet, Version: f.Version, Service: f.Table.Service, Mode: string(f.Table.Locality),
@@ -111,7 +111,7 @@ func (f Facts) View() dashboard.View {
 }
 
 // server is one endpoint, and why it does not serve.
-func (f Facts) server(e topology.Endpoint) dashboard.Server {
+func (f Input) server(e topology.Endpoint) dashboard.Server {
 	s := dashboard.Server{
 		ID: e.Address.String(), Device: e.Device, Name: cmp.Or(e.Name, e.Device), Region: e.Region, Zone: e.Zone,
 		Priority: int(e.Priority), Weight: int(e.Weight), State: dashboard.State(e.State), Tags: []string{},
@@ -130,7 +130,7 @@ func (f Facts) server(e topology.Endpoint) dashboard.Server {
 	}
 	for _, w := range f.Drains {
 		if w.Device == e.Device || slices.Contains(w.Addresses, e.Address.Addr()) {
-			s.Word = &dashboard.Word{By: w.By, At: w.At.UnixMilli(), Until: millis(w.Until)}
+			s.Word = &dashboard.Drain{By: w.By, At: w.At.UnixMilli(), Until: millis(w.Until)}
 		}
 	}
 	if e.State != topology.Serving {

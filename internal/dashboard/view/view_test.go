@@ -42,8 +42,8 @@ func report(e Envoy, requests map[byte]float64, sick ...byte) traffic.Envoy {
 }
 
 // known are facts of a service, "server", with what a report of each Envoy makes of it.
-func known(endpoints []topology.Endpoint, envoys []Envoy, reports ...traffic.Envoy) Facts {
-	f := Facts{Now: noon, Ready: true, Tailnet: "plane", Version: "v1", Envoys: envoys, Services: []topology.Service{topology.NewService("server", endpoints)}}
+func known(endpoints []topology.Endpoint, envoys []Envoy, reports ...traffic.Envoy) Input {
+	f := Input{Now: noon, Ready: true, Tailnet: "plane", Version: "v1", Envoys: envoys, Services: []topology.Service{topology.NewService("server", endpoints)}}
 	for _, e := range endpoints {
 		f.Devices = append(f.Devices, topology.Device{ID: e.Device, Name: e.Name, Tags: []string{"tag:weight-1"}})
 	}
@@ -58,7 +58,7 @@ func known(endpoints []topology.Endpoint, envoys []Envoy, reports ...traffic.Env
 
 // pool is west with a 1 and b 3, and east with c 2 and d that is drained; an Envoy in
 // each region sends west 30 and east 10 a second.
-func pool() Facts {
+func pool() Input {
 	west, east := envoy(11, "west-1", "west"), envoy(12, "east-1", "east")
 	return known([]topology.Endpoint{
 		endpoint(1, "a", "west", 1, topology.Serving), endpoint(2, "b", "west", 3, topology.Serving),
@@ -129,7 +129,7 @@ func TestWhatIsNotMeasuredIsUnknown(t *testing.T) {
 	equal(t, "a stale Envoy", idle.View().Tick.Entries[0], [4]float64{-1, -1, -1, -1})
 
 	// Lists without anything are lists: null would be no list to the page.
-	nothing := Facts{Now: noon}.View()
+	nothing := Input{Now: noon}.View()
 	for name, list := range map[string]any{
 		"servers": nothing.Snapshot.Servers, "entries": nothing.Snapshot.Entries, "regions": nothing.Snapshot.Regions, "services": nothing.Snapshot.Services,
 		"problems": nothing.Snapshot.Problems, "changes": nothing.Snapshot.Changes, "held": nothing.Snapshot.Held, "rates": nothing.History.Rate,
@@ -198,7 +198,7 @@ func TestHowFarAnEnvoyIs(t *testing.T) {
 	} {
 		e := envoy(1, "e", "west")
 		e.Pending, e.Rejected = test.pending, test.rejected
-		got := Facts{Envoys: []Envoy{e}}.View().Snapshot.Entries[0]
+		got := Input{Envoys: []Envoy{e}}.View().Snapshot.Entries[0]
 		equal(t, name, got, dashboard.Entry{ID: "100.64.0.1/e", Name: "e", Region: "west", Sync: test.sync, Words: test.words, Since: noon.Add(-time.Hour).UnixMilli()})
 	}
 }
@@ -238,15 +238,15 @@ func TestAServerTellsWhatOperatorsAndTheGuardSay(t *testing.T) {
 			{Device: "d10", Name: "b-10", Address: "100.64.0.2:8081", Listed: "missing"}, {Device: "d2", Name: "b-2", Address: "100.64.0.2:8080", Listed: "offline"}, {Device: "d9"},
 		}},
 	}
-	f.Drains = []drain.Word{
+	f.Drains = []drain.Record{
 		{Device: "d4", By: "alice", At: noon, Until: until},
 		{Device: "otherwise", By: "bob", At: noon, Addresses: []netip.Addr{at(1)}},
 	}
 	s := f.View().Snapshot
 	c, d, a, b := s.Servers[0], s.Servers[1], s.Servers[2], s.Servers[3]
 	equal(t, "c", []any{c.Held, c.Word == nil, c.Why}, []any{false, true, ""})
-	equal(t, "d", *d.Word, dashboard.Word{By: "alice", At: noon.UnixMilli(), Until: until.UnixMilli()})
-	equal(t, "a, known by its address", *a.Word, dashboard.Word{By: "bob", At: noon.UnixMilli()})
+	equal(t, "d", *d.Word, dashboard.Drain{By: "alice", At: noon.UnixMilli(), Until: until.UnixMilli()})
+	equal(t, "a, known by its address", *a.Word, dashboard.Drain{By: "bob", At: noon.UnixMilli()})
 	equal(t, "a is held in another service", a.Held, false)
 	equal(t, "b", []any{b.Held, b.Why, b.Word == nil}, []any{true, "the list says offline", true})
 	equal(t, "tags", b.Tags, []string{"tag:weight-1"})

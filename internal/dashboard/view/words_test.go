@@ -14,14 +14,14 @@ import (
 )
 
 // problemLines are the page's problems, one a line, without their mends.
-func problemLines(f Facts) string {
+func problemLines(f Input) string {
 	return names(f.View().Snapshot.Problems, func(p dashboard.Problem) string {
 		return strings.TrimSpace(fmt.Sprintf("%s: %s %s", p.Severity, strings.TrimSpace(p.Name+" "+p.Title), p.Words))
 	})
 }
 
 // sickFor is a server that so many of six Envoys find unhealthy.
-func sickFor(n byte) Facts {
+func sickFor(n byte) Input {
 	var envoys []Envoy
 	var reports []traffic.Envoy
 	for i := byte(1); i <= 6; i++ {
@@ -38,7 +38,7 @@ func sickFor(n byte) Facts {
 
 func TestProblems(t *testing.T) {
 	west := envoy(11, "west-1", "west")
-	of := func(edit func(*Facts)) Facts {
+	of := func(edit func(*Input)) Input {
 		f := pool()
 		edit(&f)
 		return f
@@ -47,28 +47,28 @@ func TestProblems(t *testing.T) {
 		report(west, map[byte]float64{1: 1, 2: 1}, 2))
 	sick.Problems = append(traffic.Unhealthy(sick.Tables), topology.Problem{Device: "d2", Name: "b", Subject: "tag:wait-3", Reason: "no such tag"})
 	for name, test := range map[string]struct {
-		facts Facts
+		facts Input
 		want  string
 	}{
 		"none":               {pool(), ""},
-		"policy":             {of(func(f *Facts) { f.PolicyError = "line 3" }), "error: The policy file is bad line 3"},
-		"publishing":         {of(func(f *Facts) { f.PublishError = "too large" }), "error: Nothing new can be published too large"},
-		"nobody serves":      {of(func(f *Facts) { f.Degraded = []string{"shop: 0 of 2 serving"} }), "error: Nobody serves shop: 0 of 2 serving"},
+		"policy":             {of(func(f *Input) { f.PolicyError = "line 3" }), "error: The policy file is bad line 3"},
+		"publishing":         {of(func(f *Input) { f.PublishError = "too large" }), "error: Nothing new can be published too large"},
+		"nobody serves":      {of(func(f *Input) { f.Degraded = []string{"shop: 0 of 2 serving"} }), "error: Nobody serves shop: 0 of 2 serving"},
 		"unhealthy, once":    {sick, "error: b is unhealthy 1 of 1 Envoys say so, warning: b tag:wait-3 no such tag"},
 		"unhealthy for one":  {sickFor(1), "warning: a is unhealthy for some 1 of 6 Envoys say so: e1"},
 		"unhealthy for four": {sickFor(4), "warning: a is unhealthy for some 4 of 6 Envoys say so: e1, e2, e3, e4"},
 		"unhealthy for five": {sickFor(5), "warning: a is unhealthy for some 5 of 6 Envoys say so: e1, e2, e3, e4 and 1 more"},
-		"for one, but idle":  {of(func(f *Facts) { f.Table.Servers[3].Of, f.Table.Servers[3].Healthy = 2, 1 }), ""},
-		"rejected":           {of(func(f *Facts) { f.Envoys[0].Rejected = map[string]string{"CDS": "no"} }), "error: west-1 rejected what it was sent CDS: no"},
-		"silent":             {of(func(f *Facts) { f.Traffic.View.Envoys[0].Stale = true }), "warning: west-1 reports no more"},
-		"no report, no name": {of(func(f *Facts) { f.Envoys[0].Node = "other" }), "warning: west-1 reports nothing"},
-		"all are silent": {of(func(f *Facts) {
+		"for one, but idle":  {of(func(f *Input) { f.Table.Servers[3].Of, f.Table.Servers[3].Healthy = 2, 1 }), ""},
+		"rejected":           {of(func(f *Input) { f.Envoys[0].Rejected = map[string]string{"CDS": "no"} }), "error: west-1 rejected what it was sent CDS: no"},
+		"silent":             {of(func(f *Input) { f.Traffic.View.Envoys[0].Stale = true }), "warning: west-1 reports no more"},
+		"no report, no name": {of(func(f *Input) { f.Envoys[0].Node = "other" }), "warning: west-1 reports nothing"},
+		"all are silent": {of(func(f *Input) {
 			for i := range f.Traffic.View.Envoys {
 				f.Traffic.View.Envoys[i].Stale = true
 			}
 		}), ""}, // a notice says it
-		"not silent for long": {of(func(f *Facts) { f.Traffic.View.Envoys[0].Stale = true; f.Envoys[0].Since = noon.Add(-quiet) }), ""},
-		"silent for long":     {of(func(f *Facts) { f.Traffic.View.Envoys[0].Stale = true; f.Envoys[0].Since = noon.Add(-quiet - 1) }), "warning: west-1 reports no more"},
+		"not silent for long": {of(func(f *Input) { f.Traffic.View.Envoys[0].Stale = true; f.Envoys[0].Since = noon.Add(-quiet) }), ""},
+		"silent for long":     {of(func(f *Input) { f.Traffic.View.Envoys[0].Stale = true; f.Envoys[0].Since = noon.Add(-quiet - 1) }), "warning: west-1 reports no more"},
 	} {
 		equal(t, name, problemLines(test.facts), test.want)
 		for _, p := range test.facts.View().Snapshot.Problems {
@@ -80,7 +80,7 @@ func TestProblems(t *testing.T) {
 	found := sick.View().Snapshot.Problems
 	equal(t, "what a sick server's problem is about", []any{found[0].About, found[0].ID}, []any{dashboard.AboutServer, "100.64.0.2:8080"})
 	equal(t, "what a tag's problem is about", []any{found[1].About, found[1].ID}, []any{dashboard.AboutServer, "100.64.0.2:8080"})
-	silent := of(func(f *Facts) { f.Traffic.View.Envoys[0].Stale = true }).View().Snapshot.Problems[0]
+	silent := of(func(f *Input) { f.Traffic.View.Envoys[0].Stale = true }).View().Snapshot.Problems[0]
 	equal(t, "what a silent Envoy's problem is about", []any{silent.About, silent.ID, silent.Since}, []any{dashboard.AboutEntry, "100.64.0.11/west-1", noon.UnixMilli()})
 }
 
@@ -88,7 +88,7 @@ func TestSinceWhenAProblemIs(t *testing.T) {
 	f := pool()
 	f.Envoys[0].Rejected = map[string]string{"CDS": "no"}
 	f.Problems = []topology.Problem{{Device: "d1", Name: "a", Subject: "tag:x"}, {Device: "gone", Name: "gone", Subject: "tag:x"}}
-	f.Changes = []events.Change{
+	f.Changes = []events.Event{
 		{ID: 5, At: noon.Add(-time.Second), Kind: events.Rejected, Name: "other"},
 		{ID: 4, At: noon.Add(-2 * time.Second), Kind: events.Rejected, Name: f.Envoys[0].Device},
 		{ID: 3, At: noon.Add(-3 * time.Second), Kind: events.Rejected, Name: f.Envoys[0].Device},
@@ -117,31 +117,31 @@ func TestMends(t *testing.T) {
 }
 
 func TestNotices(t *testing.T) {
-	of := func(edit func(*Facts)) Facts {
+	of := func(edit func(*Input)) Input {
 		f := pool()
 		f.Source = &Source{}
 		edit(&f)
 		return f
 	}
-	mute := func(f *Facts) { f.Traffic.View.Envoys = nil }
+	mute := func(f *Input) { f.Traffic.View.Envoys = nil }
 	for name, test := range map[string]struct {
-		facts Facts
+		facts Input
 		want  string
 	}{
-		"none":         {of(func(*Facts) {}), ""},
-		"before it is": {Facts{Detail: "not ready: joining"}, "Not ready: joining"},
-		"old":          {of(func(f *Facts) { *f.Source = Source{true, noon, "no route", true} }), "The list of devices is old: It is from 2026-06-01 12:00:00 UTC; what it says is served on. No route."},
-		"no link": {of(func(f *Facts) { f.Source.LinkDown = true }), "The link to the coordination server is down: Changes of devices, tags and grants act late. " +
+		"none":         {of(func(*Input) {}), ""},
+		"before it is": {Input{Detail: "not ready: joining"}, "Not ready: joining"},
+		"old":          {of(func(f *Input) { *f.Source = Source{true, noon, "no route", true} }), "The list of devices is old: It is from 2026-06-01 12:00:00 UTC; what it says is served on. No route."},
+		"no link": {of(func(f *Input) { f.Source.LinkDown = true }), "The link to the coordination server is down: Changes of devices, tags and grants act late. " +
 			"The control plane's node connects again by itself: is the server up, and reachable from it?"},
-		"from before":    {of(func(f *Facts) { *f.Source = Source{true, noon, "", false} }), "The list of devices is old: It is from 2026-06-01 12:00:00 UTC; what it says is served on. None has come since the start."},
-		"no Envoy":       {of(func(f *Facts) { f.Envoys = nil; mute(f) }), "No Envoy is connected: Nothing is known of traffic and health. Give each Envoy the bootstrap that `tailxds bootstrap` prints."},
+		"from before":    {of(func(f *Input) { *f.Source = Source{true, noon, "", false} }), "The list of devices is old: It is from 2026-06-01 12:00:00 UTC; what it says is served on. None has come since the start."},
+		"no Envoy":       {of(func(f *Input) { f.Envoys = nil; mute(f) }), "No Envoy is connected: Nothing is known of traffic and health. Give each Envoy the bootstrap that `tailxds bootstrap` prints."},
 		"two are silent": {of(mute), "No Envoy reports: Nothing is known of traffic and health, though 2 are connected: were they started with the bootstrap that this `tailxds bootstrap` prints?"},
-		"one is silent":  {of(func(f *Facts) { mute(f); f.Envoys = f.Envoys[:1] }), "No Envoy reports: Nothing is known of traffic and health, though 1 is connected: were they started with the bootstrap that this `tailxds bootstrap` prints?"},
-		"they have just come": {of(func(f *Facts) {
+		"one is silent":  {of(func(f *Input) { mute(f); f.Envoys = f.Envoys[:1] }), "No Envoy reports: Nothing is known of traffic and health, though 1 is connected: were they started with the bootstrap that this `tailxds bootstrap` prints?"},
+		"they have just come": {of(func(f *Input) {
 			mute(f)
 			f.Envoys[0].Since, f.Envoys[1].Since = noon, noon.Add(-quiet)
 		}), ""},
-		"one has been there": {of(func(f *Facts) {
+		"one has been there": {of(func(f *Input) {
 			mute(f)
 			f.Envoys[0].Since, f.Envoys[1].Since = noon, noon.Add(-quiet-1)
 		}), "No Envoy reports: Nothing is known of traffic and health, though 2 are connected: were they started with the bootstrap that this `tailxds bootstrap` prints?"},
@@ -152,8 +152,8 @@ func TestNotices(t *testing.T) {
 
 func TestChanges(t *testing.T) {
 	f := pool()
-	f.Changes = []events.Change{
-		{ID: 9, At: noon, Kind: events.Weight, Service: "server", Name: "a", Text: "a in server: weight 1 → 2", Reach: &events.Reach{Told: 2, Acked: 1, Millis: 310}},
+	f.Changes = []events.Event{
+		{ID: 9, At: noon, Kind: events.Weight, Service: "server", Name: "a", Text: "a in server: weight 1 → 2", Reach: &events.Rollout{Told: 2, Acked: 1, Millis: 310}},
 		{ID: 8, At: noon, Kind: events.Weight, Service: "other", Name: "a", Text: "a in other: weight 1 → 2"},
 		{ID: 7, At: noon, Kind: events.Drain, Name: "a", Text: "a is drained by alice until it is restored", By: "alice"},
 		{ID: 6, At: noon, Kind: events.Accepted, Text: "what was held is let through", By: "alice"},
@@ -166,7 +166,7 @@ func TestChanges(t *testing.T) {
 		{ID: "6", At: noon.UnixMilli(), Kind: "accepted", Text: "what was held is let through", By: "alice"},
 		{ID: "5", At: noon.Add(-historyOf).UnixMilli(), Kind: "policy", Text: "the policy was edited"},
 	})
-	f.Changes = make([]events.Change, mostChanges+1)
+	f.Changes = make([]events.Event, mostChanges+1)
 	for i := range f.Changes {
 		f.Changes[i].At = noon
 	}
@@ -174,7 +174,7 @@ func TestChanges(t *testing.T) {
 }
 
 func TestSigns(t *testing.T) {
-	for want, changes := range map[string][]events.Change{
+	for want, changes := range map[string][]events.Event{
 		"joined": {{Kind: events.Added}, {Kind: events.Came}}, "left": {{Kind: events.Removed}, {Kind: events.Went}, {Kind: events.State, To: "offline"}, {Kind: events.State, To: "expired"}},
 		"weight": {{Kind: events.Weight}}, "held": {{Kind: events.Held}}, "rejected": {{Kind: events.Rejected}}, "policy": {{Kind: events.Policy}}, "accepted": {{Kind: events.Accepted}},
 		"drained": {{Kind: events.Drain}, {Kind: events.State, To: "drained"}}, "restored": {{Kind: events.Restore}, {Kind: events.State, To: "serving"}},
@@ -188,8 +188,8 @@ func TestSigns(t *testing.T) {
 }
 
 func TestPreview(t *testing.T) {
-	ask := func(act dashboard.Act, device string) dashboard.Ask {
-		return dashboard.Ask{Act: act, Service: "server", Device: device}
+	ask := func(act dashboard.ActionKind, device string) dashboard.Action {
+		return dashboard.Action{Act: act, Service: "server", Device: device}
 	}
 	round := func(shares []float64) (text string) {
 		for _, s := range shares {
@@ -210,8 +210,8 @@ func TestPreview(t *testing.T) {
 	}, nil)
 	idle := known([]topology.Endpoint{endpoint(4, "d", "north", 2, topology.Drained)}, nil)
 	for name, test := range map[string]struct {
-		facts                 Facts
-		ask                   dashboard.Ask
+		facts                 Input
+		ask                   dashboard.Action
 		regions, before, then string
 		stays                 string
 	}{

@@ -3,7 +3,7 @@ import { $, el, text, say } from './dom.js';
 import { percent, regionName, clock } from './model.js';
 import { at } from './live.js';
 
-/** @typedef {import('./wire').Ask} Ask */
+/** @typedef {import('./wire').Action} Action */
 /** @typedef {import('./wire').Server} Server */
 /** @typedef {import('./wire').Preview} Preview */
 
@@ -30,7 +30,7 @@ function ask(title, body, verb, run) {
   dialog.showModal();
 }
 
-/** @param {Partial<Ask> & { act: string }} what */
+/** @param {Partial<Action> & { act: string }} what */
 async function post({ act, ...what }) {
   const answer = await fetch(at('act/' + act), {
     method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(what),

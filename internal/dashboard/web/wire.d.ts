@@ -41,8 +41,8 @@ export interface Viewer {
   role: Role;
 }
 
-export interface Ask {
-  act: Act;
+export interface Action {
+  act: ActionKind;
   service: string;
   device: string;
   minutes: number;
@@ -73,7 +73,7 @@ export interface Server {
   state: State;
   why: string;
   held: boolean;
-  word: Word | null;
+  word: Drain | null;
 }
 
 export interface Entry {
@@ -120,11 +120,11 @@ export interface Notice {
 
 export type Role = "" | "view" | "operate";
 
-export type Act = "drain" | "restore" | "accept";
+export type ActionKind = "drain" | "restore" | "accept";
 
 export type State = "serving" | "drained" | "expiring" | "expired" | "offline";
 
-export interface Word {
+export interface Drain {
   by: string;
   at: number;
   until: number;

@@ -42,7 +42,7 @@ func run(ctx context.Context) error {
 	page := dashboard.New(w.source())
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /world/stop", func(http.ResponseWriter, *http.Request) { w.mu.Lock() }) // for good
-	mux.Handle("/", page.Handler(dashboard.Door{
+	mux.Handle("/", page.Handler(dashboard.Authorizer{
 		Who: func(*http.Request) (dashboard.Viewer, error) {
 			return dashboard.Viewer{Name: "you@example.com", Role: dashboard.Role(*role)}, nil
 		},

@@ -126,7 +126,7 @@ func (w *world) trouble(each int) {
 	s := &w.snapshot
 	server := func(i int) *dashboard.Server { return &s.Servers[i] }
 	server(w.drained()).State, server(w.drained()).Why = dashboard.Drained, "by an operator"
-	server(w.drained()).Word = &dashboard.Word{By: "operator@example.com", At: w.ago(95 * time.Second), Until: w.ago(-20 * time.Minute)}
+	server(w.drained()).Word = &dashboard.Drain{By: "operator@example.com", At: w.ago(95 * time.Second), Until: w.ago(-20 * time.Minute)}
 	server(w.offline()).State, server(w.offline()).Why = dashboard.Offline, "off the tailnet"
 	nack := &s.Entries[w.rejects()]
 	nack.Sync, nack.Words = dashboard.Rejected, "CDS server: overprovisioning_factor: value must be greater than or equal to 100"
@@ -175,7 +175,7 @@ func (w *world) source() dashboard.Source {
 			s.Servers, s.Changes, s.Held = slices.Clone(s.Servers), slices.Clone(s.Changes), slices.Clone(s.Held)
 			return slices.Repeat([]*dashboard.View{{Snapshot: s, Tick: w.tick, History: w.history}}, len(services))
 		},
-		Preview: func(dashboard.Ask) dashboard.Preview {
+		Preview: func(dashboard.Action) dashboard.Preview {
 			return dashboard.Preview{Regions: w.snapshot.Regions, Before: []float64{0.4, 0.3, 0.3}, After: []float64{0.5, 0.2, 0.3}}
 		},
 		Accept: func(context.Context, string, string) error {
@@ -185,7 +185,7 @@ func (w *world) source() dashboard.Source {
 			return nil
 		},
 		Drain: func(_ context.Context, by, device string, during time.Duration) error {
-			word := &dashboard.Word{By: by, At: w.ago(0)}
+			word := &dashboard.Drain{By: by, At: w.ago(0)}
 			if during > 0 {
 				word.Until = w.ago(-during)
 			}
@@ -195,7 +195,7 @@ func (w *world) source() dashboard.Source {
 	}
 }
 
-func (w *world) say(device string, state dashboard.State, word *dashboard.Word) error {
+func (w *world) say(device string, state dashboard.State, word *dashboard.Drain) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for i := range w.snapshot.Servers {

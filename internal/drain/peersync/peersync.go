@@ -49,7 +49,7 @@ const (
 	// asked any more: they are on their way to another, and try up to every 30 s.
 	believedFor = 45 * time.Second
 	// maxBytes and maxConnected are what is taken of one answer, beside
-	// [drain.MaxWords], and what is told.
+	// [drain.MaxRecords], and what is told.
 	maxBytes     = 2 << 20
 	maxConnected = 10_000
 	// answersEvery is how often answers with other words are taken in the long run,
@@ -69,7 +69,7 @@ type Config struct {
 	// first part.
 	Who func(ctx context.Context, remote string) (string, error)
 	// Heard is given the words of another, each time it has news of any kind.
-	Heard func(ctx context.Context, words []drain.Word)
+	Heard func(ctx context.Context, words []drain.Record)
 	Log   *slog.Logger
 }
 
@@ -102,8 +102,8 @@ type State struct {
 
 // answer is what is told, and which of all that there was to tell it is.
 type answer struct {
-	Version string       `json:"version"`
-	Words   []drain.Word `json:"words"`
+	Version string         `json:"version"`
+	Words   []drain.Record `json:"words"`
 	// Connected are the addresses of the devices whose own Envoys are connected to
 	// the one that answers.
 	Connected []netip.Addr `json:"connected,omitempty"`
@@ -127,17 +127,17 @@ func New(c Config) *Exchange {
 	for _, name := range c.Names {
 		e.peers[name] = &State{Name: name}
 	}
-	e.Tell(nil, nil)
+	e.Publish(nil, nil)
 	return e
 }
 
-// Tell replaces what is told to others: operators' words, and the addresses of
+// Publish replaces what is told to others: operators' words, and the addresses of
 // the devices whose Envoys are connected here.
-func (e *Exchange) Tell(words []drain.Word, connected map[netip.Addr]bool) {
+func (e *Exchange) Publish(words []drain.Record, connected map[netip.Addr]bool) {
 	if words == nil {
-		words = []drain.Word{}
+		words = []drain.Record{}
 	}
-	words = slices.Clone(words[:min(len(words), drain.MaxWords)])
+	words = slices.Clone(words[:min(len(words), drain.MaxRecords)])
 	for i := range words {
 		words[i].MissingSince = time.Time{} // it is for others to find out
 	}
@@ -157,7 +157,7 @@ func (e *Exchange) Tell(words []drain.Word, connected map[netip.Addr]bool) {
 }
 
 // versionOf is a hash of the words, a dash, and one of who is connected.
-func versionOf(words []drain.Word, connected []netip.Addr) (string, error) {
+func versionOf(words []drain.Record, connected []netip.Addr) (string, error) {
 	var parts []string
 	for _, part := range []any{words, connected} {
 		text, err := json.Marshal(part)
@@ -399,7 +399,7 @@ func read(body []byte, now time.Time) (answer, error) {
 	if raw.Version == "" || len(raw.Version) > maxVersion {
 		return answer{}, errors.New("its answer makes no sense: it has no version")
 	}
-	words, err := yamldoc.List[drain.Word](raw.Words, drain.MaxWords)
+	words, err := yamldoc.List[drain.Record](raw.Words, drain.MaxRecords)
 	if err != nil {
 		return answer{}, fmt.Errorf("its answer makes no sense: words: %w", err)
 	}

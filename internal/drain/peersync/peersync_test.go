@@ -21,8 +21,8 @@ import (
 	"github.com/tailxds/tailxds/internal/drain"
 )
 
-func word(n int) drain.Word {
-	return drain.Word{
+func word(n int) drain.Record {
+	return drain.Record{
 		Provider: "p", Device: fmt.Sprint(n), Name: fmt.Sprintf("d%d", n), Addresses: []netip.Addr{netip.AddrFrom4([4]byte{100, 64, 0, byte(n)})},
 		Drain: true, By: "op", At: time.Date(1999, 12, 31, 12, 0, n, 0, time.UTC), // before the clock of synctest begins
 	}
@@ -33,7 +33,7 @@ func config(to *http.Server, names ...string) Config {
 	return Config{
 		Names: names, Log: slog.New(slog.DiscardHandler),
 		Who:   func(context.Context, string) (string, error) { return "Other.example.ts.net", nil },
-		Heard: func(context.Context, []drain.Word) {},
+		Heard: func(context.Context, []drain.Record) {},
 		Dial: func(context.Context, string, string) (net.Conn, error) {
 			here, there := net.Pipe()
 			l := &oneConn{conn: there, end: make(chan struct{})}
@@ -79,9 +79,9 @@ func TestAWordIsHeardAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		teller := New(config(nil, "other:80", "absent"))
 		server := &http.Server{Handler: teller}
-		heard := make(chan []drain.Word, 10)
+		heard := make(chan []drain.Record, 10)
 		c := config(server, "teller")
-		c.Heard = func(_ context.Context, words []drain.Word) { heard <- words }
+		c.Heard = func(_ context.Context, words []drain.Record) { heard <- words }
 		listener := New(c)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
@@ -93,7 +93,7 @@ func TestAWordIsHeardAtOnce(t *testing.T) {
 		// Longer than an answer waits, so that it has asked anew meanwhile.
 		time.Sleep(3*patience + time.Second)
 		began := time.Now()
-		teller.Tell([]drain.Word{word(1)}, nil)
+		teller.Publish([]drain.Record{word(1)}, nil)
 		if got := <-heard; len(got) != 1 || got[0].Name != "d1" || time.Since(began) > 0 {
 			t.Errorf("heard %v after %v", got, time.Since(began))
 		}
@@ -106,7 +106,7 @@ func TestAWordIsHeardAtOnce(t *testing.T) {
 			t.Errorf("who was heard: %+v", s)
 		}
 		// The same again is no news.
-		teller.Tell([]drain.Word{word(1)}, nil)
+		teller.Publish([]drain.Record{word(1)}, nil)
 		synctest.Wait()
 		if len(heard) > 0 {
 			t.Error("it was told twice")
@@ -122,7 +122,7 @@ func TestAWordIsHeardAtOnce(t *testing.T) {
 func TestKnownWaitsForAllOrTheEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := New(config(nil, "other"))
-		e.Tell([]drain.Word{word(1)}, nil)
+		e.Publish([]drain.Record{word(1)}, nil)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if s := e.Known(ctx); s[0].Knows {
@@ -152,7 +152,7 @@ func TestWhoIsConnectedElsewhere(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		first, second := netip.MustParseAddr("100.64.0.1"), netip.MustParseAddr("fd7a::2")
 		teller := New(config(nil, "other"))
-		teller.Tell([]drain.Word{word(1)}, map[netip.Addr]bool{first: true})
+		teller.Publish([]drain.Record{word(1)}, map[netip.Addr]bool{first: true})
 		server := &http.Server{Handler: teller}
 		c := config(server, "teller")
 		dial := c.Dial
@@ -164,7 +164,7 @@ func TestWhoIsConnectedElsewhere(t *testing.T) {
 			return dial(ctx, network, address)
 		}
 		heard := make(chan time.Time, 1000)
-		c.Heard = func(context.Context, []drain.Word) { heard <- time.Now() }
+		c.Heard = func(context.Context, []drain.Record) { heard <- time.Now() }
 		listener := New(c)
 		if got := listener.Connected(); len(got) > 0 {
 			t.Errorf("nobody was asked, and %v are connected", got)
@@ -180,9 +180,9 @@ func TestWhoIsConnectedElsewhere(t *testing.T) {
 
 		// A storm of streams is heard of once a second; a word is not held up by more.
 		for range 50 {
-			teller.Tell([]drain.Word{word(1)}, map[netip.Addr]bool{first: true, second: true})
+			teller.Publish([]drain.Record{word(1)}, map[netip.Addr]bool{first: true, second: true})
 			time.Sleep(again / 10)
-			teller.Tell([]drain.Word{word(1)}, nil)
+			teller.Publish([]drain.Record{word(1)}, nil)
 			time.Sleep(again / 10)
 			if !teller.States()[0].Knows {
 				t.Fatal("a stream is taken for a word that the other does not know")
@@ -191,7 +191,7 @@ func TestWhoIsConnectedElsewhere(t *testing.T) {
 		if n := len(heard); n < 9 || n > 11 {
 			t.Errorf("heard %d times in 10 s", n)
 		}
-		teller.Tell([]drain.Word{word(1)}, map[netip.Addr]bool{second: true})
+		teller.Publish([]drain.Record{word(1)}, map[netip.Addr]bool{second: true})
 		time.Sleep(2 * again)
 		if got := listener.Connected(); !slices.Equal(got, []netip.Addr{second}) {
 			t.Errorf("connected: %v", got)
@@ -220,7 +220,7 @@ func TestWhoIsConnectedElsewhere(t *testing.T) {
 func TestOneThatIsAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		teller := New(config(nil))
-		teller.Tell([]drain.Word{word(1)}, nil)
+		teller.Publish([]drain.Record{word(1)}, nil)
 		server := &http.Server{Handler: teller}
 		c := config(server, "teller")
 		dial := c.Dial
@@ -236,8 +236,8 @@ func TestOneThatIsAway(t *testing.T) {
 			}
 			return dial(ctx, network, address)
 		}
-		heard := make(chan []drain.Word, 10)
-		c.Heard = func(_ context.Context, words []drain.Word) { heard <- words }
+		heard := make(chan []drain.Record, 10)
+		c.Heard = func(_ context.Context, words []drain.Record) { heard <- words }
 		var log bytes.Buffer
 		c.Log = slog.New(slog.NewTextHandler(&log, nil))
 		e := New(c)
@@ -277,7 +277,7 @@ func TestAnAnswerIsWholeOrRefused(t *testing.T) {
 			_, _ = io.WriteString(w, `{"version":"1","words":[{"name":"x"}]}`)
 		},
 		"words: holds more than 1000 entries": func(w http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(w, `{"version":"1","words":[{}`+strings.Repeat(",{}", drain.MaxWords)+`]}`)
+			_, _ = io.WriteString(w, `{"version":"1","words":[{}`+strings.Repeat(",{}", drain.MaxRecords)+`]}`)
 		},
 		"connected: holds more than 10000 entries": func(w http.ResponseWriter, _ *http.Request) {
 			_, _ = io.WriteString(w, `{"version":"1","connected":[""`+strings.Repeat(`,""`, maxConnected)+`]}`)
@@ -320,7 +320,7 @@ func FuzzRead(f *testing.F) {
 				t.Error(err)
 			}
 		}
-		drain.NewBook(a.Words).Drains(time.Now())
+		drain.NewSet(a.Words).Drains(time.Now())
 	})
 }
 
@@ -334,7 +334,7 @@ func TestRun_peerThatChangesAllTheTime_isPaced(t *testing.T) {
 		})}
 		c := config(server, "flood")
 		var heard atomic.Int32
-		c.Heard = func(context.Context, []drain.Word) { heard.Add(1) }
+		c.Heard = func(context.Context, []drain.Record) { heard.Add(1) }
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- New(c).Run(ctx) }()
@@ -354,9 +354,9 @@ func TestRun_peerThatChangesAllTheTime_isPaced(t *testing.T) {
 // What is told is no more than others take.
 func TestTell_tooMuch_isCutToWhatOthersTake(t *testing.T) {
 	e := New(config(nil))
-	var words []drain.Word
+	var words []drain.Record
 	connected := make(map[netip.Addr]bool)
-	for n := range 3 * drain.MaxWords {
+	for n := range 3 * drain.MaxRecords {
 		w := word(1)
 		w.Device, w.MissingSince = fmt.Sprint(n), w.At
 		w.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{100, 65, byte(n >> 8), byte(n)})}
@@ -365,11 +365,11 @@ func TestTell_tooMuch_isCutToWhatOthersTake(t *testing.T) {
 	for n := range 2 * maxConnected {
 		connected[netip.AddrFrom4([4]byte{100, 66, byte(n >> 8), byte(n)})] = true
 	}
-	e.Tell(words, connected)
+	e.Publish(words, connected)
 	w := httptest.NewRecorder()
 	e.ServeHTTP(w, httptest.NewRequest(http.MethodGet, Path, nil))
 	a, err := read(w.Body.Bytes(), time.Now())
-	if err != nil || w.Body.Len() > maxBytes || len(a.Words) != drain.MaxWords || len(a.Connected) != maxConnected {
+	if err != nil || w.Body.Len() > maxBytes || len(a.Words) != drain.MaxRecords || len(a.Connected) != maxConnected {
 		t.Errorf("%d words and %d connected in %d bytes, %v", len(a.Words), len(a.Connected), w.Body.Len(), err)
 	}
 	if strings.Contains(w.Body.String(), "missingSince") {
