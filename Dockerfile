@@ -17,7 +17,7 @@ COPY cmd cmd
 COPY internal internal
 COPY lab/init lab/init
 ARG VERSION=
-RUN go build -trimpath -ldflags="-s -w -X main.stamp=${VERSION}" -o /out/ ./cmd/tailxds ./cmd/server ./cmd/client \
+RUN go build -trimpath -ldflags="-s -w -X github.com/tailxds/tailxds/internal/version.stamp=${VERSION}" -o /out/ ./cmd/tailxds ./cmd/server ./cmd/client \
  && go build -trimpath -ldflags="-s -w" -o /out/lab-init ./lab/init
 
 FROM scratch AS server

@@ -1,0 +1,152 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/policy"
+	"github.com/tailxds/tailxds/internal/topology"
+)
+
+// check refuses values of serve's flags that nobody can mean, and says of each
+// what would be right.
+func (o options) check() error {
+	c := checker{errs: []error{o.checkTopology()}}
+	c.duration("poll-interval", o.PollInterval, 100*time.Millisecond, 24*time.Hour)
+	c.duration("hold-for", o.HoldFor, 0, 24*time.Hour)
+	c.must("hold-fraction", o.HoldFraction >= 0 && o.HoldFraction <= 1, o.HoldFraction, "a share from 0 to 1, such as 0.5")
+	c.must("max-response-bytes", o.MaxResponseBytes >= 1<<10 && o.MaxResponseBytes <= 1<<30, o.MaxResponseBytes,
+		"from 1024 to 1073741824 (1 GiB)")
+	c.must("port", o.Port > 0, o.Port, "from 1 to 65535")
+	c.must("hostname", topology.ValidName(o.Hostname) == nil, o.Hostname, "a name of 1 to 63 letters, digits and inner dashes, without a domain")
+	c.must("tailnet", o.Tailnet != "" && !strings.ContainsAny(o.Tailnet, "/ "), o.Tailnet, "the tailnet's name in the API, or - for the credential's own")
+	c.url("api-url", o.APIURL)
+	c.url("control-url", o.ControlURL)
+	if o.Listen != "" {
+		c.address("listen", o.Listen)
+	}
+	c.address("admin", o.Admin)
+	for _, h := range o.AdminHosts {
+		c.must("admin-host", validHost(h), h, "a host name without scheme and port, such as tailxds.example.com")
+	}
+	for _, p := range o.Peers {
+		c.must("peer", validPeer(p), p, "a host name on the tailnet, such as tsnet-dynamic-eds-2")
+	}
+	if o.Listen != "" && len(o.Peers) > 0 {
+		c.errs = append(c.errs, fmt.Errorf("%s needs a tailnet, which tells who another control plane is: leave out %s", setting("peer"), setting("listen")))
+	}
+	for _, t := range o.AdvertiseTags {
+		c.tag("advertise-tags", t)
+	}
+	for _, t := range o.Allow {
+		c.tag("allow", t)
+	}
+	if o.StateStore != "" {
+		secret, kube := strings.CutPrefix(o.StateStore, "kube:")
+		c.must("state-store", kube && validHost(secret), o.StateStore, "kube: and the name of a Kubernetes Secret")
+	}
+	_, err := newLogger(o, io.Discard)
+	return errors.Join(append(c.errs, err)...)
+}
+
+// checkTopology checks the flags that render has too.
+func (o options) checkTopology() error {
+	var c checker
+	c.must("default-service", topology.ValidName(o.DefaultService) == nil, o.DefaultService, "a name of 1 to 63 letters, digits and inner dashes")
+	c.must("tag-prefix", topology.ValidTagPrefix(o.TagPrefix) == nil, o.TagPrefix, "what stands behind tag:, a letter and then letters, digits and dashes, such as pool-")
+	c.must("default-port", o.DefaultPort > 0, o.DefaultPort, "from 1 to 65535")
+	c.duration("offline-grace", o.OfflineGrace, 0, 24*time.Hour)
+	c.duration("drain-window", o.DrainWindow, 0, 30*24*time.Hour)
+	return errors.Join(c.errs...)
+}
+
+// checker collects what is wrong.
+type checker struct{ errs []error }
+
+func (c *checker) must(flag string, ok bool, value any, right string) {
+	if !ok {
+		c.errs = append(c.errs, wrong(setting(flag), value, right))
+	}
+}
+
+func (c *checker) duration(flag string, d, low, high time.Duration) {
+	c.must(flag, d >= low && d <= high, d, fmt.Sprintf("from %s to %s", short(low), short(high)))
+}
+
+// httpURL refuses what is neither empty nor a URL that can be asked.
+func httpURL(setting, value string) error {
+	u, err := url.Parse(value)
+	if value == "" || (err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "") {
+		return nil
+	}
+	return wrong(setting, value, "a URL, such as http://127.0.0.1:8080/unhealthy")
+}
+
+// url never shows the value, since it may hold a password.
+func (c *checker) url(flag, value string) {
+	if value == "" {
+		return
+	}
+	u, err := url.Parse(value)
+	switch {
+	case err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Hostname() == "":
+		c.errs = append(c.errs, fmt.Errorf("%s must be a URL such as https://headscale.example.com", setting(flag)))
+	case u.User != nil || u.RawQuery != "" || u.Fragment != "":
+		c.errs = append(c.errs, fmt.Errorf("%s must hold no user, query or fragment; credentials have flags of their own", setting(flag)))
+	}
+}
+
+func (c *checker) address(flag, value string) {
+	_, port, err := net.SplitHostPort(value)
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	c.must(flag, err == nil, value, "host:port, such as 127.0.0.1:9090")
+}
+
+func (c *checker) tag(flag, tag string) {
+	name, ok := strings.CutPrefix(tag, "tag:")
+	c.must(flag, ok && name != "" && !strings.ContainsAny(name, " :,"), tag, "a tag, such as tag:region-west")
+}
+
+// validHost tells whether s is a host name or an IP address.
+func validHost(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	return len(s) <= 253 && !slices.ContainsFunc(strings.Split(s, "."), func(label string) bool { return topology.ValidName(label) != nil })
+}
+
+// validPeer tells whether s is a host, with or without a port.
+func validPeer(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return validHost(s)
+	}
+	return validPort(port) && validHost(host)
+}
+
+// validPort tells whether s is a port that can be asked.
+func validPort(s string) bool {
+	n, err := strconv.ParseUint(s, 10, 16)
+	return err == nil && n > 0
+}
+
+// wrong says of a value what would be right.
+func wrong(setting string, value any, right string) error {
+	if text, ok := value.(string); ok {
+		value = quoted(text)
+	}
+	return fmt.Errorf("%s is %v: it must be %s", setting, value, right)
+}
+
+// short is a duration as people write it: 24h and not 24h0m0s.
+func short(d time.Duration) string { return policy.Duration(d).String() }

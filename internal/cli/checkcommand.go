@@ -1,0 +1,136 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/tailxds/tailxds/internal/policy"
+	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/yamldoc"
+)
+
+func checkCommand() *cobra.Command {
+	o := options{DefaultService: "server", DefaultPort: 8080}
+	cmd := &cobra.Command{
+		Use:   "check FILE",
+		Short: "Validate a policy file, for CI",
+		Long: `Validate a policy file: what this passes, Envoys take. FILE may be - for standard input. All that is wrong is told
+at once, as FILE:LINE:COLUMN: KEY: what would be right.
+
+With --devices it also warns of services in it that no device has, and of what is ignored in the devices' own
+metadata.`,
+		Example: "  tailxds check policy.yaml --devices devices.yaml\n  git show HEAD:policy.yaml | tailxds check -",
+		Args:    argument{what: "a policy file", max: maxPath}.check,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			policy, err := checkedPolicy(args[0], cmd.InOrStdin())
+			if err != nil {
+				return eachFault(cmd.ErrOrStderr(), args[0], err)
+			}
+			if o.Devices != "" {
+				warnings, err := o.unserved(cmd.Context(), policy)
+				if err != nil {
+					return err
+				}
+				for _, w := range warnings {
+					fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", printable(w))
+				}
+			}
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, policies for %s\n", args[0], count(len(policy.policy.Services), "service"))
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&o.Devices, "devices", "", "device file, JSON or YAML: warn of services that no device has")
+	cmd.Flags().StringVar(&o.DefaultService, "default-service", o.DefaultService, "with --devices: service of a device that names none")
+	return cmd
+}
+
+// schemaCommand prints what editors check a policy file by.
+func schemaCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema",
+		Short: "Print the JSON Schema of the policy file, for editors",
+		Long: `Print the JSON Schema of the policy file. Editors that speak YAML complete and check keys by it, where the file begins
+with a line such as
+
+  # yaml-language-server: $schema=policy.schema.json
+
+Rules on what goes together are beyond a schema: "tailxds check" knows them.`,
+		Example: "  tailxds schema > policy.schema.json",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			text, err := policy.Schema()
+			if err != nil {
+				return err
+			}
+			return write(cmd.OutOrStdout(), text)
+		},
+	}
+}
+
+// checkedPolicy reads a policy file, or standard input.
+func checkedPolicy(path string, stdin io.Reader) (policyFile, error) {
+	if path != "-" {
+		return readPolicy(path)
+	}
+	text, err := io.ReadAll(io.LimitReader(stdin, maxPolicyBytes))
+	if err != nil {
+		return policyFile{}, fmt.Errorf("read policy: %w", err)
+	}
+	return parsePolicy(path, string(text))
+}
+
+// eachFault writes what is wrong with a file, one fault a line, as compilers and
+// editors do; the error counts them.
+func eachFault(to io.Writer, path string, err error) error {
+	var faults yamldoc.Faults
+	if !errors.As(err, &faults) {
+		return err
+	}
+	for _, f := range faults {
+		fmt.Fprintf(to, "%s:%d:%d: %s\n", path, f.Line, f.Column, printable(f.Text()))
+	}
+	if len(faults) == 1 {
+		return fmt.Errorf("%s: 1 fault", path)
+	}
+	return fmt.Errorf("%s: %d faults", path, len(faults))
+}
+
+// unserved are the services of a policy that no device has, and what else the
+// devices tell of it.
+func (o options) unserved(ctx context.Context, policy policyFile) ([]string, error) {
+	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: o.Devices})
+	if err != nil {
+		return nil, err
+	}
+	devices, err := src.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rules, err := o.rules(time.Now())
+	if err != nil {
+		return nil, err
+	}
+	t, problems := topology.Build(devices, rules)
+	has := make(map[string]bool)
+	for _, s := range t.Services {
+		has[s.Name] = len(s.Serving())+len(s.Idle) > 0
+	}
+	var warnings []string
+	for _, name := range slices.Sorted(maps.Keys(policy.policy.Services)) {
+		if !has[name] {
+			warnings = append(warnings, "no device has the service "+name+": requests to it are answered 503")
+		}
+	}
+	for _, p := range slices.Concat(problems, policy.policy.Problems(t)) {
+		warnings = append(warnings, problemLine(p))
+	}
+	return warnings, nil
+}

@@ -1,0 +1,34 @@
+package cli
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"tailscale.com/tstest/integration/testcontrol"
+)
+
+// The control plane tells when its own key expires, and nothing of one that
+// never does.
+func TestOwnKeyExpiryIsTold(t *testing.T) {
+	s := coordination(t, func(*testcontrol.Server) {})
+	dir := t.TempDir()
+	c := startControl(t, dir, joiner(dir, s.HTTPTestServer.URL))
+	const metric = "\ntailxds_own_key_expiry_timestamp_seconds "
+	page := func() string {
+		_, text := c.do(http.MethodGet, "/metrics")
+		return text
+	}
+	c.await("its metrics", func() bool { return strings.Contains(page(), "tailxds_xds_streams 0") })
+	if text := page(); strings.Contains(text, metric) {
+		t.Errorf("a key that never expires expires:\n%s", text)
+	}
+	node := s.AllNodes()[0]
+	node.KeyExpiry = time.Now().Add(5 * 24 * time.Hour).Truncate(time.Second)
+	s.UpdateNode(node)
+	c.await("the expiry of its key", func() bool {
+		return strings.Contains(page(), metric+fmt.Sprintf("%g\n", float64(node.KeyExpiry.Unix())))
+	})
+}

@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"reflect"
+
+	"github.com/tailxds/tailxds/internal/policy"
+	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/xds"
+)
+
+// policyFile is the last policy that could be read, the text that it was read
+// from and, if its file is bad by now, the error. Unfit is why it can't be
+// published, while another is.
+type policyFile struct {
+	policy     policy.Policy
+	text       string
+	values     map[string]map[string]string // what people read of it: see [policy.Policy.Values]
+	ingress    map[string]string
+	err, unfit string
+}
+
+func newPolicyFile(policy policy.Policy, text string) policyFile {
+	return policyFile{policy: policy, text: text, values: policy.Values(), ingress: policy.Ingress.Values()}
+}
+
+// wrong is why the policy in force is not what its file says; empty if it is.
+func (p policyFile) wrong() string { return cmp.Or(p.err, p.unfit) }
+
+// readPolicy reads the policy file; without one the defaults hold.
+func readPolicy(path string) (policyFile, error) {
+	if path == "" {
+		return newPolicyFile(policy.Default(), ""), nil
+	}
+	text, err := readText(path)
+	if err != nil {
+		return policyFile{}, err
+	}
+	return parsePolicy(path, string(text))
+}
+
+func parsePolicy(path, text string) (policyFile, error) {
+	policy, err := policy.Parse([]byte(text))
+	if err == nil {
+		err = xds.CheckPolicy(policy)
+	}
+	if err != nil {
+		return policyFile{}, fmt.Errorf("%s: %w", path, err)
+	}
+	return newPolicyFile(policy, text), nil
+}
+
+// firstPolicy reads the policy file at a start. Where it is bad, the last good
+// one that was kept is served: an Envoy must not lose its routes to a slip.
+func (d *daemon) firstPolicy(kept string) error {
+	p, err := readPolicy(d.o.Config)
+	last, keptErr := parsePolicy(d.o.Config, kept)
+	if kept == "" || keptErr != nil {
+		d.policy.Store(&p)
+		return err
+	}
+	d.good = &last
+	if err != nil {
+		d.log.Error("the policy file is bad, the last good policy that was kept is served", "error", err)
+		p = last
+		p.err = err.Error()
+	}
+	d.policy.Store(&p)
+	return nil
+}
+
+// firstDevices refuses to start without a device file that can be read, as
+// [daemon.firstPolicy] does without a policy file: unless there is a list that was
+// kept, which serves until the file can be read again.
+func (d *daemon) firstDevices(ctx context.Context) error {
+	config := d.o.providerConfig(d.log)
+	if !config.ReadsFile() || d.list.Provider == provider.FromFile {
+		return nil
+	}
+	if _, err := provider.ReadDevices(config.Devices, config.MaxBytes); err == nil {
+		return nil
+	}
+	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: config.Devices, MaxBytes: config.MaxBytes, Log: d.log})
+	if err != nil {
+		return err
+	}
+	if _, err := src.List(ctx); err != nil { // it waits for a file that is being written
+		return fmt.Errorf("%w: %s names the device file", err, setting("devices"))
+	}
+	return nil
+}
+
+// applyEdit puts an edit of the policy file in force, and tells whether another
+// policy holds now. A bad edit leaves the last good policy in force. Only the loop
+// calls it.
+func (d *daemon) applyEdit(e edit) bool {
+	last, next := d.policy.Load(), e.policy
+	switch {
+	case e.err != nil && e.err.Error() == last.err, e.err == nil && last.err == "" && reflect.DeepEqual(next.policy, last.policy):
+		return false
+	case e.err != nil:
+		d.log.Error("the policy file is bad, the last good policy stays", "error", e.err)
+		bad := *last
+		bad.err = e.err.Error()
+		d.policy.Store(&bad)
+		return false
+	default:
+		d.log.Info("policy reloaded", "file", d.o.Config)
+		d.policy.Store(&next)
+		return true
+	}
+}
+
+// serve publishes by the policy of the file. One that can't be published is as
+// bad as one that can't be read: the last good one stays, and delays nothing.
+func (d *daemon) serve(t topology.Topology) error {
+	policy := *d.policy.Load()
+	err := d.server.Publish(t, policy.policy)
+	if err == nil {
+		good := policy
+		good.err, good.unfit = "", ""
+		d.good = &good
+		d.fits(policy, "")
+		return nil
+	}
+	if d.good == nil || d.good.text == policy.text || d.server.Publish(t, d.good.policy) != nil {
+		return err
+	}
+	d.fits(policy, fmt.Sprintf("%s: %v", d.o.Config, err))
+	return nil
+}
+
+// fits notes whether a policy can be published.
+func (d *daemon) fits(policy policyFile, unfit string) {
+	if policy.unfit == unfit {
+		return
+	}
+	if unfit != "" {
+		d.log.Error("the policy can't be published, the last good one stays", "error", unfit)
+	} else {
+		d.log.Info("the policy can be published now", "file", d.o.Config)
+	}
+	policy.unfit = unfit
+	d.policy.Store(&policy)
+}

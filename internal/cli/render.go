@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/xds"
+)
+
+func renderCommand(env environment) *cobra.Command {
+	var o options
+	var only string
+	cmd := &cobra.Command{
+		Use:     "render --devices FILE [--config FILE]",
+		Short:   "Print the xDS resources that a device file makes, as JSON",
+		Example: "  tailxds render --devices devices.yaml --config policy.yaml\n  tailxds render --devices - --only endpoints < devices.json",
+		Args:    noArguments,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, s := range env.strays(cmd.Root()) {
+				fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", s)
+			}
+			if err := o.checkTopology(); err != nil {
+				return err
+			}
+			out, passedOver, err := render(cmd.Context(), o, only)
+			if err != nil {
+				return err
+			}
+			if _, err := cmd.OutOrStdout().Write(append(out, '\n')); err != nil {
+				return fmt.Errorf("print the resources: %w", err)
+			}
+			for _, w := range passedOver.why {
+				fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", printable(w))
+			}
+			return passedOver.err()
+		},
+	}
+	topologyFlags(newBinder(cmd, env), &o)
+	choiceFlag(cmd.Flags(), &only, "only", "", "", "print the resources of one type: "+oneOf(xds.TypeNames()), xds.TypeNames()...)
+	under(cmd, append(topologyHeadings(), heading{"Output", []string{"only"}})...)
+	return cmd
+}
+
+// passedOver says which devices, tags, grants and attributes made no resource,
+// and why.
+type passedOver struct {
+	why                []string
+	devices, endpoints int
+}
+
+// err is why there is nothing to balance over; nil if there is.
+func (p passedOver) err() error {
+	switch {
+	case p.endpoints > 0:
+		return nil
+	case p.devices == 0:
+		return errors.New("no endpoint to render: the device file lists no devices")
+	default:
+		return fmt.Errorf("no endpoint to render: no device of %d is one", p.devices)
+	}
+}
+
+// render is the document: resources by type, and the problems; or the resources
+// of only one type.
+func render(ctx context.Context, o options, only string) (text []byte, over passedOver, err error) {
+	if o.Devices == "" {
+		return nil, over, errors.New("render needs a device file: tailxds render --devices FILE (or - for standard input)")
+	}
+	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: stdinPath(o.Devices)})
+	if err != nil {
+		return nil, over, err
+	}
+	devices, err := src.List(ctx)
+	if err != nil {
+		return nil, over, err
+	}
+	policy, err := readPolicy(o.Config)
+	if err != nil {
+		return nil, over, err
+	}
+	rules, err := o.rules(time.Now())
+	if err != nil {
+		return nil, over, err
+	}
+	t, problems := topology.Build(devices, rules)
+	resources, err := xds.Render(t, policy.policy, rules.DefaultService)
+	if err != nil {
+		return nil, over, err
+	}
+	problems = joined(problems, policy.policy.Problems(t))
+	document := map[string]any{"problems": problems}
+	for _, name := range xds.TypeNames() {
+		document[name] = []json.RawMessage{}
+	}
+	for _, r := range resources {
+		raw, err := protojson.Marshal(r.Message)
+		if err != nil {
+			return nil, over, fmt.Errorf("render %s %s: %w", r.Type, r.Name, err)
+		}
+		document[r.Type] = append(document[r.Type].([]json.RawMessage), raw)
+	}
+	shown := any(document)
+	if only != "" {
+		shown = document[only]
+	}
+	text, err = json.MarshalIndent(shown, "", "  ")
+	return text, reasons(devices, t, problems, rules), err
+}
+
+// reasons are those for which devices and what they say made no resource.
+func reasons(devices []topology.Device, t topology.Topology, problems []topology.Problem, rules topology.Rules) passedOver {
+	over := passedOver{devices: len(devices)}
+	for _, s := range t.Services {
+		over.endpoints += len(s.Serving()) + len(s.Idle)
+		for _, e := range s.Idle {
+			over.why = append(over.why, fmt.Sprintf("%s does not serve %s: it is %s", e.Name, s.Name, e.State))
+		}
+	}
+	for _, d := range devices {
+		told := slices.ContainsFunc(problems, func(p topology.Problem) bool { return p.Device == d.ID })
+		if missing := topology.Explain(d, rules).Missing; missing != "" && !told {
+			over.why = append(over.why, fmt.Sprintf("%s is no endpoint: %s", cmp.Or(d.Name, d.ID), missing))
+		}
+	}
+	for _, p := range problems {
+		over.why = append(over.why, problemLine(p))
+	}
+	return over
+}
+
+// stdinPath is the path of a file; - is standard input.
+func stdinPath(path string) string {
+	if path == "-" {
+		return os.Stdin.Name()
+	}
+	return path
+}
+
+// rules are the options that decide what a device means, at a moment.
+func (o options) rules(now time.Time) (topology.Rules, error) {
+	if err := topology.ValidName(o.DefaultService); err != nil {
+		return topology.Rules{}, fmt.Errorf("--default-service %q %w", o.DefaultService, err)
+	}
+	if o.DefaultPort == 0 {
+		return topology.Rules{}, errors.New("--default-port must be from 1 to 65535")
+	}
+	if err := topology.ValidTagPrefix(o.TagPrefix); err != nil {
+		return topology.Rules{}, fmt.Errorf("--tag-prefix %q %w", o.TagPrefix, err)
+	}
+	return topology.Rules{
+		TagPrefix: o.TagPrefix, DefaultService: o.DefaultService, DefaultPort: o.DefaultPort, PreferIPv6: o.PreferIPv6,
+		Now: now, OfflineGrace: o.OfflineGrace, DrainWindow: o.DrainWindow,
+	}, nil
+}
