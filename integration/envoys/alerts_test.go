@@ -9,14 +9,14 @@ import (
 	"time"
 
 	"github.com/tailxds/tailxds/integration/alerts"
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // watch is what Prometheus would make of a control plane.
 type watch struct {
 	t       *testing.T
-	rig     *envoys.Rig
-	control *envoys.ControlPlane
+	rig     *harness.Rig
+	control *harness.ControlPlane
 	rules   alerts.Rules
 	fired   map[string]bool // names of alerts
 }
@@ -48,7 +48,7 @@ func TestAlerts(t *testing.T) {
 	}
 	r := newRig(t)
 	a, b, c, d, e := r.Host("a"), r.Host("b"), r.Host("c"), r.Host("d"), r.Host("e")
-	devices := []envoys.Device{a.Device("tag:weight-1", "tag:region-west"), b.Device("tag:weight-1", "tag:region-east")}
+	devices := []harness.Device{a.Device("tag:weight-1", "tag:region-west"), b.Device("tag:weight-1", "tag:region-east")}
 	control := r.ControlPlane("", devices...)
 	control.EnvoyOn(a)
 	control.EnvoyOn(b)
@@ -79,7 +79,7 @@ func TestAlerts(t *testing.T) {
 
 	// A service of three without Envoys.
 	without := `TailxdsServerWithoutEnvoy{service="batch"}`
-	batch := []envoys.Device{
+	batch := []harness.Device{
 		c.Device("tag:service-batch", "tag:region-west"), d.Device("tag:service-batch", "tag:region-east"), e.Device("tag:service-batch", "tag:region-east"),
 	}
 	control.Stop()

@@ -18,7 +18,7 @@ import (
 
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // sink is an OpenTelemetry collector that keeps what Envoys say of themselves,
@@ -59,7 +59,7 @@ func (s *sink) lacks(want ...string) error {
 }
 
 // knows answers questions for one name's IPv4 address, and for nothing else.
-func knows(t *testing.T, h *envoys.Host, name, address string) {
+func knows(t *testing.T, h *harness.Host, name, address string) {
 	t.Helper()
 	var socket net.PacketConn
 	err := h.Do(func() (err error) {
@@ -113,7 +113,7 @@ func TestABootstrapByNameWithACollector(t *testing.T) {
 	entry := control.EnvoyBy("entry", "--control-plane", "plane.example.com", "--dns", dns.V4.String(),
 		"--region", "west", "--zone", "a", "--otlp", net.JoinHostPort(otlp.V4.String(), "4317"))
 	entry.AwaitHealthy("server", 1)
-	if tally := entry.Ask(10, envoys.Get(entry.URL(10000), "")); tally.Failed > 0 {
+	if tally := entry.Ask(10, harness.Get(entry.URL(10000), "")); tally.Failed > 0 {
 		t.Error(tally.Reasons)
 	}
 	r.Await("the collector hears of it", func() error {
@@ -233,7 +233,7 @@ func TestBootstrap_namesThatYAML11ReadsOtherwise_areTextsToEnvoy(t *testing.T) {
 
 // collectOn starts an OpenTelemetry collector on port 4317 of a host, which ends with
 // the test.
-func collectOn(t *testing.T, host *envoys.Host) *sink {
+func collectOn(t *testing.T, host *harness.Host) *sink {
 	t.Helper()
 	l, err := host.Listen(":4317")
 	if err != nil {

@@ -10,21 +10,21 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // What is open while the policy file is edited: a WebSocket, an answer that streams, and
 // a connection of a tcp service.
 type openStreams struct {
 	t         *testing.T
-	socket    *envoys.Line
-	direct    *envoys.Line
+	socket    *harness.Line
+	direct    *harness.Line
 	answer    *bufio.Reader
 	next      chan string
 	keepAlive *http.Client
 }
 
-func openAll(t *testing.T, from *envoys.Host, entry *envoys.Envoy, next chan string) *openStreams {
+func openAll(t *testing.T, from *harness.Host, entry *harness.Envoy, next chan string) *openStreams {
 	t.Helper()
 	o := &openStreams{t: t, next: next, keepAlive: from.Client()}
 	var err error
@@ -34,7 +34,7 @@ func openAll(t *testing.T, from *envoys.Host, entry *envoys.Envoy, next chan str
 	if o.direct, err = from.Connect(t.Context(), net.JoinHostPort(entry.V4.String(), "5432")); err != nil {
 		t.Fatal(err)
 	}
-	request, err := envoys.Get(entry.URL(10000)+"stream", "")(t.Context())
+	request, err := harness.Get(entry.URL(10000)+"stream", "")(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +52,7 @@ func openAll(t *testing.T, from *envoys.Host, entry *envoys.Envoy, next chan str
 // live fails the test unless all of them carry bytes.
 func (o *openStreams) live(when string) {
 	o.t.Helper()
-	for name, line := range map[string]*envoys.Line{"WebSocket": o.socket, "connection of the tcp service": o.direct} {
+	for name, line := range map[string]*harness.Line{"WebSocket": o.socket, "connection of the tcp service": o.direct} {
 		if err := line.Say(when); err != nil {
 			o.t.Fatalf("%s, the %s: %v", when, name, err)
 		}
@@ -64,7 +64,7 @@ func (o *openStreams) live(when string) {
 }
 
 // drained waits until Envoy has closed what a change of a listener has it close.
-func drained(r *envoys.Rig, entry *envoys.Envoy) {
+func drained(r *harness.Rig, entry *harness.Envoy) {
 	r.Await("the end of every drain", func() error {
 		stats, err := entry.Stats()
 		if err != nil {
@@ -79,13 +79,13 @@ func drained(r *envoys.Rig, entry *envoys.Envoy) {
 
 // streamer is a server whose paths /socket and /stream last. What the test sends is
 // the next line of the stream.
-func streamer(r *envoys.Rig, name string) (*envoys.Server, chan string) {
+func streamer(r *harness.Rig, name string) (*harness.Server, chan string) {
 	next := make(chan string)
 	s := r.Server(name)
 	s.Handle(func(w http.ResponseWriter, request *http.Request) {
 		switch request.URL.Path {
 		case "/socket":
-			envoys.Upgraded(w, request)
+			harness.Upgraded(w, request)
 		case "/stream":
 			control := http.NewResponseController(w)
 			_ = control.Flush()
@@ -126,7 +126,7 @@ func TestEdit_ofAccessLogAndAllow_keepsWhatIsOpen(t *testing.T) {
 	stop := refuses(t, stranger, entry)
 
 	// What is logged: also of requests on a connection that was open before.
-	if status, _, err := laptop.Once(envoys.Get(entry.URL(10000)+"before", "")); err != nil || status != http.StatusOK {
+	if status, _, err := laptop.Once(harness.Get(entry.URL(10000)+"before", "")); err != nil || status != http.StatusOK {
 		t.Fatalf("a request: %d, %v", status, err)
 	}
 	modified := entry.Stat("listener_manager.listener_modified") + entry.Stat("listener_manager.listener_in_place_updated")
@@ -135,7 +135,7 @@ func TestEdit_ofAccessLogAndAllow_keepsWhatIsOpen(t *testing.T) {
 	r.Await("requests are logged", func() error {
 		asked++
 		path := fmt.Sprintf("after-%d", asked)
-		request, err := envoys.Get(entry.URL(10000)+path, "")(t.Context())
+		request, err := harness.Get(entry.URL(10000)+path, "")(t.Context())
 		if err != nil {
 			return err
 		}
@@ -194,7 +194,7 @@ func isTimeout(err error) bool {
 
 // refuses tries all the time to be let in from a host that never is, until it is
 // stopped, and fails the test if it once was.
-func refuses(t *testing.T, from *envoys.Host, entry *envoys.Envoy) (stop func()) {
+func refuses(t *testing.T, from *harness.Host, entry *harness.Envoy) (stop func()) {
 	t.Helper()
 	over, done := make(chan struct{}), make(chan struct{})
 	tried := 0

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
@@ -17,10 +17,10 @@ const workers = 4
 
 // fleet is three of the lab's servers, and an Envoy that knows them.
 type fleet struct {
-	*envoys.Rig
-	a, b, c *envoys.LabServer
-	control *envoys.ControlPlane
-	entry   *envoys.Envoy
+	*harness.Rig
+	a, b, c *harness.LabServer
+	control *harness.ControlPlane
+	entry   *harness.Envoy
 }
 
 func newFleet(t *testing.T, policy string) *fleet {
@@ -32,20 +32,20 @@ func newFleet(t *testing.T, policy string) *fleet {
 	return f
 }
 
-func (f *fleet) devices() []envoys.Device {
-	return []envoys.Device{f.a.Device("tag:weight-1"), f.b.Device("tag:weight-1"), f.c.Device("tag:weight-1")}
+func (f *fleet) devices() []harness.Device {
+	return []harness.Device{f.a.Device("tag:weight-1"), f.b.Device("tag:weight-1"), f.c.Device("tag:weight-1")}
 }
 
 // flow is requests, until they are counted. The lab's server answers none but
 // those that are safe to repeat.
-func (f *fleet) flow() *envoys.Load {
-	load := f.Host("laptop").Flow(workers, envoys.Get(f.entry.URL(10000), ""))
+func (f *fleet) flow() *harness.Load {
+	load := f.Host("laptop").Flow(workers, harness.Get(f.entry.URL(10000), ""))
 	load.More(f.Rig, 200)
 	return load
 }
 
 // failed counts the requests of a load that failed, and wants no more than may.
-func failed(t *testing.T, load *envoys.Load, may int) {
+func failed(t *testing.T, load *harness.Load, may int) {
 	t.Helper()
 	tally := load.Stop()
 	t.Logf("%d of %d requests failed", tally.Failed, tally.Failed+tally.Answered())
@@ -103,11 +103,11 @@ func TestAServerIsCutOffUnderLoad(t *testing.T) {
 func TestAHundredWeightsChangeUnderLoad(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var servers []*envoys.Server
+	var servers []*harness.Server
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		servers = append(servers, r.Server(name))
 	}
-	devices := func(round int) (all []envoys.Device, want shares.Shares) {
+	devices := func(round int) (all []harness.Device, want shares.Shares) {
 		want = make(shares.Shares)
 		for i, s := range servers {
 			weight := 1 + (i+round)%len(servers)
@@ -121,7 +121,7 @@ func TestAHundredWeightsChangeUnderLoad(t *testing.T) {
 	entry := control.Envoy("entry")
 	entry.AwaitHealthy("server", len(servers))
 	laptop := r.Host("laptop")
-	gets, posts := laptop.Flow(workers, envoys.Get(entry.URL(10000), "")), laptop.Flow(workers, envoys.Post(entry.URL(10000), ""))
+	gets, posts := laptop.Flow(workers, harness.Get(entry.URL(10000), "")), laptop.Flow(workers, harness.Post(entry.URL(10000), ""))
 	for round := 1; round <= 100/len(servers); round++ {
 		before := entry.Stat("cluster.server.update_success")
 		list, want = devices(round)
@@ -133,11 +133,11 @@ func TestAHundredWeightsChangeUnderLoad(t *testing.T) {
 			return nil
 		})
 	}
-	for _, load := range []*envoys.Load{gets, posts} {
+	for _, load := range []*harness.Load{gets, posts} {
 		load.More(r, 200)
 		failed(t, load, 0)
 	}
-	tally := laptop.Ask(shares.Enough(want, shares.OneStepWrong(want)...), envoys.Get(entry.URL(10000), ""))
+	tally := laptop.Ask(shares.Enough(want, shares.OneStepWrong(want)...), harness.Get(entry.URL(10000), ""))
 	if err := shares.Check(tally.By(shares.Host), want); err != nil {
 		t.Error(err)
 	}
@@ -162,7 +162,7 @@ func TestBothControlPlanesAreAwayWhileAServerDies(t *testing.T) {
 	f.a.Kill()
 	entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 2, "cluster.server.membership_total": 3})
 	load.More(f.Rig, 2000)
-	left := []envoys.Device{f.b.Device("tag:weight-1"), f.c.Device("tag:weight-1")}
+	left := []harness.Device{f.b.Device("tag:weight-1"), f.c.Device("tag:weight-1")}
 	f.control.SetDevices(left...)
 	other.SetDevices(left...)
 	f.control.Start()

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
@@ -34,7 +34,7 @@ func block(t *testing.T, with string) string {
 
 // theClient waits for the line of a path in an Envoy's access log, and returns
 // who it says is the client.
-func theClient(r *envoys.Rig, e *envoys.Envoy, path string) (client string) {
+func theClient(r *harness.Rig, e *harness.Envoy, path string) (client string) {
 	r.Await("a line for "+path, func() error {
 		lines := logged(e, path)
 		if len(lines) != 1 {
@@ -63,7 +63,7 @@ func TestCaddyInFrontOfThePool(t *testing.T) {
 	caddy := edge.Caddy(caddyfile, "example.com")
 	laptop.TLS = caddy.ClientTLS("example.com")
 	want := shares.Shares{"a": 1, "b": 2}
-	tally := laptop.Ask(shares.Enough(want, shares.OneStepWrong(want)...), envoys.Get(url, "example.com"))
+	tally := laptop.Ask(shares.Enough(want, shares.OneStepWrong(want)...), harness.Get(url, "example.com"))
 	if err := shares.Check(tally.By(shares.Host), want); err != nil {
 		t.Error(err)
 	}
@@ -86,7 +86,7 @@ func TestCaddyInFrontOfThePool(t *testing.T) {
 		t.Fatalf("the Caddyfile has no place for a second Envoy:\n%s", caddyfile)
 	}
 	edge.Caddy(two, "example.com")
-	load := laptop.Flow(4, envoys.Get(url, "example.com"))
+	load := laptop.Flow(4, harness.Get(url, "example.com"))
 	load.More(r, 200)
 	edge.Stop()
 	load.More(r, 200)

@@ -8,13 +8,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // from is a request of one user.
-func from(url, user string) envoys.Request {
+func from(url, user string) harness.Request {
 	return func(ctx context.Context) (*http.Request, error) {
-		r, err := envoys.Get(url, "")(ctx)
+		r, err := harness.Get(url, "")(ctx)
 		if err == nil {
 			r.Header.Set("x-user", user)
 		}
@@ -66,7 +66,7 @@ func TestTheHeaderTellsWhoAnswered(t *testing.T) {
 	entry.AwaitHealthy("server", 1)
 	answer := func() *http.Response {
 		t.Helper()
-		request, err := envoys.Get(entry.URL(10000), "")(t.Context())
+		request, err := harness.Get(entry.URL(10000), "")(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -100,7 +100,7 @@ func TestAnAttemptHasATimeOfItsOwn(t *testing.T) {
 	entry.AwaitHealthy("server", 2)
 	for range 4 { // one of two goes to a first
 		began := time.Now()
-		status, body, err := entry.Once(envoys.Get(entry.URL(10000), ""))
+		status, body, err := entry.Once(harness.Get(entry.URL(10000), ""))
 		if err != nil || status != http.StatusOK || !strings.Contains(body, "from b") {
 			t.Fatalf("%d %s, %v", status, body, err)
 		}

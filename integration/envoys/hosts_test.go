@@ -4,14 +4,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // The more exact host wins, whatever the port, the case and a dot at the end.
 func TestHosts_wildcardOfAnotherService_leavesNamesToTheirServices(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var devices []envoys.Device
+	var devices []harness.Device
 	names := []string{"server", "shop", "web", "app"}
 	for _, name := range names {
 		devices = append(devices, r.Server(name).Device("tag:service-"+name))
@@ -34,7 +34,7 @@ services:
 		"web.example.com": "web", "web.example.com.": "web", "APP.example.com": "app", "shop.example.com": "shop",
 		"example.ts.net": "app", "ts.net": "server", "example.com": "server", "nobody": "server", "nobody.": "server", "127.0.0.1": "server", "[::1]:10000": "server",
 	} {
-		if _, body, err := entry.Once(envoys.Get(entry.URL(10000), host)); err != nil || !strings.HasPrefix(body, "Hello from "+want+"!") {
+		if _, body, err := entry.Once(harness.Get(entry.URL(10000), host)); err != nil || !strings.HasPrefix(body, "Hello from "+want+"!") {
 			t.Errorf("%s: %q, %v; want %s", host, body, err, want)
 		}
 	}

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // answering is an application that does what its URL says.
@@ -41,13 +41,13 @@ func answering(w http.ResponseWriter, r *http.Request) {
 }
 
 // do sends a request from a host to a service, and returns the whole answer.
-func do(t *testing.T, h *envoys.Host, method, url, service string, body io.Reader, edit func(*http.Request)) (*http.Response, string) {
+func do(t *testing.T, h *harness.Host, method, url, service string, body io.Reader, edit func(*http.Request)) (*http.Response, string) {
 	t.Helper()
 	return doBy(t, h.Client(), method, url, service, body, edit)
 }
 
 // http2Client speaks HTTP/2 without TLS from a host.
-func http2Client(h *envoys.Host) *http.Client {
+func http2Client(h *harness.Host) *http.Client {
 	var only http.Protocols
 	only.SetUnencryptedHTTP2(true)
 	return &http.Client{Transport: &http.Transport{DialContext: h.Dial, Protocols: &only}}
@@ -79,7 +79,7 @@ func doBy(t *testing.T, client *http.Client, method, url, service string, body i
 
 // say sends text on a connection of its own, and returns the answer's head and
 // what follows until Envoy closes it.
-func say(t *testing.T, h *envoys.Host, to *envoys.Envoy, text string) (head, rest string) {
+func say(t *testing.T, h *harness.Host, to *harness.Envoy, text string) (head, rest string) {
 	t.Helper()
 	c, err := h.Dial(context.WithoutCancel(t.Context()), "tcp", net.JoinHostPort(to.V4.String(), "10000"))
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // ends waits until a silent connection ends, and returns how long that took.
@@ -60,7 +60,7 @@ services:
 	}
 	laptop := r.Host("laptop")
 	at := func(port string) string { return net.JoinHostPort(entry.V4.String(), port) }
-	upgrade := func(service string) *envoys.Line {
+	upgrade := func(service string) *harness.Line {
 		line, err := laptop.Upgrade(t.Context(), at("10000"), service)
 		if err != nil {
 			t.Fatal(err)
@@ -68,7 +68,7 @@ services:
 		t.Cleanup(func() { _ = line.Close() })
 		return line
 	}
-	connect := func(port string) *envoys.Line {
+	connect := func(port string) *harness.Line {
 		line, err := laptop.Connect(t.Context(), at(port))
 		if err == nil {
 			err = line.Say("hello")
@@ -80,7 +80,7 @@ services:
 		return line
 	}
 	stream := func(service string) io.ReadCloser {
-		request, err := envoys.Get(entry.URL(10000)+"stream", service)(t.Context())
+		request, err := harness.Get(entry.URL(10000)+"stream", service)(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -104,7 +104,7 @@ services:
 			t.Errorf("the answer that streams was to be cut: %d bytes, %v", n, err)
 		}
 	}
-	for what, line := range map[string]*envoys.Line{"WebSocket": lastingSocket, "WebSocket of a service with a timeout": shortSocket, "connection": lastingConnection} {
+	for what, line := range map[string]*harness.Line{"WebSocket": lastingSocket, "WebSocket of a service with a timeout": shortSocket, "connection": lastingConnection} {
 		if err := line.Say("still there"); err != nil {
 			t.Errorf("a silent %s was cut: %v", what, err)
 		}
@@ -126,7 +126,7 @@ const serverIdle = 500 * time.Millisecond
 func TestIdleTimeout_serverClosesIdleConnections_losesNoPost(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := envoys.BuildTools(t.Context(), dir, "./lab/init"); err != nil {
+	if err := harness.BuildTools(t.Context(), dir, "./lab/init"); err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {
@@ -145,7 +145,7 @@ func TestIdleTimeout_serverClosesIdleConnections_losesNoPost(t *testing.T) {
 			failed := 0
 			for round := range 8 {
 				for range 2 { // on a new connection, and then on that one at its end
-					status, body, err := laptop.Once(envoys.Post(entry.URL(10000), ""))
+					status, body, err := laptop.Once(harness.Post(entry.URL(10000), ""))
 					if err != nil || status != http.StatusOK {
 						failed++
 						t.Logf("round %d: %d %s, %v", round, status, body, err)
@@ -177,7 +177,7 @@ func TestRetryBuffer_serverStopped_resendsBodiesThatFit(t *testing.T) {
 			t.Parallel()
 			r := newRig(t)
 			a, b := r.Server("a"), r.Server("b")
-			for _, s := range []*envoys.Server{a, b} {
+			for _, s := range []*harness.Server{a, b} {
 				s.Handle(func(w http.ResponseWriter, request *http.Request) {
 					n, err := io.Copy(io.Discard, request.Body)
 					fmt.Fprintf(w, "%d bytes, %v", n, err)

@@ -12,12 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // served returns nil if a request from the host is answered.
-func served(from *envoys.Host, url string) error {
-	status, body, err := from.Once(envoys.Get(url, ""))
+func served(from *harness.Host, url string) error {
+	status, body, err := from.Once(harness.Get(url, ""))
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("status %d: %s", status, body)
 	}
@@ -26,7 +26,7 @@ func served(from *envoys.Host, url string) error {
 
 // closed returns nil if a connection from the host is accepted, so that a probe
 // of the port passes, and closed before anything is asked for.
-func closed(t *testing.T, from *envoys.Host, url string) error {
+func closed(t *testing.T, from *harness.Host, url string) error {
 	t.Helper()
 	c, err := from.Dial(t.Context(), "tcp", strings.Trim(strings.TrimPrefix(url, "http:"), "/"))
 	if err != nil {
@@ -57,7 +57,7 @@ func TestWhoMaySendRequests(t *testing.T) {
 		if err := served(laptop, url); err != nil {
 			t.Errorf("from the tailnet: %v", err)
 		}
-		for _, stranger := range []*envoys.Host{outside, edge} {
+		for _, stranger := range []*harness.Host{outside, edge} {
 			if err := closed(t, stranger, url); err != nil {
 				t.Errorf("from %s to %s: %v", stranger.Name, url, err)
 			}
@@ -70,7 +70,7 @@ func TestWhoMaySendRequests(t *testing.T) {
 	}
 
 	// More by the policy; a connection that is open goes on.
-	flow := laptop.Flow(4, envoys.Get(entry.URL(10000), ""))
+	flow := laptop.Flow(4, harness.Get(entry.URL(10000), ""))
 	control.SetPolicy("ingress: {allow: [tailnet, 203.0.113.0/24]}")
 	r.Await("the network is let in", func() error { return served(outside, entry.URL(10000)) })
 	if err := closed(t, outside, entry.URL6(10000)); err != nil {
@@ -130,7 +130,7 @@ func TestAServiceThatNobodyServes(t *testing.T) {
 	entry := control.Envoy("entry")
 	entry.AwaitHealthy("server", 1)
 	ask := func(host string) (int, string) {
-		status, body, err := entry.Once(envoys.Get(entry.URL(10000), host))
+		status, body, err := entry.Once(harness.Get(entry.URL(10000), host))
 		if err != nil {
 			t.Fatal(err)
 		}

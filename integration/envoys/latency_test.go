@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 const (
@@ -34,7 +34,7 @@ func BenchmarkRegions(b *testing.B) {
 		b.Fatal(buildErr)
 	}
 	dir := b.TempDir()
-	if err := envoys.BuildTools(b.Context(), dir, "./cmd/client", "./lab/init"); err != nil {
+	if err := harness.BuildTools(b.Context(), dir, "./cmd/client", "./lab/init"); err != nil {
 		b.Fatal(err)
 	}
 	for _, mode := range []string{"nearest", "weighted", "failover"} {
@@ -62,22 +62,22 @@ func placedServers() []placed {
 
 // atlas is two regions with two servers and an entry each.
 type atlas struct {
-	*envoys.Rig
+	*harness.Rig
 	client  string
-	entries map[string]*envoys.Envoy // by region
+	entries map[string]*harness.Envoy // by region
 }
 
 func newAtlas(b *testing.B, tools, mode string) atlas {
-	w := atlas{Rig: envoys.New(b, programs), client: filepath.Join(tools, "client"), entries: map[string]*envoys.Envoy{}}
-	hosts, lines, devices := map[string][]*envoys.Host{}, map[string]string{}, []envoys.Device{}
+	w := atlas{Rig: harness.New(b, programs), client: filepath.Join(tools, "client"), entries: map[string]*harness.Envoy{}}
+	hosts, lines, devices := map[string][]*harness.Host{}, map[string]string{}, []harness.Device{}
 	for _, s := range placedServers() {
 		server := w.Server(s.name)
 		hosts[s.region] = append(hosts[s.region], server.Host)
 		lines[s.region] += fmt.Sprintf("        - endpoint: {address: {socket_address: {address: %s, port_value: %d}}}\n          load_balancing_weight: %d\n",
-			server.V4, envoys.ServerPort, s.weight)
+			server.V4, harness.ServerPort, s.weight)
 		devices = append(devices, server.Device(fmt.Sprintf("tag:weight-%d", s.weight), "tag:region-"+s.region))
 	}
-	var control *envoys.ControlPlane
+	var control *harness.ControlPlane
 	if mode != "failover" {
 		control = w.ControlPlane("defaults: {locality: "+mode+"}", devices...)
 	}

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
@@ -15,7 +15,7 @@ import (
 func TestServersThatReportTheirLoad(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var devices []envoys.Device
+	var devices []harness.Device
 	for name, capacity := range map[string]int{"a": 100_000, "b": 300_000, "c": 200_000} {
 		region := map[string]string{"a": "west", "b": "west", "c": "east"}[name]
 		server := r.LabServer(name, fmt.Sprintf("CAPACITY=%d", capacity))
@@ -45,7 +45,7 @@ services: {weighted: {}, exact: {locality: exact}, local: {locality: local}}
 			{"exact", shares.Shares{"a": 1, "b": 3, "c": 2}, shares.Shares{"a": 1, "b": 1, "c": 1}},
 			{"local", shares.Shares{"a": 1, "b": 3}, shares.Shares{"a": 1, "b": 1}},
 		} {
-			tally := entry.Ask(shares.Enough(test.want, test.even), envoys.Get(entry.URL(10000), test.mode))
+			tally := entry.Ask(shares.Enough(test.want, test.even), harness.Get(entry.URL(10000), test.mode))
 			if err := shares.Check(tally.By(shares.Host), test.want); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", test.mode, err))
 			}
@@ -61,7 +61,7 @@ services: {weighted: {}, exact: {locality: exact}, local: {locality: local}}
 func TestLoadBalancing_random_ignoresWeightsWithinARegion(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var devices []envoys.Device
+	var devices []harness.Device
 	for name, tags := range map[string][]string{
 		"a": {"tag:weight-1", "tag:region-west"}, "b": {"tag:weight-3", "tag:region-west"}, "c": {"tag:weight-4", "tag:region-east"},
 	} {
@@ -71,7 +71,7 @@ func TestLoadBalancing_random_ignoresWeightsWithinARegion(t *testing.T) {
 	entry := control.EnvoyIn("west", "entry")
 	entry.AwaitHealthy("server", 3)
 	drawn, byWeight := shares.Shares{"a": 1, "b": 1, "c": 2}, shares.Shares{"a": 1, "b": 3, "c": 4}
-	tally := entry.Ask(shares.Enough(drawn, byWeight), envoys.Get(entry.URL(10000), "server"))
+	tally := entry.Ask(shares.Enough(drawn, byWeight), harness.Get(entry.URL(10000), "server"))
 	if err := shares.Check(tally.By(shares.Host), drawn); err != nil {
 		t.Error(err)
 	}

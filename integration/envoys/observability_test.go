@@ -13,11 +13,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // logged are the lines of an Envoy's access log for a path.
-func logged(e *envoys.Envoy, path string) []map[string]any {
+func logged(e *harness.Envoy, path string) []map[string]any {
 	var all []map[string]any
 	for line := range strings.Lines(e.Said()) {
 		var fields map[string]any
@@ -29,7 +29,7 @@ func logged(e *envoys.Envoy, path string) []map[string]any {
 }
 
 // proxied is a request as a proxy in front hands it on.
-func proxied(url, client string) envoys.Request {
+func proxied(url, client string) harness.Request {
 	return func(ctx context.Context) (*http.Request, error) {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 		if err == nil {
@@ -58,7 +58,7 @@ func TestAccessLogAndTrustedHops(t *testing.T) {
 	control := r.ControlPlane("ingress: {access_log: all, trusted_hops: 1}", a.Device("tag:weight-1"))
 	entry, laptop := control.Envoy("entry"), r.Host("laptop")
 	entry.AwaitHealthy("server", 1)
-	asks := func(path string) envoys.Request { return proxied(entry.URL(10000)+path, "203.0.113.7") }
+	asks := func(path string) harness.Request { return proxied(entry.URL(10000)+path, "203.0.113.7") }
 	ask := func(path string) { laptop.Ask(1, asks(path)) }
 	line := func(path string) (only map[string]any) {
 		t.Helper()
@@ -157,7 +157,7 @@ func TestEnvoyTellsNothingOfItself(t *testing.T) {
 	})
 	entry := r.ControlPlane("defaults: {attempt_timeout: 5s}", a.Device("tag:weight-1")).Envoy("entry")
 	entry.AwaitHealthy("server", 1)
-	request, err := envoys.Get(entry.URL(10000), "")(t.Context())
+	request, err := harness.Get(entry.URL(10000), "")(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -188,16 +188,16 @@ func TestMetricsPageShowsNothingElse(t *testing.T) {
 	entry := r.ControlPlane("", a.Device("tag:weight-1")).EnvoyShowing("0.0.0.0:9902", "entry")
 	entry.AwaitHealthy("server", 1)
 	prometheus := r.Host("prometheus")
-	status, page, err := prometheus.Once(envoys.Get(entry.URL(9902)+"metrics", ""))
+	status, page, err := prometheus.Once(harness.Get(entry.URL(9902)+"metrics", ""))
 	if err != nil || status != http.StatusOK || !strings.Contains(page, `envoy_cluster_membership_healthy{envoy_cluster_name="server"} 1`) {
 		t.Errorf("/metrics: %d, %v: %.500s", status, err, page)
 	}
 	for _, path := range []string{"", "stats/prometheus", "quitquitquit", "config_dump", "metrics/../config_dump", "metrics/x"} {
-		if status, body, err := prometheus.Once(envoys.Get(entry.URL(9902)+path, "")); err != nil || status != http.StatusNotFound {
+		if status, body, err := prometheus.Once(harness.Get(entry.URL(9902)+path, "")); err != nil || status != http.StatusNotFound {
 			t.Errorf("GET /%s: %d, %v: %.200s", path, status, err, body)
 		}
 	}
-	if status, _, err := prometheus.Once(envoys.Post(entry.URL(9902)+"metrics", "")); err != nil || status != http.StatusNotFound {
+	if status, _, err := prometheus.Once(harness.Post(entry.URL(9902)+"metrics", "")); err != nil || status != http.StatusNotFound {
 		t.Errorf("POST /metrics: %d, %v", status, err)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // An operator takes a server out while requests flow: it gets no more, none
@@ -19,7 +19,7 @@ func TestAnOperatorDrainsWhileRequestsFlow(t *testing.T) {
 	control := r.ControlPlane("", a.Device("tag:weight-3"), b.Device("tag:weight-1"))
 	entry := control.Envoy("entry")
 	entry.AwaitHealthy("server", 2)
-	load := r.Host("laptop").Flow(8, envoys.Get(entry.URL(10000), ""))
+	load := r.Host("laptop").Flow(8, harness.Get(entry.URL(10000), ""))
 
 	tailxds := func(want string, args ...string) {
 		t.Helper()
@@ -63,7 +63,7 @@ func TestDoctorOfARealPool(t *testing.T) {
 	control := r.ControlPlane("", a.Device("tag:weight-1"), b.Device("tag:weight-1"))
 	onA := control.EnvoyOn(a.Host)
 	onA.AwaitHealthy("server", 2)
-	finds := func(h *envoys.Host, want string, args ...string) {
+	finds := func(h *harness.Host, want string, args ...string) {
 		t.Helper()
 		r.Await(want, func() error {
 			said, err := h.Tailxds(append([]string{"doctor"}, args...)...)

@@ -6,12 +6,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // failing starts n servers on ports of one host that fail their checks and answer
 // requests with their host's name, and returns their devices, without regions.
-func failing(t *testing.T, h *envoys.Host, n int) []envoys.Device {
+func failing(t *testing.T, h *harness.Host, n int) []harness.Device {
 	t.Helper()
 	server := &http.Server{ReadHeaderTimeout: time.Minute, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/healthz" {
@@ -21,7 +21,7 @@ func failing(t *testing.T, h *envoys.Host, n int) []envoys.Device {
 		fmt.Fprintf(w, "Hello from %s!", h.Name)
 	})}
 	t.Cleanup(func() { _ = server.Close() })
-	var devices []envoys.Device
+	var devices []harness.Device
 	for port := 20001; port <= 20000+n; port++ {
 		l, err := h.Listen(fmt.Sprintf(":%d", port))
 		if err != nil {
@@ -45,8 +45,8 @@ func TestPanic_oneHealthyOfMany_getsAllRequests(t *testing.T) {
 	bad := failing(t, sick, 149)
 	// listed are n devices of which one is healthy, spread over regions, and some of
 	// them of a second priority.
-	listed := func(n, backups int, regions ...string) []envoys.Device {
-		all := []envoys.Device{well.Device("tag:weight-1", "tag:region-"+regions[0])}
+	listed := func(n, backups int, regions ...string) []harness.Device {
+		all := []harness.Device{well.Device("tag:weight-1", "tag:region-"+regions[0])}
 		for i, d := range bad[:n-1] {
 			d.Tags = append([]string{"tag:region-" + regions[i%len(regions)]}, d.Tags...)
 			if i < backups {
@@ -64,7 +64,7 @@ func TestPanic_oneHealthyOfMany_getsAllRequests(t *testing.T) {
 	laptop := r.Host("laptop")
 	for i, test := range []struct {
 		locality, balancing string
-		devices             []envoys.Device
+		devices             []harness.Device
 	}{
 		{"weighted", "round_robin", listed(150, 0, "west")}, // each time fewer, so that it shows which list Envoy has
 		{"weighted", "least_request", listed(149, 0, "west")},
@@ -81,7 +81,7 @@ func TestPanic_oneHealthyOfMany_getsAllRequests(t *testing.T) {
 		awaitLimit(r, entry, 70000+i)
 		entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 1, "cluster.server.membership_total": len(test.devices)})
 		before := entry.Stat("cluster.server.lb_healthy_panic")
-		if got := laptop.Ask(100, envoys.Get(entry.URL(10000), "")); got.Counts["Hello from well! in nowhere"] != 100 {
+		if got := laptop.Ask(100, harness.Get(entry.URL(10000), "")); got.Counts["Hello from well! in nowhere"] != 100 {
 			t.Errorf("%s: %v, %d failed: %s", name, got.Counts, got.Failed, got.Reasons)
 		}
 		if n := entry.Stat("cluster.server.lb_healthy_panic") - before; n != 0 {
@@ -91,7 +91,7 @@ func TestPanic_oneHealthyOfMany_getsAllRequests(t *testing.T) {
 		// With none healthy, all are tried.
 		well.Sick(true)
 		entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 0, "cluster.server.membership_total": len(test.devices)})
-		if got := laptop.Ask(50, envoys.Get(entry.URL(10000), "")); got.Failed > 0 || got.Counts["Hello from sick!"] == 0 {
+		if got := laptop.Ask(50, harness.Get(entry.URL(10000), "")); got.Failed > 0 || got.Counts["Hello from sick!"] == 0 {
 			t.Errorf("%s, none healthy: %v, %d failed: %s", name, got.Counts, got.Failed, got.Reasons)
 		}
 		well.Sick(false)

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // A path rule matches each spelling that servers take for its path. What the server
@@ -14,7 +14,7 @@ import (
 func TestPathRules_anySpelling_matchAndForward(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var devices []envoys.Device
+	var devices []harness.Device
 	names := []string{"shop", "cart", "git", "plain"}
 	for _, name := range names {
 		s := r.Server(name)
@@ -65,7 +65,7 @@ services:
 
 // receives checks that a service receives a request for a path under a host, with
 // the path that is wanted; or that Envoy answers with a status.
-func receives(t *testing.T, from *envoys.Host, to *envoys.Envoy, host, path, want string) {
+func receives(t *testing.T, from *harness.Host, to *harness.Envoy, host, path, want string) {
 	t.Helper()
 	head, body := say(t, from, to, "GET "+path+" HTTP/1.1\r\nHost: "+host+"\r\nConnection: close\r\n\r\n")
 	status := strings.Fields(head)[1]

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // The control plane looks at its policy file once a second.
@@ -23,7 +23,7 @@ func TestAPolicyEditActsAtOnceAndCostsNoRequest(t *testing.T) {
 	entry := control.Envoy("entry")
 	entry.AwaitHealthy("server", 2)
 	laptop := r.Host("laptop")
-	gets, posts := laptop.Flow(4, envoys.Get(entry.URL(10000), "")), laptop.Flow(4, envoys.Post(entry.URL(10000), ""))
+	gets, posts := laptop.Flow(4, harness.Get(entry.URL(10000), "")), laptop.Flow(4, harness.Post(entry.URL(10000), ""))
 
 	edits := []string{
 		"defaults: {limits: {requests: %d}}",
@@ -47,7 +47,7 @@ func TestAPolicyEditActsAtOnceAndCostsNoRequest(t *testing.T) {
 		gets.More(r, 200)
 		posts.More(r, 200)
 	}
-	for name, load := range map[string]*envoys.Load{"GET": gets, "POST": posts} {
+	for name, load := range map[string]*harness.Load{"GET": gets, "POST": posts} {
 		tally := load.Stop()
 		t.Logf("%s: %d answered", name, tally.Answered())
 		if tally.Failed > 0 {
@@ -74,7 +74,7 @@ func TestANewServiceCostsNoRequest(t *testing.T) {
 	entry := control.Envoy("entry")
 	entry.AwaitHealthy("server", 1)
 	b.SlowToCheck(700 * time.Millisecond) // within the check's timeout of 1 s
-	load := r.Host("laptop").Flow(4, envoys.Get(entry.URL(10000), "fresh"))
+	load := r.Host("laptop").Flow(4, harness.Get(entry.URL(10000), "fresh"))
 	load.More(r, 200)
 	control.SetDevices(a.Device("tag:weight-1"), b.Device("tag:service-fresh"))
 	r.Await("the new service answers", func() error {
@@ -97,7 +97,7 @@ func TestAnEditThatIsTakenBack(t *testing.T) {
 	control := r.ControlPlane("", a.Device("tag:weight-1"))
 	entry := control.Envoy("entry")
 	entry.AwaitHealthy("server", 1)
-	load := r.Host("laptop").Flow(4, envoys.Get(entry.URL(10000), ""))
+	load := r.Host("laptop").Flow(4, harness.Get(entry.URL(10000), ""))
 	for _, text := range []string{"defaults: {limits: {requests: 7777}}", "", "defaults: {limits: {requests: 7777}}", ""} {
 		control.SetPolicy(text)
 		if text == "" {
@@ -119,11 +119,11 @@ func TestAPolicyEditActsWhileAServerIsAway(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.Server("a")
-	gone := envoys.Device{ID: "gone", Name: "gone", Addresses: []string{"100.64.99.99"}, Tags: []string{"tag:weight-1"}, Online: true}
+	gone := harness.Device{ID: "gone", Name: "gone", Addresses: []string{"100.64.99.99"}, Tags: []string{"tag:weight-1"}, Online: true}
 	control := r.ControlPlane("", a.Device("tag:weight-1"), gone)
 	entry := control.Envoy("entry")
 	entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 1, "cluster.server.membership_total": 2})
-	load := r.Host("laptop").Flow(4, envoys.Post(entry.URL(10000), ""))
+	load := r.Host("laptop").Flow(4, harness.Post(entry.URL(10000), ""))
 	start := time.Now()
 	control.SetPolicy("defaults: {limits: {requests: 7777}}")
 	awaitLimit(r, entry, 7777)
@@ -145,7 +145,7 @@ func TestAPolicyEditWhileTheControlPlaneIsAway(t *testing.T) {
 	control := r.ControlPlane("", a.Device("tag:weight-1"))
 	entry := control.Envoy("entry")
 	entry.AwaitHealthy("server", 1)
-	load := r.Host("laptop").Flow(4, envoys.Post(entry.URL(10000), ""))
+	load := r.Host("laptop").Flow(4, harness.Post(entry.URL(10000), ""))
 	control.Stop()
 	entry.AwaitStats(map[string]int{"control_plane.connected_state": 0})
 	control.SetPolicy("defaults: {limits: {requests: 7777}}")
@@ -161,7 +161,7 @@ func TestAPolicyEditWhileTheControlPlaneIsAway(t *testing.T) {
 }
 
 // awaitLimit waits until Envoy's cluster has so many requests for its limit.
-func awaitLimit(r *envoys.Rig, e *envoys.Envoy, requests int) {
+func awaitLimit(r *harness.Rig, e *harness.Envoy, requests int) {
 	r.Await("the edit acts", func() error {
 		page, err := e.Admin("/clusters")
 		if err == nil && !strings.Contains(page, fmt.Sprintf("server::default_priority::max_requests::%d\n", requests)) {

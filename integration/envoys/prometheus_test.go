@@ -15,7 +15,7 @@ import (
 
 	"go.yaml.in/yaml/v3"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 const monitoring = "../../deploy/monitoring/"
@@ -104,7 +104,7 @@ func TestPrometheusScrapesAControlPlane(t *testing.T) {
 	// What scrape.yaml says that Docker wants.
 	control.Start("--admin", ":9090", "--admin-host", "control-plane")
 	control.EnvoyOn(a.Host).AwaitHealthy("server", 1)
-	if status, _, err := a.Once(envoys.Get(control.URL(9090)+"metrics", "control-plane:9090")); err != nil || status != http.StatusOK {
+	if status, _, err := a.Once(harness.Get(control.URL(9090)+"metrics", "control-plane:9090")); err != nil || status != http.StatusOK {
 		t.Errorf("under the name of the container: %d, %v", status, err)
 	}
 
@@ -125,8 +125,8 @@ func TestPrometheusScrapesAControlPlane(t *testing.T) {
 }
 
 // prometheusSays is a page of its API.
-func prometheusSays(on *envoys.ControlPlane, path string, into any) error {
-	status, body, err := on.Once(envoys.Get("http://127.0.0.1:9099/api/v1/"+path, ""))
+func prometheusSays(on *harness.ControlPlane, path string, into any) error {
+	status, body, err := on.Once(harness.Get("http://127.0.0.1:9099/api/v1/"+path, ""))
 	if err == nil && status != http.StatusOK {
 		err = fmt.Errorf("status %d: %s", status, body)
 	}
@@ -135,7 +135,7 @@ func prometheusSays(on *envoys.ControlPlane, path string, into any) error {
 
 // assertUp waits until just these targets are scraped well, as the job that the
 // rules want; each has a namespace and pod, or none.
-func assertUp(t *testing.T, r *envoys.Rig, on *envoys.ControlPlane, want map[string]string) {
+func assertUp(t *testing.T, r *harness.Rig, on *harness.ControlPlane, want map[string]string) {
 	t.Helper()
 	r.Await("Prometheus scrapes each", func() error {
 		var page struct {
@@ -165,7 +165,7 @@ func assertUp(t *testing.T, r *envoys.Rig, on *envoys.ControlPlane, want map[str
 }
 
 // assertRulesRun waits until each rule was evaluated, and finds none that fires.
-func assertRulesRun(t *testing.T, r *envoys.Rig, on *envoys.ControlPlane) {
+func assertRulesRun(t *testing.T, r *harness.Rig, on *harness.ControlPlane) {
 	t.Helper()
 	var wrong []string
 	r.Await("Prometheus evaluates each rule", func() error {

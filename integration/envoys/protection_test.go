@@ -14,7 +14,7 @@ import (
 	"google.golang.org/grpc/health"
 	"google.golang.org/grpc/health/grpc_health_v1"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 func TestHTTP2IsCheckedInHTTP2(t *testing.T) {
@@ -23,15 +23,15 @@ func TestHTTP2IsCheckedInHTTP2(t *testing.T) {
 	a := r.ServerSpeaking("a", func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })
 	entry := r.ControlPlane("defaults: {protocol: http2}", a.Device("tag:weight-1")).Envoy("entry")
 	entry.AwaitHealthy("server", 1)
-	if tally := entry.Ask(100, envoys.Get(entry.URL(10000), "")); tally.Failed > 0 {
+	if tally := entry.Ask(100, harness.Get(entry.URL(10000), "")); tally.Failed > 0 {
 		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
 	}
 }
 
 // serveGRPC serves gRPC's health service on a host, and returns what it says.
-func serveGRPC(t *testing.T, h *envoys.Host) *health.Server {
+func serveGRPC(t *testing.T, h *harness.Host) *health.Server {
 	t.Helper()
-	l, err := h.Listen(fmt.Sprintf(":%d", envoys.ServerPort))
+	l, err := h.Listen(fmt.Sprintf(":%d", harness.ServerPort))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +78,8 @@ func TestGRPCIsCheckedByItsHealthService(t *testing.T) {
 func TestOneFailureAmongThousandsEjectsNobody(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var devices []envoys.Device
-	var servers []*envoys.Server
+	var devices []harness.Device
+	var servers []*harness.Server
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		servers = append(servers, r.Server(name))
 		devices = append(devices, servers[len(servers)-1].Device("tag:weight-1"))
@@ -94,7 +94,7 @@ func TestOneFailureAmongThousandsEjectsNobody(t *testing.T) {
 	})
 	entry := r.ControlPlane("", devices...).Envoy("entry")
 	entry.AwaitHealthy("server", 5)
-	load := r.Host("laptop").Flow(16, envoys.Get(entry.URL(10000), ""))
+	load := r.Host("laptop").Flow(16, harness.Get(entry.URL(10000), ""))
 	// Envoy has noticed, so that there was something to leave undone.
 	entry.AwaitSome("cluster.server.outlier_detection.ejections_detected_success_rate")
 	tally := load.Stop()
@@ -117,7 +117,7 @@ func TestAServerThatFailsItsRequestsIsEjected(t *testing.T) {
 	entry := r.ControlPlane(policy, a.Device("tag:weight-1"), b.Device("tag:weight-1")).Envoy("entry")
 	entry.AwaitHealthy("server", 2)
 	start := time.Now()
-	load := r.Host("laptop").Flow(2, envoys.Get(entry.URL(10000), ""))
+	load := r.Host("laptop").Flow(2, harness.Get(entry.URL(10000), ""))
 	entry.AwaitSome("cluster.server.outlier_detection.ejections_enforced_consecutive_5xx")
 	load.More(r, 20) // what was under way has come to its end
 	failed := b.Served.Load()
@@ -174,14 +174,14 @@ func TestLimits(t *testing.T) {
 	r.Await("the limits act", limits(5000, 100000, 2))
 
 	laptop := r.Host("laptop")
-	load := laptop.Flow(2, envoys.Get(entry.URL(10000), ""))
+	load := laptop.Flow(2, harness.Get(entry.URL(10000), ""))
 	r.Await("two requests are in flight", func() error {
 		if n := a.Served.Load(); n != 2 {
 			return fmt.Errorf("%d are", n)
 		}
 		return nil
 	})
-	if status, body, err := laptop.Once(envoys.Get(entry.URL(10000), "")); err != nil || status != http.StatusServiceUnavailable || !strings.Contains(body, "overflow") {
+	if status, body, err := laptop.Once(harness.Get(entry.URL(10000), "")); err != nil || status != http.StatusServiceUnavailable || !strings.Contains(body, "overflow") {
 		t.Errorf("one request too many: %d %s, %v", status, body, err)
 	}
 	close(release)
@@ -195,9 +195,9 @@ func TestLimits(t *testing.T) {
 func TestOutlierDetection_oneURLAnswers500_ejectsNoServer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var devices []envoys.Device
-	var servers []*envoys.Server
-	broken := func(s *envoys.Server) http.HandlerFunc {
+	var devices []harness.Device
+	var servers []*harness.Server
+	broken := func(s *harness.Server) http.HandlerFunc {
 		return func(w http.ResponseWriter, q *http.Request) {
 			if q.URL.Path == "/broken" {
 				http.Error(w, "always", http.StatusInternalServerError)
@@ -216,19 +216,19 @@ func TestOutlierDetection_oneURLAnswers500_ejectsNoServer(t *testing.T) {
 	entry.AwaitHealthy("server", 4)
 	laptop := r.Host("laptop")
 	const outliers = "cluster.server.outlier_detection."
-	if tally := laptop.Ask(100, envoys.Get(entry.URL(10000)+"broken", "")); tally.Failed != 100 {
+	if tally := laptop.Ask(100, harness.Get(entry.URL(10000)+"broken", "")); tally.Failed != 100 {
 		t.Errorf("%d of 100 requests failed", tally.Failed)
 	}
 	// Envoy has noticed, so that there was something to leave undone.
 	entry.AwaitSome(outliers + "ejections_detected_consecutive_5xx")
 	entry.AwaitStats(map[string]int{outliers + "ejections_enforced_total": 0, outliers + "ejections_active": 0})
-	if tally := laptop.Ask(100, envoys.Get(entry.URL(10000), "")); tally.Failed > 0 || len(tally.Counts) != 4 {
+	if tally := laptop.Ask(100, harness.Get(entry.URL(10000), "")); tally.Failed > 0 || len(tally.Counts) != 4 {
 		t.Errorf("%v answered, %d failed: %s", tally.Counts, tally.Failed, tally.Reasons)
 	}
 
 	away := func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "away", http.StatusServiceUnavailable) }
 	servers[3].Handle(away)
-	load := laptop.Flow(4, envoys.Get(entry.URL(10000), ""))
+	load := laptop.Flow(4, harness.Get(entry.URL(10000), ""))
 	entry.AwaitStats(map[string]int{outliers + "ejections_enforced_consecutive_gateway_failure": 1, outliers + "ejections_active": 1})
 	servers[3].Handle(broken(servers[3]))
 

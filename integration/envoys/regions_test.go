@@ -11,15 +11,15 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
 // world is servers in regions.
 type world struct {
-	*envoys.Rig
-	control *envoys.ControlPlane
-	servers map[string]*envoys.Server
+	*harness.Rig
+	control *harness.ControlPlane
+	servers map[string]*harness.Server
 }
 
 // sick makes the servers with these letters sick, and no others.
@@ -31,12 +31,12 @@ func (w *world) sick(letters string) {
 
 // settled waits until an Envoy does as its servers' health asks. It hands such
 // changes to its workers once a second.
-func (w *world) settled(entry *envoys.Envoy, service, sick string) {
+func (w *world) settled(entry *harness.Envoy, service, sick string) {
 	entry.AwaitStats(map[string]int{
 		"cluster." + service + ".membership_healthy": len(w.servers) - len(sick), "cluster." + service + ".membership_total": len(w.servers),
 	})
 	w.Await("nobody who is sick answers", func() error {
-		for name, n := range entry.Ask(100, envoys.Get(entry.URL(10000), service)).By(shares.Host).Counts {
+		for name, n := range entry.Ask(100, harness.Get(entry.URL(10000), service)).By(shares.Host).Counts {
 			if strings.Contains(sick, name) {
 				return fmt.Errorf("%s answers %d times", name, n)
 			}
@@ -86,8 +86,8 @@ func TestTheMatrix(t *testing.T) {
 	if err != nil || len(m.Cases) == 0 {
 		t.Fatalf("what balance says: %d cases, %v", len(m.Cases), err)
 	}
-	w := &world{Rig: newRig(t), servers: map[string]*envoys.Server{}}
-	var devices []envoys.Device
+	w := &world{Rig: newRig(t), servers: map[string]*harness.Server{}}
+	var devices []harness.Device
 	modes := []string{"weighted", "exact", "local"}
 	for _, line := range m.Servers {
 		f := strings.Fields(line)
@@ -103,7 +103,7 @@ func TestTheMatrix(t *testing.T) {
 		devices = append(devices, device)
 	}
 	w.control = w.ControlPlane("services: {weighted: {locality: weighted}, exact: {locality: exact}, local: {locality: local}}", devices...)
-	entries := map[string]*envoys.Envoy{"": w.control.Envoy("nowhere")}
+	entries := map[string]*harness.Envoy{"": w.control.Envoy("nowhere")}
 	for _, region := range []string{"west", "asia"} {
 		entries[region] = w.control.EnvoyIn(region, "entry-"+region)
 	}
@@ -115,7 +115,7 @@ func TestTheMatrix(t *testing.T) {
 			}
 			entry := entries[c.Caller]
 			w.settled(entry, c.Mode, sick)
-			tally := entry.Ask(shares.Enough(c.Shares, m.wrong(i)...), envoys.Get(entry.URL(10000), c.Mode))
+			tally := entry.Ask(shares.Enough(c.Shares, m.wrong(i)...), harness.Get(entry.URL(10000), c.Mode))
 			if err := shares.Check(tally.By(shares.Host), c.Shares); err != nil {
 				t.Errorf("%s, called from %q, with %q sick: %v", c.Mode, c.Caller, sick, err)
 			}
@@ -126,8 +126,8 @@ func TestTheMatrix(t *testing.T) {
 func TestFailoverOrdersTheOtherRegions(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	servers := map[string]*envoys.Server{}
-	var devices []envoys.Device
+	servers := map[string]*harness.Server{}
+	var devices []harness.Device
 	for _, region := range []string{"west", "east", "central", "eu"} {
 		servers[region] = r.Server(region)
 		devices = append(devices, servers[region].Device("tag:weight-1", "tag:region-"+region))
@@ -138,7 +138,7 @@ func TestFailoverOrdersTheOtherRegions(t *testing.T) {
 	order := []string{"west", "central", "east", "eu"}
 	for i, region := range order {
 		r.Await(fmt.Sprintf("%v are sick, and %s serves", order[:i], region), func() error {
-			if got := west.Ask(100, envoys.Get(west.URL(10000), "")).By(shares.Host); got.Counts[region] != 100 {
+			if got := west.Ask(100, harness.Get(west.URL(10000), "")).By(shares.Host); got.Counts[region] != 100 {
 				return fmt.Errorf("%v, %d failed", got.Counts, got.Failed)
 			}
 			return nil
@@ -152,14 +152,14 @@ func TestFailoverOrdersTheOtherRegions(t *testing.T) {
 func TestNoRequestFailsWhileTheModeChanges(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	var devices []envoys.Device
+	var devices []harness.Device
 	for name, region := range map[string]string{"a": "west", "b": "west", "c": "east", "d": "east"} {
 		devices = append(devices, r.Server(name).Device("tag:weight-1", "tag:region-"+region))
 	}
 	control := r.ControlPlane("", devices...)
 	west := control.EnvoyIn("west", "entry")
 	west.AwaitHealthy("server", 4)
-	gets, posts := west.Flow(2, envoys.Get(west.URL(10000), "")), west.Flow(2, envoys.Post(west.URL(10000), ""))
+	gets, posts := west.Flow(2, harness.Get(west.URL(10000), "")), west.Flow(2, harness.Post(west.URL(10000), ""))
 	for _, mode := range []string{"exact", "local", "nearest", "weighted", "local", "exact"} {
 		updates := func() int {
 			return west.Stat("cluster_manager.cds.update_success") + west.Stat("cluster.server.update_success")
@@ -176,7 +176,7 @@ func TestNoRequestFailsWhileTheModeChanges(t *testing.T) {
 		gets.More(r, 200)
 		posts.More(r, 200)
 	}
-	for name, load := range map[string]*envoys.Load{"GET": gets, "POST": posts} {
+	for name, load := range map[string]*harness.Load{"GET": gets, "POST": posts} {
 		if tally := load.Stop(); tally.Failed > 0 {
 			t.Errorf("%d of %d %ss failed: %s", tally.Failed, tally.Failed+tally.Answered(), name, tally.Reasons)
 		}
@@ -190,15 +190,15 @@ type entering map[string]int
 // five servers in three regions, to what is exact and the least that must.
 func TestNearest(t *testing.T) {
 	t.Parallel()
-	w := &world{Rig: newRig(t), servers: map[string]*envoys.Server{}}
-	var devices []envoys.Device
+	w := &world{Rig: newRig(t), servers: map[string]*harness.Server{}}
+	var devices []harness.Device
 	home := map[string]string{"a": "west", "b": "west", "c": "east", "d": "east", "e": "eu"}
 	for name, weight := range map[string]int{"a": 1, "b": 3, "c": 2, "d": 2, "e": 4} {
 		w.servers[name] = w.Server(name)
 		devices = append(devices, w.servers[name].Device(fmt.Sprintf("tag:weight-%d", weight), "tag:region-"+home[name]))
 	}
 	w.control = w.ControlPlane("defaults: {locality: nearest}", devices...)
-	entries := map[string]*envoys.Envoy{}
+	entries := map[string]*harness.Envoy{}
 	for _, region := range []string{"west", "east", "eu", "asia"} {
 		entries[region] = w.control.EnvoyIn(region, "entry-"+region)
 		entries[region].AwaitHealthy("server", 5)
@@ -230,7 +230,7 @@ func TestNearest(t *testing.T) {
 // flow sends requests into the regions at their rates until shares and crossing
 // are as they should be: Envoys report each five seconds, and what they report
 // is smoothed.
-func flow(t *testing.T, w *world, entries map[string]*envoys.Envoy, enter entering, home map[string]string, want shares.Shares, least float64) {
+func flow(t *testing.T, w *world, entries map[string]*harness.Envoy, enter entering, home map[string]string, want shares.Shares, least float64) {
 	t.Helper()
 	const rounds = 20
 	var sum int
@@ -242,7 +242,7 @@ func flow(t *testing.T, w *world, entries map[string]*envoys.Envoy, enter enteri
 		tally, crossing, all := shares.Tally{Counts: map[string]int{}}, 0, 0
 		for range rounds {
 			for region, n := range enter {
-				part := entries[region].Ask(120*n/sum, envoys.Get(entries[region].URL(10000), "")).By(shares.Host)
+				part := entries[region].Ask(120*n/sum, harness.Get(entries[region].URL(10000), "")).By(shares.Host)
 				tally.Failed += part.Failed
 				for name, n := range part.Counts {
 					tally.Counts[name] += n

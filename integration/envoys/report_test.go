@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
@@ -56,8 +56,8 @@ func (w *world) table() (t table, err error) {
 // fourServers are a 1 and b 3 in west, c and d with 2 each in east.
 func fourServers(t *testing.T, policy string) *world {
 	t.Helper()
-	w := &world{Rig: newRig(t), servers: map[string]*envoys.Server{}}
-	var devices []envoys.Device
+	w := &world{Rig: newRig(t), servers: map[string]*harness.Server{}}
+	var devices []harness.Device
 	for name, tags := range map[string][]string{"a": {"weight-1", "region-west"}, "b": {"weight-3", "region-west"}, "c": {"weight-2", "region-east"}, "d": {"weight-2", "region-east"}} {
 		w.servers[name] = w.Server(name)
 		devices = append(devices, w.servers[name].Device("tag:"+tags[0], "tag:"+tags[1]))
@@ -86,17 +86,17 @@ func TestTheFiguresAreWhatTheClientsCount(t *testing.T) {
 	west.AwaitHealthy("server", 4)
 	east.AwaitHealthy("server", 4)
 	counted := map[string]float64{}
-	tally := west.Ask(600, envoys.Get(west.URL(10000), "")).By(shares.Host)
+	tally := west.Ask(600, harness.Get(west.URL(10000), "")).By(shares.Host)
 	for name, n := range tally.Counts {
 		counted[name] += float64(n)
 	}
-	for name, n := range east.Ask(200, envoys.Get(east.URL(10000), "")).By(shares.Host).Counts {
+	for name, n := range east.Ask(200, harness.Get(east.URL(10000), "")).By(shares.Host).Counts {
 		counted[name] += float64(n)
 	}
 	const fail = 12 // in turn, so that nobody is ejected
 	before := w.served()
 	for range fail {
-		if status, _, err := east.Once(envoys.Get(east.URL(10000)+"fails", "")); err != nil || status != http.StatusInternalServerError {
+		if status, _, err := east.Once(harness.Get(east.URL(10000)+"fails", "")); err != nil || status != http.StatusInternalServerError {
 			t.Fatalf("status %d, %v", status, err)
 		}
 	}
@@ -163,7 +163,7 @@ func TestASickServerIsSeenByWhoChecksIt(t *testing.T) {
 	west, east := w.control.EnvoyIn("west", "west"), w.control.EnvoyIn("east", "east")
 	west.AwaitHealthy("server", 4)
 	east.AwaitHealthy("server", 4)
-	flow := west.Flow(2, envoys.Get(west.URL(10000), ""))
+	flow := west.Flow(2, harness.Get(west.URL(10000), ""))
 	defer flow.Stop()
 	await := func(what string, sick string, expected map[string]float64) {
 		t.Helper()
@@ -236,7 +236,7 @@ func TestAChangeTellsWhichEnvoysHaveIt(t *testing.T) {
 	for _, name := range []string{"one", "two"} {
 		w.control.Envoy(name).AwaitHealthy("server", 4)
 	}
-	var devices []envoys.Device
+	var devices []harness.Device
 	for name, s := range w.servers {
 		tags := []string{"tag:weight-1"}
 		if name == "a" {
@@ -310,9 +310,9 @@ func TestWhoAsksForStatisticsTakesNothing(t *testing.T) {
 	e.AwaitHealthy("server", 4)
 	const each, times = 20, 20
 	for range times {
-		e.Ask(each, envoys.Get(e.URL(10000), ""))
+		e.Ask(each, harness.Get(e.URL(10000), ""))
 		for _, page := range []string{"/stats?usedonly", "/stats/prometheus"} {
-			if status, _, err := e.Once(envoys.Get("http://127.0.0.1:9901"+page, "")); err != nil || status != http.StatusOK {
+			if status, _, err := e.Once(harness.Get("http://127.0.0.1:9901"+page, "")); err != nil || status != http.StatusOK {
 				t.Fatalf("%s: %d, %v", page, status, err)
 			}
 		}

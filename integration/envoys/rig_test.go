@@ -6,25 +6,25 @@ import (
 	"os"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
 // What every test runs, built once.
 var (
-	programs envoys.Programs
+	programs harness.Programs
 	buildErr error
 )
 
 func TestMain(m *testing.M) {
-	if why := envoys.Unusable(); why != "" {
+	if why := harness.Unusable(); why != "" {
 		fmt.Fprintln(os.Stderr, "no test with real Envoys is run:", why)
 		m.Run()
 		return
 	}
 	dir, err := os.MkdirTemp("", "tailxds-envoys")
 	if buildErr = err; err == nil {
-		programs, buildErr = envoys.Build(context.Background(), dir)
+		programs, buildErr = harness.Build(context.Background(), dir)
 	}
 	m.Run()
 	if err := os.RemoveAll(dir); err != nil {
@@ -32,12 +32,12 @@ func TestMain(m *testing.M) {
 	}
 }
 
-func newRig(t *testing.T) *envoys.Rig {
+func newRig(t *testing.T) *harness.Rig {
 	t.Helper()
 	if buildErr != nil {
 		t.Fatal(buildErr)
 	}
-	return envoys.New(t, programs)
+	return harness.New(t, programs)
 }
 
 func TestSharesFollowTheWeights(t *testing.T) {
@@ -47,7 +47,7 @@ func TestSharesFollowTheWeights(t *testing.T) {
 	entry := control.Envoy("entry")
 	entry.AwaitHealthy("server", 2)
 	want := shares.Shares{"a": 1, "b": 2}
-	tally := r.Host("laptop").Ask(shares.Enough(want, shares.OneStepWrong(want)...), envoys.Get(entry.URL(10000), ""))
+	tally := r.Host("laptop").Ask(shares.Enough(want, shares.OneStepWrong(want)...), harness.Get(entry.URL(10000), ""))
 	if err := shares.Check(tally.By(shares.Host), want); err != nil {
 		t.Error(err)
 	}

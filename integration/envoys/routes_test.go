@@ -8,12 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
 // beta is a request with a header.
-func beta(ask envoys.Request, value string) envoys.Request {
+func beta(ask harness.Request, value string) harness.Request {
 	return func(ctx context.Context) (*http.Request, error) {
 		r, err := ask(ctx)
 		if err == nil {
@@ -48,16 +48,16 @@ services:
 		entry.AwaitHealthy(service, 1)
 	}
 	url := entry.URL(10000)
-	get := func(path string) envoys.Request { return envoys.Get(url+path, "hello") }
+	get := func(path string) harness.Request { return harness.Get(url+path, "hello") }
 
 	for _, test := range []struct {
 		name string
-		ask  envoys.Request
+		ask  harness.Request
 		want string
 	}{
 		{"path and header", beta(get("both"), "yes"), "from other"},
 		{"below the path", beta(get("both/below?x"), "yes"), "from other"},
-		{"unsafe method", beta(envoys.Post(url+"both", "hello"), "yes"), "from other"},
+		{"unsafe method", beta(harness.Post(url+"both", "hello"), "yes"), "from other"},
 		{"unknown", get("nobody/x"), "nobody serves nobody"},
 		{"empty", get("empty"), "no healthy upstream"},
 	} {
@@ -69,7 +69,7 @@ services:
 
 	// By default a rule applies to the path's segments and the header's value, and
 	// the rest is split.
-	split := func(ask envoys.Request, want shares.Shares, wrong ...shares.Shares) {
+	split := func(ask harness.Request, want shares.Shares, wrong ...shares.Shares) {
 		t.Helper()
 		tally := r.Host("laptop").Ask(shares.Enough(want, wrong...), ask).By(shares.Host)
 		if err := shares.Check(tally, want); err != nil {
@@ -77,7 +77,7 @@ services:
 		}
 	}
 	quarters, halves := shares.Shares{"hello": 3, "next": 1}, shares.Shares{"hello": 1, "next": 1}
-	for _, ask := range []envoys.Request{get(""), get("bother"), beta(get("both"), "no"), envoys.Post(url, "hello")} {
+	for _, ask := range []harness.Request{get(""), get("bother"), beta(get("both"), "no"), harness.Post(url, "hello")} {
 		split(ask, quarters, halves)
 	}
 	half := r.Host("laptop").Ask(1000, get("mixed"))

@@ -11,14 +11,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
 const units = "../../deploy/systemd"
 
 // settle adds lines to a file of settings that the package has installed.
-func settle(t *testing.T, m *envoys.Machine, file string, lines ...string) {
+func settle(t *testing.T, m *harness.Machine, file string, lines ...string) {
 	t.Helper()
 	text, err := os.ReadFile(m.Path(file))
 	if err != nil {
@@ -39,7 +39,7 @@ WantedBy=multi-user.target
 `
 
 // bootServer boots a server of the pool, and does what docs/servers.md says.
-func bootServer(t *testing.T, h *envoys.Host, deb string, plane *envoys.Machine) *envoys.Machine {
+func bootServer(t *testing.T, h *harness.Host, deb string, plane *harness.Machine) *harness.Machine {
 	t.Helper()
 	m := h.Boot(map[string]string{"/etc/systemd/system/app.service": app})
 	m.Install(deb)
@@ -57,8 +57,8 @@ func bootServer(t *testing.T, h *envoys.Host, deb string, plane *envoys.Machine)
 func TestUnitsRun(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
-	hosts := []*envoys.Host{r.Host("a"), r.Host("b")}
-	list, err := json.Marshal([]envoys.Device{hosts[0].Device("tag:weight-1"), hosts[1].Device("tag:weight-1")})
+	hosts := []*harness.Host{r.Host("a"), r.Host("b")}
+	list, err := json.Marshal([]harness.Device{hosts[0].Device("tag:weight-1"), hosts[1].Device("tag:weight-1")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -76,19 +76,19 @@ func TestUnitsRun(t *testing.T) {
 		t.Errorf("systemctl status says of it %q", says)
 	}
 	a, b := bootServer(t, hosts[0], deb, plane), bootServer(t, hosts[1], deb, plane)
-	entry := envoys.Envoy{Host: b.Host}
+	entry := harness.Envoy{Host: b.Host}
 	for _, server := range hosts {
-		beside := envoys.Envoy{Host: server}
+		beside := harness.Envoy{Host: server}
 		beside.AwaitHealthy("server", 2)
 		beside.AwaitSome("listener_manager.total_listeners_active")
 	}
-	for machine, of := range map[*envoys.Machine][]string{plane: {"tailxds"}, a: {"tailxds-envoy", "tailxds-drain"}} {
+	for machine, of := range map[*harness.Machine][]string{plane: {"tailxds"}, a: {"tailxds-envoy", "tailxds-drain"}} {
 		for _, unit := range of {
 			assertLockedIn(t, machine, unit)
 		}
 	}
 	laptop := r.Host("laptop")
-	load := laptop.Flow(4, envoys.Get(b.URL(10000), ""))
+	load := laptop.Flow(4, harness.Get(b.URL(10000), ""))
 
 	// The control plane dies: it starts again, and knows what it knew.
 	plane.Must("tailxds", "drain", "a")
@@ -112,7 +112,7 @@ func TestUnitsRun(t *testing.T) {
 	// An edit of the policy, without a restart.
 	plane.Write("/etc/tailxds/policy.yaml", policy+"services: {shop: {hosts: [shop.example.com]}}\n")
 	r.Await("the edit acts", func() error {
-		status, body, err := laptop.Once(envoys.Get(b.URL(10000), "shop.example.com"))
+		status, body, err := laptop.Once(harness.Get(b.URL(10000), "shop.example.com"))
 		if err == nil && status != http.StatusServiceUnavailable {
 			err = fmt.Errorf("%d: %s", status, body)
 		}
@@ -126,7 +126,7 @@ func TestUnitsRun(t *testing.T) {
 	a.Must("systemctl", "restart", "app")
 	a.Must("systemctl", "start", "tailxds-drain")
 	entry.AwaitHealthy("server", 2)
-	besideA := envoys.Envoy{Host: a.Host}
+	besideA := harness.Envoy{Host: a.Host}
 	besideA.AwaitStats(map[string]int{"server.live": 1}) // it closes clients' connections no more
 
 	// A new Envoy alone, or a new bootstrap.
@@ -135,7 +135,7 @@ func TestUnitsRun(t *testing.T) {
 	entry.AwaitHealthy("server", 2)
 
 	// An upgrade starts and stops nothing, and keeps the settings.
-	runs := func(m *envoys.Machine, unit string) string {
+	runs := func(m *harness.Machine, unit string) string {
 		return m.Must("systemctl", "show", "--property=ActiveState,MainPID", unit)
 	}
 	before = runs(b, "tailxds-envoy")
@@ -169,7 +169,7 @@ func TestUnitsRun(t *testing.T) {
 
 // assertLockedIn finds that what the unit says of its sandbox is so: systemd
 // leaves out without a word some of what it can't do.
-func assertLockedIn(t *testing.T, m *envoys.Machine, unit string) {
+func assertLockedIn(t *testing.T, m *harness.Machine, unit string) {
 	t.Helper()
 	pid := m.Must("systemctl", "show", "--property=MainPID", "--value", unit)
 	facts := m.Must("cat", "/proc/"+pid+"/status")
@@ -190,7 +190,7 @@ func assertLockedIn(t *testing.T, m *envoys.Machine, unit string) {
 
 // assertKept finds the control plane's state where the unit says, and that nobody
 // else can read it.
-func assertKept(t *testing.T, m *envoys.Machine) {
+func assertKept(t *testing.T, m *harness.Machine) {
 	t.Helper()
 	file, err := os.Stat(m.Path("/var/lib/private/tailxds/memory.json"))
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // tagRounds are enough for a 99th percentile that is not the largest.
@@ -38,14 +38,14 @@ func BenchmarkTags(b *testing.B) {
 
 // tagged is a tailnet with four servers, an Envoy beside each.
 type tagged struct {
-	*envoys.Tailnet
-	servers []*envoys.Member
-	entries []*envoys.Envoy
-	bare    *envoys.Bare
+	*harness.Tailnet
+	servers []*harness.Member
+	entries []*harness.Envoy
+	bare    *harness.Bare
 }
 
 func newTagged(b *testing.B, provider string) tagged {
-	t := tagged{Tailnet: envoys.New(b, programs).Tailnet()}
+	t := tagged{Tailnet: harness.New(b, programs).Tailnet()}
 	control := t.ControlPlane(provider)
 	// By the same tag it is shown the same peers as the control plane.
 	t.bare = t.Join("bare", "tag:control-plane").Watch()
@@ -80,7 +80,7 @@ func (t tagged) measure(b *testing.B, pause time.Duration) {
 
 // set gives a server another weight, and tells how long that took to the bare
 // watcher and to the last Envoy.
-func (t tagged) set(b *testing.B, server *envoys.Member, weight int) (bare, last time.Duration) {
+func (t tagged) set(b *testing.B, server *harness.Member, weight int) (bare, last time.Duration) {
 	tag := fmt.Sprintf("tag:weight-%d", weight)
 	start := time.Now()
 	if err := t.SetTags(server, "tag:region-west", tag); err != nil {

@@ -9,12 +9,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
 // speaker says its name to each connection, and ends it.
-func speaker(t *testing.T, h *envoys.Host) {
+func speaker(t *testing.T, h *harness.Host) {
 	t.Helper()
 	l, err := h.Listen(":5433")
 	if err != nil {
@@ -49,7 +49,7 @@ func TestConnectionsAreSharedByWeight(t *testing.T) {
 	entry := control.Envoy("entry")
 	entry.AwaitStats(map[string]int{"cluster.db.membership_healthy": 2, "cluster.db.membership_total": 3})
 
-	read := func(from *envoys.Host, address string) (string, error) {
+	read := func(from *harness.Host, address string) (string, error) {
 		c, err := from.Dial(t.Context(), "tcp", address)
 		if err != nil {
 			return "", err
@@ -78,10 +78,10 @@ func TestConnectionsAreSharedByWeight(t *testing.T) {
 		t.Errorf("by IPv6: %q, %v", who, err)
 	}
 	// Its name over HTTP is its own, too.
-	if status, body, err := entry.Once(envoys.Get(entry.URL(10000), "db")); err != nil || status != http.StatusServiceUnavailable || !strings.Contains(body, "port 5432") {
+	if status, body, err := entry.Once(harness.Get(entry.URL(10000), "db")); err != nil || status != http.StatusServiceUnavailable || !strings.Contains(body, "port 5432") {
 		t.Errorf("db over HTTP: %d %s, %v", status, body, err)
 	}
-	if status, body, err := entry.Once(envoys.Get(entry.URL(10000), "")); err != nil || !strings.Contains(body, "from web") {
+	if status, body, err := entry.Once(harness.Get(entry.URL(10000), "")); err != nil || !strings.Contains(body, "from web") {
 		t.Errorf("the others: %d %s, %v", status, body, err)
 	}
 

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // before is the tailxds of the release before this tree.
@@ -29,11 +29,11 @@ func TestUpgradeAndRollback(t *testing.T) {
 	older := before(t)
 	r := newRig(t)
 	a, b, c := r.Server("a"), r.Server("b"), r.Server("c")
-	devices := []envoys.Device{a.Device("tag:weight-1"), b.Device("tag:weight-2"), c.Device("tag:weight-1")}
+	devices := []harness.Device{a.Device("tag:weight-1"), b.Device("tag:weight-2"), c.Device("tag:weight-1")}
 	control := r.ControlPlaneOf(older, "services: {server: {hosts: [example.com]}}", devices...)
 	entry := control.Envoy("entry")
 	entry.AwaitHealthy("server", 3)
-	load := r.Host("laptop").Flow(4, envoys.Get(entry.URL(10000), "example.com"))
+	load := r.Host("laptop").Flow(4, harness.Get(entry.URL(10000), "example.com"))
 	tailxds := func(want string, args ...string) {
 		t.Helper()
 		if said, err := control.Tailxds(args...); err != nil || !strings.Contains(said, want) {
@@ -57,7 +57,7 @@ func TestUpgradeAndRollback(t *testing.T) {
 	entry.AwaitHealthy("server", 2)
 	become(programs.ControlPlane)
 	newer := control.Envoy("newer") // by this version's bootstrap
-	for _, e := range []*envoys.Envoy{entry, newer} {
+	for _, e := range []*harness.Envoy{entry, newer} {
 		e.AwaitHealthy("server", 2)
 	}
 	control.SetDevices(devices...)
@@ -68,12 +68,12 @@ func TestUpgradeAndRollback(t *testing.T) {
 
 	become(older)
 	late := control.Envoy("late") // by the older bootstrap
-	for _, e := range []*envoys.Envoy{entry, newer, late} {
+	for _, e := range []*harness.Envoy{entry, newer, late} {
 		e.AwaitHealthy("server", 2)
 	}
 	control.SetDevices(devices...)
 	tailxds("", "restore", "b")
-	for _, e := range []*envoys.Envoy{entry, newer, late} {
+	for _, e := range []*harness.Envoy{entry, newer, late} {
 		e.AwaitHealthy("server", 3)
 	}
 	if rejected := control.Rejected(); rejected != "" {

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 )
 
 // waitsAtMost is how long a request may wait for a server that has vanished: the 10 s
@@ -23,17 +23,17 @@ const waitsAtMost = 14 * time.Second
 
 // pool is three servers of a service, and an Envoy that knows them.
 type pool struct {
-	*envoys.Rig
-	a, b, c *envoys.Server
-	control *envoys.ControlPlane
-	entry   *envoys.Envoy
+	*harness.Rig
+	a, b, c *harness.Server
+	control *harness.ControlPlane
+	entry   *harness.Envoy
 }
 
-func newPool(t *testing.T, policy string, speak func(*http.Protocols), address func(*envoys.Host) string) *pool {
+func newPool(t *testing.T, policy string, speak func(*http.Protocols), address func(*harness.Host) string) *pool {
 	r := newRig(t)
 	p := &pool{Rig: r, a: r.ServerSpeaking("a", speak), b: r.ServerSpeaking("b", speak), c: r.ServerSpeaking("c", speak)}
-	var devices []envoys.Device
-	for _, s := range []*envoys.Server{p.a, p.b, p.c} {
+	var devices []harness.Device
+	for _, s := range []*harness.Server{p.a, p.b, p.c} {
 		d := s.Device("tag:weight-1")
 		d.Addresses = []string{address(s.Host)}
 		devices = append(devices, d)
@@ -44,14 +44,14 @@ func newPool(t *testing.T, policy string, speak func(*http.Protocols), address f
 	return p
 }
 
-func byIPv4(h *envoys.Host) string { return h.V4.String() }
-func byIPv6(h *envoys.Host) string { return h.V6.String() }
-func speakHTTP1(p *http.Protocols) { p.SetHTTP1(true) }
-func speakHTTP2(p *http.Protocols) { p.SetUnencryptedHTTP2(true) }
+func byIPv4(h *harness.Host) string { return h.V4.String() }
+func byIPv6(h *harness.Host) string { return h.V6.String() }
+func speakHTTP1(p *http.Protocols)  { p.SetHTTP1(true) }
+func speakHTTP2(p *http.Protocols)  { p.SetUnencryptedHTTP2(true) }
 func buildClient(t *testing.T) (client string) {
 	t.Helper()
 	dir := t.TempDir()
-	if err := envoys.BuildTools(t.Context(), dir, "./cmd/client"); err != nil {
+	if err := harness.BuildTools(t.Context(), dir, "./cmd/client"); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, "client")
@@ -76,7 +76,7 @@ func TestEnvoy_serverVanishesUnderOpenLoop_losesNoRequest(t *testing.T) {
 		rate    int
 		policy  string
 		speak   func(*http.Protocols)
-		address func(*envoys.Host) string
+		address func(*harness.Host) string
 	}{
 		"http1":           {most, "", speakHTTP1, byIPv4},
 		"http1 over IPv6": {100, "", speakHTTP1, byIPv6},
@@ -132,11 +132,11 @@ func TestEnvoy_serverVanishesUnderOpenLoop_losesNoRequest(t *testing.T) {
 
 // askUntil sends requests that take a while until one is with a server, and returns
 // nil if that one, too, is answered in time.
-func (p *pool) askUntil(from *envoys.Host, at *envoys.Server) error {
+func (p *pool) askUntil(from *harness.Host, at *harness.Server) error {
 	for range 20 {
 		before := at.Served.Load()
 		begun := time.Now()
-		status, body, err := from.Once(envoys.Get(p.entry.URL(10000)+"slow", ""))
+		status, body, err := from.Once(harness.Get(p.entry.URL(10000)+"slow", ""))
 		if err != nil || status != http.StatusOK {
 			return fmt.Errorf("a request that waits: %d %s, %w", status, body, err)
 		}
@@ -241,7 +241,7 @@ func TestEnvoy_serverFailsChecksWhileItWorks_requestSurvives(t *testing.T) {
 	}
 	got := make(chan answer)
 	go func() {
-		status, body, err := r.Host("laptop").Once(envoys.Post(entry.URL(10000), ""))
+		status, body, err := r.Host("laptop").Once(harness.Post(entry.URL(10000), ""))
 		got <- answer{status, body, err}
 	}()
 	<-working
@@ -280,7 +280,7 @@ func TestLimitsRetries_allRequestsFailAtOnce_boundsRetries(t *testing.T) {
 	laptop := r.Host("laptop")
 	for range burst {
 		go func() {
-			request, err := envoys.Get(entry.URL(10000), "")(ctx)
+			request, err := harness.Get(entry.URL(10000), "")(ctx)
 			if err == nil {
 				var answer *http.Response
 				if answer, err = laptop.Client().Do(request); err == nil {

@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
@@ -148,19 +148,19 @@ func TestEnvoyVersions_bootstrapAndEveryKey_taken(t *testing.T) {
 			if buildErr != nil {
 				t.Fatal(buildErr)
 			}
-			r := envoys.New(t, of)
+			r := harness.New(t, of)
 			takesEveryKey(t, r)
 		})
 	}
 }
 
-func takesEveryKey(t *testing.T, r *envoys.Rig) {
+func takesEveryKey(t *testing.T, r *harness.Rig) {
 	both := func(p *http.Protocols) { p.SetHTTP1(true); p.SetUnencryptedHTTP2(true) }
 	a, b, otlp := r.ServerSpeaking("a", both), r.ServerSpeaking("b", both), r.Host("collector")
 	heard := collectOn(t, otlp)
 
 	services := strings.Split("weighted exact nearest round drawn local least ring maglev source loaded spread near h2c calls routed bytes "+unhealthy, " ")
-	serving := func(h *envoys.Host, region string, weight int) envoys.Device {
+	serving := func(h *harness.Host, region string, weight int) harness.Device {
 		d := h.Device("tag:region-"+region, "tag:zone-z")
 		for _, name := range services {
 			d.Grants = append(d.Grants, map[string]any{"service": name, "weight": weight})
@@ -183,16 +183,16 @@ func takesEveryKey(t *testing.T, r *envoys.Rig) {
 		if slices.Contains([]string{unhealthy, "bytes"}, name) {
 			continue
 		}
-		if tally := entry.Ask(10, envoys.Get(entry.URL(10000), name)); tally.Failed > 0 {
+		if tally := entry.Ask(10, harness.Get(entry.URL(10000), name)); tally.Failed > 0 {
 			t.Errorf("%s: %d of 10 requests failed: %s", name, tally.Failed, tally.Reasons)
 		}
 	}
 	want := shares.Shares{"a": 1, "b": 3}
-	tally := entry.Ask(shares.Enough(want, shares.OneStepWrong(want)...), envoys.Get(entry.URL(10000), "weighted"))
+	tally := entry.Ask(shares.Enough(want, shares.OneStepWrong(want)...), harness.Get(entry.URL(10000), "weighted"))
 	if err := shares.Check(tally.By(shares.Host), want); err != nil {
 		t.Errorf("weighted: %v", err)
 	}
-	if status, _, err := entry.Once(envoys.Get(strings.TrimSuffix(entry.URL(10000), "/")+"/gone", "routed")); status != http.StatusServiceUnavailable {
+	if status, _, err := entry.Once(harness.Get(strings.TrimSuffix(entry.URL(10000), "/")+"/gone", "routed")); status != http.StatusServiceUnavailable {
 		t.Errorf("a rule to an unknown service: %d, %v", status, err)
 	}
 	r.Await("the collector is sent what Envoy measures", func() error {

@@ -20,7 +20,7 @@ import (
 
 	"google.golang.org/grpc"
 
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
@@ -59,7 +59,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), servers: make(map[string]*grpc.Server)}
 	w.program = filepath.Join(w.dir, "tailxds")
-	if err := envoys.BuildTools(t.Context(), w.dir, "./cmd/tailxds"); err != nil {
+	if err := harness.BuildTools(t.Context(), w.dir, "./cmd/tailxds"); err != nil {
 		t.Fatal(err)
 	}
 	return w

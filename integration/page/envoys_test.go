@@ -16,32 +16,32 @@ import (
 	"github.com/chromedp/chromedp"
 
 	"github.com/tailxds/tailxds/integration/browser"
-	"github.com/tailxds/tailxds/integration/envoys"
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
 // pool is real Envoys and servers beside the real control plane, and a way for
 // the browser to its page.
 type pool struct {
-	*envoys.Rig
-	control *envoys.ControlPlane
-	servers map[string]*envoys.Server
-	entries map[string]*envoys.Envoy // by region
-	url     string                   // of the page, by loopback
+	*harness.Rig
+	control *harness.ControlPlane
+	servers map[string]*harness.Server
+	entries map[string]*harness.Envoy // by region
+	url     string                    // of the page, by loopback
 }
 
 // newPool is servers in two regions, with weights: a 1 and b 3 in west, c and d
 // with 2 each in east; and an entry in each region.
 func newPool(t *testing.T, policy string) *pool {
 	t.Helper()
-	if why := envoys.Unusable(); why != "" {
+	if why := harness.Unusable(); why != "" {
 		t.Skip(why)
 	}
-	programs, err := envoys.Build(t.Context(), t.TempDir())
+	programs, err := harness.Build(t.Context(), t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &pool{Rig: envoys.New(t, programs), servers: map[string]*envoys.Server{}, entries: map[string]*envoys.Envoy{}}
+	p := &pool{Rig: harness.New(t, programs), servers: map[string]*harness.Server{}, entries: map[string]*harness.Envoy{}}
 	p.control = p.ControlPlane(policy, p.devices("a", "b", "c", "d")...)
 	for _, region := range []string{"west", "east"} {
 		p.entries[region] = p.control.EnvoyIn(region, region+"-entry")
@@ -54,9 +54,9 @@ func newPool(t *testing.T, policy string) *pool {
 }
 
 // devices is a list of some of the servers.
-func (p *pool) devices(names ...string) []envoys.Device {
+func (p *pool) devices(names ...string) []harness.Device {
 	tags := map[string]string{"a": "weight-1 region-west", "b": "weight-3 region-west", "c": "weight-2 region-east", "d": "weight-2 region-east"}
-	var list []envoys.Device
+	var list []harness.Device
 	for _, name := range names {
 		if p.servers[name] == nil {
 			p.servers[name] = p.Server(name)
@@ -68,7 +68,7 @@ func (p *pool) devices(names ...string) []envoys.Device {
 
 // forward makes a port of this machine's loopback out of one on a host of the
 // rig, where connections come by loopback, too.
-func forward(t *testing.T, h *envoys.Host, to string) (url string) {
+func forward(t *testing.T, h *harness.Host, to string) (url string) {
 	t.Helper()
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	if err != nil {
@@ -99,11 +99,11 @@ func forward(t *testing.T, h *envoys.Host, to string) (url string) {
 // it is stopped.
 func (p *pool) steady(t *testing.T, rate int) (stop func() shares.Tally) {
 	t.Helper()
-	var loads []*envoys.Load
+	var loads []*harness.Load
 	for _, entry := range p.entries {
 		every := time.NewTicker(2 * time.Second / time.Duration(rate))
 		t.Cleanup(every.Stop)
-		get := envoys.Get(entry.URL(10000), "")
+		get := harness.Get(entry.URL(10000), "")
 		loads = append(loads, entry.Flow(4, func(ctx context.Context) (*http.Request, error) {
 			<-every.C
 			return get(ctx)
@@ -224,7 +224,7 @@ func TestFromElsewhereOneMayOnlyLook(t *testing.T) {
 	p.control.Start("--admin", "0.0.0.0:9090")
 	laptop := p.Host("laptop")
 	url := p.control.URL(9090)
-	if status, body, err := laptop.Once(envoys.Get(url, "")); err != nil || status != 200 || !strings.Contains(body, "<title>tailxds</title>") {
+	if status, body, err := laptop.Once(harness.Get(url, "")); err != nil || status != 200 || !strings.Contains(body, "<title>tailxds</title>") {
 		t.Errorf("looking: %d %v %.80s", status, err, body)
 	}
 	status, body, err := laptop.Once(func(ctx context.Context) (*http.Request, error) {
@@ -237,7 +237,7 @@ func TestFromElsewhereOneMayOnlyLook(t *testing.T) {
 	if err != nil || status != 403 {
 		t.Errorf("draining: %d %v %s", status, err, body)
 	}
-	if status, body, err := laptop.Once(envoys.Get(url, "evil.example")); err != nil || status != 421 {
+	if status, body, err := laptop.Once(harness.Get(url, "evil.example")); err != nil || status != 421 {
 		t.Errorf("under another name: %d %v %s", status, err, body)
 	}
 }

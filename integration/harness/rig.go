@@ -1,16 +1,16 @@
-// Package envoys runs real Envoys beside the real control plane, each on a host
+// Package harness runs real Envoys beside the real control plane, each on a host
 // of its own: a network namespace on one link. No Docker is needed, but Linux
 // and root; a rig of some hosts is up in about a second.
 //
-//	r := envoys.New(t, programs)
+//	r := harness.New(t, programs)
 //	a, b := r.Server("a"), r.Server("b")
 //	control := r.ControlPlane("", a.Device("tag:weight-1"), b.Device("tag:weight-2"))
 //	entry := control.Envoy("entry", "server")
-//	tally := entry.Ask(1000, envoys.Get(entry.URL(10000)))
+//	tally := entry.Ask(1000, harness.Get(entry.URL(10000)))
 //
 // All that a rig has started ends with the test, and also if the test process
 // is killed: its programs die with it, and the namespaces have no names.
-package envoys
+package harness
 
 import (
 	"context"

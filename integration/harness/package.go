@@ -1,4 +1,4 @@
-package envoys
+package harness
 
 import (
 	"os"
