@@ -5,35 +5,15 @@ package browser
 import (
 	"context"
 	"fmt"
-	"os/exec"
-	"path/filepath"
-	"runtime"
-	"strings"
 	"testing"
+
+	"github.com/tailxds/tailxds/integration/repository"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/log"
 	cdpruntime "github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 )
-
-// Root is the repository's.
-func Root() string {
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "..", "..")
-}
-
-// Script runs one of the repository's scripts that prints a path.
-func Script(name string, args ...string) (string, error) {
-	command := exec.Command(filepath.Join(Root(), "scripts", name), args...) //nolint:noctx // before there is a test
-	said := &strings.Builder{}
-	command.Stderr = said
-	out, err := command.Output()
-	if err != nil {
-		return "", fmt.Errorf("scripts/%s: %w: %s", name, err, said)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
 
 // Browser is a Chromium without a screen. Each test opens tabs of its own.
 type Browser struct {
@@ -43,7 +23,7 @@ type Browser struct {
 
 // Start starts Chromium, which scripts/browser finds or installs.
 func Start() (*Browser, error) {
-	path, err := Script("browser")
+	path, err := repository.Script(context.Background(), "browser")
 	if err != nil {
 		return nil, err
 	}

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailxds/tailxds/integration/repository"
+
 	"github.com/tailxds/tailxds/integration/harness"
 )
 
@@ -126,7 +128,7 @@ const serverIdle = 500 * time.Millisecond
 func TestIdleTimeout_serverClosesIdleConnections_losesNoPost(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	if err := harness.BuildTools(t.Context(), dir, "./lab/init"); err != nil {
+	if err := repository.Build(t.Context(), dir, "./lab/init"); err != nil {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct {

@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailxds/tailxds/integration/repository"
+
 	"github.com/tailxds/tailxds/integration/harness"
 )
 
@@ -34,7 +36,7 @@ func BenchmarkRegions(b *testing.B) {
 		b.Fatal(buildErr)
 	}
 	dir := b.TempDir()
-	if err := harness.BuildTools(b.Context(), dir, "./cmd/client", "./lab/init"); err != nil {
+	if err := repository.Build(b.Context(), dir, "./cmd/client", "./lab/init"); err != nil {
 		b.Fatal(err)
 	}
 	for _, mode := range []string{"nearest", "weighted", "failover"} {

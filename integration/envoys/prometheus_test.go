@@ -6,12 +6,13 @@ import (
 	"fmt"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tailxds/tailxds/integration/repository"
 
 	"go.yaml.in/yaml/v3"
 
@@ -24,11 +25,11 @@ const monitoring = "../../deploy/monitoring/"
 // had.
 func program(t *testing.T, name, of string) string {
 	t.Helper()
-	out, err := exec.CommandContext(t.Context(), "../../scripts/program", name, of).Output()
+	out, err := repository.Script(t.Context(), "program", name, of)
 	if err != nil {
 		t.Skipf("no %s can be had: %v", name, err)
 	}
-	return strings.TrimSpace(string(out))
+	return out
 }
 
 // scrapeHere is the shipped configuration, with the address of each job's target

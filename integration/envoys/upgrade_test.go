@@ -1,10 +1,10 @@
 package envoys_test
 
 import (
-	"os"
-	"os/exec"
 	"strings"
 	"testing"
+
+	"github.com/tailxds/tailxds/integration/repository"
 
 	"github.com/tailxds/tailxds/integration/harness"
 )
@@ -12,13 +12,11 @@ import (
 // before is the tailxds of the release before this tree.
 func before(t *testing.T) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "../../scripts/before")
-	cmd.Stderr = os.Stderr
-	out, err := cmd.Output()
+	program, err := repository.Script(t.Context(), "before")
 	if err != nil {
-		t.Skipf("the version before can't be had (the lines above say why): %v", err)
+		t.Skipf("the version before can't be had: %v", err)
 	}
-	return strings.TrimSpace(string(out))
+	return program
 }
 
 // docs/upgrading.md, with the version before and this one, while requests flow:

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailxds/tailxds/integration/repository"
+
 	"github.com/tailxds/tailxds/integration/harness"
 )
 
@@ -51,7 +53,7 @@ func speakHTTP2(p *http.Protocols)  { p.SetUnencryptedHTTP2(true) }
 func buildClient(t *testing.T) (client string) {
 	t.Helper()
 	dir := t.TempDir()
-	if err := harness.BuildTools(t.Context(), dir, "./cmd/client"); err != nil {
+	if err := repository.Build(t.Context(), dir, "./cmd/client"); err != nil {
 		t.Fatal(err)
 	}
 	return filepath.Join(dir, "client")

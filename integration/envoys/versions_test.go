@@ -8,11 +8,12 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/tailxds/tailxds/integration/repository"
 
 	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
@@ -126,13 +127,11 @@ func TestEveryKey_schema_noneMissing(t *testing.T) {
 // envoyProgram is Envoy by scripts/envoy.
 func envoyProgram(t *testing.T, version ...string) string {
 	t.Helper()
-	get := exec.CommandContext(t.Context(), "../../scripts/envoy", version...)
-	get.Stderr = os.Stderr
-	out, err := get.Output()
+	program, err := repository.Script(t.Context(), "envoy", version...)
 	if err != nil {
-		t.Fatalf("get Envoy (the lines above say why): %v", err)
+		t.Fatalf("get Envoy: %v", err)
 	}
-	return strings.TrimSpace(string(out))
+	return program
 }
 
 // The oldest Envoy that is supported and the one that we ship take a bootstrap with

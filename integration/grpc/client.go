@@ -16,8 +16,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
+
+	"github.com/tailxds/tailxds/integration/repository"
 )
 
 // Order is what a client is to do.
@@ -65,16 +66,14 @@ type Client struct {
 // start starts the client of a language by a gRPC bootstrap file. It is stopped with
 // the context, and its standard error is in a file in the directory.
 func start(ctx context.Context, language, bootstrap, dir string) (*Client, error) {
-	get := exec.CommandContext(ctx, filepath.Join(root(), "scripts", "grpc-client"), language)
-	get.Stderr = os.Stderr
-	out, err := get.Output()
-	if get.ProcessState != nil && get.ProcessState.ExitCode() == 3 {
+	out, err := repository.Script(ctx, "grpc-client", language)
+	if exit := new(exec.ExitError); errors.As(err, &exit) && exit.ExitCode() == 3 {
 		return nil, errMissing
 	}
 	if err != nil {
 		return nil, fmt.Errorf("get the gRPC client for %s: %w", language, err)
 	}
-	command := strings.Split(strings.TrimSpace(string(out)), "\n")
+	command := strings.Split(out, "\n")
 	c := &Client{Language: language, cmd: exec.CommandContext(ctx, command[0], command[1:]...)}
 	c.cmd.Env = append(os.Environ(), "GRPC_XDS_BOOTSTRAP="+bootstrap)
 	if c.log, err = os.Create(filepath.Join(dir, language+".log")); err != nil {
@@ -128,10 +127,4 @@ func (c *Client) said() string {
 		return err.Error()
 	}
 	return string(text[max(0, len(text)-last):])
-}
-
-// root is the repository.
-func root() string {
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "..", "..")
 }

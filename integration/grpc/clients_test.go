@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
@@ -39,37 +40,37 @@ func TestClients(t *testing.T) {
 	w.serve("far", "tag:service-loaded", "tag:region-east")
 	w.serve("first", "tag:service-backup", "tag:region-west", "tag:priority-0")
 	w.serve("second", "tag:service-backup", "tag:region-west", "tag:priority-1")
-	w.run(policy)
+	w.control.Start()
 	w.connect("west", "go", "python", "node", "java")
 
-	w.step("shares_weights_exact", func() { w.follow(shares.Shares{"a": 1, "b": 1, "c": 2}, 0, func() {}) })
-	w.step("weight_changed_sharesFollow", func() {
+	w.Step("shares_weights_exact", func() { w.follow(shares.Shares{"a": 1, "b": 1, "c": 2}, 0, func() {}) })
+	w.Step("weight_changed_sharesFollow", func() {
 		w.follow(shares.Shares{"a": 3, "b": 1, "c": 2}, 0, func() { w.tag("a", "tag:weight-", "tag:weight-3") })
 	})
-	w.step("server_drained_noCall", func() {
-		w.follow(shares.Shares{"a": 3, "b": 1}, 0, func() { w.tailxds("drain", "c") })
-		w.follow(shares.Shares{"a": 3, "b": 1, "c": 2}, 0, func() { w.tailxds("restore", "c") })
+	w.Step("server_drained_noCall", func() {
+		w.follow(shares.Shares{"a": 3, "b": 1}, 0, func() { w.control.Operate("drain", "c") })
+		w.follow(shares.Shares{"a": 3, "b": 1, "c": 2}, 0, func() { w.control.Operate("restore", "c") })
 	})
-	w.step("server_removed_noCall", func() {
-		var b device
+	w.Step("server_removed_noCall", func() {
+		var b harness.Device
 		w.follow(shares.Shares{"a": 3, "c": 2}, 0, func() { b = w.unlist("b") })
 		w.follow(shares.Shares{"a": 3, "b": 1, "c": 2}, 0, func() { w.list(b) })
 	})
-	w.step("controlPlane_killed_callsGoOn", func() {
-		w.follow(shares.Shares{"a": 3, "b": 1, "c": 2}, 0, w.kill)
+	w.Step("controlPlane_killed_callsGoOn", func() {
+		w.follow(shares.Shares{"a": 3, "b": 1, "c": 2}, 0, w.control.Stop)
 		w.follow(shares.Shares{"a": 1, "b": 1, "c": 2}, 0, func() {
-			w.run(policy)
+			w.control.Start()
 			w.tag("a", "tag:weight-", "tag:weight-1")
 		})
 	})
 	// The call that it was just answering is the application's to repeat.
-	w.step("server_killed_othersTakeOver", func() {
+	w.Step("server_killed_othersTakeOver", func() {
 		w.follow(shares.Shares{"a": 1, "c": 2}, 1, w.servers["b"].Stop)
 	})
 
-	w.step("ruleToUnreachable_freshClient_onlyMatchedCallsFail", w.rules)
-	w.step("byLoad_severalPriorities_firstThenNext", w.byLoad)
-	w.step("nothing_rejected", w.rejectedNothing)
+	w.Step("ruleToUnreachable_freshClient_onlyMatchedCallsFail", w.rules)
+	w.Step("byLoad_severalPriorities_firstThenNext", w.byLoad)
+	w.Step("nothing_rejected", w.rejectedNothing)
 }
 
 // expectation is an order, and who is to answer how many of its calls; by no name are
@@ -120,13 +121,13 @@ func (w *world) rules() {
 			expectation{Order{Target: "routed", Method: "/acme.shop/beta"}, answered}, // paths have a case
 		)
 	})
-	status, err := w.page("/status")
+	status, err := w.control.Get("/status")
 	if err != nil {
-		w.t.Fatal(err)
+		w.T().Fatal(err)
 	}
 	for _, want := range []string{"no device serves nobody", "plain has protocol: http1"} {
 		if !strings.Contains(status, want) {
-			w.t.Errorf("/status has no problem with %q: %s", want, status)
+			w.T().Errorf("/status has no problem with %q: %s", want, status)
 		}
 	}
 	// One that comes is called, by the clients that know it as empty.
@@ -161,20 +162,20 @@ func holdsSoon(c *Client, all ...expectation) error {
 
 // rejectedNothing looks whether a client rejected what it was sent.
 func (w *world) rejectedNothing() {
-	metrics, err := w.page("/metrics")
+	metrics, err := w.control.Get("/metrics")
 	if err != nil {
-		w.t.Fatal(err)
+		w.T().Fatal(err)
 	}
 	acks := 0
 	for line := range strings.Lines(metrics) {
 		if strings.HasPrefix(line, "tailxds_xds_events_total") && strings.Contains(line, `result="nack"`) && !strings.HasSuffix(line, " 0\n") {
-			w.t.Errorf("rejected: %s", line)
+			w.T().Errorf("rejected: %s", line)
 		}
 		if strings.HasPrefix(line, "tailxds_xds_events_total") && strings.Contains(line, `result="ack"`) {
 			acks++
 		}
 	}
 	if acks == 0 {
-		w.t.Errorf("no client accepted anything: %s", metrics)
+		w.T().Errorf("no client accepted anything: %s", metrics)
 	}
 }

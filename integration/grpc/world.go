@@ -5,13 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -32,36 +28,22 @@ const patience = time.Minute
 // world is a control plane, servers, and a client a language that knows only the
 // control plane.
 type world struct {
-	t        *testing.T
-	dir      string
-	program  string // tailxds
-	devices  []device
+	*harness.Rig
+	control  *harness.ControlPlane
+	devices  []harness.Device
 	servers  map[string]*grpc.Server
-	control  *exec.Cmd
-	ended    chan error // what the control plane's process ended with
-	xds      string     // where it serves
-	admin    string
 	clients  []*Client
-	starts   int
 	lastHost byte
-}
-
-// device is an entry of the list of devices.
-type device struct {
-	ID        string   `json:"id"`
-	Name      string   `json:"name"`
-	Addresses []string `json:"addresses"`
-	Tags      []string `json:"tags"`
-	Online    bool     `json:"online"`
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir(), servers: make(map[string]*grpc.Server)}
-	w.program = filepath.Join(w.dir, "tailxds")
-	if err := harness.BuildTools(t.Context(), w.dir, "./cmd/tailxds"); err != nil {
+	programs, err := harness.BuildControlPlane(t.Context(), t.TempDir())
+	if err != nil {
 		t.Fatal(err)
 	}
+	w := &world{Rig: harness.Here(t, programs), servers: make(map[string]*grpc.Server)}
+	w.control = w.StoppedControlPlane(policy)
 	return w
 }
 
@@ -78,12 +60,12 @@ func (bytesCodec) Name() string { return "bytes" }
 // serve starts a server of all methods, which answers with its name, and lists it as
 // a device. Each has an address of its own, so that none of them is the clients'.
 func (w *world) serve(name string, tags ...string) {
-	w.t.Helper()
+	w.T().Helper()
 	w.lastHost++
 	address := fmt.Sprintf("127.0.1.%d", w.lastHost)
-	l, err := (&net.ListenConfig{}).Listen(w.t.Context(), "tcp", address+":0")
+	l, err := (&net.ListenConfig{}).Listen(w.T().Context(), "tcp", address+":0")
 	if err != nil {
-		w.t.Fatal(err)
+		w.T().Fatal(err)
 	}
 	server := grpc.NewServer(grpc.ForceServerCodec(bytesCodec{}), grpc.UnknownServiceHandler(func(_ any, stream grpc.ServerStream) error {
 		var request []byte
@@ -91,190 +73,61 @@ func (w *world) serve(name string, tags ...string) {
 		return errors.Join(stream.RecvMsg(&request), stream.SendMsg(&answer))
 	}))
 	go func() { _ = server.Serve(l) }() // until it is stopped
-	w.t.Cleanup(server.Stop)
+	w.T().Cleanup(server.Stop)
 	w.servers[name] = server
-	w.list(device{ID: name, Name: name, Addresses: []string{address}, Online: true, Tags: append(tags, fmt.Sprintf("tag:port-%d", l.Addr().(*net.TCPAddr).Port))}) //nolint:forcetypeassert // it is TCP's
+	w.list(harness.Device{ID: name, Name: name, Addresses: []string{address}, Online: true, Tags: append(tags, fmt.Sprintf("tag:port-%d", l.Addr().(*net.TCPAddr).Port))}) //nolint:forcetypeassert // it is TCP's
 }
 
 // list lists a device, in the place of one of the same name.
-func (w *world) list(d device) {
-	w.t.Helper()
-	w.devices = slices.DeleteFunc(w.devices, func(old device) bool { return old.ID == d.ID })
+func (w *world) list(d harness.Device) {
+	w.T().Helper()
+	w.devices = slices.DeleteFunc(w.devices, func(old harness.Device) bool { return old.ID == d.ID })
 	w.devices = append(w.devices, d)
-	w.write("devices.json", w.devices)
+	w.control.SetDevices(w.devices...)
 }
 
 // unlist removes a device from the list, and returns it.
-func (w *world) unlist(name string) (removed device) {
-	w.t.Helper()
-	i := slices.IndexFunc(w.devices, func(d device) bool { return d.ID == name })
+func (w *world) unlist(name string) (removed harness.Device) {
+	w.T().Helper()
+	i := slices.IndexFunc(w.devices, func(d harness.Device) bool { return d.ID == name })
 	removed = w.devices[i]
 	w.devices = slices.Delete(slices.Clone(w.devices), i, i+1)
-	w.write("devices.json", w.devices)
+	w.control.SetDevices(w.devices...)
 	return removed
 }
 
 // tag gives a device another tag in the place of one that begins alike.
 func (w *world) tag(name, prefix, tag string) {
-	w.t.Helper()
-	i := slices.IndexFunc(w.devices, func(d device) bool { return d.ID == name })
+	w.T().Helper()
+	i := slices.IndexFunc(w.devices, func(d harness.Device) bool { return d.ID == name })
 	d := w.devices[i]
 	d.Tags = append(slices.DeleteFunc(slices.Clone(d.Tags), func(old string) bool { return strings.HasPrefix(old, prefix) }), tag)
 	w.list(d)
 }
 
-func (w *world) write(name string, v any) {
-	w.t.Helper()
-	path := filepath.Join(w.dir, name)
-	text, err := json.Marshal(v)
-	if err == nil {
-		err = os.WriteFile(path+".new", text, 0o600)
-	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
-	}
-	if err != nil {
-		w.t.Fatal(err)
-	}
-}
-
-// run starts the control plane, at the same addresses as before, and waits until it serves.
-func (w *world) run(policy string) {
-	w.t.Helper()
-	if w.xds == "" {
-		w.xds, w.admin = "127.0.0.1:0", "127.0.0.1:0"
-		if err := os.WriteFile(filepath.Join(w.dir, "policy.yaml"), []byte(policy), 0o600); err != nil {
-			w.t.Fatal(err)
-		}
-	}
-	w.starts++
-	log, err := os.Create(filepath.Join(w.dir, fmt.Sprintf("control-plane-%d.log", w.starts)))
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	w.control = exec.Command(w.program, "serve", "--provider", "file", "--devices", filepath.Join(w.dir, "devices.json"), //nolint:noctx // it ends with the test, or by kill
-		"--config", filepath.Join(w.dir, "policy.yaml"), "--state-dir", filepath.Join(w.dir, "state"), "--listen", w.xds, "--admin", w.admin)
-	w.control.Stderr = log
-	if err := w.control.Start(); err != nil {
-		w.t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	w.ended = ended
-	go func(c *exec.Cmd) { ended <- errors.Join(c.Wait(), log.Close()) }(w.control)
-	w.xds = w.logged(log.Name(), `msg="serving xDS" address=(\S+)`)
-	w.admin = w.logged(log.Name(), `admin=(\S+)`)
-	w.await("the control plane is ready", func() error {
-		_, err := w.page("/readyz")
-		return err
-	})
-}
-
-// logged is what a pattern finds in a log, once it is there.
-func (w *world) logged(path, pattern string) (found string) {
-	w.t.Helper()
-	w.await("the log has "+pattern, func() error {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		m := regexp.MustCompile(pattern).FindSubmatch(text)
-		if m == nil {
-			return fmt.Errorf("the log is %s", text)
-		}
-		found = string(m[1])
-		return nil
-	})
-	return found
-}
-
-// kill ends the control plane without a chance to say so.
-func (w *world) kill() {
-	w.t.Helper()
-	if err := w.control.Process.Kill(); err != nil {
-		w.t.Fatal(err)
-	}
-	if err := <-w.ended; err == nil {
-		w.t.Fatal("the control plane had ended by itself")
-	}
-}
-
-// page is an admin page of the control plane.
-func (w *world) page(path string) (string, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.admin+path, nil)
-	if err != nil {
-		return "", err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if err != nil {
-		return "", err
-	}
-	if response.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("%s: %s: %s", path, response.Status, body)
-	}
-	return string(body), nil
-}
-
-// tailxds runs a command against the control plane.
-func (w *world) tailxds(args ...string) {
-	w.t.Helper()
-	out, err := exec.CommandContext(w.t.Context(), w.program, append(args, "--admin", w.admin)...).CombinedOutput()
-	if err != nil {
-		w.t.Fatalf("tailxds %v: %v: %s", args, err, out)
-	}
-}
-
-// await waits until there is no error.
-func (w *world) await(what string, check func() error) {
-	w.t.Helper()
-	deadline := time.After(patience)
-	for again := time.Tick(20 * time.Millisecond); ; <-again {
-		err := check()
-		if err == nil {
-			return
-		}
-		select {
-		case <-deadline:
-			w.t.Fatalf("waited for: %s: %v", what, err)
-		default:
-		}
-	}
-}
-
-// step runs a part of the test under a name of its own.
-func (w *world) step(name string, f func()) {
-	w.t.Helper()
-	all := w.t
-	defer func() { w.t = all }()
-	all.Run(name, func(t *testing.T) {
-		w.t = t
-		f()
-	})
-}
-
 // connect starts a client a language, in a region. What this machine lacks is skipped
 // by name.
 func (w *world) connect(region string, languages ...string) {
-	w.t.Helper()
-	bootstrap, all := filepath.Join(w.dir, "bootstrap.json"), w.t
-	w.write("bootstrap.json", map[string]any{
-		"xds_servers": []any{map[string]any{"server_uri": w.xds, "channel_creds": []any{map[string]any{"type": "insecure"}}, "server_features": []string{"xds_v3"}}},
+	w.T().Helper()
+	bootstrap, all := filepath.Join(w.Dir(), "bootstrap.json"), w.T()
+	text, err := json.Marshal(map[string]any{
+		"xds_servers": []any{map[string]any{"server_uri": w.control.XDS, "channel_creds": []any{map[string]any{"type": "insecure"}}, "server_features": []string{"xds_v3"}}},
 		"node":        map[string]any{"id": "client", "locality": map[string]any{"region": region}},
 	})
+	if err == nil {
+		err = os.WriteFile(bootstrap, text, 0o600)
+	}
+	if err != nil {
+		all.Fatal(err)
+	}
 	for _, language := range languages {
-		w.step("client "+language, func() {
-			c, err := start(context.WithoutCancel(all.Context()), language, bootstrap, w.dir)
+		w.Step("client "+language, func() {
+			c, err := start(context.WithoutCancel(all.Context()), language, bootstrap, w.Dir())
 			switch {
 			case errors.Is(err, errMissing):
-				w.t.Skipf("no gRPC client for %s: %v", language, err)
+				w.T().Skipf("no gRPC client for %s: %v", language, err)
 			case err != nil:
-				w.t.Fatal(err)
+				w.T().Fatal(err)
 			}
 			all.Cleanup(func() {
 				if err := c.stop(); err != nil {
@@ -285,19 +138,19 @@ func (w *world) connect(region string, languages ...string) {
 		})
 	}
 	if len(w.clients) == 0 {
-		w.t.Fatal("no client is here")
+		w.T().Fatal("no client is here")
 	}
 }
 
 // each does the same with all clients at once.
 func (w *world) each(f func(*Client) error) {
-	w.t.Helper()
+	w.T().Helper()
 	w.whileEach(func() {}, f)
 }
 
 // whileEach does the same with all clients at once, and something else meanwhile.
 func (w *world) whileEach(meanwhile func(), f func(*Client) error) {
-	w.t.Helper()
+	w.T().Helper()
 	errs := make([]error, len(w.clients))
 	var wait sync.WaitGroup
 	for i, c := range w.clients {
@@ -307,7 +160,7 @@ func (w *world) whileEach(meanwhile func(), f func(*Client) error) {
 		wait.Wait()
 		for i, err := range errs {
 			if err != nil {
-				w.t.Errorf("%s: %v", w.clients[i].Language, err)
+				w.T().Errorf("%s: %v", w.clients[i].Language, err)
 			}
 		}
 	}()
@@ -317,7 +170,7 @@ func (w *world) whileEach(meanwhile func(), f func(*Client) error) {
 // follow makes a change while all clients call, and has them call on until each has
 // the shares. No more than so many calls of a client may fail from before the change on.
 func (w *world) follow(want shares.Shares, mostFailed int, change func()) {
-	w.t.Helper()
+	w.T().Helper()
 	calling, changed := make(chan struct{}, len(w.clients)), make(chan struct{})
 	makeChange := func() {
 		defer close(changed)

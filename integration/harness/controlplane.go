@@ -3,16 +3,19 @@ package harness
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/tailxds/tailxds/integration/repository"
 )
 
 const (
-	xdsPort   = "18000"
-	adminPort = "9901" // Envoy's, as its bootstrap has it
-	statusURL = "http://127.0.0.1:9090"
+	xdsPort        = "18000"
+	envoyAdminPort = "9901" // as its bootstrap has it
+	adminAddress   = "127.0.0.1:9090"
 )
 
 // Device is one of the list that the control plane reads from a file.
@@ -33,13 +36,16 @@ func (h *Host) Device(tags ...string) Device {
 	return Device{ID: h.V4.String(), Name: h.Name, Addresses: []string{h.V4.String(), h.V6.String()}, Tags: tags, Online: true}
 }
 
-// ControlPlane is tailxds on a host of its own.
+// ControlPlane is tailxds on a host of its own, or on this machine's loopback.
 type ControlPlane struct {
 	*Host
+	// XDS and Admin are the host:port of its listeners, once it was started.
+	XDS, Admin string
+
 	devices, policy string // files
 	state           string // directory
 	process         *process
-	args            []string
+	flags           []string
 	program         string // the tailxds that runs here
 }
 
@@ -53,19 +59,43 @@ func (r *Rig) ControlPlane(policy string, devices ...Device) *ControlPlane {
 // ControlPlaneOf is [Rig.ControlPlane] of another version of tailxds.
 func (r *Rig) ControlPlaneOf(program, policy string, devices ...Device) *ControlPlane {
 	r.t.Helper()
+	c := r.StoppedControlPlane(policy, devices...)
+	c.program = program
+	c.Start()
+	return c
+}
+
+// StoppedControlPlane makes a control plane that [ControlPlane.Start] starts.
+func (r *Rig) StoppedControlPlane(policy string, devices ...Device) *ControlPlane {
+	r.t.Helper()
 	dir := filepath.Join(r.dir, fmt.Sprintf("control-plane-%d", r.number()))
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		r.t.Fatal(err)
 	}
-	c := &ControlPlane{Host: r.Host("control-plane"), devices: filepath.Join(dir, "devices.json"), policy: filepath.Join(dir, "policy.yaml"), state: filepath.Join(dir, "state"), program: program}
-	c.args = []string{
-		"serve", "--listen", ":" + xdsPort, "--provider", "file",
-		"--devices", c.devices, "--config", c.policy, "--state-dir", c.state,
+	c := &ControlPlane{devices: filepath.Join(dir, "devices.json"), policy: filepath.Join(dir, "policy.yaml"), state: filepath.Join(dir, "state"), program: r.programs.ControlPlane}
+	if r.hub.IsOpen() {
+		c.Host = r.Host("control-plane")
+		c.XDS, c.Admin = net.JoinHostPort(c.V4.String(), xdsPort), adminAddress
+	} else {
+		// Other tests run on this machine, too: the kernel chooses the ports.
+		c.Host, c.XDS, c.Admin = r.here("control-plane"), localXDS+":0", localAdmin+":0"
 	}
 	c.SetDevices(devices...)
 	c.SetPolicy(policy)
-	c.Start()
 	return c
+}
+
+// Pid is the process that runs, or ran last.
+func (c *ControlPlane) Pid() int { return c.process.cmd.Process.Pid }
+
+// Log is what was logged since the last start.
+func (c *ControlPlane) Log() string {
+	c.rig.t.Helper()
+	text, err := os.ReadFile(c.process.log)
+	if err != nil {
+		c.rig.t.Fatal(err)
+	}
+	return string(text)
 }
 
 // Tailxds runs a command of tailxds on the host, and returns what it printed. The
@@ -78,7 +108,7 @@ func (h *Host) Tailxds(args ...string) (printed string, err error) {
 // program that failed, and holds what it said.
 func (h *Host) Run(program string, args ...string) (printed string, err error) {
 	err = h.Do(func() error {
-		printed, err = output(exec.CommandContext(h.rig.ctx, program, args...))
+		printed, err = repository.Output(exec.CommandContext(h.rig.ctx, program, args...))
 		return err
 	})
 	return printed, err
@@ -98,7 +128,7 @@ func (c *ControlPlane) Start(flags ...string) {
 	c.rig.t.Helper()
 	c.Launch(flags...)
 	c.rig.Await("the control plane serves", func() error {
-		_, err := c.fetch(statusURL + "/readyz")
+		_, err := c.Get("/readyz")
 		return err
 	})
 }
@@ -112,25 +142,47 @@ func (c *ControlPlane) Tailxds(args ...string) (printed string, err error) {
 	return c.Run(c.program, args...)
 }
 
+// Operate runs a command of an operator, such as drain, and fails the test if it fails.
+func (c *ControlPlane) Operate(args ...string) {
+	c.rig.t.Helper()
+	if _, err := c.Tailxds(append(args, "--admin", c.Admin)...); err != nil {
+		c.rig.t.Fatal(err)
+	}
+}
+
 // SetAside tells whether the control plane kept something that it could not read.
 func (c *ControlPlane) SetAside() bool {
 	_, err := os.Stat(filepath.Join(c.state, "memory.json.corrupt"))
 	return err == nil
 }
 
-// Launch is [ControlPlane.Start] without the wait.
+// Launch is [ControlPlane.Start] that waits until it listens, and not until it serves.
 func (c *ControlPlane) Launch(flags ...string) {
 	c.rig.t.Helper()
-	c.args = append(c.args, flags...)
+	c.flags = append(c.flags, flags...)
+	listen := c.XDS
+	if c.rig.hub.IsOpen() {
+		listen = ":" + xdsPort
+	}
+	args := append([]string{
+		"serve", "--listen", listen, "--admin", c.Admin, "--provider", "file",
+		"--devices", c.devices, "--config", c.policy, "--state-dir", c.state,
+	}, c.flags...)
 	var err error
-	if c.process, err = c.start(false, "control-plane", c.program, c.args...); err != nil {
+	if c.process, err = c.start(false, "control-plane", c.program, args...); err != nil {
 		c.rig.t.Fatal(err)
+	}
+	if !c.rig.hub.IsOpen() {
+		c.rig.Await("the control plane listens", func() (err error) {
+			c.XDS, c.Admin, err = listeners(c.Pid())
+			return err
+		})
 	}
 }
 
 // Metrics are what Prometheus would scrape; empty if nobody answers.
 func (c *ControlPlane) Metrics() string {
-	text, err := c.fetch(statusURL + "/metrics")
+	text, err := c.Get("/metrics")
 	if err != nil {
 		return ""
 	}
@@ -196,10 +248,13 @@ func (c *ControlPlane) Status(into any) error {
 	return c.Page("/status", into)
 }
 
+// Get is the text of a page of the control plane's own.
+func (c *ControlPlane) Get(path string) (string, error) { return c.fetch("http://" + c.Admin + path) }
+
 // Page is a page of the control plane's own, into a value that names what the
 // test wants to know.
 func (c *ControlPlane) Page(path string, into any) error {
-	text, err := c.fetch(statusURL + path)
+	text, err := c.Get(path)
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/tailxds/tailxds/integration/repository"
 )
 
 // Envoy is a real one.
@@ -73,13 +75,13 @@ func (c *ControlPlane) envoy(h *Host, withoutIPv6 bool, about ...string) *Envoy 
 }
 
 func (c *ControlPlane) about(flags ...string) []string {
-	return append([]string{"--control-plane", c.V4.String(), "--envoy-admin", "127.0.0.1:" + adminPort, "--report-every", "1s"}, flags...)
+	return append([]string{"--control-plane", c.V4.String(), "--envoy-admin", "127.0.0.1:" + envoyAdminPort, "--report-every", "1s"}, flags...)
 }
 
 func (c *ControlPlane) boot(h *Host, withoutIPv6 bool, flags []string, args ...string) *Envoy {
 	r := c.rig
 	r.t.Helper()
-	bootstrap, err := output(exec.CommandContext(r.ctx, c.program, append([]string{"bootstrap", "--node", h.Name}, flags...)...))
+	bootstrap, err := repository.Output(exec.CommandContext(r.ctx, c.program, append([]string{"bootstrap", "--node", h.Name}, flags...)...))
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -190,5 +192,5 @@ func (e *Envoy) Said() string { return e.process.tail() }
 
 // Admin is a page of Envoy's own.
 func (e *Envoy) Admin(path string) (string, error) {
-	return e.fetch("http://127.0.0.1:" + adminPort + path)
+	return e.fetch("http://127.0.0.1:" + envoyAdminPort + path)
 }

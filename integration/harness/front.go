@@ -4,9 +4,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
+
+	"github.com/tailxds/tailxds/integration/repository"
 )
 
 // Caddy is one in front of an Envoy on the same host.
@@ -22,7 +22,7 @@ type Caddy struct {
 func (h *Host) Caddy(caddyfile, name string) *Caddy {
 	r := h.rig
 	r.t.Helper()
-	program, err := output(exec.CommandContext(r.ctx, filepath.Join(root(), "scripts", "program"), "caddy"))
+	program, err := repository.Script(r.ctx, "program", "caddy")
 	if err != nil {
 		r.t.Skipf("no Caddy can be had: %v", err)
 	}
@@ -33,7 +33,7 @@ func (h *Host) Caddy(caddyfile, name string) *Caddy {
 		r.t.Fatal(err)
 	}
 	if c.process, err = h.start(false, h.Name+"-caddy", "env", "HOME="+c.dir, "XDG_DATA_HOME="+c.dir, "XDG_CONFIG_HOME="+c.dir,
-		strings.TrimSpace(program), "run", "--adapter", "caddyfile", "--config", config); err != nil {
+		program, "run", "--adapter", "caddyfile", "--config", config); err != nil {
 		r.t.Fatal(err)
 	}
 	r.Await("Caddy takes connections for "+name, func() error {

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Host is a machine of the rig: a network namespace without a name, which
-// vanishes with the last that holds it, however the tests end.
+// Host is a machine of the rig: a network namespace without a name, which vanishes with the
+// last process that holds it, however the tests end. [Here] makes this machine one instead.
 type Host struct {
 	Name string
 	// V4 and V6 are its addresses, in the ranges of a tailnet unless asked
@@ -26,7 +26,7 @@ type Host struct {
 	TLS *tls.Config
 
 	rig *Rig
-	ns  netns.NsHandle
+	ns  netns.NsHandle // netns.None() of this machine
 }
 
 // newNamespace makes a namespace with loopback up.
@@ -69,6 +69,9 @@ func onThread(f func() error) error {
 // Do runs f in the host's namespace. What f opens stays there, and can be used
 // from everywhere; what f starts as a goroutine does not run there.
 func (h *Host) Do(f func() error) error {
+	if !h.ns.IsOpen() {
+		return f()
+	}
 	return onThread(func() error {
 		if err := netns.Set(h.ns); err != nil {
 			return fmt.Errorf("enter the namespace of %s: %w", h.Name, err)

@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/tailxds/tailxds/integration/repository"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -45,7 +47,7 @@ func (h *Host) Boot(files map[string]string) *Machine {
 		m.cgroup, err = makeCgroup(filepath.Base(filepath.Dir(r.dir)) + "-" + h.Name)
 	}
 	if err == nil {
-		m.process, err = h.startApart(unix.CLONE_NEWPID, false, h.Name+"-systemd", filepath.Join(root(), "scripts", "machine"), h.Name, installed, mounted, m.cgroup)
+		m.process, err = h.startApart(unix.CLONE_NEWPID, false, h.Name+"-systemd", repository.Path("scripts/machine"), h.Name, installed, mounted, m.cgroup)
 	}
 	if err != nil {
 		r.t.Fatalf("boot %s: %v", h.Name, err)
@@ -71,7 +73,7 @@ func (r *Rig) install(dir, name string, files map[string]string) error {
 		if os.Link(from, to) == nil {
 			continue
 		}
-		if _, err := output(exec.CommandContext(r.ctx, "cp", from, to)); err != nil { // on another file system
+		if _, err := repository.Output(exec.CommandContext(r.ctx, "cp", from, to)); err != nil { // on another file system
 			return err
 		}
 	}
@@ -149,7 +151,7 @@ func (m *Machine) gone() bool {
 // one that failed, and holds what it said.
 func (m *Machine) Run(args ...string) (string, error) {
 	all := append([]string{"--target", strconv.Itoa(m.process.cmd.Process.Pid), "--all", "--"}, args...)
-	return output(exec.CommandContext(m.rig.ctx, "nsenter", all...))
+	return repository.Output(exec.CommandContext(m.rig.ctx, "nsenter", all...))
 }
 
 // Must is [Machine.Run] of what must not fail.
@@ -185,7 +187,7 @@ func (m *Machine) Write(path, text string) {
 func (m *Machine) Install(deb string) {
 	m.rig.t.Helper()
 	to := "/root/" + filepath.Base(deb)
-	if _, err := output(exec.CommandContext(m.rig.ctx, "cp", deb, m.Path(to))); err != nil {
+	if _, err := repository.Output(exec.CommandContext(m.rig.ctx, "cp", deb, m.Path(to))); err != nil {
 		m.rig.t.Fatal(err)
 	}
 	m.Must("dpkg", "--install", to)

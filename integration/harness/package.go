@@ -5,6 +5,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+
+	"github.com/tailxds/tailxds/integration/repository"
 )
 
 // Package makes Debian's package of a version, and the other formats if they are
@@ -21,7 +23,7 @@ func (r *Rig) Package(version string, others bool) (deb string) {
 		r.t.Helper()
 		cmd := exec.CommandContext(r.ctx, program, args...)
 		cmd.Dir = dir
-		printed, err := output(cmd)
+		printed, err := repository.Output(cmd)
 		if err != nil {
 			r.t.Fatal(err)
 		}
@@ -32,9 +34,9 @@ func (r *Rig) Package(version string, others bool) (deb string) {
 		if err := os.MkdirAll(filepath.Join(tree, "bin"), 0o755); err != nil {
 			r.t.Fatal(err)
 		}
-		run(root(), "cp", "-R", ".goreleaser.yaml", "LICENSE", "deploy", tree)
+		run(repository.Path(""), "cp", "-R", ".goreleaser.yaml", "LICENSE", "deploy", tree)
 		run(tree, r.programs.ControlPlane, "documents", "bin/documents")
-		run(filepath.Join(root(), "scripts", "tools", "packages"), "go", "build", "-trimpath", "-buildvcs=false", "-o", packages, ".")
+		run(repository.Path("scripts/tools/packages"), "go", "build", "-trimpath", "-buildvcs=false", "-o", packages, ".")
 	}
 	args := []string{"-version", version, "-binary", r.programs.ControlPlane, "-to", r.dir}
 	if !others {

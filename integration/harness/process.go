@@ -50,7 +50,10 @@ func (h *Host) startApart(namespaces uintptr, withoutIPv6 bool, name, program st
 		defer close(p.done)
 		defer func() { _ = log.Close() }()
 		runtime.LockOSThread()
-		err := netns.Set(h.ns)
+		var err error
+		if h.ns.IsOpen() {
+			err = netns.Set(h.ns)
+		}
 		if err == nil && withoutIPv6 {
 			err = refuseIPv6()
 		}

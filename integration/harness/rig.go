@@ -17,13 +17,12 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/tailxds/tailxds/integration/repository"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -50,41 +49,17 @@ type Programs struct {
 // working tree, into a directory. It says why it can't, if this machine has no use for either.
 func Build(ctx context.Context, dir string) (Programs, error) {
 	p := Programs{ControlPlane: filepath.Join(dir, "tailxds")}
-	out, err := output(exec.CommandContext(ctx, filepath.Join(root(), "scripts", "envoy")))
-	if err != nil {
+	var err error
+	if p.Envoy, err = repository.Script(ctx, "envoy"); err != nil {
 		return p, fmt.Errorf("get Envoy: %w", err)
 	}
-	p.Envoy = strings.TrimSpace(out)
 	p.Server = filepath.Join(dir, "server")
-	return p, BuildTools(ctx, dir, "./cmd/tailxds", "./cmd/server")
+	return p, repository.Build(ctx, dir, "./cmd/tailxds", "./cmd/server")
 }
 
-// BuildTools builds programs of the working tree into a directory.
-func BuildTools(ctx context.Context, dir string, packages ...string) error {
-	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w", "-o", dir + "/"}, packages...)
-	build := exec.CommandContext(ctx, "go", args...)
-	build.Dir = root()
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if _, err := output(build); err != nil {
-		return fmt.Errorf("build %s: %w", strings.Join(packages, " "), err)
-	}
-	return nil
-}
-
-// root is the repository.
-func root() string {
-	_, here, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(here), "..", "..")
-}
-
-func output(cmd *exec.Cmd) (string, error) {
-	var said strings.Builder
-	cmd.Stderr = &said
-	out, err := cmd.Output()
-	if err != nil {
-		return string(out), fmt.Errorf("%s: %w: %s", cmd.Path, err, said.String())
-	}
-	return string(out), nil
+// BuildControlPlane builds only the control plane, for tests that run no Envoy.
+func BuildControlPlane(ctx context.Context, dir string) (Programs, error) {
+	return Programs{ControlPlane: filepath.Join(dir, "tailxds")}, repository.Build(ctx, dir, "./cmd/tailxds")
 }
 
 // Unusable is why no rig can be had on this machine; empty if one can.
@@ -116,19 +91,51 @@ func New(t testing.TB, programs Programs) *Rig {
 	if why := Unusable(); why != "" {
 		t.Skip(why)
 	}
-	r := &Rig{t: t, programs: programs, dir: t.TempDir()}
-	ctx, cancel := context.WithCancel(context.Background())
-	r.ctx = ctx
+	r := newRig(t, programs)
 	var err error
-	r.hub, err = newNamespace()
-	t.Cleanup(func() { cancel(); r.end() })
-	if err == nil {
+	if r.hub, err = newNamespace(); err == nil {
 		err = r.addBridge()
 	}
 	if err != nil {
 		t.Fatalf("make the rig's link: %v", err)
 	}
 	return r
+}
+
+// Here makes a rig of this machine alone: what it starts listens on loopback, and needs no
+// root. It ends with the test.
+func Here(t testing.TB, programs Programs) *Rig { return newRig(t, programs) }
+
+func newRig(t testing.TB, programs Programs) *Rig {
+	r := &Rig{t: t, programs: programs, dir: t.TempDir(), hub: netns.None()}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.ctx = ctx
+	t.Cleanup(func() { cancel(); r.end() })
+	return r
+}
+
+// here is this machine.
+func (r *Rig) here(name string) *Host {
+	return &Host{Name: name, V4: netip.AddrFrom4([4]byte{127, 0, 0, 1}), V6: netip.IPv6Loopback(), rig: r, ns: netns.None()}
+}
+
+// Dir is the directory of the rig's files, removed when the test ends.
+func (r *Rig) Dir() string { return r.dir }
+
+// T is the test that the rig is part of, or the step of it that runs.
+func (r *Rig) T() testing.TB { return r.t }
+
+// Step runs a part of the test as a subtest. What the rig waits for in it fails the subtest.
+func (r *Rig) Step(name string, f func()) {
+	all, ok := r.t.(*testing.T)
+	if !ok {
+		r.t.Fatalf("the step %s is of no test", name)
+	}
+	defer func() { r.t = all }()
+	all.Run(name, func(t *testing.T) {
+		r.t = t
+		f()
+	})
 }
 
 func (r *Rig) addBridge() error {
@@ -198,7 +205,9 @@ func (r *Rig) end() {
 	for _, h := range r.hosts {
 		_ = h.ns.Close()
 	}
-	_ = r.hub.Close()
+	if r.hub.IsOpen() {
+		_ = r.hub.Close()
+	}
 }
 
 // Await fails the test unless check comes true.

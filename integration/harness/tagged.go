@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/tailxds/tailxds/integration/repository"
+
 	"tailscale.com/ipn"
 )
 
@@ -36,7 +38,7 @@ func (t *Tailnet) ControlPlane(provider string) *TailnetControl {
 		t.t.Fatal(err)
 	}
 	t.Await("the control plane serves", func() error {
-		_, err := h.fetch(statusURL + "/readyz")
+		_, err := h.fetch("http://" + adminAddress + "/readyz")
 		return err
 	})
 	return &TailnetControl{t.member(h)}
@@ -47,8 +49,8 @@ func (c *TailnetControl) EnvoyBeside(m *Member) *Envoy {
 	r := c.rig
 	r.t.Helper()
 	r.serve(m.Host, func(p *http.Protocols) { p.SetHTTP1(true) }, 0)
-	bootstrap, err := output(exec.CommandContext(r.ctx, r.programs.ControlPlane, "bootstrap", "--node", m.Name,
-		"--control-plane", c.Address.String(), "--envoy-admin", "127.0.0.1:"+adminPort))
+	bootstrap, err := repository.Output(exec.CommandContext(r.ctx, r.programs.ControlPlane, "bootstrap", "--node", m.Name,
+		"--control-plane", c.Address.String(), "--envoy-admin", "127.0.0.1:"+envoyAdminPort))
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -13,10 +13,11 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"time"
+
+	"github.com/tailxds/tailxds/integration/repository"
 
 	"tailscale.com/client/local"
 
@@ -47,11 +48,10 @@ func (r *Rig) Tailnet() *Tailnet {
 	t := &Tailnet{Rig: r, server: r.link("headscale"), dir: filepath.Join(r.dir, "headscale")}
 	t.url = "https://" + net.JoinHostPort(t.server.V4.String(), "8443")
 	for name, to := range map[string]*string{"headscale": &t.headscale, "tailscaled": &t.tailscaled, "tailscale": &t.tailscale} {
-		printed, err := output(exec.CommandContext(r.ctx, filepath.Join(root(), "scripts", "tailnet"), name))
-		if err != nil {
+		var err error
+		if *to, err = repository.Script(r.ctx, "tailnet", name); err != nil {
 			r.t.Fatalf("get %s: %v", name, err)
 		}
-		*to = strings.TrimSpace(printed)
 	}
 	err := os.Mkdir(t.dir, 0o700)
 	if err == nil {
@@ -78,7 +78,7 @@ func (r *Rig) link(name string) *Host {
 	return r.HostAt(name, netip.AddrFrom4([4]byte{10, 77, 0, n}), netip.AddrFrom16([16]byte{0xfd, 0x77, 15: n}))
 }
 
-func (t *Tailnet) config() string { return filepath.Join(root(), "lab/headscale/config.yaml") }
+func (t *Tailnet) config() string { return repository.Path("lab/headscale/config.yaml") }
 
 // settings are what differs from the lab's configuration: where things are.
 func (t *Tailnet) settings() []string {
@@ -91,7 +91,7 @@ func (t *Tailnet) settings() []string {
 		"HEADSCALE_NOISE_PRIVATE_KEY_PATH=" + at("noise.key"),
 		"HEADSCALE_DERP_SERVER_PRIVATE_KEY_PATH=" + at("derp.key"),
 		"HEADSCALE_DATABASE_SQLITE_PATH=" + at("db.sqlite"),
-		"HEADSCALE_POLICY_PATH=" + filepath.Join(root(), labPolicy),
+		"HEADSCALE_POLICY_PATH=" + repository.Path(labPolicy),
 	}
 }
 

@@ -5,22 +5,22 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"testing"
 
+	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/hostile"
 )
 
 // What every test runs, built once.
 var (
-	program  string
+	programs harness.Programs
 	buildErr error
 )
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "tailxds-hostile")
 	if buildErr = err; err == nil {
-		program, buildErr = hostile.Build(context.Background(), dir)
+		programs, buildErr = harness.BuildControlPlane(context.Background(), dir)
 	}
 	m.Run()
 	if err := os.RemoveAll(dir); err != nil {
@@ -28,21 +28,13 @@ func TestMain(m *testing.M) {
 	}
 }
 
-const twoServers = `
-- {id: "1", name: a, addresses: [100.64.0.1], tags: ["tag:weight-1"], online: true}
-- {id: "2", name: b, addresses: [100.64.0.2], tags: ["tag:weight-1"], online: true}
-`
-
 // start starts a control plane of two servers, or as the options say.
 func start(t *testing.T, o hostile.Options) *hostile.ControlPlane {
 	t.Helper()
 	if buildErr != nil {
 		t.Fatal(buildErr)
 	}
-	if o.Devices == "" {
-		o.Devices = twoServers
-	}
-	return hostile.Start(t, program, o)
+	return hostile.Start(t, programs, o)
 }
 
 // Envoys check servers less often the more of them there are: what one peer opens
@@ -83,7 +75,7 @@ func TestHealthCheckInterval_manyStreamsOfOnePeer_stays(t *testing.T) {
 			return nil
 		})
 		// The interval is chosen anew when something is published.
-		c.Write(c.Devices, strings.Replace(twoServers, "tag:weight-1", "tag:weight-2", 1))
+		c.SetDevices(hostile.TwoServers("tag:weight-2")...)
 		c.Await("the change is published", func() error {
 			var status struct{ Devices []struct{ Tags []string } }
 			if err := c.Status(&status); err != nil {

@@ -1,12 +1,11 @@
 package hostile
 
 import (
-	"encoding/hex"
+	"encoding/binary"
 	"fmt"
-	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -63,16 +62,19 @@ func (c *ControlPlane) Measure(attack func()) Cost {
 }
 
 // Connections is how many TCP connections the control plane has open on its xDS
-// port.
+// port, as the kernel says: see proc_net(5). Its clients' own ends have other addresses.
 func (c *ControlPlane) Connections() int {
 	c.t.Helper()
-	all, err := sockets(c.process.Pid)
+	xds, err := netip.ParseAddrPort(c.XDS)
 	if err != nil {
 		c.t.Fatal(err)
 	}
+	ip := xds.Addr().As4()
+	local := fmt.Sprintf("%08X:%04X", binary.NativeEndian.Uint32(ip[:]), xds.Port())
+	const localField, stateField, established = 1, 3, "01"
 	n := 0
-	for _, s := range all {
-		if s.local == c.XDS && s.state == stateEstablished {
+	for line := range strings.Lines(c.read("net/tcp")) {
+		if fields := strings.Fields(line); len(fields) > stateField && fields[localField] == local && fields[stateField] == established {
 			n++
 		}
 	}
@@ -80,7 +82,7 @@ func (c *ControlPlane) Connections() int {
 }
 
 func (c *ControlPlane) proc(file string) string {
-	return filepath.Join("/proc", strconv.Itoa(c.process.Pid), file)
+	return filepath.Join("/proc", strconv.Itoa(c.Pid()), file)
 }
 
 // memory is a field of /proc/PID/status in bytes.
@@ -123,86 +125,4 @@ func (c *ControlPlane) read(file string) string {
 		c.t.Fatal(err)
 	}
 	return string(text)
-}
-
-// listeners asks the kernel where a process listens.
-func listeners(pid int) (xds, admin string, err error) {
-	all, err := sockets(pid)
-	if err != nil {
-		return "", "", err
-	}
-	for _, s := range all {
-		switch {
-		case s.state != stateListen:
-		case strings.HasPrefix(s.local, xdsAddress+":"):
-			xds = s.local
-		case strings.HasPrefix(s.local, adminAddress+":"):
-			admin = s.local
-		}
-	}
-	if xds == "" || admin == "" {
-		return "", "", errNotListening
-	}
-	return xds, admin, nil
-}
-
-// socket is a TCP socket of IPv4, see proc_net(5).
-type socket struct{ local, state string }
-
-const stateEstablished, stateListen = "01", "0A"
-
-func sockets(pid int) ([]socket, error) {
-	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
-	files, err := os.ReadDir(dir)
-	if err != nil {
-		return nil, err
-	}
-	var inodes []string
-	for _, file := range files {
-		target, err := os.Readlink(filepath.Join(dir, file.Name()))
-		if err != nil {
-			continue // closed meanwhile
-		}
-		if inode, ok := strings.CutPrefix(target, "socket:["); ok {
-			inodes = append(inodes, strings.TrimSuffix(inode, "]"))
-		}
-	}
-	slices.Sort(inodes)
-	table, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "net", "tcp"))
-	if err != nil {
-		return nil, err
-	}
-	var all []socket
-	for line := range strings.Lines(string(table)) {
-		const address, state, inode = 1, 3, 9
-		fields := strings.Fields(line)
-		if len(fields) <= inode || fields[0] == "sl" {
-			continue
-		}
-		if _, its := slices.BinarySearch(inodes, fields[inode]); !its {
-			continue
-		}
-		local, err := parseAddress(fields[address])
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, socket{local, fields[state]})
-	}
-	return all, nil
-}
-
-// parseAddress reads an address as the kernel writes it on little-endian
-// machines, such as 0200007F:1F90.
-func parseAddress(text string) (string, error) {
-	ip, port, _ := strings.Cut(text, ":")
-	raw, err := hex.DecodeString(ip)
-	if err != nil {
-		return "", fmt.Errorf("read the address %q of a socket: %w", text, err)
-	}
-	slices.Reverse(raw)
-	n, err := strconv.ParseUint(port, 16, 16)
-	if err != nil {
-		return "", fmt.Errorf("read the port of %q: %w", text, err)
-	}
-	return net.JoinHostPort(net.IP(raw).String(), strconv.FormatUint(n, 10)), nil
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"testing"
 
+	"github.com/tailxds/tailxds/integration/repository"
+
 	"github.com/chromedp/chromedp"
 
 	"github.com/tailxds/tailxds/integration/browser"
@@ -39,7 +41,7 @@ const axe = `(() => { const unsure = r => r.incomplete.filter(v => v.id === 'col
 	.then(r => JSON.stringify({rules: r.passes.length, found: [...r.violations, ...unsure(r)].map(v => ({id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.slice(0, 4).map(n => n.html.slice(0, 120) + ' | ' + n.failureSummary.slice(0, 260))}))})) })()`
 
 func TestAccessible(t *testing.T) {
-	path, err := browser.Script("axe")
+	path, err := repository.Script(t.Context(), "axe")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ package page_test
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/tailxds/tailxds/integration/repository"
 
 	"github.com/tailxds/tailxds/integration/browser"
 )
@@ -42,12 +45,10 @@ func tests(m *testing.M) int {
 // prepare builds what the tests run, and starts the browser.
 func prepare(dir string) error {
 	worldProgram = filepath.Join(dir, "world")
-	build := exec.Command("go", "build", "-o", worldProgram, "./internal/dashboard/world")
-	build.Dir = browser.Root()
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build the made-up world: %w: %s", err, out)
+	err := repository.Build(context.Background(), dir, "./internal/dashboard/world")
+	if err != nil {
+		return err
 	}
-	var err error
 	chromium, err = browser.Start()
 	return err
 }

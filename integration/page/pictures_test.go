@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/tailxds/tailxds/integration/repository"
+
 	"github.com/chromedp/chromedp"
 
 	"github.com/tailxds/tailxds/integration/browser"
@@ -50,7 +52,7 @@ func TestReadmePictures(t *testing.T) {
 		tab.Do(chromedp.Navigate(url))
 		tab.Until(browser.Lively)
 		ticks(tab, 2) // dots are on their way
-		write(t, filepath.Join(browser.Root(), "docs", "pictures", name+".png"), browser.Get(tab, chromedp.CaptureScreenshot()))
+		write(t, repository.Path("docs/pictures/"+name+".png"), browser.Get(tab, chromedp.CaptureScreenshot()))
 	}
 }
 
