@@ -67,9 +67,9 @@ func startEnvoy(ctx context.Context, name, config string, port uint16) (*envoy, 
 	if err := os.WriteFile(name+".yaml", []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("write Envoy's configuration: %w", err)
 	}
-	program, err := exec.CommandContext(ctx, "../scripts/envoy").Output()
+	program, err := exec.CommandContext(ctx, "../scripts/offline/envoy").Output()
 	if err != nil {
-		return nil, fmt.Errorf("find Envoy's program by ../scripts/envoy: %w", err)
+		return nil, fmt.Errorf("find Envoy's program by ../scripts/offline/envoy: %w", err)
 	}
 	log, err := os.Create(name + ".log")
 	if err != nil {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the scripts share. Source it from a script that lies in scripts/.
+# What the scripts share.
 
 set -euo pipefail
 
@@ -20,32 +20,8 @@ keep() {
   rm -rf "$1.new.$$" "$1/$(basename "$1").new.$$"
 }
 
+# shellcheck disable=SC2034  # those that source this use it
 go_flags=(-trimpath -buildvcs=false)
-
-# headscale_programs VERSION prints where headscale is.
-headscale_programs() { go_tools headscale "$1" "-s -w" ""; }
-
-# tailscale_programs VERSION prints where Tailscale's programs are. They are built as the official images are: with the
-# stamps, and with what containerboot needs on Kubernetes.
-tailscale_programs() {
-  local version=${1#v}
-  go_tools tailscale "$1" "-s -w -X tailscale.com/version.shortStamp=$version -X tailscale.com/version.longStamp=$version" ts_kube,ts_package_container
-}
-
-# go_tools NAME VERSION LDFLAGS TAGS builds the tools of lab/images/NAME/go.mod, whose
-# go.sum pins every module, and prints where they are.
-go_tools() {
-  local name=$1 version=$2 ldflags=$3 tags=$4 module=$root/lab/images/$1 dir
-  dir=$(kept "$name" "$version" "$({ cat "$module/go.mod" "$module/go.sum" && echo "$ldflags $tags"; } | sha256)")
-  if [[ ! -d $dir ]]; then
-    say "Building $name $version from its Go module (a few minutes, once)."
-    mkdir -p "$dir.new.$$"
-    (cd "$module" && CGO_ENABLED=0 GOOS=linux GOARCH=$arch go build "${go_flags[@]}" -ldflags "$ldflags" -tags "$tags" -o "$dir.new.$$/" tool >&2) ||
-      die "$name $version could not be built (the lines above say why): is the Go module proxy within reach?"
-    keep "$dir"
-  fi
-  echo "$dir"
-}
 
 # image_of OWNER: the image as the compose files name it, the one place where versions stand.
 image_of() { sed -n "s|^ *image: \($1/[^ ]*\).*|\1|p" "$root/compose.yaml" "$root/lab/server.yaml" | head -1; }

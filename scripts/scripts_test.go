@@ -109,14 +109,14 @@ func TestEachFailureSaysHowToMendIt(t *testing.T) {
 			want: "the Docker engine did not start",
 		},
 		{
-			name: "no docker command", script: "compose-plugin", want: "install the Docker CLI",
+			name: "no docker command", script: "offline/compose-plugin", want: "install the Docker CLI",
 		},
 		{
-			name: "no compose and no Go", script: "compose-plugin", programs: map[string]string{"docker": noEngine},
+			name: "no compose and no Go", script: "offline/compose-plugin", programs: map[string]string{"docker": noEngine},
 			want: "docker compose must be built here (it is missing or too old), and there is no Go: install Go 1.",
 		},
 		{
-			name: "no compose and none may be installed", script: "compose-plugin",
+			name: "no compose and none may be installed", script: "offline/compose-plugin",
 			env: []string{"LAB_NO_INSTALL=1"}, programs: map[string]string{"docker": oldCompose},
 			want: "docker compose 2.10.2 and at least 2.24.0 is needed, and LAB_NO_INSTALL=1 forbids to build it",
 		},

@@ -124,10 +124,10 @@ func TestEveryKey_schema_noneMissing(t *testing.T) {
 	}
 }
 
-// envoyProgram is Envoy by scripts/envoy.
+// envoyProgram is Envoy by scripts/offline/envoy.
 func envoyProgram(t *testing.T, version ...string) string {
 	t.Helper()
-	program, err := repository.Script(t.Context(), "envoy", version...)
+	program, err := repository.Script(t.Context(), "offline/envoy", version...)
 	if err != nil {
 		t.Fatalf("get Envoy: %v", err)
 	}

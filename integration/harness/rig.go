@@ -50,7 +50,7 @@ type Programs struct {
 func Build(ctx context.Context, dir string) (Programs, error) {
 	p := Programs{ControlPlane: filepath.Join(dir, "tailxds")}
 	var err error
-	if p.Envoy, err = repository.Script(ctx, "envoy"); err != nil {
+	if p.Envoy, err = repository.Script(ctx, "offline/envoy"); err != nil {
 		return p, fmt.Errorf("get Envoy: %w", err)
 	}
 	p.Server = filepath.Join(dir, "server")

@@ -49,7 +49,7 @@ func (r *Rig) Tailnet() *Tailnet {
 	t.url = "https://" + net.JoinHostPort(t.server.V4.String(), "8443")
 	for name, to := range map[string]*string{"headscale": &t.headscale, "tailscaled": &t.tailscaled, "tailscale": &t.tailscale} {
 		var err error
-		if *to, err = repository.Script(r.ctx, "tailnet", name); err != nil {
+		if *to, err = repository.Script(r.ctx, "offline/tailnet", name); err != nil {
 			r.t.Fatalf("get %s: %v", name, err)
 		}
 	}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # look.sh KUBECONFIG KUBECTL FOLDER: what a cluster, its Envoys and its tailnet devices say, for the bundle of a failed run.
-. "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+# shellcheck source-path=SCRIPTDIR source=../lib.sh
+. "$(dirname "${BASH_SOURCE[0]}")/../lib.sh"
 
 kubeconfig=$1 kubectl=$2 folder=$3
 k() { "$kubectl" --kubeconfig "$kubeconfig" --request-timeout 10s "$@"; }

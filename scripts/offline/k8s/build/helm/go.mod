@@ -1,4 +1,4 @@
-module github.com/tailxds/tailxds/scripts/k8s/build/helm
+module github.com/tailxds/tailxds/scripts/offline/k8s/build/helm
 
 go 1.26.8
 

@@ -1,4 +1,4 @@
-module github.com/tailxds/tailxds/scripts/compose
+module github.com/tailxds/tailxds/scripts/offline/compose
 
 go 1.26.8
 

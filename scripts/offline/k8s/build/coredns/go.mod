@@ -1,4 +1,4 @@
-module github.com/tailxds/tailxds/scripts/k8s/build/coredns
+module github.com/tailxds/tailxds/scripts/offline/k8s/build/coredns
 
 go 1.26.8
 

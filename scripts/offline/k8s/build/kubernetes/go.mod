@@ -1,4 +1,4 @@
-module github.com/tailxds/tailxds/scripts/k8s/build/kubernetes
+module github.com/tailxds/tailxds/scripts/offline/k8s/build/kubernetes
 
 go 1.26.8
 

@@ -1,3 +1,0 @@
-module github.com/tailxds/tailxds/scripts/k8s/build/pause
-
-go 1.26.8
