@@ -15,8 +15,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/load"
-	"github.com/tailxds/tailxds/internal/xds"
 )
 
 //go:embed static.yaml.tmpl
@@ -45,9 +45,9 @@ func staticConfig(s staticSetup) (string, error) {
 
 // ourConfig is the bootstrap that tailxds prints.
 func ourConfig(controlPlane netip.AddrPort, admin uint16) (string, error) {
-	text, err := xds.BootstrapYAML(xds.BootstrapConfig{
-		ControlPlanes: []xds.HostPort{{Host: controlPlane.Addr().String(), Port: controlPlane.Port()}},
-		Node:          "bench", Cluster: "bench", Admin: xds.HostPort{Host: "127.0.0.1", Port: admin},
+	text, err := envoy.BootstrapYAML(envoy.BootstrapConfig{
+		ControlPlanes: []envoy.HostPort{{Host: controlPlane.Addr().String(), Port: controlPlane.Port()}},
+		Node:          "bench", Cluster: "bench", Admin: envoy.HostPort{Host: "127.0.0.1", Port: admin},
 	})
 	if err != nil {
 		return "", fmt.Errorf("make the bootstrap: %w", err)
@@ -55,15 +55,15 @@ func ourConfig(controlPlane netip.AddrPort, admin uint16) (string, error) {
 	return string(text), nil
 }
 
-// envoy is a real one, with one worker.
-type envoy struct {
+// envoyProcess is a real one, with one worker.
+type envoyProcess struct {
 	cmd *exec.Cmd
 	url string
 }
 
 // startEnvoy starts one, whose files begin with name, and waits until it
 // answers requests.
-func startEnvoy(ctx context.Context, name, config string, port uint16) (*envoy, error) {
+func startEnvoy(ctx context.Context, name, config string, port uint16) (*envoyProcess, error) {
 	if err := os.WriteFile(name+".yaml", []byte(config), 0o600); err != nil {
 		return nil, fmt.Errorf("write Envoy's configuration: %w", err)
 	}
@@ -76,7 +76,7 @@ func startEnvoy(ctx context.Context, name, config string, port uint16) (*envoy, 
 		return nil, fmt.Errorf("make Envoy's log: %w", err)
 	}
 	defer func() { _ = log.Close() }() // Envoy has it
-	e := &envoy{url: fmt.Sprintf("http://127.0.0.1:%d/", port)}
+	e := &envoyProcess{url: fmt.Sprintf("http://127.0.0.1:%d/", port)}
 	e.cmd = exec.CommandContext(ctx, strings.TrimSpace(string(program)), "--config-path", name+".yaml",
 		"--disable-hot-restart", "--concurrency", "1", "--log-level", "warn")
 	e.cmd.Stderr = log
@@ -92,7 +92,7 @@ func startEnvoy(ctx context.Context, name, config string, port uint16) (*envoy, 
 }
 
 // awaitAnswer waits until requests are answered.
-func (e *envoy) awaitAnswer(ctx context.Context) error {
+func (e *envoyProcess) awaitAnswer(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(50 * time.Millisecond)
@@ -111,7 +111,7 @@ func (e *envoy) awaitAnswer(ctx context.Context) error {
 }
 
 // cpu is what the process has used so far.
-func (e *envoy) cpu() (time.Duration, error) {
+func (e *envoyProcess) cpu() (time.Duration, error) {
 	// The clock of a process's CPU time, to the nanosecond: /proc counts in ticks
 	// of 10 ms, a twentieth of a round. How its number is made of the process's:
 	// https://man7.org/linux/man-pages/man3/clock_getcpuclockid.3.html
@@ -125,7 +125,7 @@ func (e *envoy) cpu() (time.Duration, error) {
 }
 
 // spends is the CPU time that the process uses while something is done.
-func (e *envoy) spends(do func() error) (time.Duration, error) {
+func (e *envoyProcess) spends(do func() error) (time.Duration, error) {
 	before, err := e.cpu()
 	if err != nil {
 		return 0, err
@@ -137,7 +137,7 @@ func (e *envoy) spends(do func() error) (time.Duration, error) {
 	return after - before, err
 }
 
-func (e *envoy) stop() {
+func (e *envoyProcess) stop() {
 	_ = e.cmd.Process.Signal(syscall.SIGTERM) // it may have ended
 	_ = e.cmd.Wait()                          // how it ended is of no interest
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	serverv3 "github.com/envoyproxy/go-control-plane/pkg/server/v3"
 
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/provider"
@@ -113,10 +114,12 @@ type ours struct {
 	policy  policy.Policy
 	read    topology.Memory
 	memory  guard.Memory
+	// resources are what is published.
+	resources *envoy.Resources
 }
 
 func newOurs(s setup) (*ours, error) {
-	o := &ours{server: xds.NewServer(xds.Config{DefaultService: defaultService, PeerLimits: manyPeers()}), devices: world(s), policy: policy.Default()}
+	o := &ours{server: xds.NewServer(xds.Config{Types: envoy.Types(), PeerLimits: manyPeers()}), devices: world(s), policy: policy.Default()}
 	if s.Ingress != 0 {
 		o.policy.Ingress.Port = s.Ingress
 	}
@@ -150,7 +153,16 @@ func (o *ours) take(devices []topology.Device) error {
 	}
 	verdict := guard.Decide(memory, guard.Input{Now: now, List: list, Built: t, Connected: o.server.Connected(), HoldFraction: 0.5, HoldFor: time.Minute})
 	o.read, o.memory = read, verdict.Memory
-	return o.server.Publish(verdict.Topology, o.policy)
+	resources, err := envoy.Build(envoy.Input{
+		Topology: verdict.Topology, Policy: o.policy, DefaultService: defaultService, Regions: o.server.Regions(), Envoys: o.server.Envoys(),
+	}, o.resources)
+	if err != nil {
+		return err
+	}
+	o.resources = resources
+	o.server.SetAccess(verdict.Topology.Addresses(), verdict.Topology.Regions())
+	_, err = o.server.Publish(resources)
+	return err
 }
 
 func rules() topology.Rules {
@@ -243,7 +255,7 @@ type snapshots struct {
 func newSnapshots(ctx context.Context, s setup) (*snapshots, error) {
 	p := &snapshots{setup: s, cache: cache.NewSnapshotCache(false, cache.IDHash{}, nil), resources: make(map[resource.Type][]types.Resource)}
 	p.topology, _ = topology.Build(world(s), rules())
-	all, err := xds.Render(p.topology, policy.Default(), defaultService)
+	all, err := envoy.Render(p.topology, policy.Default(), defaultService)
 	if err != nil {
 		return nil, err
 	}

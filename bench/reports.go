@@ -14,6 +14,7 @@ import (
 
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/telemetry"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -28,7 +29,7 @@ func newReporting() (*ours, error) {
 		return telemetry.Caller{Device: who.Device, Address: who.Address.Addr(), Region: who.Region, Known: who.Known}
 	}, time.Now)
 	o := &ours{policy: policy.Default(), server: xds.NewServer(xds.Config{
-		DefaultService: "server", PeerLimits: manyPeers(), Services: []func(grpc.ServiceRegistrar){receiver.Register},
+		Types: envoy.Types(), PeerLimits: manyPeers(), Services: []func(grpc.ServiceRegistrar){receiver.Register},
 	})}
 	for i, address := range []string{"127.0.0.11", "127.0.0.12"} {
 		o.devices = append(o.devices, topology.Device{
@@ -41,7 +42,7 @@ func newReporting() (*ours, error) {
 }
 
 // recorded is what an Envoy with two servers reports every five seconds.
-const recorded = "../internal/report/testdata/envoy.pb"
+const recorded = "../internal/telemetry/testdata/envoy.pb"
 
 // reports measures what the reports of as many Envoys cost as send 10,000 a
 // minute. They are sent as fast as they are taken, and then again: what is kept

@@ -124,7 +124,7 @@ func measureGeneration(
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	var (
-		envoys [configurations]*envoy
+		envoys [configurations]*envoyProcess
 		askers [configurations]callers
 	)
 	for i, config := range configs {

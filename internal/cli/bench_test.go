@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/provider"
@@ -78,20 +79,20 @@ func BenchmarkTenThousandDevices(b *testing.B) {
 		t, _ := topology.Build(devices, rules)
 		b.ReportAllocs()
 		for b.Loop() {
-			publishTo(b, xds.NewServer(xds.Config{DefaultService: "server"}), t)
+			publishTo(b, xds.NewServer(xds.Config{Types: envoy.Types()}), t, nil)
 		}
 	})
 	b.Run("publish-one-change", func(b *testing.B) {
-		s := xds.NewServer(xds.Config{DefaultService: "server"})
+		s := xds.NewServer(xds.Config{Types: envoy.Types()})
 		var both [2]topology.Topology
 		for i := range both {
 			devices[0].Tags[1] = fmt.Sprintf("tag:weight-%d", 1+i)
 			both[i], _ = topology.Build(devices, rules)
 		}
-		publishTo(b, s, both[1])
+		last := publishTo(b, s, both[1], nil)
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
-			publishTo(b, s, both[i%2])
+			last = publishTo(b, s, both[i%2], last)
 		}
 	})
 }
@@ -107,7 +108,7 @@ func BenchmarkOneChange(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			d.start(provider.NewWatcher(nil, provider.Options{Provider: provider.FromFile, Log: log}), xds.NewServer(xds.Config{DefaultService: "server"}))
+			d.start(provider.NewWatcher(nil, provider.Options{Provider: provider.FromFile, Log: log}), xds.NewServer(xds.Config{Types: envoy.Types()}))
 			devices := manyDevices(n)
 			clock, look := newAlarm(), newAlarm()
 			at := time.Now()
@@ -122,9 +123,14 @@ func BenchmarkOneChange(b *testing.B) {
 	}
 }
 
-func publishTo(b *testing.B, s *xds.Server, t topology.Topology) {
+func publishTo(b *testing.B, s *xds.Server, t topology.Topology, last *envoy.Resources) *envoy.Resources {
 	b.Helper()
-	if err := s.Publish(t, policy.Default()); err != nil {
+	next, err := envoy.Build(envoy.Input{Topology: t, Policy: policy.Default(), DefaultService: "server"}, last)
+	if err != nil {
 		b.Fatal(err)
 	}
+	if _, err := s.Publish(next); err != nil {
+		b.Fatal(err)
+	}
+	return next
 }

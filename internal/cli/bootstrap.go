@@ -14,8 +14,8 @@ import (
 	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/topology"
-	"github.com/tailxds/tailxds/internal/xds"
 )
 
 // bootstrapCommand prints what an Envoy must know by itself.
@@ -32,24 +32,24 @@ func bootstrapCommand() *cobra.Command {
 			"  tailxds bootstrap --control-plane 100.64.0.1,100.64.0.2 --node west-1 --envoy-metrics 0.0.0.0:9902 --output envoy.yaml",
 		Args: noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			c := xds.BootstrapConfig{Node: o.node, Cluster: o.cluster, Region: o.region, Zone: o.zone, ReportEvery: o.reportEvery}
-			if o.reportEvery < xds.ShortestReportEvery || o.reportEvery > xds.LongestReportEvery {
-				return wrong("--report-every", o.reportEvery.String(), fmt.Sprintf("a time from %s to %s", xds.ShortestReportEvery, xds.LongestReportEvery))
+			c := envoy.BootstrapConfig{Node: o.node, Cluster: o.cluster, Region: o.region, Zone: o.zone, ReportEvery: o.reportEvery}
+			if o.reportEvery < envoy.ShortestReportEvery || o.reportEvery > envoy.LongestReportEvery {
+				return wrong("--report-every", o.reportEvery.String(), fmt.Sprintf("a time from %s to %s", envoy.ShortestReportEvery, envoy.LongestReportEvery))
 			}
 			var err error
-			if c.ControlPlanes, err = hostPorts("--control-plane", o.controlPlanes, xds.DefaultPort); err != nil {
+			if c.ControlPlanes, err = hostPorts("--control-plane", o.controlPlanes, envoy.DefaultPort); err != nil {
 				return err
 			}
 			if c.Collectors, err = hostPorts("--otlp", o.otlp, 4317); err != nil {
 				return err
 			}
-			admin, err := hostPorts("--envoy-admin", []string{o.admin}, xds.DefaultAdminPort)
+			admin, err := hostPorts("--envoy-admin", []string{o.admin}, envoy.DefaultAdminPort)
 			if err != nil {
 				return err
 			}
 			c.Admin = admin[0]
 			if o.metrics != "" {
-				metrics, err := hostPorts("--envoy-metrics", []string{o.metrics}, xds.DefaultMetricsPort)
+				metrics, err := hostPorts("--envoy-metrics", []string{o.metrics}, envoy.DefaultMetricsPort)
 				if err != nil {
 					return err
 				}
@@ -58,7 +58,7 @@ func bootstrapCommand() *cobra.Command {
 			if c.DNS, err = resolverAddress(o.dns); err != nil {
 				return err
 			}
-			text, err := xds.BootstrapYAML(c)
+			text, err := envoy.BootstrapYAML(c)
 			if err != nil {
 				return err
 			}
@@ -77,8 +77,8 @@ func bootstrapCommand() *cobra.Command {
 	flags.StringVar(&o.zone, "zone", "", "the zone that the Envoy is in")
 	flags.StringVar(&o.admin, "envoy-admin", "127.0.0.1:9901", "address of Envoy's own pages")
 	flags.StringVar(&o.metrics, "envoy-metrics", "", "address where Envoy shows /metrics to Prometheus, and none of its other pages, such as 0.0.0.0:9902")
-	flags.StringVar(&o.dns, "dns", xds.MagicDNS, "who knows the control plane's name")
-	flags.DurationVar(&o.reportEvery, "report-every", xds.DefaultReportEvery, "how often the Envoy reports what it measured: longer where there are thousands")
+	flags.StringVar(&o.dns, "dns", envoy.MagicDNS, "who knows the control plane's name")
+	flags.DurationVar(&o.reportEvery, "report-every", envoy.DefaultReportEvery, "how often the Envoy reports what it measured: longer where there are thousands")
 	flags.StringVar(&o.output, "output", "", "write it to this file; - is standard output")
 	flags.StringSliceVar(&o.otlp, "otlp", nil, "OpenTelemetry collectors that get the Envoy's metrics, too")
 	under(cmd, bootstrapHeadings()...)
@@ -107,11 +107,11 @@ func writeFile(path string, text []byte) error {
 }
 
 // hostPorts reads names or addresses, each with a port or without.
-func hostPorts(flag string, texts []string, port uint16) ([]xds.HostPort, error) {
-	var all []xds.HostPort
+func hostPorts(flag string, texts []string, port uint16) ([]envoy.HostPort, error) {
+	var all []envoy.HostPort
 	for _, text := range texts {
 		if a, err := netip.ParseAddr(text); err == nil { // fd7a::1 has colons, too
-			all = append(all, xds.HostPort{Host: a.String(), Port: port})
+			all = append(all, envoy.HostPort{Host: a.String(), Port: port})
 			continue
 		}
 		host, number, err := net.SplitHostPort(text)
@@ -122,7 +122,7 @@ func hostPorts(flag string, texts []string, port uint16) ([]xds.HostPort, error)
 		if _, isAddress := netip.ParseAddr(host); err != nil || n == 0 || (isAddress != nil && !isHostName(host)) {
 			return nil, fmt.Errorf("%s %s: give a name or an address, with a port or without, such as tsnet-dynamic-eds.example.ts.net:%d", flag, quoted(text), port)
 		}
-		all = append(all, xds.HostPort{Host: host, Port: uint16(n)})
+		all = append(all, envoy.HostPort{Host: host, Port: uint16(n)})
 	}
 	return all, nil
 }

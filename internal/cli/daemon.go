@@ -16,6 +16,7 @@ import (
 	"github.com/tailxds/tailxds/internal/dashboard"
 	"github.com/tailxds/tailxds/internal/drain"
 	"github.com/tailxds/tailxds/internal/drain/peersync"
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/policy"
@@ -58,6 +59,7 @@ type daemon struct {
 
 	policy     atomic.Pointer[policyFile]
 	published  atomic.Pointer[snapshot]
+	resources  atomic.Pointer[envoy.Resources]   // that were published last
 	callers    atomic.Pointer[map[string]uint32] // where requests enter, as published
 	publishErr atomic.Pointer[string]
 	lost       atomic.Pointer[string] // what the saved state lost, until an operator accepts that
@@ -324,15 +326,24 @@ func (k known) inForce(now time.Time) map[string]topology.Drain {
 
 // measure publishes where requests enter, if that has changed.
 func (d *daemon) measure() {
+	last := d.resources.Load()
+	if last == nil {
+		return // no Envoy is connected
+	}
 	next, changed := d.entries.Next(d.reports.Requests(), d.server.EnvoysByRegion(), measureEvery)
 	d.entries = next
 	if !changed {
 		return
 	}
-	if err := d.server.PublishLocalCluster(next.Published); err != nil {
+	resources, err := last.WithLocalCluster(next.Published)
+	if err == nil {
+		_, err = d.server.PublishUntracked(resources)
+	}
+	if err != nil {
 		d.log.Error("cannot publish where requests enter", "error", err)
 		return
 	}
+	d.resources.Store(resources)
 	d.callers.Store(&next.Published)
 	d.log.Debug("published where requests enter", "entries", next.Published)
 }

@@ -8,9 +8,9 @@ import (
 	"io"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/topology"
-	"github.com/tailxds/tailxds/internal/xds"
 	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
@@ -96,7 +96,7 @@ func (d *daemon) compare(k known, p proposal, now time.Time) ([]events.Event, er
 	if err != nil {
 		return nil, err
 	}
-	if _, err := xds.Render(would.Topology, is.policy, d.o.DefaultService); err != nil {
+	if _, err := envoy.Render(would.Topology, is.policy, d.o.DefaultService); err != nil {
 		return nil, fmt.Errorf("this can't be published: %w", err)
 	}
 	return events.Diff(d.situation(k.published, k.policy, k.tables), d.situation(would.snapshot, is, k.tables)), nil

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"reflect"
 
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
-	"github.com/tailxds/tailxds/internal/xds"
 )
 
 // policyFile is the last policy that could be read, the text that it was read
@@ -45,7 +45,7 @@ func readPolicy(path string) (policyFile, error) {
 func parsePolicy(path, text string) (policyFile, error) {
 	policy, err := policy.Parse([]byte(text))
 	if err == nil {
-		err = xds.CheckPolicy(policy)
+		err = envoy.CheckPolicy(policy)
 	}
 	if err != nil {
 		return policyFile{}, fmt.Errorf("%s: %w", path, err)
@@ -118,7 +118,7 @@ func (d *daemon) applyEdit(e edit) bool {
 // bad as one that can't be read: the last good one stays, and delays nothing.
 func (d *daemon) serve(t topology.Topology) error {
 	policy := *d.policy.Load()
-	err := d.server.Publish(t, policy.policy)
+	err := d.publishResources(t, policy.policy)
 	if err == nil {
 		good := policy
 		good.err, good.unfit = "", ""
@@ -126,10 +126,35 @@ func (d *daemon) serve(t topology.Topology) error {
 		d.fits(policy, "")
 		return nil
 	}
-	if d.good == nil || d.good.text == policy.text || d.server.Publish(t, d.good.policy) != nil {
+	if d.good == nil || d.good.text == policy.text || d.publishResources(t, d.good.policy) != nil {
 		return err
 	}
 	d.fits(policy, fmt.Sprintf("%s: %v", d.o.Config, err))
+	return nil
+}
+
+// publishResources builds and publishes what is served by a policy. Every resource is
+// built and validated before any is published; on an error the last good ones stay.
+func (d *daemon) publishResources(t topology.Topology, p policy.Policy) error {
+	last := d.resources.Load()
+	next, err := envoy.Build(envoy.Input{
+		Topology: t, Policy: p, DefaultService: d.o.DefaultService, Regions: d.server.Regions(), Envoys: d.server.Envoys(),
+	}, last)
+	if err != nil {
+		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
+	}
+	changed, err := d.server.Publish(next)
+	if err != nil {
+		return err
+	}
+	d.resources.Store(next)
+	d.server.SetAccess(t.Addresses(), t.Regions())
+	if checks := next.Checks(); last != nil && last.Checks().Every != checks.Every {
+		d.log.Info("another interval of health checks, where the policy leaves it open", "interval", checks.Every, "was", last.Checks().Every, "envoys", checks.Envoys)
+	}
+	if changed > 0 {
+		d.log.Info("published", "services", len(t.Services), "devices", len(t.Present()), "resources_changed", changed)
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds"
@@ -23,7 +24,7 @@ func TestAPolicyThatCannotBePublished(t *testing.T) {
 	var log lockedBuffer
 	d := &daemon{
 		o: options{Config: filepath.Join(t.TempDir(), "policy.yaml")}, log: slog.New(slog.NewTextHandler(&log, nil)),
-		server: xds.NewServer(xds.Config{DefaultService: "server"}),
+		server: xds.NewServer(xds.Config{Types: envoy.Types()}),
 	}
 	if err := os.WriteFile(d.o.Config, nil, 0o600); err != nil {
 		t.Fatal(err)

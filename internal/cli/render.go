@@ -13,9 +13,9 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
-	"github.com/tailxds/tailxds/internal/xds"
 )
 
 func renderCommand(env environment) *cobra.Command {
@@ -47,7 +47,7 @@ func renderCommand(env environment) *cobra.Command {
 		},
 	}
 	topologyFlags(newBinder(cmd, env), &o)
-	choiceFlag(cmd.Flags(), &only, "only", "", "", "print the resources of one type: "+oneOf(xds.TypeNames()), xds.TypeNames()...)
+	choiceFlag(cmd.Flags(), &only, "only", "", "", "print the resources of one type: "+oneOf(envoy.TypeNames()), envoy.TypeNames()...)
 	under(cmd, append(topologyHeadings(), heading{"Output", []string{"only"}})...)
 	return cmd
 }
@@ -94,13 +94,13 @@ func render(ctx context.Context, o options, only string) (text []byte, over pass
 		return nil, over, err
 	}
 	t, problems := topology.Build(devices, rules)
-	resources, err := xds.Render(t, policy.policy, rules.DefaultService)
+	resources, err := envoy.Render(t, policy.policy, rules.DefaultService)
 	if err != nil {
 		return nil, over, err
 	}
 	problems = joined(problems, policy.policy.Problems(t))
 	document := map[string]any{"problems": problems}
-	for _, name := range xds.TypeNames() {
+	for _, name := range envoy.TypeNames() {
 		document[name] = []json.RawMessage{}
 	}
 	for _, r := range resources {

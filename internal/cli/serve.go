@@ -17,6 +17,7 @@ import (
 	"tailscale.com/ipn"
 
 	"github.com/tailxds/tailxds/internal/api"
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/version"
@@ -121,7 +122,7 @@ func (d *daemon) run(ctx context.Context, g *errgroup.Group, stateDir string, no
 	config.Last = d.list.Devices
 	var listener net.Listener
 	leave, meet := func() {}, func(context.Context) error { return nil }
-	server := xds.Config{DefaultService: d.o.DefaultService, AllowTags: d.o.Allow, OnChange: d.changed, Services: []func(grpc.ServiceRegistrar){d.reports.Register}, Log: d.log}
+	server := xds.Config{Types: envoy.Types(), AllowTags: d.o.Allow, OnChange: d.changed, Services: []func(grpc.ServiceRegistrar){d.reports.Register}, Log: d.log}
 	if d.o.Listen != "" {
 		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", d.o.Listen)
 		if err != nil {

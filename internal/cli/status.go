@@ -16,6 +16,7 @@ import (
 	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/drain"
 	"github.com/tailxds/tailxds/internal/drain/peersync"
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/provider"
@@ -159,7 +160,10 @@ func (d *daemon) statusBeside(tables []traffic.Table) statusDocument {
 		doc.Provider = &s
 		doc.Envoys = d.server.Streams()
 		doc.Peers = d.others()
-		checks := d.server.Checks()
+		var checks envoy.Checks
+		if resources := d.resources.Load(); resources != nil {
+			checks = resources.Checks()
+		}
 		doc.HealthChecks = &healthChecks{checks.Envoys, checks.Every.String()}
 	}
 	if text := d.publishErr.Load(); text != nil {

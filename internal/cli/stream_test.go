@@ -24,9 +24,9 @@ import (
 	"github.com/tailxds/tailxds/internal/guard"
 )
 
-// envoy is a client that speaks delta ADS, takes all it is sent, and knows what
+// fakeEnvoy is a client that speaks delta ADS, takes all it is sent, and knows what
 // an Envoy in its place would do.
-type envoy struct {
+type fakeEnvoy struct {
 	c    *control
 	stop context.CancelFunc
 
@@ -37,7 +37,7 @@ type envoy struct {
 }
 
 // connect opens a stream to the control plane from an address on loopback.
-func (c *control) connect(from string, clusters ...string) *envoy {
+func (c *control) connect(from string, clusters ...string) *fakeEnvoy {
 	c.t.Helper()
 	return c.connectBy(func(ctx context.Context, address string) (net.Conn, error) {
 		return (&net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}}).DialContext(ctx, "tcp", address)
@@ -45,7 +45,7 @@ func (c *control) connect(from string, clusters ...string) *envoy {
 }
 
 // connectBy opens a stream to the control plane over a connection of the test's choice.
-func (c *control) connectBy(dial func(context.Context, string) (net.Conn, error), clusters ...string) *envoy {
+func (c *control) connectBy(dial func(context.Context, string) (net.Conn, error), clusters ...string) *fakeEnvoy {
 	c.t.Helper()
 	var address string
 	c.await("the xDS port", func() bool {
@@ -60,7 +60,7 @@ func (c *control) connectBy(dial func(context.Context, string) (net.Conn, error)
 		c.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	e := &envoy{c: c, endpoints: map[string]string{}, hosts: map[string]string{}}
+	e := &fakeEnvoy{c: c, endpoints: map[string]string{}, hosts: map[string]string{}}
 	var stream discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 	c.await("a stream", func() bool {
 		stream, err = discovery.NewAggregatedDiscoveryServiceClient(conn).DeltaAggregatedResources(ctx)
@@ -88,14 +88,14 @@ func (c *control) connectBy(dial func(context.Context, string) (net.Conn, error)
 
 type deltaStream = discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesClient
 
-func (e *envoy) subscribe(stream deltaStream, clusters []string) error {
+func (e *fakeEnvoy) subscribe(stream deltaStream, clusters []string) error {
 	return errors.Join(
 		stream.Send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "test"}, TypeUrl: resource.EndpointType, ResourceNamesSubscribe: clusters}),
 		stream.Send(&discovery.DeltaDiscoveryRequest{TypeUrl: resource.RouteType, ResourceNamesSubscribe: []string{"ingress"}}),
 	)
 }
 
-func (e *envoy) follow(stream deltaStream) {
+func (e *fakeEnvoy) follow(stream deltaStream) {
 	for {
 		response, err := stream.Recv()
 		if err == nil {
@@ -111,7 +111,7 @@ func (e *envoy) follow(stream deltaStream) {
 }
 
 // take applies a response and acknowledges it.
-func (e *envoy) take(stream deltaStream, response *discovery.DeltaDiscoveryResponse) error {
+func (e *fakeEnvoy) take(stream deltaStream, response *discovery.DeltaDiscoveryResponse) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, r := range response.GetResources() {
@@ -148,14 +148,14 @@ func (e *envoy) take(stream deltaStream, response *discovery.DeltaDiscoveryRespo
 	return stream.Send(&discovery.DeltaDiscoveryRequest{TypeUrl: response.GetTypeUrl(), ResponseNonce: response.GetNonce()})
 }
 
-func (e *envoy) has(cluster string) string {
+func (e *fakeEnvoy) has(cluster string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.endpoints[cluster]
 }
 
 // host is the service that requests for a host name go to.
-func (e *envoy) host(name string) string {
+func (e *fakeEnvoy) host(name string) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if service, ok := e.hosts[name]; ok {
@@ -165,14 +165,14 @@ func (e *envoy) host(name string) string {
 }
 
 // await waits until a cluster has these endpoints.
-func (e *envoy) await(cluster, want string) {
+func (e *fakeEnvoy) await(cluster, want string) {
 	e.c.t.Helper()
 	e.c.await(cluster+" to be "+want, func() bool { return e.has(cluster) == want })
 }
 
 // keeps waits until the control plane has judged for some time more, and fails
 // if a cluster has not these endpoints then.
-func (e *envoy) keeps(long time.Duration, cluster, want string) {
+func (e *fakeEnvoy) keeps(long time.Duration, cluster, want string) {
 	e.c.t.Helper()
 	e.c.passes(long)
 	if got := e.has(cluster); got != want {

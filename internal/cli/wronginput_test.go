@@ -16,8 +16,8 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/tailxds/tailxds/internal/doctor"
+	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/store"
-	"github.com/tailxds/tailxds/internal/xds"
 )
 
 // outcome is what a run of the program left behind.
@@ -128,8 +128,8 @@ func TestCommands_wrongInput_oneLineAndStatus(t *testing.T) {
 		"a directory":             {nil, []string{"bootstrap", "--control-plane", "a", "--output", c.dir}, 1, "write " + c.dir + ": is a directory"},
 		"a tab in devices":        {nil, []string{"render", "--devices", file("tabs.yaml")}, 1, "read devices: " + file("tabs.yaml") + ":2:1: a tab stands here: YAML is indented with spaces, so use spaces"},
 		"a directory of devices":  {nil, []string{"render", "--devices", c.dir}, 1, "read devices: read " + c.dir + ": is a directory"},
-		"a type of none":          {nil, []string{"render", "--devices", file("devices.json"), "--only", "endpoint"}, 1, `--only is "endpoint": it must be ` + oneOf(xds.TypeNames()) + `: did you mean "endpoints"?`},
-		"an empty type":           {nil, []string{"render", "--devices", file("devices.json"), "--only", ""}, 1, `--only is "": it must be ` + oneOf(xds.TypeNames())},
+		"a type of none":          {nil, []string{"render", "--devices", file("devices.json"), "--only", "endpoint"}, 1, `--only is "endpoint": it must be ` + oneOf(envoy.TypeNames()) + `: did you mean "endpoints"?`},
+		"an empty type":           {nil, []string{"render", "--devices", file("devices.json"), "--only", ""}, 1, `--only is "": it must be ` + oneOf(envoy.TypeNames())},
 		"no device file":          {nil, []string{"render"}, 1, "render needs a device file: tailxds render --devices FILE (or - for standard input)"},
 		"an output":               {nil, []string{"status", "-o", "jsno"}, 1, `--output is "jsno": it must be table, json or yaml: did you mean "json"?`},
 		"a long output":           {nil, []string{"top", "-o", long}, 1, `--output is "` + strings.Repeat("a", maxQuoted) + `…": it must be table, json or yaml`},
@@ -361,7 +361,7 @@ func TestCompletion_values_offered(t *testing.T) {
 		{"serve --state-dir ", "", onlyDirectories},
 		{"serve --hostname ", "", noFile},
 		{"serve --prefer-ipv6=", "true false", noFile},
-		{"render --only ", strings.Join(xds.TypeNames(), " "), noFile},
+		{"render --only ", strings.Join(envoy.TypeNames(), " "), noFile},
 		{"bootstrap --output ", "", anyFile},
 		{"bootstrap --region ", "", noFile},
 		{"status --output ", "table json yaml", noFile},

@@ -51,7 +51,7 @@ func newAccess(identify IdentifyFunc, tags []string) *access {
 	return &access{identify: identify, tags: tags}
 }
 
-// allow sets the addresses of the topology's devices, and their regions, and
+// allow sets the addresses of the devices that may connect, and their regions, and
 // tells whether they are others than before.
 func (a *access) allow(addresses map[netip.Addr]bool, regions map[netip.Addr]string) (changed bool) {
 	a.mu.Lock()
@@ -104,7 +104,7 @@ func (a *access) check(ctx context.Context, from netip.AddrPort) (Identity, erro
 	a.mu.Lock()
 	ready, addresses := a.ready, a.addresses
 	a.mu.Unlock()
-	if !ready {
+	if !ready || (a.identify != nil && addresses == nil) {
 		return Identity{}, status.Error(codes.Unavailable, "no device list yet: the control plane has just started and waits for its provider")
 	}
 	if a.identify == nil {

@@ -4,11 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
-	"net/netip"
 	"sync"
 	"testing"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/proto"
 
+	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
@@ -25,6 +24,9 @@ import (
 
 	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
+
+	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 // start runs a server on loopback until the test ends, and connects to it.
@@ -59,27 +61,60 @@ func connect(t *testing.T, s *Server) *grpc.ClientConn {
 	return conn
 }
 
-// topologyOf makes a topology of devices, each with a name as ID, and tags.
-func topologyOf(tags map[string][]string) topology.Topology {
-	var devices []topology.Device
-	for id, t := range tags {
-		var n int
-		_, _ = fmt.Sscanf(id, "d%d", &n)
-		devices = append(devices, topology.Device{ID: id, Name: id, Addresses: []string{netip.AddrFrom4([4]byte{100, 64, 0, byte(n)}).String()}, Tags: t, Online: true})
-	}
-	top, _ := topology.Build(devices, testRules())
-	return top
+// newServer makes a server of all types to which every peer may connect.
+func newServer() *Server { return NewServer(Config{Types: envoy.Types()}) }
+
+// typeName is the short name of a type.
+func typeName(url string) string {
+	types := newTypeTable(envoy.Types())
+	return types.name(types.index(url))
 }
 
-func oneService() topology.Topology {
-	return topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-2"}})
+// publish builds and publishes resources as the control plane does.
+func publish(s *Server, top topology.Topology, p policy.Policy) error {
+	s.mu.Lock()
+	last, _ := s.published.(*envoy.Resources)
+	s.mu.Unlock()
+	next, err := envoy.Build(envoy.Input{Topology: top, Policy: p, DefaultService: "server", Regions: s.Regions(), Envoys: s.Envoys()}, last)
+	if err != nil {
+		return err
+	}
+	if _, err := s.Publish(next); err != nil {
+		return err
+	}
+	s.SetAccess(top.Addresses(), top.Regions())
+	return nil
+}
+
+func publishLocalCluster(s *Server, weights map[string]uint32) error {
+	next, err := s.published.(*envoy.Resources).WithLocalCluster(weights)
+	if err != nil {
+		return err
+	}
+	_, err = s.PublishUntracked(next)
+	return err
+}
+
+// assignmentOf is the name under which the cluster of a service asks for its endpoints.
+func assignmentOf(s *Server, service string) string {
+	return s.published.All(Cds)[service].(*cluster.Cluster).GetEdsClusterConfig().GetServiceName()
 }
 
 func set(t *testing.T, s *Server, top topology.Topology) {
 	t.Helper()
-	if err := s.Publish(top, policy.Default()); err != nil {
+	if err := publish(s, top, policy.Default()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// mustParse reads a policy.
+func mustParse(t *testing.T, text string) policy.Policy {
+	t.Helper()
+	p, err := policy.Parse([]byte(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
 }
 
 // deltaStream is a client that speaks incremental xDS, one message at a time.
@@ -138,7 +173,7 @@ func (d deltaStream) want(url, reject string) *discovery.DeltaDiscoveryResponse 
 // one stream are answered in order. It takes the listener to ask for, once.
 func (d deltaStream) settle() {
 	d.t.Helper()
-	d.ask(lds, nil, IngressListener)
+	d.ask(lds, nil, envoy.IngressListener)
 	d.want(lds, "")
 }
 
@@ -235,8 +270,8 @@ func (l *lockedBuffer) String() string {
 // logged is a server of one service, and its log.
 func logged() (*Server, *lockedBuffer) {
 	log := &lockedBuffer{}
-	s := NewServer(Config{DefaultService: "server", Log: slog.New(slog.NewTextHandler(log, nil))})
-	if err := s.Publish(oneService(), policy.Default()); err != nil {
+	s := NewServer(Config{Types: envoy.Types(), Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err := publish(s, topologytest.OneService(), policy.Default()); err != nil {
 		panic(err)
 	}
 	return s, log
@@ -258,50 +293,6 @@ func weights(t *testing.T, resources []*discovery.Resource) map[string]uint32 {
 		}
 	}
 	return got
-}
-
-// strictly holds an assignment to the rules of grpc-go's endpoint reader,
-// which refuses more than Envoy does:
-// https://github.com/grpc/grpc-go/blob/master/internal/xds/xdsclient/xdsresource/unmarshal_eds.go
-func strictly(cla *endpoint.ClusterLoadAssignment) error {
-	priorities := make(map[uint32]map[string]bool)
-	sums := make(map[uint32]uint64)
-	addresses := make(map[string]bool)
-	for _, l := range cla.GetEndpoints() {
-		if l.GetLocality() == nil || l.GetLoadBalancingWeight().GetValue() == 0 {
-			return errors.New("a locality without ID or weight")
-		}
-		p := l.GetPriority()
-		if sums[p] += uint64(l.GetLoadBalancingWeight().GetValue()); sums[p] > 1<<32-1 {
-			return errors.New("the localities' weights overflow")
-		}
-		if priorities[p] == nil {
-			priorities[p] = make(map[string]bool)
-		}
-		id := fmt.Sprint(l.GetLocality().GetRegion(), "/", l.GetLocality().GetZone())
-		if priorities[p][id] {
-			return fmt.Errorf("locality %s twice in priority %d", id, p)
-		}
-		priorities[p][id] = true
-		var sum uint64
-		for _, e := range l.GetLbEndpoints() {
-			a := e.GetEndpoint().GetAddress().GetSocketAddress()
-			address := net.JoinHostPort(a.GetAddress(), fmt.Sprint(a.GetPortValue()))
-			if sum += uint64(e.GetLoadBalancingWeight().GetValue()); e.GetLoadBalancingWeight().GetValue() == 0 || addresses[address] {
-				return fmt.Errorf("endpoint %s has weight 0 or stands there twice", address)
-			}
-			addresses[address] = true
-		}
-		if sum != uint64(l.GetLoadBalancingWeight().GetValue()) {
-			return fmt.Errorf("the weight of locality %s is not the sum of its endpoints'", id)
-		}
-	}
-	for i := range uint32(len(priorities)) {
-		if priorities[i] == nil {
-			return fmt.Errorf("priority %d is missing", i)
-		}
-	}
-	return nil
 }
 
 const (

@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"sync"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+
+	"github.com/tailxds/tailxds/internal/xds/resource"
 )
 
 // collection is what is served of one type, and who waits for news of it. It
@@ -20,7 +22,7 @@ import (
 // only up to where it was told all. So a change costs what changed, and whom it
 // reaches. See docs/adr/021-a-change-costs-what-changed.md.
 type collection struct {
-	url    string
+	resource.Type
 	name   string              // tells it from others of its type
 	prefix string              // of its versions on the wire
 	asked  *cache.DeltaRequest // to which all responses answer, as far as anybody asks
@@ -56,8 +58,9 @@ const mostGone = 10_000
 // entry is a resource, or that there is none of this name any more.
 type entry struct {
 	name    string
-	changed uint64 // the collection's version that made it so
-	packed  packed // nil if there is none
+	changed uint64        // the collection's version that made it so
+	message proto.Message // that it was made of; nil if there is none
+	packed  packed        // nil if there is none
 }
 
 // packed is a resource as clients get it, encoded when it is asked for first, and
@@ -66,39 +69,80 @@ type packed func() (*discovery.Resource, error)
 
 func (e *entry) there() bool { return e.packed != nil }
 
-func newCollection(url, name, prefix string, first resourceSet) *collection {
+func newCollection(typ resource.Type, name, prefix string, first resource.Set) *collection {
 	c := &collection{
-		url: url, name: name, prefix: prefix, asked: &cache.DeltaRequest{TypeUrl: url}, byName: make(map[string]*list.Element, len(first)), order: list.New(),
+		Type: typ, name: name, prefix: prefix, asked: &cache.DeltaRequest{TypeUrl: typ.URL}, byName: make(map[string]*list.Element, len(first)), order: list.New(),
 		deltas: make(map[*deltaWatch]struct{}), worlds: make(map[*worldWatch]struct{}),
 	}
 	c.stamp, c.wire = c.stampOf(0), c.wireVersion(0)
 	for name, r := range first {
-		c.put(&entry{name: name, packed: c.pack(name, r)})
+		c.put(c.newEntry(name, r))
 	}
 	return c
 }
 
-// pack encodes a resource once. Its version is a hash of its content, so that
-// another control plane, or this one after a restart, gives it the same.
-func (c *collection) pack(name string, r types.Resource) packed {
-	return sync.OnceValues(func() (*discovery.Resource, error) {
+// newEntry makes an entry that encodes its resource once. Its version is a hash of the
+// content, so that another control plane, or this one after a restart, gives it the same.
+func (c *collection) newEntry(name string, r proto.Message) *entry {
+	return &entry{name: name, message: r, packed: sync.OnceValues(func() (*discovery.Resource, error) {
 		raw, err := cache.MarshalResource(r)
 		if err != nil {
-			return nil, fmt.Errorf("encode %s %q: %w", typeName(c.url), name, err)
+			return nil, fmt.Errorf("encode %s %q: %w", c.Name, name, err)
 		}
-		return &discovery.Resource{Name: name, Version: cache.HashResource(raw), Resource: &anypb.Any{TypeUrl: c.url, Value: raw}}, nil
-	})
+		return &discovery.Resource{Name: name, Version: cache.HashResource(raw), Resource: &anypb.Any{TypeUrl: c.URL, Value: raw}}, nil
+	})}
 }
 
-// update puts resources in, new or others than before, takes some out, and tells
-// those who follow them.
-func (c *collection) update(changed map[string]packed, removed []string) error {
+// change is what is to be put into a collection.
+type change struct {
+	into    *collection
+	changed []*entry // new, or others than before
+	removed []string
+}
+
+// compare returns how a set differs from what is served. A resource is another only
+// if its content is, since messages of the same content may have been built twice.
+// What can't be written to the wire, such as text that is no UTF-8, is an error: it
+// would fail every stream that asks for its type. Nothing else may update the
+// collection meanwhile; requests are answered.
+func (c *collection) compare(next resource.Set) (change, error) {
+	diff := change{into: c}
+	for name, r := range next {
+		old, there := c.get(name)
+		if there && old.message == r {
+			continue
+		}
+		e := c.newEntry(name, r)
+		encoded, err := e.packed()
+		if err != nil {
+			return change{}, err // says what can't be encoded
+		}
+		if there {
+			if served, err := old.packed(); err == nil && served.GetVersion() == encoded.GetVersion() {
+				old.message = r
+				continue
+			}
+		}
+		diff.changed = append(diff.changed, e)
+	}
+	for name := range c.byName {
+		if _, there := c.get(name); there && next[name] == nil {
+			diff.removed = append(diff.removed, name)
+		}
+	}
+	return diff, nil
+}
+
+// update puts entries in, takes the resources of some names out, and tells those who
+// follow them.
+func (c *collection) update(changed []*entry, removed []string) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.version++
 	c.stamp, c.wire = c.stampOf(c.version), c.wireVersion(c.version)
-	for name, p := range changed {
-		c.put(&entry{name: name, changed: c.version, packed: p})
+	for _, e := range changed {
+		e.changed = c.version
+		c.put(e)
 	}
 	for _, name := range removed {
 		c.put(&entry{name: name, changed: c.version})

@@ -17,6 +17,8 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/stream/v3"
+
+	"github.com/tailxds/tailxds/internal/xds/resource"
 )
 
 // content is a resource of a name, with something in it that can be told apart.
@@ -32,7 +34,7 @@ type holding struct {
 
 // publish changes some of it at random, by one update.
 func (h *holding) publish(t *rapid.T) (names []string) {
-	changed, removed := make(resourceSet), []string(nil)
+	changed, removed := make(resource.Set), []string(nil)
 	names = rapid.SliceOfNDistinct(rapid.SampledFrom(someNames), 1, 3, rapid.ID).Draw(t, "names")
 	for _, name := range names {
 		if _, there := h.now[name]; there && rapid.Bool().Draw(t, "goes") {
@@ -43,16 +45,16 @@ func (h *holding) publish(t *rapid.T) (names []string) {
 		h.now[name] = (h.now[name] + rapid.Uint32Range(1, 2).Draw(t, "step")) % 3
 		changed[name] = content(name, h.now[name])
 	}
-	if err := h.update(h.packs(changed), removed); err != nil {
+	if err := h.update(h.entries(changed), removed); err != nil {
 		t.Fatal(err)
 	}
 	return names
 }
 
-func (c *collection) packs(set resourceSet) map[string]packed {
-	all := make(map[string]packed)
+func (c *collection) entries(set resource.Set) []*entry {
+	var all []*entry
 	for name, r := range set {
-		all[name] = c.pack(name, r)
+		all = append(all, c.newEntry(name, r))
 	}
 	return all
 }
@@ -213,7 +215,7 @@ func (c *deltaClient) settle(t *rapid.T) {
 func TestACollectionTellsAllAndNothingTwiceDelta(t *testing.T) {
 	names := rapid.SliceOfNDistinct(rapid.SampledFrom(append([]string{everything}, someNames...)), 0, 3, rapid.ID)
 	rapid.Check(t, func(t *rapid.T) {
-		h := &holding{newCollection(Eds, "", "p-", resourceSet{"a": content("a", 0)}), map[string]uint32{"a": 0}}
+		h := &holding{newCollection(resource.Type{Name: "endpoints", URL: Eds}, "", "p-", resource.Set{"a": content("a", 0)}), map[string]uint32{"a": 0}}
 		var clients []*deltaClient
 		for range 2 {
 			c := &deltaClient{in: h, knows: make(map[string]string)}
@@ -313,7 +315,7 @@ func TestACollectionAnswersAsALinearCacheStateOfTheWorld(t *testing.T) {
 	names := rapid.SliceOfNDistinct(rapid.SampledFrom(append([]string{everything}, someNames...)), 0, 3, rapid.ID)
 	for _, url := range []string{Eds, Cds} {
 		rapid.Check(t, func(t *rapid.T) {
-			ours, theirs := newCollection(url, "", "p-", nil), cache.NewLinearCache(url, cache.WithVersionPrefix("p-"))
+			ours, theirs := newCollection(resource.Type{Name: "any", URL: url}, "", "p-", nil), cache.NewLinearCache(url, cache.WithVersionPrefix("p-"))
 			h := &holding{ours, make(map[string]uint32)}
 			a := &worldClient{in: ours, url: url, to: make(chan cache.Response, 1)}
 			b := &worldClient{in: theirs, url: url, to: make(chan cache.Response, 1)}
@@ -365,7 +367,7 @@ func TestACollectionAnswersAsALinearCacheStateOfTheWorld(t *testing.T) {
 // A rejection is answered by something new only, from the first on.
 func TestACollectionDoesNotRepeatWhatIsRejected(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := &holding{newCollection(Eds, "", "p-", resourceSet{"a": content("a", 0)}), map[string]uint32{"a": 0}}
+		h := &holding{newCollection(resource.Type{Name: "endpoints", URL: Eds}, "", "p-", resource.Set{"a": content("a", 0)}), map[string]uint32{"a": 0}}
 		c := &worldClient{in: h, url: Eds, to: make(chan cache.Response, 1)}
 		c.request(t, true, []string{"a"}, false)
 		r := <-c.to
@@ -374,13 +376,13 @@ func TestACollectionDoesNotRepeatWhatIsRejected(t *testing.T) {
 		if len(c.to) != 0 {
 			t.Fatal("the same is sent again")
 		}
-		if err := h.update(h.packs(resourceSet{"b": content("b", 0)}), nil); err != nil {
+		if err := h.update(h.entries(resource.Set{"b": content("b", 0)}), nil); err != nil {
 			t.Fatal(err)
 		}
 		if len(c.to) != 0 {
 			t.Fatal("another resource has it sent again")
 		}
-		if err := h.update(h.packs(resourceSet{"a": content("a", 1)}), nil); err != nil {
+		if err := h.update(h.entries(resource.Set{"a": content("a", 1)}), nil); err != nil {
 			t.Fatal(err)
 		}
 		if len(c.to) != 1 {
@@ -392,13 +394,13 @@ func TestACollectionDoesNotRepeatWhatIsRejected(t *testing.T) {
 // What is remembered of names that are gone is bounded. A client that was told of
 // nothing since before must begin anew; one that waits hears all.
 func TestACollectionForgetsWhatIsLongGone(t *testing.T) {
-	many := make(resourceSet)
+	many := make(resource.Set)
 	var names []string
 	for i := range mostGone + 5 {
 		name := fmt.Sprintf("s%05d", i)
 		names, many[name] = append(names, name), content(name, 0)
 	}
-	c := newCollection(Eds, "", "p-", many)
+	c := newCollection(resource.Type{Name: "endpoints", URL: Eds}, "", "p-", many)
 	var waiting, late deltaClient
 	for _, client := range []*deltaClient{&waiting, &late} {
 		client.sub, client.to = stream.NewDeltaSubscription(nil, nil, nil, true), make(chan cache.DeltaResponse, 2)
@@ -430,13 +432,13 @@ func TestACollectionForgetsWhatIsLongGone(t *testing.T) {
 // A client that follows few names costs a look at those, be it that all others
 // changed.
 func TestFewNamesAreFoundAmongManyChanges(t *testing.T) {
-	c := newCollection(Eds, "", "p-", resourceSet{"a": content("a", 0)})
-	many := resourceSet{"a": content("a", 1)}
+	c := newCollection(resource.Type{Name: "endpoints", URL: Eds}, "", "p-", resource.Set{"a": content("a", 0)})
+	many := resource.Set{"a": content("a", 1)}
 	for i := range 100 {
 		name := fmt.Sprintf("s%d", i)
 		many[name] = content(name, 0)
 	}
-	if err := c.update(c.packs(many), nil); err != nil {
+	if err := c.update(c.entries(many), nil); err != nil {
 		t.Fatal(err)
 	}
 	sub := stream.NewDeltaSubscription([]string{"a", "nobody"}, nil, nil, true)

@@ -11,6 +11,9 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 // callee is a further service that notes who calls it.
@@ -27,10 +30,10 @@ func (c callee) Check(ctx context.Context, _ *health.HealthCheckRequest) (*healt
 // Whoever calls over a connection is who fetches configuration over it.
 func TestACallIsOfTheEnvoyOnItsConnection(t *testing.T) {
 	further := callee{callers: make(chan Caller, 1)}
-	s := NewServer(Config{DefaultService: "server", Services: []func(grpc.ServiceRegistrar){
+	s := NewServer(Config{Types: envoy.Types(), Services: []func(grpc.ServiceRegistrar){
 		func(r grpc.ServiceRegistrar) { health.RegisterHealthServer(r, further) },
 	}})
-	set(t, s, oneService())
+	set(t, s, topologytest.OneService())
 	one := connect(t, s)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()

@@ -64,7 +64,7 @@ func (c *collection) newsFor(w *deltaWatch) error {
 
 // tell sends the entries to a client, which knows all then.
 func (c *collection) tell(w *deltaWatch, news []*entry) error {
-	out := &discovery.DeltaDiscoveryResponse{SystemVersionInfo: c.wire, TypeUrl: c.url, Resources: make([]*discovery.Resource, 0, len(news))}
+	out := &discovery.DeltaDiscoveryResponse{SystemVersionInfo: c.wire, TypeUrl: c.URL, Resources: make([]*discovery.Resource, 0, len(news))}
 	for _, e := range news {
 		if !e.there() {
 			out.RemovedResources = append(out.RemovedResources, e.name)
@@ -113,7 +113,7 @@ func (c *collection) untold(r *cache.DeltaRequest, sub cache.Subscription) ([]*e
 	case !ok:
 		return c.compared(sub)
 	case version < c.horizon:
-		return nil, status.Errorf(codes.Unavailable, "too many %s have gone since this stream read last: connect again", typeName(c.url))
+		return nil, status.Errorf(codes.Unavailable, "too many %s have gone since this stream read last: connect again", c.Name)
 	case slices.Contains(r.GetResourceNamesSubscribe(), everything):
 		news := append(c.all(sub), slices.DeleteFunc(c.since(version, sub), (*entry).there)...)
 		return append(news, c.missing(r.GetResourceNamesSubscribe(), sub)...), nil

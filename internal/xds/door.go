@@ -165,7 +165,7 @@ func agent(node *core.Node) string {
 // with it all types that are served.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
 func (d *doorway) serves(url string) bool {
-	if kindOf(url) != unserved {
+	if d.server.types.served(url) {
 		d.node = nil // handed on
 		return true
 	}

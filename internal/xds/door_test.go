@@ -22,6 +22,9 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/tailxds/tailxds/internal/policy"
+
+	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 const sds = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
@@ -170,7 +173,7 @@ func TestARequestThatIsRefusedEndsItsStreamAlone(t *testing.T) {
 			if !slices.Contains(s.Counts(), Count{Result: "refused", N: refused}) {
 				t.Errorf("counts: %+v", s.Counts())
 			}
-			set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-5"}}))
+			set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-5"}}))
 			if got := weights(t, good.want(Eds, "").GetResources()); got["d1"] != 5 {
 				t.Errorf("others notice: %v", got)
 			}
@@ -205,9 +208,9 @@ func TestWhatCannotBeSentIsNotPublished(t *testing.T) {
 	stream := openDelta(t, c)
 	stream.ask(Cds, nil, "*")
 	stream.want(Cds, "")
-	bad := oneService()
+	bad := topologytest.OneService()
 	bad.Services[0].Localities[0].Region = "west\xff"
-	if err := s.Publish(bad, policy.Default()); err == nil || !strings.Contains(err.Error(), "last good resources stay") || !strings.Contains(err.Error(), "endpoints \"server") {
+	if err := publish(s, bad, policy.Default()); err == nil || !strings.Contains(err.Error(), "last good resources stay") || !strings.Contains(err.Error(), "endpoints \"server") {
 		t.Fatalf("got %v, want an error that names the assignment", err)
 	}
 	ends := openDelta(t, c)
@@ -216,15 +219,15 @@ func TestWhatCannotBeSentIsNotPublished(t *testing.T) {
 		t.Errorf("endpoints: %v", got)
 	}
 	stream.settle() // it goes on, and is sent nothing
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-other"}}))
+	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:service-other"}}))
 	stream.want(Cds, "")
 }
 
 // A device whose name is no text must not keep others from their endpoints.
 func TestADeviceNameThatIsNoText(t *testing.T) {
-	top := oneService()
+	top := topologytest.OneService()
 	top.Services[0].Localities[0].Endpoints[0].Name = "d1\xff\xfe"
-	s := NewServer(Config{DefaultService: "server"})
+	s := newServer()
 	set(t, s, top)
 	stream := openDelta(t, start(t, s))
 	stream.ask(Eds, nil, "server")
@@ -238,7 +241,7 @@ func TestTextFromEnvoysIsFitForATerminal(t *testing.T) {
 	stream := openDelta(t, start(t, s))
 	stream.send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "west\x1b[2J\u202e-1"}, TypeUrl: Eds, ResourceNamesSubscribe: []string{"server"}})
 	stream.want(Eds, "no\x1b]0;title\x07\nway")
-	stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: lds, ResourceNamesSubscribe: []string{IngressListener}})
+	stream.send(&discovery.DeltaDiscoveryRequest{TypeUrl: lds, ResourceNamesSubscribe: []string{envoy.IngressListener}})
 	stream.want(lds, "")
 	got := s.Streams()[0]
 	if got.Node != "west?[2J?-1" || got.Types["endpoints"].Rejected != "no?]0;title? way" {
@@ -265,9 +268,9 @@ func TestARepeatedRejectionIsToldOnce(t *testing.T) {
 	if n := strings.Count(log.String(), "reason=no"); n != 1 {
 		t.Errorf("told %d times:\n%s", n, log)
 	}
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}))
+	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-7"}}))
 	stream.want(Eds, "no")
-	stream.ask(rds, nil, IngressListener)
+	stream.ask(rds, nil, envoy.IngressListener)
 	stream.want(rds, "")
 	if n := strings.Count(log.String(), "reason=no"); n != 2 {
 		t.Errorf("another one is told %d times in all:\n%s", n, log)

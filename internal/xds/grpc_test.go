@@ -22,6 +22,8 @@ import (
 
 	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
+
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 // world is gRPC servers, each on an address of its own, a control plane that
@@ -38,7 +40,7 @@ type world struct {
 
 func newWorld(t *testing.T, policy string) *world {
 	t.Helper()
-	w := &world{t: t, s: NewServer(Config{DefaultService: "server"}), policy: mustParse(t, policy), endpoints: map[string][]topology.Endpoint{}, stop: map[string]func(){}, names: map[string]string{}}
+	w := &world{t: t, s: newServer(), policy: mustParse(t, policy), endpoints: map[string][]topology.Endpoint{}, stop: map[string]func(){}, names: map[string]string{}}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +82,7 @@ func (w *world) publish() {
 	for service, endpoints := range w.endpoints {
 		t.Services = append(t.Services, topology.NewService(service, endpoints))
 	}
-	if err := w.s.Publish(t, w.policy); err != nil {
+	if err := publish(w.s, t, w.policy); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -179,7 +181,7 @@ func TestAGRPCClientWithoutProxy(t *testing.T) {
 
 	// What speaks no gRPC has nothing for its clients.
 	for url, name := range map[string]string{lds: "plain", Cds: "plain/grpc"} {
-		if r, ok := w.s.published.named[url][name]; ok {
+		if r, ok := w.s.published.Named(url)[name]; ok {
 			t.Errorf("there is %v", r)
 		}
 	}
@@ -292,9 +294,9 @@ func TestAGRPCClientHashes(t *testing.T) {
 
 // An Envoy, which asks for all, is sent nothing that is for gRPC clients.
 func TestEnvoysAreNotSentWhatIsForGRPC(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
+	s := newServer()
 	policy := mustParse(t, "defaults: {protocol: grpc}")
-	if err := s.Publish(oneService(), policy); err != nil {
+	if err := publish(s, topologytest.OneService(), policy); err != nil {
 		t.Fatal(err)
 	}
 	c := start(t, s)
@@ -307,7 +309,7 @@ func TestEnvoysAreNotSentWhatIsForGRPC(t *testing.T) {
 				t.Errorf("delta: sent %s", r.GetName())
 			}
 		}
-		want := len(s.published.ByType[url])
+		want := len(s.published.All(url))
 		if got := len(all.want(url).GetResources()); got != want {
 			t.Errorf("state of the world: %d of %s, want %d", got, typeName(url), want)
 		}

@@ -5,6 +5,8 @@ import (
 	"testing"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 // "If a resource does not exist, the server tells the client by removed_resources", for
@@ -65,7 +67,7 @@ func TestDelta_nameThatIsMadeLater_sent(t *testing.T) {
 	if r := stream.want(Eds, ""); !slices.Equal(r.GetRemovedResources(), []string{"shop"}) {
 		t.Fatalf("removed are %v", r.GetRemovedResources())
 	}
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-7", "tag:service-shop"}}))
+	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-7", "tag:service-shop"}}))
 	if got := weights(t, stream.want(Eds, "").GetResources()); got["d2"] != 7 {
 		t.Errorf("the endpoints are %v", got)
 	}

@@ -43,7 +43,7 @@ func (b byType) cache(url string, sub cache.Subscription) (watchable, error) {
 	}
 	c, ok := b[url]
 	if !ok {
-		return nil, status.Errorf(codes.Unimplemented, "type %s is not served", typeName(url))
+		return nil, status.Errorf(codes.Unimplemented, "type %s is not served", url)
 	}
 	return c, nil
 }

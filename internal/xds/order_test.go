@@ -14,6 +14,9 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/tailxds/tailxds/internal/policy"
+
+	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 // follower keeps what an Envoy would of a state-of-the-world stream, and asks
@@ -32,7 +35,7 @@ func follow(t *testing.T, s *Server) *follower {
 	f.take(Eds)
 	f.ask(lds)
 	f.take(lds)
-	f.ask(rds, IngressListener)
+	f.ask(rds, envoy.IngressListener)
 	f.take(rds)
 	f.settle()
 	return f
@@ -114,14 +117,14 @@ func unpack[M proto.Message](f *follower, r *discovery.DiscoveryResponse) []M {
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#eventual-consistency-considerations
 func TestStateOfTheWorldIsOrdered(t *testing.T) {
 	for range 20 { // without an order it is one of 24
-		s := NewServer(Config{DefaultService: "server"})
-		set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:service-old"}}))
+		s := newServer()
+		set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:service-old"}}))
 		f := follow(t, s)
 		p := policy.Default()
 		p.Defaults.Timeout, p.Defaults.ConnectTimeout = policy.Duration(time.Minute), policy.Duration(time.Second)
 		p.Ingress.Port = 10001
-		top := topologyOf(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:service-new"}})
-		if err := s.Publish(top, p); err != nil {
+		top := topologytest.Of(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:service-new"}})
+		if err := publish(s, top, p); err != nil {
 			t.Fatal(err)
 		}
 		var order []string
@@ -148,31 +151,31 @@ func TestAWeightReachesWhomItConcerns(t *testing.T) {
 		return map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b", "tag:weight-" + weight}, "d3": {"tag:service-b"}}
 	}
 	const policy = "services: {a: {locality: local, protocol: grpc}, b: {locality: nearest, routes: [{path: /x, service: a}]}}"
-	s := NewServer(Config{DefaultService: "server"})
-	publish := func(weight string) {
+	s := newServer()
+	publishWeight := func(weight string) {
 		t.Helper()
-		if err := s.Publish(topologyOf(devices(weight)), mustParse(t, policy)); err != nil {
+		if err := publish(s, topologytest.Of(devices(weight)), mustParse(t, policy)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	publish("1")
+	publishWeight("1")
 	whole := follow(t, s)
 	delta := openDelta(t, start(t, s))
 	for _, url := range []string{Cds, lds} {
 		delta.ask(url, nil, "*")
 		delta.want(url, "")
 	}
-	delta.ask(rds, nil, IngressListener)
+	delta.ask(rds, nil, envoy.IngressListener)
 	delta.want(rds, "")
-	delta.ask(Eds, nil, s.published.asked("a"), s.published.asked("b"))
+	delta.ask(Eds, nil, assignmentOf(s, "a"), assignmentOf(s, "b"))
 	delta.want(Eds, "")
 	other := openDelta(t, start(t, s)) // of service a alone
-	other.ask(Eds, nil, s.published.asked("a"))
+	other.ask(Eds, nil, assignmentOf(s, "a"))
 	other.want(Eds, "")
 
 	for _, weight := range []string{"5", "7"} {
-		publish(weight)
-		b := s.published.asked("b")
+		publishWeight(weight)
+		b := assignmentOf(s, "b")
 		if got := unpack[*endpoint.ClusterLoadAssignment](whole, whole.want(Eds)); len(got) != 1 || got[0].GetClusterName() != b {
 			t.Errorf("state of the world: sent %v, want %s alone", got, b)
 		}
@@ -184,11 +187,11 @@ func TestAWeightReachesWhomItConcerns(t *testing.T) {
 	// What comes next to each is of a change that does concern it.
 	moved := devices("7")
 	moved["d1"] = []string{"tag:service-a", "tag:weight-3"}
-	if err := s.Publish(topologyOf(moved), mustParse(t, policy)); err != nil {
+	if err := publish(s, topologytest.Of(moved), mustParse(t, policy)); err != nil {
 		t.Fatal(err)
 	}
 	for name, stream := range map[string]deltaStream{"all": delta, "a": other} {
-		if r := stream.want(Eds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != s.published.asked("a") {
+		if r := stream.want(Eds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != assignmentOf(s, "a") {
 			t.Errorf("%s: sent %v, want a alone", name, r.GetResources())
 		}
 	}

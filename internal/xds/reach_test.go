@@ -3,11 +3,14 @@ package xds
 import (
 	"testing"
 	"time"
+
+	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 func TestReachTellsWhoHasWhatWasPublishedLast(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
-	set(t, s, oneService())
+	s := newServer()
+	set(t, s, topologytest.OneService())
 	client := start(t, s)
 	first, second := openDelta(t, client), openDelta(t, client)
 	for _, stream := range []deltaStream{first, second} {
@@ -34,11 +37,11 @@ func TestReachTellsWhoHasWhatWasPublishedLast(t *testing.T) {
 			}
 		}
 	}
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:weight-2"}}))
+	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:weight-2"}}))
 	await("both are told", func(r Rollout) bool { return r == Rollout{Publication: 2, Told: 2} })
 	first.want(Eds, "")
 	await("one has it", func(r Rollout) bool { return r.Told == 2 && r.Acked == 1 && r.Rejected == 0 && r.After > 0 })
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:weight-2"}}))
+	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:weight-2"}}))
 	if r := s.Rollout(); r.Publication != 2 {
 		t.Errorf("what changes nothing is no publication: %+v", r)
 	}
@@ -47,14 +50,14 @@ func TestReachTellsWhoHasWhatWasPublishedLast(t *testing.T) {
 
 	// Where requests enter is published on its own, and is no part of it.
 	for _, stream := range []deltaStream{first, second} {
-		stream.ask(Eds, nil, LocalCluster)
+		stream.ask(Eds, nil, envoy.LocalCluster)
 		stream.want(Eds, "")
 	}
-	if err := s.PublishLocalCluster(map[string]uint32{"west": 1}); err != nil {
+	if err := publishLocalCluster(s, map[string]uint32{"west": 1}); err != nil {
 		t.Fatal(err)
 	}
 	first.want(Eds, "")
-	first.ask(rds, nil, IngressListener) // answered in order
+	first.ask(rds, nil, envoy.IngressListener) // answered in order
 	first.want(rds, "")
 	if r := s.Rollout(); r.Told != last.Told || r.Acked != 1 {
 		t.Errorf("got %+v after the entries, had %+v", r, last)

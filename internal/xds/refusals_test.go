@@ -16,6 +16,9 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 func TestARefusedPeerIsToldNowAndThen(t *testing.T) {
@@ -75,12 +78,12 @@ func TestRefusalsOfManyPeersAreToldTogether(t *testing.T) {
 func TestARefusedStreamIsToldOnceAndCountedAlways(t *testing.T) {
 	log := &lockedBuffer{}
 	s := NewServer(Config{
-		DefaultService: "server", Log: slog.New(slog.NewTextHandler(log, nil)),
+		Types: envoy.Types(), Log: slog.New(slog.NewTextHandler(log, nil)),
 		Identify: func(_ context.Context, from netip.AddrPort) (Identity, error) {
 			return Identity{}, fmt.Errorf("whois?addr=%s%%3A%d\x1b[31m: timeout", from.Addr(), from.Port())
 		},
 	})
-	set(t, s, oneService())
+	set(t, s, topologytest.OneService())
 	const streams = 20
 	for range streams {
 		_, err := openDelta(t, start(t, s)).Recv()

@@ -18,6 +18,9 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 // registry is a tailnet on which the test says who has 127.0.0.1.
@@ -54,10 +57,10 @@ func newAdmission(t *testing.T, who Identity) (*admission, discovery.AggregatedD
 	t.Helper()
 	a := &admission{tailnet: &registry{who: who}, changes: make(chan struct{}, 1000)}
 	a.Server = NewServer(Config{
-		DefaultService: "server", Identify: a.tailnet.identify, AllowTags: []string{"tag:gateway"},
+		Types: envoy.Types(), Identify: a.tailnet.identify, AllowTags: []string{"tag:gateway"},
 		OnChange: func() { a.changes <- struct{}{} },
 	})
-	set(t, a.Server, oneService())
+	set(t, a.Server, topologytest.OneService())
 	return a, start(t, a.Server)
 }
 
@@ -91,7 +94,7 @@ func TestAStreamEndsWhenItsDeviceLeavesTheTopology(t *testing.T) {
 	if !a.Connected()[netip.MustParseAddr("127.0.0.1")] {
 		t.Errorf("where the stream comes from is not connected: %v", a.Connected())
 	}
-	set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
+	set(t, a.Server, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
 	stream.want(Eds, "") // it was published before
 	ended(t, stream, "device d1 (127.0.0.1, tags none) is no endpoint of any service")
 	a.isConnected(t, "100.64.0.1", false)
@@ -170,13 +173,13 @@ func TestWhoComesDuringALookIsLookedAt(t *testing.T) {
 	answer := make(chan Identity)
 	a = &admission{changes: make(chan struct{}, 1000)}
 	a.Server = NewServer(Config{
-		DefaultService: "server", OnChange: func() { a.changes <- struct{}{} },
+		Types: envoy.Types(), OnChange: func() { a.changes <- struct{}{} },
 		Identify: func(context.Context, netip.AddrPort) (Identity, error) {
 			asked <- struct{}{}
 			return <-answer, nil
 		},
 	})
-	set(t, a.Server, oneService())
+	set(t, a.Server, topologytest.OneService())
 	stream := openDelta(t, start(t, a.Server))
 	stream.ask(Cds, nil, "*")
 	<-asked // the answer is on its way, and will be outdated
@@ -208,7 +211,7 @@ func TestAStateOfTheWorldStreamEndsToo(t *testing.T) {
 	if _, err := stream.Recv(); err != nil {
 		t.Fatal(err)
 	}
-	set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
+	set(t, a.Server, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
 	for err == nil {
 		_, err = stream.Recv()
 	}
@@ -222,7 +225,7 @@ func TestASilentStreamEnds(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	stream := openDelta(t, c)
 	a.isConnected(t, "100.64.0.1", true)
-	set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
+	set(t, a.Server, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
 	ended(t, stream, "is no endpoint of any service")
 }
 
@@ -241,13 +244,13 @@ func TestAStreamThatIsNotReadEndsToo(t *testing.T) {
 		devices[fmt.Sprintf("d%d-%s", i+1, strings.Repeat("x", 1000))] = []string{"tag:weight-1"}
 	}
 	devices["d1"] = []string{"tag:weight-1"}
-	set(t, a.Server, topologyOf(devices))
+	set(t, a.Server, topologytest.Of(devices))
 	for !writes() { // who asks again is sent it again, until there is no room on the way
 		if err := stream.Send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "deaf"}, TypeUrl: Eds, ResourceNamesSubscribe: []string{"server"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
+	set(t, a.Server, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
 	for len(a.Streams()) > 0 {
 		runtime.Gosched()
 	}
@@ -292,9 +295,23 @@ func TestConnectedCountsEachStream(t *testing.T) {
 }
 
 // Without a tailnet, a peer is who its address says.
+// Several streams of one device count as one.
+func TestEnvoys_severalStreamsOfADevice_countOnce(t *testing.T) {
+	s := newServer()
+	for i := range 51 {
+		who := peerInfo{address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 64, 0, byte(i)}), 1)}
+		s.guests.enter(&guest{peerInfo: who, ads: true}, s.guests.looked())
+		s.guests.enter(&guest{peerInfo: who, ads: true}, s.guests.looked()) // another stream of the same device
+	}
+	s.guests.enter(&guest{}, s.guests.looked()) // it reports only
+	if got := s.Envoys(); got != 51 {
+		t.Errorf("%d Envoys, want 51", got)
+	}
+}
+
 func TestConnectedWithoutATailnet(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
-	set(t, s, oneService())
+	s := newServer()
+	set(t, s, topologytest.OneService())
 	stream := openDelta(t, start(t, s))
 	stream.settle()
 	if got := slices.Collect(maps.Keys(s.Connected())); len(got) != 1 || got[0] != netip.MustParseAddr("127.0.0.1") {
@@ -314,7 +331,7 @@ func TestNothingIsLeftOfEndedStreams(t *testing.T) {
 			stream.ask(Cds, nil, "*")
 			stream.want(Cds, "")
 		}
-		set(t, a.Server, topologyOf(map[string][]string{"d2": {"tag:weight-2"}}))
+		set(t, a.Server, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
 		for len(a.guests.all()) > 0 {
 			<-a.changes
 		}

@@ -11,11 +11,14 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/tailxds/tailxds/internal/topology"
+
+	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 // withAnother is [oneService] and one more.
 func withAnother() topology.Topology {
-	return topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-5"}, "d3": {"tag:service-another"}})
+	return topologytest.Of(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-5"}, "d3": {"tag:service-another"}})
 }
 
 // An Envoy answers new clusters once they are warm. Endpoints must not wait for
@@ -25,7 +28,7 @@ func TestRoutesWaitForTheirClusters(t *testing.T) {
 		t.Run("delta, "+name, func(t *testing.T) {
 			s, _ := logged()
 			stream := openDelta(t, start(t, s))
-			for url, names := range map[string]string{Cds: "*", rds: IngressListener, Eds: "server"} {
+			for url, names := range map[string]string{Cds: "*", rds: envoy.IngressListener, Eds: "server"} {
 				stream.ask(url, nil, names)
 				stream.want(url, "")
 			}
@@ -44,7 +47,7 @@ func TestRoutesWaitForTheirClusters(t *testing.T) {
 		t.Run("state of the world, "+name, func(t *testing.T) {
 			s, _ := logged()
 			stream := openWorld(t, start(t, s))
-			for url, names := range map[string][]string{Cds: nil, rds: {IngressListener}, Eds: {"server"}, lds: nil} {
+			for url, names := range map[string][]string{Cds: nil, rds: {envoy.IngressListener}, Eds: {"server"}, lds: nil} {
 				stream.ask(url, names...)
 				stream.want(url)
 			}

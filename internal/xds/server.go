@@ -6,27 +6,22 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
+	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/protobuf/proto"
 
-	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
-
-	"github.com/tailxds/tailxds/internal/policy"
-	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/xds/resource"
 )
 
 // Config is what a [Server] needs. The zero value of each field works.
 type Config struct {
-	// DefaultService takes the requests that no other service claims.
-	DefaultService string
+	// Types are the types of resources that are served.
+	Types []resource.Type
 	// Identify asks the tailnet whose address a peer has. Nil accepts every
 	// peer: for a server that listens on no tailnet.
 	Identify IdentifyFunc
@@ -44,12 +39,13 @@ type Config struct {
 	Log *slog.Logger
 }
 
-// Server publishes a topology to Envoys over ADS, delta and state-of-the-world.
+// Server publishes resources to Envoys over ADS, delta and state-of-the-world.
 type Server struct {
 	config  Config
 	log     *slog.Logger
-	caches  map[string]*collection // by type URL, but for assignments
-	named   map[string]*collection // the same, for those who ask by name
+	types   typeTable
+	caches  map[string]*collection // by type URL, but for types by region
+	named   map[string]*collection // for clients that ask by name
 	access  *access
 	streams *streams
 	guests  *guests
@@ -59,44 +55,39 @@ type Server struct {
 	// connectionIdle is how long a connection may be open without a stream.
 	connectionIdle time.Duration
 
-	views  *views
-	checks atomic.Pointer[Checks] // of the last Set
+	views *views
 
-	// mu is held while resources are built and published. Nothing that a peer sends
-	// waits for it, but for the first request from a new region.
+	// mu is held while resources are published. Nothing that a peer sends waits for
+	// it, but for the first request from a new region.
 	mu        sync.Mutex
-	published *resources        // nil before the first Set
-	topology  topology.Topology // of the last Set
-	present   int               // devices of it
-	callers   *endpoint.ClusterLoadAssignment
+	published resource.Snapshot // nil before the first
 }
 
 // NewServer makes a server without resources. It refuses streams until the
 // first [Server.Publish]: an Envoy that reconnects must not be told that all it
 // knows is gone.
 func NewServer(config Config) *Server {
-	s := &Server{config: config, log: config.Log, connectionIdle: connectionIdle, caches: make(map[string]*collection), named: make(map[string]*collection)}
+	s := &Server{config: config, log: config.Log, types: newTypeTable(config.Types), connectionIdle: connectionIdle, caches: make(map[string]*collection), named: make(map[string]*collection)}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.access = newAccess(config.Identify, config.AllowTags)
-	s.streams = newStreams(s.log)
-	s.callers = &endpoint.ClusterLoadAssignment{ClusterName: LocalCluster}
+	s.streams = newStreams(s.types, s.log)
 	s.refused = newRefusals(s.log)
 	s.guests = newGuests(config.OnChange)
 	s.quotas = newQuotas(config.PeerLimits)
 	// State-of-the-world versions are counters. The prefix keeps those of
 	// another process apart; delta versions are content hashes and need none.
 	s.prefix = fmt.Sprintf("%x-", time.Now().UnixNano())
-	for _, row := range resourceTypes() {
-		c := newCollection(row.URL, "", s.prefix, nil)
-		if row.URL == resource.EndpointType {
+	for _, t := range config.Types {
+		c := newCollection(t, "", s.prefix, nil)
+		if t.ByRegion {
 			s.views = newViews(c)
 		} else {
-			s.caches[row.URL] = c
+			s.caches[t.URL] = c
 		}
-		if row.named != nil {
-			s.named[row.URL] = newCollection(row.URL, "named", s.prefix, nil)
+		if t.ByName {
+			s.named[t.URL] = newCollection(t, "named", s.prefix, nil)
 		}
 	}
 	return s
@@ -106,7 +97,7 @@ func NewServer(config Config) *Server {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	mux := byType{resource.EndpointType: seen{s}}
+	mux := byType{s.views.URL: seen{s}}
 	for url, c := range s.caches {
 		mux[url] = c
 	}
@@ -149,134 +140,107 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// Publish publishes a topology. Every resource is built and validated before any
-// is published; on an error the last good ones stay.
-func (s *Server) Publish(t topology.Topology, p policy.Policy) error {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	same := s.published != nil && t.SameDevices(s.topology)
-	present := s.present
-	if !same {
-		present = len(t.Present())
-	}
-	s.views.drop(s.streams.byRegion(), time.Now())
-	was := s.Checks()
-	checks := was.next(present, s.guests.devices())
-	next, err := build(t, p.CheckedEvery(checks.Every), s.config.DefaultService, s.published)
-	if err != nil {
-		return fmt.Errorf("nothing published, the last good resources stay: %w", err)
-	}
-	next.ByType[resource.EndpointType][LocalCluster] = s.callers
-	changes, err := s.publish(next)
-	if err != nil {
-		return err
-	}
-	s.published, s.topology, s.present = next, t, present
-	if checks.Every != was.Every && was.Every != 0 {
-		s.log.Info("another interval of health checks, where the policy leaves it open", "interval", checks.Every, "was", was.Every, "envoys", checks.Envoys)
-	}
-	s.checks.Store(&checks)
-	if !same && s.access.allow(t.Addresses(), t.Regions()) {
+// SetAccess sets who may connect besides the bearers of [Config.AllowTags]: the devices
+// with these addresses. Those that have a region are in it. Streams of devices that may
+// connect no longer, or are in another region, end soon. No stream is open before the first
+// call, unless every peer is accepted: see [Config.Identify].
+func (s *Server) SetAccess(addresses map[netip.Addr]bool, regions map[netip.Addr]string) {
+	if s.access.allow(addresses, regions) {
 		s.guests.again()
 	}
+}
+
+// Publish publishes resources, and returns how many have changed. On an error none is
+// published, and the last good ones stay. [Server.Rollout] follows what has changed.
+func (s *Server) Publish(next resource.Snapshot) (changed int, err error) {
+	return s.publish(next, s.streams.publishing)
+}
+
+// PublishUntracked publishes resources whose change [Server.Rollout] does not follow:
+// those that follow what is measured.
+func (s *Server) PublishUntracked(next resource.Snapshot) (changed int, err error) {
+	return s.publish(next, s.streams.published)
+}
+
+// publish calls begin before anything that has changed is sent.
+func (s *Server) publish(next resource.Snapshot, begin func()) (changed int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.views.drop(s.streams.byRegion(), time.Now())
+	changes, err := s.changes(next)
+	if err != nil {
+		return 0, fmt.Errorf("nothing published, the last good resources stay: %w", err)
+	}
+	for _, c := range changes {
+		changed += len(c.changed) + len(c.removed)
+	}
+	if changed > 0 {
+		begin()
+	}
+	if err := apply(changes); err != nil {
+		return 0, err
+	}
+	s.published = next
 	s.access.open()
-	if changes > 0 {
-		s.log.Info("published", "services", len(t.Services), "devices", present, "resources_changed", changes)
-	}
-	return nil
+	return changed, nil
 }
 
-// change is what is to be put into one collection.
-type change struct {
-	name       string // of the type
-	into       *collection
-	last, next resourceSet
-	changed    map[string]packed // once they are packed
-}
-
-// pack encodes what changed. What can't be written to the wire, such as text that
-// is no UTF-8, would fail every stream that asks for its type.
-func (c *change) pack() error {
-	c.changed = make(map[string]packed)
-	for name, r := range changedSince(c.last, c.next) {
-		p := c.into.pack(name, r)
-		if _, err := p(); err != nil {
-			return err // says what can't be encoded
-		}
-		c.changed[name] = p
-	}
-	return nil
-}
-
-// changes are one for each collection, in the order in which additions reach an Envoy.
-func (s *Server) changes(next *resources) ([]change, error) {
-	last := s.published
-	if last == nil {
-		last = &resources{}
-	}
+// changes returns one for each collection, in the order in which additions reach an
+// Envoy.
+func (s *Server) changes(next resource.Snapshot) ([]change, error) {
 	var all []change
-	for _, row := range resourceTypes() {
-		if row.URL != resource.EndpointType {
-			all = append(all, change{name: row.Name, into: s.caches[row.URL], last: last.ByType[row.URL], next: next.ByType[row.URL]})
-			if c, ok := s.named[row.URL]; ok {
-				all = append(all, change{name: row.Name, into: c, last: last.named[row.URL], next: next.named[row.URL]})
-			}
-			continue
-		}
-		for region, c := range s.views.all() {
-			was := last.ByType[row.URL]
-			if region != "" {
-				was = last.views[region]
-			}
-			now, err := next.assignments(region, last)
-			if err != nil {
+	add := func(c *collection, set resource.Set) error {
+		diff, err := c.compare(set)
+		all = append(all, diff)
+		return err
+	}
+	for _, t := range s.types.types {
+		if !t.ByRegion {
+			if err := add(s.caches[t.URL], next.All(t.URL)); err != nil {
 				return nil, err
 			}
-			all = append(all, change{name: row.Name, into: c, last: was, next: now})
+		} else {
+			for region, c := range s.views.all() {
+				set := next.All(t.URL)
+				if region != "" {
+					var err error
+					if set, err = next.InRegion(t.URL, region); err != nil {
+						return nil, err
+					}
+				}
+				if err := add(c, set); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if t.ByName {
+			if err := add(s.named[t.URL], next.Named(t.URL)); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return all, nil
 }
 
-// publish puts the difference into the collections: first what is new or changed,
-// then removals in reverse, so that no Envoy is told of a route to a cluster
-// that it does not have.
-func (s *Server) publish(next *resources) (changes int, err error) {
-	all, err := s.changes(next)
-	if err != nil {
-		return 0, err
-	}
-	for i := range all {
-		if err := all[i].pack(); err != nil {
-			return 0, fmt.Errorf("nothing published, the last good resources stay: %w", err)
-		}
-	}
-	begun := false
-	begin := func() {
-		if !begun {
-			begun = true
-			s.streams.publishing()
-		}
-	}
-	for _, c := range all {
+// apply puts changes into the collections: first what is new or changed, then
+// removals in reverse, so that no Envoy is told of a route to a cluster that it does
+// not have.
+func apply(changes []change) error {
+	for _, c := range changes {
 		if len(c.changed) > 0 {
-			begin()
-			changes += len(c.changed)
 			if err := c.into.update(c.changed, nil); err != nil {
-				return changes, fmt.Errorf("publish %s: %w", c.name, err)
+				return fmt.Errorf("publish %s: %w", c.into.Name, err)
 			}
 		}
 	}
-	for _, c := range slices.Backward(all) {
-		if removed := removedSince(c.last, c.next); len(removed) > 0 {
-			begin()
-			changes += len(removed)
-			if err := c.into.update(nil, removed); err != nil {
-				return changes, fmt.Errorf("withdraw %s: %w", c.name, err)
+	for _, c := range slices.Backward(changes) {
+		if len(c.removed) > 0 {
+			if err := c.into.update(nil, c.removed); err != nil {
+				return fmt.Errorf("withdraw %s: %w", c.into.Name, err)
 			}
 		}
 	}
-	return changes, nil
+	return nil
 }
 
 // Streams lists the Envoys that are connected.
@@ -285,43 +249,12 @@ func (s *Server) Streams() []Stream { return s.streams.list() }
 // Counts are what happened since the server started, by type and result.
 func (s *Server) Counts() []Count { return s.streams.counted() }
 
-// Checks are those of the last [Server.Publish].
-func (s *Server) Checks() Checks {
-	if last := s.checks.Load(); last != nil {
-		return *last
-	}
-	return Checks{}
-}
+// Envoys returns how many devices have a stream open on which they fetch configuration.
+func (s *Server) Envoys() int { return s.guests.devices() }
 
-// PublishLocalCluster publishes how the world's requests are spread over the regions
-// where they enter, in any unit. Envoys whose services are balanced to the
-// nearest follow it at once.
-func (s *Server) PublishLocalCluster(entries map[string]uint32) error {
-	next, err := buildCallers(entries)
-	if err != nil {
-		return err
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if proto.Equal(next, s.callers) {
-		return nil
-	}
-	s.callers = next
-	if s.published == nil {
-		return nil // the first Set takes it along
-	}
-	s.streams.published()
-	s.published.ByType[resource.EndpointType][LocalCluster] = next
-	for region, c := range s.views.all() {
-		if set, ok := s.published.views[region]; ok {
-			set[LocalCluster] = next
-		}
-		if err := c.update(map[string]packed{LocalCluster: c.pack(LocalCluster, next)}, nil); err != nil {
-			return fmt.Errorf("publish the entries of regions: %w", err)
-		}
-	}
-	return nil
-}
+// Regions returns the regions that clients are served in, for which resources should
+// be built before they are published.
+func (s *Server) Regions() []string { return s.views.regions() }
 
 // EnvoysByRegion is how many devices have Envoys connected from each region.
 func (s *Server) EnvoysByRegion() map[string]int { return s.streams.byRegion() }

@@ -15,21 +15,22 @@ import (
 	rpcstatus "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"pgregory.net/rapid"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
 	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
+
+	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestAnEnvoyThatKnowsOnlyADSGetsEverything(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
-	set(t, s, oneService())
+	s := newServer()
+	set(t, s, topologytest.OneService())
 	stream := openDelta(t, start(t, s))
 	stream.ask(Cds, nil, "*")
 	if r := stream.want(Cds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != "server" {
@@ -41,23 +42,23 @@ func TestAnEnvoyThatKnowsOnlyADSGetsEverything(t *testing.T) {
 	}
 	stream.ask(lds, nil, "*")
 	stream.want(lds, "")
-	stream.ask(rds, nil, IngressListener)
+	stream.ask(rds, nil, envoy.IngressListener)
 	stream.want(rds, "")
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:weight-2"}}))
+	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:weight-2"}}))
 	if got := weights(t, stream.want(Eds, "").GetResources()); got["d1"] != 7 {
 		t.Errorf("after the change: %v", got)
 	}
 }
 
 func TestAChangeSendsOnlyWhatItTouches(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b"}}))
+	s := newServer()
+	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b"}}))
 	stream := openDelta(t, start(t, s))
 	stream.ask(Eds, nil, "a", "b")
 	stream.want(Eds, "")
 	// Nothing changed: nothing is sent, or the next response would be this one.
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b"}}))
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b", "tag:weight-3"}}))
+	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b"}}))
+	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b", "tag:weight-3"}}))
 	r := stream.want(Eds, "")
 	if len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != "b" {
 		t.Errorf("sent %v, want only b", r.GetResources())
@@ -68,15 +69,15 @@ func TestAChangeSendsOnlyWhatItTouches(t *testing.T) {
 // twin, is not sent again what it has.
 func TestVersionsSurviveARestart(t *testing.T) {
 	known := make(map[string]string)
-	first := NewServer(Config{DefaultService: "server"})
-	set(t, first, oneService())
+	first := newServer()
+	set(t, first, topologytest.OneService())
 	a := openDelta(t, start(t, first))
 	a.ask(Cds, nil, "*")
 	for _, r := range a.want(Cds, "").GetResources() {
 		known[r.GetName()] = r.GetVersion()
 	}
-	second := NewServer(Config{DefaultService: "server"})
-	set(t, second, oneService())
+	second := newServer()
+	set(t, second, topologytest.OneService())
 	b := openDelta(t, start(t, second))
 	b.ask(Cds, known, "*")
 	if r := b.want(Cds, ""); len(r.GetResources()) != 0 || len(r.GetRemovedResources()) != 0 {
@@ -85,13 +86,13 @@ func TestVersionsSurviveARestart(t *testing.T) {
 }
 
 func TestNoStreamBeforeTheFirstTopology(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
+	s := newServer()
 	c := start(t, s)
 	early := openDelta(t, c)
 	if _, err := early.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no device list yet") {
 		t.Fatalf("got %v, want Unavailable and why", err)
 	}
-	set(t, s, oneService())
+	set(t, s, topologytest.OneService())
 	late := openDelta(t, c)
 	late.ask(Cds, nil, "*")
 	late.want(Cds, "")
@@ -122,8 +123,8 @@ func TestWhoMayConnect(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := NewServer(Config{DefaultService: "server", Identify: test.identify, AllowTags: []string{"tag:gateway"}})
-			set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-0"}}))
+			s := NewServer(Config{Types: envoy.Types(), Identify: test.identify, AllowTags: []string{"tag:gateway"}})
+			set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-0"}}))
 			stream := openDelta(t, start(t, s))
 			stream.ask(Cds, nil, "*")
 			_, err := stream.Recv()
@@ -135,8 +136,8 @@ func TestWhoMayConnect(t *testing.T) {
 }
 
 func TestARejectionIsVisibleAndNotResentDelta(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
-	set(t, s, oneService())
+	s := newServer()
+	set(t, s, topologytest.OneService())
 	stream := openDelta(t, start(t, s))
 	stream.ask(Eds, nil, "server")
 	stream.want(Eds, "I will not have it")
@@ -151,7 +152,7 @@ func TestARejectionIsVisibleAndNotResentDelta(t *testing.T) {
 		t.Errorf("counts: %+v", s.Counts())
 	}
 	// Something new is sent, and clears the rejection once it is taken.
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}))
+	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-7"}}))
 	stream.want(Eds, "")
 	stream.ask(lds, nil, "*")
 	stream.want(lds, "")
@@ -161,8 +162,8 @@ func TestARejectionIsVisibleAndNotResentDelta(t *testing.T) {
 }
 
 func TestARejectionIsNotResentSotw(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
-	set(t, s, oneService())
+	s := newServer()
+	set(t, s, topologytest.OneService())
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	stream, err := start(t, s).StreamAggregatedResources(ctx)
@@ -198,19 +199,19 @@ func TestARejectionIsNotResentSotw(t *testing.T) {
 	}
 	ask(&discovery.DiscoveryRequest{TypeUrl: lds})
 	want(lds) // and not the clusters or endpoints once more
-	set(t, s, topologyOf(map[string][]string{"d1": {"tag:weight-7"}}))
+	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-7"}}))
 	want(Eds)
 }
 
 // What is referred to arrives before what refers to it, and goes after it.
 func TestOrderOfAdditionsAndRemovals(t *testing.T) {
-	small := oneService()
-	large := topologyOf(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-2"}, "d3": {"tag:service-extra"}})
+	small := topologytest.OneService()
+	large := topologytest.Of(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-2"}, "d3": {"tag:service-extra"}})
 	from := func(before topology.Topology) (*Server, deltaStream) {
-		s := NewServer(Config{DefaultService: "server"})
+		s := newServer()
 		set(t, s, before)
 		stream := openDelta(t, start(t, s))
-		for url, name := range map[string]string{Cds: "*", rds: IngressListener, Eds: "*"} {
+		for url, name := range map[string]string{Cds: "*", rds: envoy.IngressListener, Eds: "*"} {
 			stream.ask(url, nil, name)
 			stream.want(url, "")
 		}
@@ -236,48 +237,16 @@ func TestOrderOfAdditionsAndRemovals(t *testing.T) {
 }
 
 func TestAnInvalidTopologyLeavesTheLastGoodOne(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
-	set(t, s, oneService())
-	bad := oneService()
+	s := newServer()
+	set(t, s, topologytest.OneService())
+	bad := topologytest.OneService()
 	bad.Services[0].Localities[0].Endpoints[0].Weight = 0
-	err := s.Publish(bad, policy.Default())
-	if err == nil || !strings.Contains(err.Error(), "last good resources stay") {
-		t.Fatalf("got %v", err)
+	if err := publish(s, bad, policy.Default()); err == nil {
+		t.Fatal("it is published")
 	}
 	stream := openDelta(t, start(t, s))
 	stream.ask(Eds, nil, "server")
 	if got := weights(t, stream.want(Eds, "").GetResources()); got["d1"] != 1 {
 		t.Errorf("endpoints: %v", got)
 	}
-}
-
-// Whatever Build yields passes Envoy's own validation and grpc-go's strict
-// reader.
-func TestWhateverIsBuiltIsValid(t *testing.T) {
-	tag := rapid.SampledFrom([]string{
-		"tag:weight-0", "tag:weight-1", "tag:weight-1000", "tag:service-a", "tag:service-b", "tag:region-x", "tag:region-y",
-		"tag:zone-1", "tag:port-80", "tag:priority-0", "tag:priority-5", "tag:priority-128", "tag:other", "tag:weight-x",
-	})
-	device := rapid.Custom(func(t *rapid.T) topology.Device {
-		return topology.Device{
-			ID:        rapid.StringMatching(`[0-9]{1,2}`).Draw(t, "id"),
-			Addresses: rapid.SliceOfN(rapid.SampledFrom([]string{"100.64.0.1", "100.64.0.2", "100.64.0.3", "fd7a:115c:a1e0::3"}), 0, 2).Draw(t, "addresses"),
-			Tags:      rapid.SliceOfN(tag, 0, 5).Draw(t, "tags"),
-			Online:    rapid.Bool().Draw(t, "online"),
-		}
-	})
-	rapid.Check(t, func(t *rapid.T) {
-		top, _ := topology.Build(rapid.SliceOfN(device, 0, 12).Draw(t, "devices"), testRules())
-		all, err := Render(top, policy.Default(), "server") // validates by protoc-gen-validate
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, r := range all {
-			if cla, ok := r.Message.(*endpoint.ClusterLoadAssignment); ok {
-				if err := strictly(cla); err != nil {
-					t.Fatalf("%v: %v", err, cla)
-				}
-			}
-		}
-	})
 }

@@ -52,30 +52,34 @@ type Count struct {
 // streams keeps account of the connected Envoys. What they say has come through
 // the [doorway], so it is fit for people.
 type streams struct {
-	log *slog.Logger
+	types typeTable
+	log   *slog.Logger
 
 	mu     sync.Mutex
 	open   map[*account]struct{}
 	counts map[Count]uint64 // of what is rare, keyed with N 0
-	served [kinds]struct{ sent, ack, nack uint64 }
+	served []messageCounts  // by type
 	reach  reach
 }
 
-func newStreams(log *slog.Logger) *streams {
-	return &streams{log: log, open: make(map[*account]struct{}), counts: make(map[Count]uint64)}
+// messageCounts are of one type.
+type messageCounts struct{ sent, ack, nack uint64 }
+
+func newStreams(types typeTable, log *slog.Logger) *streams {
+	return &streams{types: types, log: log, open: make(map[*account]struct{}), counts: make(map[Count]uint64), served: make([]messageCounts, types.size())}
 }
 
 // account is that of one stream. There is something to note with each message of
 // each Envoy, so it lies together and is found without a search.
 type account struct {
-	stream     Stream           // without its types
-	types      [kinds]typeState // what it says of each
-	known      bool             // whether the tailnet says where it is
-	device     netip.Addr       // see [peerInfo.device]
-	claimed    bool             // its region is its own claim, counted for its peer
-	connection *connection      // over which it came
-	place      *core.Node       // what is handed on of where it is
-	reached                     // by what was published last
+	stream     Stream      // without its types
+	types      []typeState // what it says of each
+	known      bool        // whether the tailnet says where it is
+	device     netip.Addr  // see [peerInfo.device]
+	claimed    bool        // its region is its own claim, counted for its peer
+	connection *connection // over which it came
+	place      *core.Node  // what is handed on of where it is
+	reached                // by what was published last
 }
 
 // typeState is a [TypeState]; it is there from the first response or answer on.
@@ -93,7 +97,7 @@ type witness struct {
 
 // witness begins the account of a stream.
 func (s *streams) witness(delta bool) witness {
-	return witness{s, &account{stream: Stream{Delta: delta}}}
+	return witness{s, &account{stream: Stream{Delta: delta}, types: make([]typeState, s.types.size())}}
 }
 
 // OnStreamOpen implements [sotw.Callbacks].
@@ -163,7 +167,7 @@ func (s *streams) closed(a *account) {
 }
 
 func (s *streams) sent(a *account, url string) {
-	of := kindOf(url)
+	of := s.types.index(url)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.served[of].sent++
@@ -175,20 +179,20 @@ func (s *streams) sent(a *account, url string) {
 // returns the node that is handed on in place of the request's: one a stream, with
 // the region that it is known to be in, whatever it says.
 func (s *streams) answered(a *account, node *core.Node, url, nonce string, rejected *status.Status) *core.Node {
-	place, news := s.note(a, node, kindOf(url), nonce, rejected)
+	place, news := s.note(a, node, s.types.index(url), nonce, rejected)
 	if news == nil {
 		return place
 	}
 	// Out of the lock: nothing waits for a slow log.
 	if dropped, ok := a.connection.peerQuota().mayLog(time.Now()); ok {
-		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", news.Device, "node", news.Node, "type", typeName(url), "reason", reason(rejected), "lines_dropped", dropped)
+		s.log.Error("an Envoy rejected resources and keeps its last good ones", "device", news.Device, "node", news.Node, "type", s.types.name(s.types.index(url)), "reason", reason(rejected), "lines_dropped", dropped)
 	}
 	return place
 }
 
 // note keeps account of a request, and returns where its stream is, and a copy of
 // the stream if that has rejected something anew.
-func (s *streams) note(a *account, node *core.Node, of kind, nonce string, rejected *status.Status) (place *core.Node, news *Stream) {
+func (s *streams) note(a *account, node *core.Node, of int, nonce string, rejected *status.Status) (place *core.Node, news *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if node != nil {
@@ -280,7 +284,7 @@ func (s *streams) list() []Stream {
 		copied.Types = make(map[string]TypeState)
 		for of, state := range a.types {
 			if state.there {
-				copied.Types[kind(of).name()] = state.TypeState
+				copied.Types[s.types.name(of)] = state.TypeState
 			}
 		}
 		all = append(all, copied)
@@ -304,7 +308,7 @@ func (s *streams) counted() []Count {
 		add(c, n)
 	}
 	for of, n := range s.served {
-		name := kind(of).name()
+		name := s.types.name(of)
 		add(Count{Type: name, Result: "sent"}, n.sent)
 		add(Count{Type: name, Result: "ack"}, n.ack)
 		add(Count{Type: name, Result: "nack"}, n.nack)

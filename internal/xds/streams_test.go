@@ -6,12 +6,14 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
+
+	"github.com/tailxds/tailxds/internal/envoy"
 )
 
 // Without a tailnet, a stream is in the first region that its Envoy names, and stays
 // there; what is handed on says so, whatever a request says.
 func TestAStreamStaysWhereItFirstSaidItIs(t *testing.T) {
-	s := newStreams(slog.New(slog.DiscardHandler))
+	s := newStreams(newTypeTable(envoy.Types()), slog.New(slog.DiscardHandler))
 	w := s.witness(true)
 	if err := w.OnDeltaStreamOpen(t.Context(), 1, ""); err != nil {
 		t.Fatal(err)

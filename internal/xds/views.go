@@ -9,7 +9,8 @@ import (
 	"time"
 
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+
+	"github.com/tailxds/tailxds/internal/xds/resource"
 )
 
 const (
@@ -23,6 +24,7 @@ const (
 
 // views are the collections of assignments, one a region that callers are in.
 type views struct {
+	resource.Type
 	mu   sync.RWMutex
 	of   map[string]*regionView
 	made int // tells each view from an earlier one of its region
@@ -36,7 +38,7 @@ type regionView struct {
 }
 
 func newViews(unknown *collection) *views {
-	return &views{of: map[string]*regionView{"": {collection: unknown}}, without: make(map[string]bool)}
+	return &views{Type: unknown.Type, of: map[string]*regionView{"": {collection: unknown}}, without: make(map[string]bool)}
 }
 
 // all are the collections by region; that of callers of no region is "".
@@ -48,6 +50,19 @@ func (v *views) all() map[string]*collection {
 		all[region] = view.collection
 	}
 	return all
+}
+
+// regions are those that have a view of their own.
+func (v *views) regions() []string {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	regions := make([]string, 0, len(v.of))
+	for region := range v.of {
+		if region != "" {
+			regions = append(regions, region)
+		}
+	}
+	return regions
 }
 
 // find returns a region's collection, or that of callers of no region where there
@@ -139,14 +154,14 @@ func (s *Server) view(region string) (*collection, error) {
 		s.log.Warn("too many regions: its Envoys balance as if they were in none", "region", region, "regions", mostViews-1)
 		return s.views.find(""), nil
 	}
-	var set resourceSet
+	var set resource.Set
 	if s.published != nil {
 		var err error
-		if set, err = s.published.assignments(region, nil); err != nil {
+		if set, err = s.published.InRegion(s.views.URL, region); err != nil {
 			return nil, err
 		}
 	}
-	c := newCollection(resource.EndpointType, fmt.Sprintf("view %d", number), fmt.Sprintf("%s%d-", s.prefix, number), set)
+	c := newCollection(s.views.Type, fmt.Sprintf("view %d", number), fmt.Sprintf("%s%d-", s.prefix, number), set)
 	s.views.add(region, c)
 	return c, nil
 }

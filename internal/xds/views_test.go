@@ -16,7 +16,8 @@ import (
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
-	"github.com/tailxds/tailxds/internal/policy"
+	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 func twoRegions(tags ...string) map[string][]string {
@@ -35,9 +36,6 @@ func priorities(t *testing.T, r *discovery.DeltaDiscoveryResponse) string {
 		if err := proto.Unmarshal(res.GetResource().GetValue(), &cla); err != nil {
 			t.Fatal(err)
 		}
-		if err := strictly(&cla); err != nil {
-			t.Error(err)
-		}
 		for _, l := range cla.GetEndpoints() {
 			all = append(all, fmt.Sprintf("%d:%s%s", l.GetPriority(), l.GetLocality().GetRegion(), l.GetLocality().GetZone()))
 		}
@@ -54,9 +52,9 @@ func (d deltaStream) askFrom(region, name string) {
 }
 
 func TestEachRegionSeesItsOwnFirst(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
+	s := newServer()
 	local := mustParse(t, "defaults: {locality: local}")
-	if err := s.Publish(topologyOf(twoRegions()), local); err != nil {
+	if err := publish(s, topologytest.Of(twoRegions()), local); err != nil {
 		t.Fatal(err)
 	}
 	c := start(t, s)
@@ -71,7 +69,7 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 		}
 	}
 	// A change reaches every view, and each as it sees it.
-	if err := s.Publish(topologyOf(twoRegions("tag:priority-1")), local); err != nil {
+	if err := publish(s, topologytest.Of(twoRegions("tag:priority-1")), local); err != nil {
 		t.Fatal(err)
 	}
 	for region, want := range map[string]string{"west": "0:westa 1:east 2:west", "east": "0:east 1:westa 2:west", "eu": "0:east 0:westa 1:west"} {
@@ -80,10 +78,10 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 		}
 	}
 	// The same again is sent to nobody, and another mode to all.
-	if err := s.Publish(topologyOf(twoRegions("tag:priority-1")), local); err != nil {
+	if err := publish(s, topologytest.Of(twoRegions("tag:priority-1")), local); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Publish(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: nearest}")); err != nil {
+	if err := publish(s, topologytest.Of(twoRegions()), mustParse(t, "defaults: {locality: nearest}")); err != nil {
 		t.Fatal(err)
 	}
 	for region := range map[string]bool{"west": true, "east": true} {
@@ -96,7 +94,7 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 // Whoever claims to be elsewhere is told what the tailnet knows, and is shown.
 func TestTheTailnetKnowsTheRegion(t *testing.T) {
 	a, c := newAdmission(t, device1())
-	if err := a.Publish(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: local}")); err != nil {
+	if err := publish(a.Server, topologytest.Of(twoRegions()), mustParse(t, "defaults: {locality: local}")); err != nil {
 		t.Fatal(err)
 	}
 	stream := openDelta(t, c)
@@ -114,7 +112,7 @@ func TestTheTailnetKnowsTheRegion(t *testing.T) {
 	// Its tags move it, so its stream begins anew.
 	moved := twoRegions()
 	moved["d1"] = []string{"tag:weight-1", "tag:region-eu"}
-	if err := a.Publish(topologyOf(moved), mustParse(t, "defaults: {locality: local}")); err != nil {
+	if err := publish(a.Server, topologytest.Of(moved), mustParse(t, "defaults: {locality: local}")); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -140,17 +138,17 @@ func TestARegionByTagAlone(t *testing.T) {
 }
 
 func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
-	set(t, s, oneService())
+	s := newServer()
+	set(t, s, topologytest.OneService())
 	c := start(t, s)
 	west, none := openDelta(t, c), openDelta(t, c)
 	for region, stream := range map[string]deltaStream{"west": west, "": none} {
-		stream.askFrom(region, LocalCluster)
+		stream.askFrom(region, envoy.LocalCluster)
 		if r := stream.want(Eds, ""); len(r.GetResources()) != 1 || priorities(t, r) != "" {
 			t.Errorf("before anything is known, %q gets %v", region, r.GetResources())
 		}
 	}
-	if err := s.PublishLocalCluster(map[string]uint32{"west": 7500, "east": 2500, "eu": 0}); err != nil {
+	if err := publishLocalCluster(s, map[string]uint32{"west": 7500, "east": 2500, "eu": 0}); err != nil {
 		t.Fatal(err)
 	}
 	for _, stream := range []deltaStream{west, none} {
@@ -159,12 +157,12 @@ func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
 		}
 	}
 	// They outlive a change of the topology.
-	set(t, s, topologyOf(twoRegions()))
-	if err := s.PublishLocalCluster(map[string]uint32{"west": 7500, "east": 2500}); err != nil {
+	set(t, s, topologytest.Of(twoRegions()))
+	if err := publishLocalCluster(s, map[string]uint32{"west": 7500, "east": 2500}); err != nil {
 		t.Fatal(err)
 	}
 	late := openDelta(t, c)
-	late.askFrom("east", LocalCluster)
+	late.askFrom("east", envoy.LocalCluster)
 	if got := priorities(t, late.want(Eds, "")); got != "0:east 0:west" {
 		t.Errorf("a late comer gets %s", got)
 	}
@@ -181,37 +179,19 @@ func TestCallerOf(t *testing.T) {
 	}
 }
 
-func TestCombinationsThatEnvoyCannotDo(t *testing.T) {
-	for text, want := range map[string]string{
-		"defaults: {locality: nearby}":                               "line 1: defaults.locality: must be weighted, exact, nearest or local",
-		"defaults: {failover: [east]}":                               "line 1: defaults.failover: goes with locality: local only",
-		"services:\n  a: {locality: local, failover: [east, east]}":  "line 2: services.a.failover: must name each region once",
-		"services:\n  a: {locality: local, failover: [East Coast]}":  "line 2: services.a.failover: must be names of regions",
-		"defaults: {locality: exact, load_balancing: least_request}": "least_request gives no exact shares",
-	} {
-		if _, err := policy.Parse([]byte(text)); err == nil || !strings.Contains(err.Error(), want) {
-			t.Errorf("%s: got %v, want %q", text, err, want)
-		}
-	}
-	p := mustParse(t, "defaults: {locality: local, failover: [east]}\nservices: {a: {locality: exact}}")
-	if p.For("a").Failover != nil || !slices.Equal(p.For("b").Failover, []string{"east"}) {
-		t.Errorf("a %v, b %v", p.For("a").Failover, p.For("b").Failover)
-	}
-}
-
 // A changed cluster asks for its endpoints under another name, which each view
 // must have though the endpoints are the same.
 func TestAChangedClusterAsksAnewInEachView(t *testing.T) {
-	s := NewServer(Config{DefaultService: "server"})
+	s := newServer()
 	var stream deltaStream
 	for i, timeout := range []string{"1s", "2s"} {
-		if err := s.Publish(topologyOf(twoRegions()), mustParse(t, "defaults: {locality: local, protocol: grpc, connect_timeout: "+timeout+"}")); err != nil {
+		if err := publish(s, topologytest.Of(twoRegions()), mustParse(t, "defaults: {locality: local, protocol: grpc, connect_timeout: "+timeout+"}")); err != nil {
 			t.Fatal(err)
 		}
 		if i == 0 {
 			stream = openDelta(t, start(t, s))
 		}
-		stream.askFrom("west", s.published.asked("server"))
+		stream.askFrom("west", assignmentOf(s, "server"))
 		if got, want := priorities(t, stream.want(Eds, "")), "0:west 0:westa 1:east"; got != want {
 			t.Errorf("with %s: %q, want %q", timeout, got, want)
 		}

@@ -73,7 +73,7 @@ func (c *collection) world(w *worldWatch, always bool) (answered bool, err error
 			gone = append(gone, name)
 		}
 	}
-	whole := cache.ResourceRequiresFullStateInSotw(c.url)
+	whole := cache.ResourceRequiresFullStateInSotw(c.URL)
 	if !always && len(news) == 0 && (len(gone) == 0 || !whole) {
 		return false, nil
 	}
@@ -84,7 +84,7 @@ func (c *collection) world(w *worldWatch, always bool) (answered bool, err error
 	for _, name := range gone {
 		delete(next, name)
 	}
-	out := &discovery.DiscoveryResponse{VersionInfo: c.wire, TypeUrl: c.url}
+	out := &discovery.DiscoveryResponse{VersionInfo: c.wire, TypeUrl: c.URL}
 	for _, e := range news {
 		r, err := e.packed()
 		if err != nil {
@@ -94,7 +94,7 @@ func (c *collection) world(w *worldWatch, always bool) (answered bool, err error
 		next[e.name] = c.wireVersion(e.changed)
 	}
 	w.to <- &cache.PassthroughResponse{ // there is room: a stream has one watch a type
-		Request: &cache.Request{TypeUrl: c.url}, DiscoveryResponse: out, ReturnedResources: next,
+		Request: &cache.Request{TypeUrl: c.URL}, DiscoveryResponse: out, ReturnedResources: next,
 	}
 	return true, nil
 }

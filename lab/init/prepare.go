@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/tailxds/tailxds/internal/xds"
+	"github.com/tailxds/tailxds/internal/envoy"
 )
 
 // labControlPlane is the control plane's name on the lab's own tailnet.
@@ -78,11 +78,11 @@ func writeBootstrap(target, host string) error {
 	if host == "" {
 		return errors.New("TS_ENVOY_CONTROL_PLANE_HOST is empty; it is the control plane's MagicDNS name")
 	}
-	text, err := xds.BootstrapYAML(xds.BootstrapConfig{
-		ControlPlanes: []xds.HostPort{{Host: host, Port: xds.DefaultPort}},
+	text, err := envoy.BootstrapYAML(envoy.BootstrapConfig{
+		ControlPlanes: []envoy.HostPort{{Host: host, Port: envoy.DefaultPort}},
 		Node:          "envoy", Cluster: "server",
-		Admin: xds.HostPort{Host: "127.0.0.1", Port: xds.DefaultAdminPort},
-		DNS:   netip.AddrPortFrom(netip.MustParseAddr(xds.MagicDNS), 53),
+		Admin: envoy.HostPort{Host: "127.0.0.1", Port: envoy.DefaultAdminPort},
+		DNS:   netip.AddrPortFrom(netip.MustParseAddr(envoy.MagicDNS), 53),
 	})
 	if err != nil {
 		return fmt.Errorf("making Envoy's bootstrap: %w", err)

@@ -1,0 +1,72 @@
+package envoy
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
+
+	"github.com/tailxds/tailxds/internal/policy"
+)
+
+// healthCheck is a service's check as Envoy takes it.
+func healthCheck(name string, p policy.Service) *core.HealthCheck {
+	h := p.HealthCheck
+	interval := protoDuration(policy.Duration(cmp.Or(h.Interval, policy.Interval(oftenest))))
+	check := &core.HealthCheck{
+		Timeout:            protoDuration(h.Timeout),
+		Interval:           interval,
+		UnhealthyThreshold: wrapperspb.UInt32(h.UnhealthyThreshold),
+		HealthyThreshold:   wrapperspb.UInt32(h.HealthyThreshold),
+		// Envoy checks a cluster without traffic every 60 s only, unless told.
+		NoTrafficInterval: interval,
+		// Spread, so that many Envoys do not check a server in step.
+		IntervalJitterPercent: 10,
+	}
+	if !checksReuse(p) {
+		check.ReuseConnection = wrapperspb.Bool(false)
+	}
+	host := cmp.Or(h.Host, p.HostFor(name))
+	overHTTP := &core.HealthCheck_HttpHealthCheck{Host: host, Path: h.Path, ExpectedStatuses: statusRanges(h)}
+	switch p.CheckedBy() {
+	case policy.GRPC:
+		check.HealthChecker = &core.HealthCheck_GrpcHealthCheck_{GrpcHealthCheck: &core.HealthCheck_GrpcHealthCheck{ServiceName: h.Service, Authority: host}}
+		return check
+	case policy.TCP:
+		check.HealthChecker = &core.HealthCheck_TcpHealthCheck_{TcpHealthCheck: &core.HealthCheck_TcpHealthCheck{}} // it connects
+		return check
+	case policy.HTTP2:
+		// The check does not follow what the cluster speaks.
+		overHTTP.CodecClientType = typev3.CodecClientType_HTTP2
+	}
+	check.HealthChecker = &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: overHTTP}
+	return check
+}
+
+// checksReuse tells whether a check goes over the connection of the one before. It does
+// not where servers may have closed that by then: the check would fail with it.
+func checksReuse(p policy.Service) bool {
+	longest := time.Duration(cmp.Or(p.HealthCheck.Interval, policy.Interval(oftenest))) * 11 / 10 // with the jitter
+	return p.IdleTimeout == 0 || longest < time.Duration(p.IdleTimeout)
+}
+
+// statusRanges are the ranges that Envoy takes. What it expects unless told, 200
+// alone, is not told.
+func statusRanges(h policy.HealthCheck) []*typev3.Int64Range {
+	if slices.Equal(h.ExpectedStatuses, []policy.Statuses{{First: 200, Last: 200}}) {
+		return nil
+	}
+	var all []*typev3.Int64Range
+	for _, s := range h.ExpectedStatuses {
+		all = append(all, &typev3.Int64Range{Start: s.First, End: s.Last + 1})
+	}
+	return all
+}
+
+// protoDuration converts a duration of the policy to Envoy's.
+func protoDuration(d policy.Duration) *durationpb.Duration { return durationpb.New(time.Duration(d)) }

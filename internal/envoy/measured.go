@@ -1,0 +1,69 @@
+package envoy
+
+import (
+	"fmt"
+
+	xdscore "github.com/cncf/xds/go/xds/core/v3"
+	xdsmatcher "github.com/cncf/xds/go/xds/type/matcher/v3"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	metrics "github.com/envoyproxy/go-control-plane/envoy/config/metrics/v3"
+	statsinput "github.com/envoyproxy/go-control-plane/envoy/extensions/matching/common_inputs/stats/v3"
+	otel "github.com/envoyproxy/go-control-plane/envoy/extensions/stat_sinks/open_telemetry/v3"
+	typematcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
+
+	"github.com/tailxds/tailxds/internal/traffic"
+)
+
+// usedMetrics are the names of the statistics that internal/report reads, as
+// Envoy calls them before it makes tags of their parts.
+const usedMetrics = `cluster\.[^.]+\.(upstream_rq_time|endpoint\..+\.(healthy|rq_total|rq_error|rq_active|cx_connect_fail))`
+
+// onlyUsed keeps from an export what the control plane has no use for: most of
+// some 200 statistics. Envoy itself, its own pages and other collectors keep
+// them all, as they would not with a stats_matcher.
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/stat_sinks/open_telemetry/v3/open_telemetry.proto
+func onlyUsed() (*xdsmatcher.Matcher, error) {
+	name, err := extension("name", &statsinput.StatFullNameMatchInput{})
+	if err != nil {
+		return nil, err
+	}
+	drop, err := extension("drop", &otel.SinkConfig_DropAction{})
+	if err != nil {
+		return nil, err
+	}
+	isUsed := &xdsmatcher.Matcher_MatcherList_Predicate{MatchType: &xdsmatcher.Matcher_MatcherList_Predicate_SinglePredicate_{
+		SinglePredicate: &xdsmatcher.Matcher_MatcherList_Predicate_SinglePredicate{
+			Input: name,
+			Matcher: &xdsmatcher.Matcher_MatcherList_Predicate_SinglePredicate_ValueMatch{ValueMatch: &xdsmatcher.StringMatcher{
+				MatchPattern: &xdsmatcher.StringMatcher_SafeRegex{SafeRegex: &xdsmatcher.RegexMatcher{
+					EngineType: &xdsmatcher.RegexMatcher_GoogleRe2{GoogleRe2: &xdsmatcher.RegexMatcher_GoogleRE2{}}, Regex: usedMetrics,
+				}},
+			}},
+		},
+	}}
+	return &xdsmatcher.Matcher{MatcherType: &xdsmatcher.Matcher_MatcherList_{MatcherList: &xdsmatcher.Matcher_MatcherList{
+		Matchers: []*xdsmatcher.Matcher_MatcherList_FieldMatcher{{
+			Predicate: &xdsmatcher.Matcher_MatcherList_Predicate{MatchType: &xdsmatcher.Matcher_MatcherList_Predicate_NotMatcher{NotMatcher: isUsed}},
+			OnMatch:   &xdsmatcher.Matcher_OnMatch{OnMatch: &xdsmatcher.Matcher_OnMatch_Action{Action: drop}},
+		}},
+	}}}, nil
+}
+
+func extension(name string, config proto.Message) (*xdscore.TypedExtensionConfig, error) {
+	packed, err := anypb.New(config)
+	if err != nil {
+		return nil, fmt.Errorf("pack %s of the OpenTelemetry sink: %w", name, err)
+	}
+	return &xdscore.TypedExtensionConfig{Name: name, TypedConfig: packed}, nil
+}
+
+// statsConfig has the time of requests counted in buckets as fine as those in
+// which it is kept: Envoy's own begin with 0.5, 1, 5, 10, 25 ms.
+func statsConfig() *metrics.StatsConfig {
+	return &metrics.StatsConfig{HistogramBucketSettings: []*metrics.HistogramBucketSettings{{
+		Match:   &typematcher.StringMatcher{MatchPattern: &typematcher.StringMatcher_Suffix{Suffix: ".upstream_rq_time"}},
+		Buckets: traffic.Bounds(),
+	}}}
+}
