@@ -133,11 +133,7 @@ func (w *walk) countsAsTheClientDoes(ctx context.Context, t *testing.T, page liv
 	}
 	all := shares.Tally{Counts: map[string]int{}}
 	for _, tally := range tallies {
-		all.Failed += tally.Failed
-		all.Reasons += tally.Reasons
-		for answer, n := range tally.Counts {
-			all.Counts[answer] += n
-		}
+		all.Add(tally)
 	}
 	if err := shares.Check(all.By(shares.Host), bothRegions); err != nil {
 		t.Error(err)

@@ -131,10 +131,7 @@ func nearestCrossesNoMoreThanItMust(ctx context.Context, t *testing.T, w *walk) 
 		if err := shares.Check(tallies[i].By(shares.Region), want); err != nil {
 			t.Errorf("what enters at %s: %v", entry.device, err)
 		}
-		all.Failed += tallies[i].Failed
-		for answer, n := range tallies[i].Counts {
-			all.Counts[answer] += n
-		}
+		all.Add(tallies[i])
 	}
 	if err := shares.Check(all.By(shares.Host), bothRegions); err != nil {
 		t.Errorf("of all the world's requests: %v", err)

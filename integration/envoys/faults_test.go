@@ -137,8 +137,7 @@ func TestAHundredWeightsChangeUnderLoad(t *testing.T) {
 		load.More(r, 200)
 		failed(t, load, 0)
 	}
-	tally := laptop.Ask(shares.Enough(want, shares.OneStepWrong(want)...), harness.Get(entry.URL(10000), ""))
-	if err := shares.Check(tally.By(shares.Host), want); err != nil {
+	if err := laptop.CheckShares(harness.Get(entry.URL(10000), ""), want, shares.OneStepWrong(want)...); err != nil {
 		t.Error(err)
 	}
 }

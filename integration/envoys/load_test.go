@@ -45,8 +45,7 @@ services: {weighted: {}, exact: {locality: exact}, local: {locality: local}}
 			{"exact", shares.Shares{"a": 1, "b": 3, "c": 2}, shares.Shares{"a": 1, "b": 1, "c": 1}},
 			{"local", shares.Shares{"a": 1, "b": 3}, shares.Shares{"a": 1, "b": 1}},
 		} {
-			tally := entry.Ask(shares.Enough(test.want, test.even), harness.Get(entry.URL(10000), test.mode))
-			if err := shares.Check(tally.By(shares.Host), test.want); err != nil {
+			if err := entry.CheckShares(harness.Get(entry.URL(10000), test.mode), test.want, test.even); err != nil {
 				errs = append(errs, fmt.Errorf("%s: %w", test.mode, err))
 			}
 		}
@@ -71,8 +70,7 @@ func TestLoadBalancing_random_ignoresWeightsWithinARegion(t *testing.T) {
 	entry := control.EnvoyIn("west", "entry")
 	entry.AwaitHealthy("server", 3)
 	drawn, byWeight := shares.Shares{"a": 1, "b": 1, "c": 2}, shares.Shares{"a": 1, "b": 3, "c": 4}
-	tally := entry.Ask(shares.Enough(drawn, byWeight), harness.Get(entry.URL(10000), "server"))
-	if err := shares.Check(tally.By(shares.Host), drawn); err != nil {
+	if err := entry.CheckShares(harness.Get(entry.URL(10000), "server"), drawn, byWeight); err != nil {
 		t.Error(err)
 	}
 }

@@ -115,8 +115,7 @@ func TestTheMatrix(t *testing.T) {
 			}
 			entry := entries[c.Caller]
 			w.settled(entry, c.Mode, sick)
-			tally := entry.Ask(shares.Enough(c.Shares, m.wrong(i)...), harness.Get(entry.URL(10000), c.Mode))
-			if err := shares.Check(tally.By(shares.Host), c.Shares); err != nil {
+			if err := entry.CheckShares(harness.Get(entry.URL(10000), c.Mode), c.Shares, m.wrong(i)...); err != nil {
 				t.Errorf("%s, called from %q, with %q sick: %v", c.Mode, c.Caller, sick, err)
 			}
 		}

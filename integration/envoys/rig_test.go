@@ -47,8 +47,7 @@ func TestSharesFollowTheWeights(t *testing.T) {
 	entry := control.Envoy("entry")
 	entry.AwaitHealthy("server", 2)
 	want := shares.Shares{"a": 1, "b": 2}
-	tally := r.Host("laptop").Ask(shares.Enough(want, shares.OneStepWrong(want)...), harness.Get(entry.URL(10000), ""))
-	if err := shares.Check(tally.By(shares.Host), want); err != nil {
+	if err := r.Host("laptop").CheckShares(harness.Get(entry.URL(10000), ""), want, shares.OneStepWrong(want)...); err != nil {
 		t.Error(err)
 	}
 }

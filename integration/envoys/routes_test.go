@@ -71,8 +71,7 @@ services:
 	// the rest is split.
 	split := func(ask harness.Request, want shares.Shares, wrong ...shares.Shares) {
 		t.Helper()
-		tally := r.Host("laptop").Ask(shares.Enough(want, wrong...), ask).By(shares.Host)
-		if err := shares.Check(tally, want); err != nil {
+		if err := r.Host("laptop").CheckShares(ask, want, wrong...); err != nil {
 			t.Error(err)
 		}
 	}

@@ -187,8 +187,7 @@ func takesEveryKey(t *testing.T, r *harness.Rig) {
 		}
 	}
 	want := shares.Shares{"a": 1, "b": 3}
-	tally := entry.Ask(shares.Enough(want, shares.OneStepWrong(want)...), harness.Get(entry.URL(10000), "weighted"))
-	if err := shares.Check(tally.By(shares.Host), want); err != nil {
+	if err := entry.CheckShares(harness.Get(entry.URL(10000), "weighted"), want, shares.OneStepWrong(want)...); err != nil {
 		t.Errorf("weighted: %v", err)
 	}
 	if status, _, err := entry.Once(harness.Get(strings.TrimSuffix(entry.URL(10000), "/")+"/gone", "routed")); status != http.StatusServiceUnavailable {

@@ -221,6 +221,12 @@ func (h *Host) Ask(n int, ask Request) shares.Tally {
 	return l.Stop()
 }
 
+// CheckShares sends enough requests to tell the shares of servers from wrong ones, such as
+// [shares.OneStepWrong]. The error says how the answers differ.
+func (h *Host) CheckShares(ask Request, want shares.Shares, wrong ...shares.Shares) error {
+	return shares.Check(h.Ask(shares.Enough(want, wrong...), ask).By(shares.Host), want)
+}
+
 func (h *Host) load(n, workers int, ask Request) *Load {
 	ctx, cancel := context.WithCancel(h.rig.ctx)
 	client := h.Client()

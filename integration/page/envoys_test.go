@@ -112,12 +112,7 @@ func (p *pool) steady(t *testing.T, rate int) (stop func() shares.Tally) {
 	return func() shares.Tally {
 		sum := shares.Tally{Counts: map[string]int{}}
 		for _, load := range loads {
-			part := load.Stop().By(shares.Host)
-			sum.Failed += part.Failed
-			sum.Reasons += part.Reasons
-			for name, n := range part.Counts {
-				sum.Counts[name] += n
-			}
+			sum.Add(load.Stop().By(shares.Host))
 		}
 		return sum
 	}

@@ -25,6 +25,15 @@ func (t Tally) Answered() int {
 	return n
 }
 
+// Add adds what another client counted.
+func (t *Tally) Add(other Tally) {
+	t.Failed += other.Failed
+	t.Reasons += other.Reasons
+	for answer, n := range other.Counts {
+		t.Counts[answer] += n
+	}
+}
+
 // By adds up the counts whose answers have the same key: By(Host), By(Region).
 func (t Tally) By(key func(answer string) string) Tally {
 	grouped := Tally{Counts: map[string]int{}, Failed: t.Failed, Reasons: t.Reasons}
