@@ -80,11 +80,6 @@ func Decide(m Memory, c Input) Decision {
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		said, exists := built[name]
 		said.Name = name
-		if now, well := j.calm(said, m.Services[name]); well {
-			j.v.Memory.Services[name] = now
-			j.v.Topology.Services = append(j.v.Topology.Services, said)
-			continue
-		}
 		s, remembered := j.service(said, m.Services[name])
 		if !remembered.empty() {
 			j.v.Memory.Services[name] = remembered
@@ -114,42 +109,6 @@ type judge struct {
 	// witnessed is what was remembered of Envoys' words, see [Memory].
 	witnessed map[string]time.Time
 	v         Decision
-}
-
-// calm takes a service as it is built, if all of it was published last, nobody is
-// idle, and all who served serve still, whatever else changed. Then neither the
-// hour nor anybody's word can change what is published of it.
-func (j *judge) calm(built topology.Service, was Service) (Service, bool) {
-	if len(was.calm.Localities) == 0 || was.accepted || len(j.witnessed)+len(built.Idle) > 0 {
-		return was, false
-	}
-	if built.SameServing(was.calm) {
-		return was, true
-	}
-	said := built.Serving()
-	published := said
-	if !slices.IsSortedFunc(said, compareDevices) {
-		published = slices.Clone(said)
-		byDevice(published)
-	}
-	if !serveAll(published, was.Published) {
-		return was, false
-	}
-	return Service{Published: published, Said: said, calm: built}, true
-}
-
-// serveAll tells whether each device of some endpoints has one among others. Both
-// are in the order of devices.
-func serveAll(endpoints, devices []topology.Endpoint) bool {
-	for _, d := range devices {
-		for len(endpoints) > 0 && topology.CompareIDs(endpoints[0].Device, d.Device) < 0 {
-			endpoints = endpoints[1:]
-		}
-		if len(endpoints) == 0 || endpoints[0].Device != d.Device {
-			return false
-		}
-	}
-	return true
 }
 
 // byDevice puts endpoints in the order of the list, so that what is held is no
@@ -199,9 +158,6 @@ func (j *judge) service(built topology.Service, was Service) (topology.Service, 
 	now.Said = said(built, was, now)
 	if len(loss) == 0 {
 		now.Loss.Served = nil
-	}
-	if n := len(built.Serving()); len(built.Idle)+len(held)+len(now.Gone)+len(loss) == 0 && len(now.Published) == n && len(now.Said) == n {
-		now.calm = built
 	}
 	j.tell(built.Name, b, held, findings{len(loss), of, tooMuch, alone, clock})
 	return topology.NewService(built.Name, slices.Concat(now.Published, b.idleBeside(held))), now

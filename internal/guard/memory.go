@@ -41,9 +41,6 @@ type Memory struct {
 	// returning are the devices that were published when the source was well again,
 	// and are offline in each list since: they may be on their way back.
 	returning map[string]bool
-	// known is the list that was observed last, if it has every device of which
-	// anything is remembered. What is judged is built of that list.
-	known []topology.Device
 }
 
 // Service is what is remembered of one service.
@@ -65,9 +62,6 @@ type Service struct {
 	Dismissed []string `json:"dismissed,omitempty"`
 
 	accepted bool // Held may go
-	// calm is what was built, if just that was published and nothing else is to be
-	// remembered: as long as it is built again, there is nothing to judge.
-	calm topology.Service
 }
 
 // Loss is a set of endpoints that served and that the lists lack, and for how
@@ -191,14 +185,8 @@ func (m Memory) adopt(list List) Memory {
 	was := m.Provider
 	another := was != "" && was != list.Provider
 	m.Provider = list.Provider
-	if !another && sameIDs(m.known, list.Devices) {
-		m.known = list.Devices
-		return m
-	}
-	m.known = nil
 	strangers := m.strangers(list, another)
 	if len(strangers) == 0 {
-		m.known = list.Devices
 		return m
 	}
 	owner := make(map[netip.Addr]string, len(list.Devices))
@@ -230,10 +218,6 @@ func (m Memory) adopt(list List) Memory {
 	}
 	m.Services = services
 	return m
-}
-
-func sameIDs(a, b []topology.Device) bool {
-	return len(a) > 0 && slices.EqualFunc(a, b, func(a, b topology.Device) bool { return a.ID == b.ID })
 }
 
 // strangers are the remembered endpoints whose devices the list does not have by
@@ -290,7 +274,7 @@ func (s Service) rename(to map[string]string) Service {
 		slices.Sort(all)
 		return all
 	}
-	s.Published, s.Said, s.Gone, s.calm = endpoints(s.Published), endpoints(s.Said), endpoints(s.Gone), topology.Service{}
+	s.Published, s.Said, s.Gone = endpoints(s.Published), endpoints(s.Said), endpoints(s.Gone)
 	s.Loss.Devices, s.Loss.Served = ids(s.Loss.Devices), ids(s.Loss.Served)
 	s.Held, s.Dismissed = ids(s.Held), ids(s.Dismissed)
 	return s
