@@ -81,7 +81,7 @@ func (d *daemon) obey(o order, now time.Time, publish func() <-chan error) obeye
 		return obeyed{err: errNotYet}
 	}
 	devices := d.known().devices()
-	devices = append(devices, d.words.Unknown(devices, now)...)
+	devices = append(devices, d.words.Unknown(d.list.Provider, devices, now)...)
 	device, err := drain.Find(o.device, devices)
 	if err != nil {
 		return obeyed{err: err}

@@ -84,8 +84,8 @@ func (d *daemon) meet(t *tailnet) (func(context.Context) error, error) {
 	pages.Handle("POST /diff", door.AdmitOperators(d.diffs))
 	if names := d.o.others(); len(names) > 0 {
 		d.exchange = peersync.New(peersync.Config{
-			Names: names, Dial: t.dialOperator, Who: t.nameOf, Log: d.log,
-			Heard: func(ctx context.Context, words []drain.Record) {
+			Names: names, Dial: t.dialOperator, PeerName: t.nameOf, Log: d.log,
+			Receive: func(ctx context.Context, words []drain.Record) {
 				select {
 				case d.heard <- words:
 				case <-ctx.Done():
@@ -165,8 +165,8 @@ func (d *daemon) spread(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.o.TellOthers, tellOthers))
 	defer cancel()
 	var text strings.Builder
-	for _, s := range d.exchange.Known(ctx) {
-		if s.Knows {
+	for _, s := range d.exchange.WaitSynced(ctx) {
+		if s.Synced {
 			fmt.Fprintf(&text, "; %s knows, too", s.Name)
 		} else {
 			fmt.Fprintf(&text, "; BUT %s does not know yet, and will as soon as it asks", s.Name)
@@ -185,7 +185,7 @@ func estranged(states []peersync.State, self string, now time.Time) []topology.P
 		switch {
 		case s.Error != "":
 			p.Reason = "what operators tell it is not heard here: " + s.Error
-		case !s.Heard.IsZero() && now.Sub(s.Asked) > silent:
+		case !s.LastAnswer.IsZero() && now.Sub(s.LastPoll) > silent:
 			p.Reason = "it does not ask what operators say here: give it --peer " + self
 		default:
 			continue

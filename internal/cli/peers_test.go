@@ -79,7 +79,7 @@ func (p pair) acquainted(all ...*control) {
 	for _, c := range all {
 		c.await("the other control plane", func() bool {
 			s := c.status().Peers
-			return len(s) == 1 && s[0].Knows && s[0].Error == "" && !s[0].Heard.IsZero()
+			return len(s) == 1 && s[0].Synced && s[0].Error == "" && !s[0].LastAnswer.IsZero()
 		})
 	}
 }
@@ -275,10 +275,10 @@ func TestWithWhomWordsAreExchanged(t *testing.T) {
 	}
 	now := time.Now()
 	got := estranged([]peersync.State{
-		{Name: "well", Heard: now, Asked: now.Add(-time.Minute)},
+		{Name: "well", LastAnswer: now, LastPoll: now.Add(-time.Minute)},
 		{Name: "new"},
-		{Name: "away", Error: "no route", Heard: now},
-		{Name: "deaf", Heard: now, Asked: now.Add(-time.Minute - 1)},
+		{Name: "away", Error: "no route", LastAnswer: now},
+		{Name: "deaf", LastAnswer: now, LastPoll: now.Add(-time.Minute - 1)},
 	}, "plane-1", now)
 	if len(got) != 2 || got[0].Name != "away" || got[0].Reason != "what operators tell it is not heard here: no route" ||
 		got[1].Name != "deaf" || got[1].Reason != "it does not ask what operators say here: give it --peer plane-1" {

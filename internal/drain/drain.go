@@ -1,9 +1,10 @@
-// Package drain keeps what operators said of devices: which of them take no
-// new requests, on whose word, and until when.
+// Package drain keeps operators' drains: which devices take no new requests, who
+// drained them, and until when.
 //
-// What a book holds is bounded: see [Set.Observe]. It is pure. A [Set] is a value that can be written to disk and handed to
-// another control plane; what two of them know is merged, and the later word on
-// a device counts, in whatever order and however often they hear of it.
+// It is pure. A [Set] is a value that can be saved and sent to another control
+// plane. Sets merge: of two records of one device the later counts, in whatever
+// order and however often they arrive, so control planes that have seen the same
+// records agree. [Set.Observe] bounds a set.
 package drain
 
 import (
@@ -16,261 +17,196 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Record is what an operator said last of one device.
+const (
+	// MaxAddresses bounds the addresses of a record.
+	MaxAddresses = 8
+	// MaxDrain is the longest duration of a drain that ends by itself.
+	MaxDrain = 366 * 24 * time.Hour
+
+	maxText = 256
+	// maxClockSkew is how far another control plane's clock may be ahead.
+	maxClockSkew = 5 * time.Minute
+	// restoreRetention is how long a restoration is kept. A control plane that was
+	// away for longer brings an old drain back.
+	restoreRetention = 30 * 24 * time.Hour
+)
+
+// Record is an operator's last action on one device.
 type Record struct {
-	// Provider is the source whose ID of the device is Device. By another
-	// source's list the device is recognised by its addresses.
+	// Provider is the source in which Device is the device's ID. In the list of
+	// another source the device is found by its addresses.
 	Provider  string       `json:"provider"`
 	Device    string       `json:"device"`
 	Name      string       `json:"name"`
 	Addresses []netip.Addr `json:"addresses"`
-	// Drain tells whether the device is drained, or was restored. A restored
-	// one is remembered for those who have only heard of the drain.
+	// Drain is true for a drain, and false for a restoration, which is kept so that
+	// it can replace the drain on other control planes.
 	Drain bool `json:"drain"`
-	// By is who said it, At when, and Until when a drain ends; zero is never.
+	// By is the operator, At the time of the action, and Until the end of a drain;
+	// zero if it has none.
 	By    string    `json:"by"`
 	At    time.Time `json:"at"`
 	Until time.Time `json:"until,omitzero"`
 	// MissingSince is since when this control plane knows no such device; zero if
-	// it does. It is not told to others.
+	// it knows one. It is never sent to other control planes.
 	MissingSince time.Time `json:"missingSince,omitzero"`
 }
 
-// ended tells whether a word says nothing any more.
-func (w Record) ended(now time.Time) bool {
-	if !w.Drain {
-		return now.Sub(w.At) > rememberRestored
+// Check returns an error if the record is invalid by itself.
+func (r Record) Check() error {
+	for _, text := range []string{r.Provider, r.Device, r.Name, r.By} {
+		if len(text) > maxText {
+			return fmt.Errorf("drain record of %.40q has a text of more than %d bytes", r.Name, maxText)
+		}
 	}
-	return !w.Until.IsZero() && !now.Before(w.Until)
+	switch {
+	case r.Device == "" || len(r.Addresses) > MaxAddresses:
+		return fmt.Errorf("drain record of %q needs a device ID and at most %d addresses", r.Name, MaxAddresses)
+	case slices.ContainsFunc(r.Addresses, func(a netip.Addr) bool { return !a.IsValid() }):
+		return fmt.Errorf("drain record of %q has an invalid address", r.Name)
+	case r.At.IsZero() || r.By == "":
+		return fmt.Errorf("drain record of %q lacks its operator or time", r.Name)
+	default:
+		return nil
+	}
 }
 
-// rememberRestored is for how long another control plane may be away and still
-// hear that a device was restored.
-const rememberRestored = 30 * 24 * time.Hour
-
-// same tells whether two words are about one device.
-func (w Record) same(o Record) bool {
-	return (w.Provider == o.Provider && w.Device == o.Device) ||
-		slices.ContainsFunc(w.Addresses, func(a netip.Addr) bool { return slices.Contains(o.Addresses, a) })
+// CheckDates returns an error if a record that arrives now is dated ahead, since
+// it would override whatever an operator does next, or if it lasts too long.
+func (r Record) CheckDates(now time.Time) error {
+	switch {
+	case r.At.Sub(now) > maxClockSkew:
+		return fmt.Errorf("the drain of %q is dated %s, which is ahead of the clock here: set the clocks", r.Name, r.At.UTC().Format(time.RFC3339))
+	case !r.Until.IsZero() && r.Until.Sub(r.At) > MaxDrain:
+		return fmt.Errorf("the drain of %q lasts longer than %d days: give it no end instead", r.Name, MaxDrain/(24*time.Hour))
+	default:
+		return nil
+	}
 }
 
-// compare orders words on one device: the greater counts. Two of the same
-// moment are ordered all the same, so that everybody takes the same one: a
-// drain rather than a restoration, and the longer one.
-func (w Record) compare(o Record) int {
-	end := func(w Record) int64 {
+// ended reports whether the record has no effect any more.
+func (r Record) ended(now time.Time) bool {
+	if !r.Drain {
+		return now.Sub(r.At) > restoreRetention
+	}
+	return !r.Until.IsZero() && !now.Before(r.Until)
+}
+
+// sameDevice reports whether two records are of one device.
+func (r Record) sameDevice(o Record) bool {
+	return (r.Provider == o.Provider && r.Device == o.Device) ||
+		slices.ContainsFunc(r.Addresses, func(a netip.Addr) bool { return slices.Contains(o.Addresses, a) })
+}
+
+// compare orders records of one device; the greater counts. Records of the same
+// moment are ordered too, so that every control plane picks the same one: a drain
+// before a restoration, and the longer drain.
+func (r Record) compare(o Record) int {
+	end := func(r Record) int64 {
 		switch {
-		case !w.Drain:
+		case !r.Drain:
 			return 0
-		case w.Until.IsZero():
+		case r.Until.IsZero():
 			return 1<<63 - 1
 		default:
-			return w.Until.UnixNano()
+			return r.Until.UnixNano()
 		}
 	}
-	return cmp.Or(w.At.Compare(o.At), cmp.Compare(end(w), end(o)), cmp.Compare(w.By, o.By), cmp.Compare(w.Device, o.Device))
+	return cmp.Or(r.At.Compare(o.At), cmp.Compare(end(r), end(o)), cmp.Compare(r.By, o.By), cmp.Compare(r.Device, o.Device))
 }
 
-// Set is the last word on each device. Its zero value is empty. A Book is
-// never changed: what changes it returns another.
+func (r Record) equal(o Record) bool {
+	return r.Provider == o.Provider && r.Device == o.Device && r.Name == o.Name && slices.Equal(r.Addresses, o.Addresses) &&
+		r.Drain == o.Drain && r.By == o.By && r.At.Equal(o.At) && r.Until.Equal(o.Until) && r.MissingSince.Equal(o.MissingSince)
+}
+
+// Set holds the last record of each device. Its zero value is empty. A Set is
+// immutable: its methods return another one.
 type Set struct {
-	words []Record // by At
+	records []Record // by time
 }
 
-// NewSet is the book of words that were written down.
-func NewSet(words []Record) Set { return Set{}.Merge(words, time.Time{}) }
+// NewSet returns the set of some records.
+func NewSet(records []Record) Set { return Set{}.Merge(records, time.Time{}) }
 
-// Load is the book of words that were kept and are read now. Those that are dated
-// ahead count as said now: the clock was wrong then, or is now. An end that no
-// drain may have is none.
-func Load(words []Record, now time.Time) Set {
-	words = slices.Clone(words)
-	for i := range words {
-		w := &words[i]
-		if w.At.Sub(now) > maxAhead {
-			w.At = now
+// Load returns the set of saved records. A record that is dated ahead counts as of
+// now, since the clock was wrong then or is wrong now; an end beyond [MaxDrain] is
+// dropped.
+func Load(records []Record, now time.Time) Set {
+	records = slices.Clone(records)
+	for i := range records {
+		r := &records[i]
+		if r.At.Sub(now) > maxClockSkew {
+			r.At = now
 		}
-		if !w.Until.IsZero() && w.Until.Sub(w.At) > MaxDrain {
-			w.Until = time.Time{}
-		}
-	}
-	return NewSet(words)
-}
-
-// Records are what was said, also what was taken back; the oldest first.
-func (b Set) Records() []Record { return slices.Clone(b.words) }
-
-// Empty tells whether nothing was said.
-func (b Set) Empty() bool { return len(b.words) == 0 }
-
-// Drains are the drains in force, the oldest first.
-func (b Set) Drains(now time.Time) []Record {
-	return slices.DeleteFunc(b.Records(), func(w Record) bool { return !w.Drain || w.ended(now) })
-}
-
-// Add adds a word that is said now. It counts as later than what the book holds
-// of the device, even if another control plane's clock was ahead.
-func (b Set) Add(w Record) Set {
-	for _, o := range b.words {
-		if w.same(o) && !w.At.After(o.At) {
-			w.At = o.At.Add(time.Millisecond)
+		if !r.Until.IsZero() && r.Until.Sub(r.At) > MaxDrain {
+			r.Until = time.Time{}
 		}
 	}
-	return b.Merge([]Record{w}, time.Time{})
+	return NewSet(records)
 }
 
-// Merge adds words from elsewhere, where they are later than the book's own.
-// Those that have ended by now are left out.
-func (b Set) Merge(words []Record, now time.Time) Set {
-	x := newSlots(b.words, len(words))
-	for _, w := range words {
-		if !w.ended(now) || now.IsZero() {
-			x.add(w)
+// Records returns drains and restorations, the oldest first.
+func (s Set) Records() []Record { return slices.Clone(s.records) }
+
+// Empty reports whether the set has no records.
+func (s Set) Empty() bool { return len(s.records) == 0 }
+
+// Drains returns the drains in force, the oldest first.
+func (s Set) Drains(now time.Time) []Record {
+	return slices.DeleteFunc(s.Records(), func(r Record) bool { return !r.Drain || r.ended(now) })
+}
+
+// Add adds a record of now. It replaces older records of its device, even those of
+// another control plane whose clock is ahead.
+func (s Set) Add(r Record) Set {
+	for _, o := range s.records {
+		if r.sameDevice(o) && !r.At.After(o.At) {
+			r.At = o.At.Add(time.Millisecond)
 		}
 	}
-	return Set{x.live()}
+	return s.Merge([]Record{r}, time.Time{})
 }
 
-// slots are words by what they are about. A word replaces all that are the same,
-// so no two have an address or an ID in common.
-type slots struct {
-	words    []Record
-	replaced []bool
-	byID     map[[2]string]int // provider and device
-	byAddr   map[netip.Addr]int
-}
-
-// newSlots takes over the words of a book.
-func newSlots(words []Record, more int) *slots {
-	x := &slots{
-		words: make([]Record, 0, len(words)+more), replaced: make([]bool, 0, len(words)+more),
-		byID: make(map[[2]string]int, len(words)+more), byAddr: make(map[netip.Addr]int, len(words)+more),
-	}
-	for _, w := range words {
-		x.put(w)
-	}
-	return x
-}
-
-func (x *slots) put(w Record) {
-	i := len(x.words)
-	x.words, x.replaced = append(x.words, w), append(x.replaced, false)
-	x.byID[[2]string{w.Provider, w.Device}] = i
-	for _, a := range w.Addresses {
-		x.byAddr[a] = i
-	}
-}
-
-// add puts a word in the place of all that are the same and older, unless one of
-// them is not older.
-func (x *slots) add(w Record) {
-	var same []int
-	see := func(i int, there bool) {
-		if there && !x.replaced[i] {
-			same = append(same, i)
+// Merge adds records from elsewhere that are later than the set's own and have
+// not ended.
+func (s Set) Merge(records []Record, now time.Time) Set {
+	merged := s.Records()
+	for _, r := range records {
+		outdated := func(o Record) bool { return r.sameDevice(o) && r.compare(o) <= 0 }
+		if !r.ended(now) && !slices.ContainsFunc(merged, outdated) {
+			merged = append(slices.DeleteFunc(merged, r.sameDevice), r)
 		}
 	}
-	i, there := x.byID[[2]string{w.Provider, w.Device}]
-	see(i, there)
-	for _, a := range w.Addresses {
-		i, there := x.byAddr[a]
-		see(i, there)
-	}
-	if slices.ContainsFunc(same, func(i int) bool { return w.compare(x.words[i]) <= 0 }) {
-		return
-	}
-	for _, i := range same {
-		x.replaced[i] = true
-	}
-	x.put(w)
+	slices.SortFunc(merged, Record.compare)
+	return Set{merged}
 }
 
-// live are the words that were not replaced, the oldest first.
-func (x *slots) live() []Record {
-	var all []Record
-	for i, w := range x.words {
-		if !x.replaced[i] {
-			all = append(all, w)
-		}
-	}
-	slices.SortFunc(all, Record.compare)
-	return all
-}
-
-// Prune leaves out what has ended, and returns the drains among that.
-func (b Set) Prune(now time.Time) (Set, []Record) {
+// Prune removes the records that have ended, and returns the drains among them.
+func (s Set) Prune(now time.Time) (Set, []Record) {
 	var kept, ended []Record
-	for _, w := range b.words {
+	for _, r := range s.records {
 		switch {
-		case !w.ended(now):
-			kept = append(kept, w)
-		case w.Drain:
-			ended = append(ended, w)
+		case !r.ended(now):
+			kept = append(kept, r)
+		case r.Drain:
+			ended = append(ended, r)
 		}
 	}
 	return Set{kept}, ended
 }
 
-// Equal tells whether two books say the same.
-func (b Set) Equal(o Set) bool {
-	return slices.EqualFunc(b.words, o.words, func(a, b Record) bool {
-		return a.Provider == b.Provider && a.Device == b.Device && a.Name == b.Name && slices.Equal(a.Addresses, b.Addresses) &&
-			a.Drain == b.Drain && a.By == b.By && a.At.Equal(b.At) && a.Until.Equal(b.Until) && a.MissingSince.Equal(b.MissingSince)
-	})
-}
+// Equal reports whether two sets have the same records.
+func (s Set) Equal(o Set) bool { return slices.EqualFunc(s.records, o.records, Record.equal) }
 
-// Active are the drains in force by the IDs that a provider's devices have.
-func (b Set) Active(provider string, known []Device, now time.Time) map[string]topology.Drain {
-	x := newIndex(provider, known)
-	all := make(map[string]topology.Drain)
-	for _, w := range b.Drains(now) {
-		for _, id := range x.devices(w) {
-			all[id] = topology.Drain{By: w.By, Until: w.Until}
+// Active returns the drains in force by the IDs of a provider's devices.
+func (s Set) Active(provider string, devices []Device, now time.Time) map[string]topology.Drain {
+	x := newIndex(provider, devices)
+	active := make(map[string]topology.Drain)
+	for _, r := range s.Drains(now) {
+		for _, id := range x.find(r) {
+			active[id] = topology.Drain{By: r.By, Until: r.Until}
 		}
 	}
-	return all
-}
-
-// What a word may hold.
-const (
-	// MaxAddresses is how many addresses of a device are told.
-	MaxAddresses = 8
-	maxText      = 256
-	// MaxDrain is how long a drain may be that has an end.
-	MaxDrain = 366 * 24 * time.Hour
-	// maxAhead is how far another control plane's clock may be ahead of ours.
-	maxAhead = 5 * time.Minute
-)
-
-// Check tells whether a word makes sense by itself.
-func (w Record) Check() error {
-	for _, text := range []string{w.Provider, w.Device, w.Name, w.By} {
-		if len(text) > maxText {
-			return fmt.Errorf("the word on %.40q holds a text of more than %d bytes", w.Name, maxText)
-		}
-	}
-	switch {
-	case w.Device == "" || len(w.Addresses) > MaxAddresses:
-		return fmt.Errorf("the word on %q names no device", w.Name)
-	case slices.ContainsFunc(w.Addresses, func(a netip.Addr) bool { return !a.IsValid() }):
-		return fmt.Errorf("the word on %q holds an invalid address", w.Name)
-	case w.At.IsZero() || w.By == "":
-		return fmt.Errorf("the word on %q does not tell who said it, and when", w.Name)
-	default:
-		return nil
-	}
-}
-
-// CheckDates tells whether a word that comes now from elsewhere was said by now,
-// and ends within a year: one that is dated ahead would count above all that is
-// said here later.
-func (w Record) CheckDates(now time.Time) error {
-	switch {
-	case w.At.Sub(now) > maxAhead:
-		return fmt.Errorf("the drain of %q is dated %s, which is ahead of the clock here: set the clocks", w.Name, w.At.UTC().Format(time.RFC3339))
-	case !w.Until.IsZero() && w.Until.Sub(w.At) > MaxDrain:
-		return fmt.Errorf("the drain of %q lasts longer than %d days: give it no end instead", w.Name, MaxDrain/(24*time.Hour))
-	default:
-		return nil
-	}
+	return active
 }

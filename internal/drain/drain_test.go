@@ -24,16 +24,16 @@ func device(n int) Device {
 
 func address(n int) netip.Addr { return netip.AddrFrom4([4]byte{100, 64, 0, byte(n)}) }
 
-// word is said of device n at noon and some.
-func word(n int, drain bool, after time.Duration) Record {
+// record is of device n, some time after noon.
+func record(n int, drain bool, after time.Duration) Record {
 	d := device(n)
 	return Record{Provider: "p", Device: d.ID, Name: d.Name, Addresses: d.Addresses, Drain: drain, By: "op", At: noon.Add(after)}
 }
 
-func TestADrainHoldsUntilItsEnd(t *testing.T) {
-	w := word(1, true, 0)
+func TestActive_drainWithAnEnd_endsThen(t *testing.T) {
+	w := record(1, true, 0)
 	w.Until = noon.Add(time.Minute)
-	b := Set{}.Add(w).Add(word(2, true, 0))
+	b := Set{}.Add(w).Add(record(2, true, 0))
 	known := []Device{device(1), device(2), device(3)}
 	forever := topology.Drain{By: "op"}
 	for after, want := range map[time.Duration]map[string]topology.Drain{
@@ -54,48 +54,48 @@ func TestADrainHoldsUntilItsEnd(t *testing.T) {
 	}
 }
 
-func TestTheLastWordCounts(t *testing.T) {
-	b := Set{}.Add(word(1, true, 0)).Add(word(1, false, time.Second))
+func TestAdd_deviceWithARecord_replacesIt(t *testing.T) {
+	b := Set{}.Add(record(1, true, 0)).Add(record(1, false, time.Second))
 	if got := b.Drains(noon.Add(time.Hour)); len(got) > 0 {
 		t.Errorf("restored, and drained: %v", got)
 	}
 	// The other control plane's clock was ahead of ours.
-	b = Set{}.Add(word(1, true, time.Hour)).Add(word(1, false, time.Second))
+	b = Set{}.Add(record(1, true, time.Hour)).Add(record(1, false, time.Second))
 	if got := b.Drains(noon.Add(time.Hour)); len(got) > 0 {
 		t.Errorf("said later by a clock that is behind: %v", got)
 	}
 	if w := b.Records(); len(w) != 1 || !w[0].At.After(noon.Add(time.Hour)) {
-		t.Errorf("words %v", w)
+		t.Errorf("records %v", w)
 	}
 }
 
-// A restoration is remembered for as long as one may be away who only knows the
-// drain, and no longer.
-func TestARestorationIsRemembered(t *testing.T) {
-	b := Set{}.Add(word(1, false, 0))
-	for after, want := range map[time.Duration]int{rememberRestored: 1, rememberRestored + 1: 0} {
+// A restoration is kept for as long as a control plane that only knows the drain may
+// be away.
+func TestPrune_restoration_staysForAMonth(t *testing.T) {
+	b := Set{}.Add(record(1, false, 0))
+	for after, want := range map[time.Duration]int{restoreRetention: 1, restoreRetention + 1: 0} {
 		if kept, ended := b.Prune(noon.Add(after)); len(kept.Records()) != want || len(ended) > 0 {
 			t.Errorf("after %v: %v, ended %v", after, kept, ended)
 		}
 	}
-	old := word(1, true, -time.Minute)
+	old := record(1, true, -time.Minute)
 	if got := b.Merge([]Record{old}, noon); !got.Equal(b) {
 		t.Errorf("an old drain comes back: %v", got)
 	}
 }
 
-func TestWhoseDrainItIs(t *testing.T) {
-	b := Set{}.Add(word(1, true, 0))
+func TestActive_changedDevices_matchesByIDThenAddress(t *testing.T) {
+	b := Set{}.Add(record(1, true, 0))
 	for name, c := range map[string]struct {
 		provider string
 		known    []Device
 		want     string
 	}{
-		"by its ID, though its address changed":           {"p", []Device{{ID: "1", Addresses: []netip.Addr{address(9)}}, {ID: "9", Addresses: []netip.Addr{address(1)}}}, "1"},
-		"by its address, if another source names it":      {"q", []Device{{ID: "1", Addresses: []netip.Addr{address(9)}}, {ID: "nA", Addresses: []netip.Addr{address(1)}}}, "nA"},
-		"by its address, if it joined anew":               {"p", []Device{{ID: "7", Addresses: []netip.Addr{address(1)}}}, "7"},
-		"nobody's":                                        {"q", []Device{{ID: "1", Addresses: []netip.Addr{address(9)}}}, ""},
-		"nobody's, since devices without addresses don't": {"q", []Device{{ID: "1"}}, ""},
+		"by its ID, though its address changed":      {"p", []Device{{ID: "1", Addresses: []netip.Addr{address(9)}}, {ID: "9", Addresses: []netip.Addr{address(1)}}}, "1"},
+		"by its address, if another source names it": {"q", []Device{{ID: "1", Addresses: []netip.Addr{address(9)}}, {ID: "nA", Addresses: []netip.Addr{address(1)}}}, "nA"},
+		"by its address, if it joined anew":          {"p", []Device{{ID: "7", Addresses: []netip.Addr{address(1)}}}, "7"},
+		"none":                                       {"q", []Device{{ID: "1", Addresses: []netip.Addr{address(9)}}}, ""},
+		"none, since the device has no address":      {"q", []Device{{ID: "1"}}, ""},
 	} {
 		got := slices.Sorted(maps.Keys(b.Active(c.provider, c.known, noon)))
 		if strings.Join(got, " ") != c.want {
@@ -104,9 +104,9 @@ func TestWhoseDrainItIs(t *testing.T) {
 	}
 }
 
-// anyWord draws words that are likely to be about the same devices and moments.
-func anyWord(t *rapid.T) Record {
-	w := word(rapid.IntRange(1, 4).Draw(t, "device"), rapid.Bool().Draw(t, "drain"), time.Duration(rapid.IntRange(0, 5).Draw(t, "at"))*time.Second)
+// anyRecord draws records that are likely to be of the same devices and moments.
+func anyRecord(t *rapid.T) Record {
+	w := record(rapid.IntRange(1, 4).Draw(t, "device"), rapid.Bool().Draw(t, "drain"), time.Duration(rapid.IntRange(0, 5).Draw(t, "at"))*time.Second)
 	w.Provider = rapid.SampledFrom([]string{"p", "q"}).Draw(t, "provider")
 	if w.Provider == "q" {
 		w.Device = "n" + w.Device
@@ -120,14 +120,14 @@ func anyWord(t *rapid.T) Record {
 	return w
 }
 
-// However words travel between control planes, all that have heard the same say
-// the same.
-func TestBooksAgree(t *testing.T) {
+// However records travel between control planes, those that have the same records
+// agree.
+func TestMerge_anyOrder_setsAgree(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		words := rapid.SliceOfN(rapid.Custom(anyWord), 0, 12).Draw(t, "words")
-		one := Set{}.Merge(words, noon)
-		shuffled := rapid.Permutation(words).Draw(t, "order")
-		cut := rapid.IntRange(0, len(words)).Draw(t, "cut")
+		records := rapid.SliceOfN(rapid.Custom(anyRecord), 0, 12).Draw(t, "records")
+		one := Set{}.Merge(records, noon)
+		shuffled := rapid.Permutation(records).Draw(t, "order")
+		cut := rapid.IntRange(0, len(records)).Draw(t, "cut")
 		left, right := Set{}.Merge(shuffled[:cut], noon), Set{}.Merge(shuffled[cut:], noon)
 		for _, other := range []Set{left.Merge(right.Records(), noon), right.Merge(left.Records(), noon), one.Merge(left.Records(), noon)} {
 			if !one.Equal(other) {
@@ -142,39 +142,39 @@ func TestBooksAgree(t *testing.T) {
 		if err := json.Unmarshal(text, &read); err != nil || !NewSet(read).Equal(one) {
 			t.Fatalf("read back: %v, %v", read, err)
 		}
-		said := one.Add(word(1, false, 0))
-		if slices.ContainsFunc(said.Drains(noon), func(w Record) bool { return w.same(word(1, true, 0)) }) {
+		said := one.Add(record(1, false, 0))
+		if slices.ContainsFunc(said.Drains(noon), func(w Record) bool { return w.sameDevice(record(1, true, 0)) }) {
 			t.Fatalf("what was said last does not count: %v", said)
 		}
 	})
 }
 
-func TestCheckWord(t *testing.T) {
-	if err := word(1, true, 0).Check(); err != nil {
+func TestCheck_invalidRecord_isRefused(t *testing.T) {
+	if err := record(1, true, 0).Check(); err != nil {
 		t.Error(err)
 	}
 	for want, change := range map[string]func(*Record){
-		"names no device":     func(w *Record) { w.Device = "" },
+		"needs a device ID":   func(w *Record) { w.Device = "" },
 		"than 256 bytes":      func(w *Record) { w.Provider = strings.Repeat("x", 257) },
-		"on \"d1\" names no":  func(w *Record) { w.Addresses = slices.Repeat(w.Addresses, 5) },
+		"at most 8 addresses": func(w *Record) { w.Addresses = slices.Repeat(w.Addresses, 5) },
 		"an invalid address":  func(w *Record) { w.Addresses = []netip.Addr{{}} },
-		"tell who said it, a": func(w *Record) { w.By = "" },
-		"said it, and when":   func(w *Record) { w.At = time.Time{} },
+		"lacks its operator":  func(w *Record) { w.By = "" },
+		"or time":             func(w *Record) { w.At = time.Time{} },
 	} {
-		w := word(1, true, 0)
+		w := record(1, true, 0)
 		change(&w)
 		if err := w.Check(); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", want, err)
 		}
 	}
-	w := word(1, true, 0)
+	w := record(1, true, 0)
 	w.Name, w.Addresses = strings.Repeat("x", 256), slices.Repeat(w.Addresses, 4)
 	if err := w.Check(); err != nil {
 		t.Errorf("the most that may be: %v", err)
 	}
 }
 
-func TestFind(t *testing.T) {
+func TestFind_names_findsTheDeviceOrSaysWhy(t *testing.T) {
 	devices := []Device{
 		{ID: "1", Name: "west-1", Addresses: []netip.Addr{address(1), netip.MustParseAddr("fd7a::1")}},
 		{ID: "2", Name: "west-2.example.ts.net.", Addresses: []netip.Addr{address(2)}},
@@ -210,5 +210,32 @@ func TestFind(t *testing.T) {
 	}
 	if _, err := Find("something else", many); err == nil || !strings.HasSuffix(err.Error(), ", and 3 more") {
 		t.Errorf("many: %v", err)
+	}
+}
+
+// Sets that differ in any field are saved again.
+func TestEqual_anyFieldDiffers_isFalse(t *testing.T) {
+	original := Record{
+		Provider: "p", Device: "1", Name: "d1", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.1")},
+		Drain: true, By: "op", At: noon, Until: noon.Add(time.Hour),
+	}
+	for name, change := range map[string]func(*Record){
+		"provider":  func(w *Record) { w.Provider = "q" },
+		"device":    func(w *Record) { w.Device = "2" },
+		"name":      func(w *Record) { w.Name = "d2" },
+		"addresses": func(w *Record) { w.Addresses = nil },
+		"drain":     func(w *Record) { w.Drain = false },
+		"by":        func(w *Record) { w.By = "other" },
+		"at":        func(w *Record) { w.At = noon.Add(time.Second) },
+		"until":     func(w *Record) { w.Until = time.Time{} },
+	} {
+		other := original
+		change(&other)
+		if NewSet([]Record{original}).Equal(NewSet([]Record{other})) {
+			t.Errorf("another %s is equal", name)
+		}
+	}
+	if !NewSet([]Record{original}).Equal(NewSet([]Record{original})) {
+		t.Error("equal sets differ")
 	}
 }

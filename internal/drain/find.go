@@ -10,13 +10,13 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Device is a device that an operator can name.
+// Device is a device as an operator can name it.
 type Device struct {
 	ID, Name  string
 	Addresses []netip.Addr
 }
 
-// String is how people tell it from others.
+// String names the device, with an address and its ID to tell it from others.
 func (d Device) String() string {
 	var address []string
 	if len(d.Addresses) > 0 {
@@ -25,11 +25,11 @@ func (d Device) String() string {
 	return fmt.Sprintf("%s (%s)", cmp.Or(d.Name, "a device without a name"), strings.Join(append(address, "ID "+d.ID), ", "))
 }
 
-// UnknownError answers a name that is nobody's.
+// UnknownError is the error of [Find] if no device has the name.
 type UnknownError struct {
 	Query string
-	// Like are devices that may have been meant.
-	Like []Device
+	// Similar are devices that may have been meant.
+	Similar []Device
 }
 
 func (e UnknownError) Error() string {
@@ -37,29 +37,29 @@ func (e UnknownError) Error() string {
 	if strings.Trim(e.Query, ". ") != "" {
 		text = fmt.Sprintf("no device has the name, ID or address %q", e.Query)
 	}
-	if len(e.Like) > 0 {
-		text += "; there are " + list(e.Like)
+	if len(e.Similar) > 0 {
+		text += "; there are " + joinDevices(e.Similar)
 	}
 	return text
 }
 
-// AmbiguousError answers what several devices are called by.
+// AmbiguousError is the error of [Find] if several devices have the name.
 type AmbiguousError struct {
 	Query   string
 	Devices []Device
 }
 
 func (e AmbiguousError) Error() string {
-	return fmt.Sprintf("%q is more than one device: %s; name one by its address", e.Query, list(e.Devices))
+	return fmt.Sprintf("%q is more than one device: %s; name one by its address", e.Query, joinDevices(e.Devices))
 }
 
-// mostListed is how many devices an error lists.
-const mostListed = 12
+// maxListed bounds the devices that an error names.
+const maxListed = 12
 
-func list(devices []Device) string {
+func joinDevices(devices []Device) string {
 	var all []string
 	for i, d := range devices {
-		if i == mostListed {
+		if i == maxListed {
 			all = append(all, fmt.Sprintf("and %d more", len(devices)-i))
 			break
 		}
@@ -68,16 +68,16 @@ func list(devices []Device) string {
 	return strings.Join(all, ", ")
 }
 
-// Find is the one device that query names: by its ID, its name, with or without
-// the tailnet's domain, or an address. The error is an [UnknownError] or an
-// [AmbiguousError].
+// Find returns the one device that query names by its ID, by its name with or
+// without the tailnet's domain, or by an address. The error is an [UnknownError] or
+// an [AmbiguousError].
 func Find(query string, devices []Device) (Device, error) {
-	if strings.Trim(query, ". ") == "" { // or it would be the device that has no name
-		return Device{}, UnknownError{query, like(query, devices)}
+	if strings.Trim(query, ". ") == "" { // else it would match a device without a name
+		return Device{}, UnknownError{query, similar(query, devices)}
 	}
-	// A whole name goes before the first part of one.
+	// A full name takes precedence over a first label.
 	for _, matches := range []func(Device) bool{
-		func(d Device) bool { return d.is(query) },
+		func(d Device) bool { return d.hasExactly(query) },
 		func(d Device) bool {
 			return d.Name != "" && !isAddress(query) && strings.EqualFold(label(d.Name), label(query))
 		},
@@ -97,10 +97,11 @@ func Find(query string, devices []Device) (Device, error) {
 			return Device{}, AmbiguousError{query, found}
 		}
 	}
-	return Device{}, UnknownError{query, like(query, devices)}
+	return Device{}, UnknownError{query, similar(query, devices)}
 }
 
-func (d Device) is(query string) bool {
+// hasExactly reports whether query is the device's ID, full name or address.
+func (d Device) hasExactly(query string) bool {
 	if a, err := netip.ParseAddr(query); err == nil {
 		return slices.Contains(d.Addresses, a.Unmap()) || d.ID == query
 	}
@@ -112,24 +113,24 @@ func isAddress(query string) bool {
 	return err == nil
 }
 
-// label is the first part of a name.
+// label returns the first label of a name.
 func label(name string) string {
 	first, _, _ := strings.Cut(name, ".")
 	return first
 }
 
-// like are the devices whose name is nearest to the query, or all of them where
-// none is near.
-func like(query string, devices []Device) []Device {
-	var near []Device
+// similar returns the devices whose names are close to the query, or all of them if
+// none is.
+func similar(query string, devices []Device) []Device {
+	var found []Device
 	for _, d := range devices {
 		if !isAddress(query) && topology.EditDistance(strings.ToLower(label(query)), strings.ToLower(label(d.Name))) <= 2 {
-			near = append(near, d)
+			found = append(found, d)
 		}
 	}
-	if len(near) == 0 {
-		near = slices.Clone(devices)
+	if len(found) == 0 {
+		found = slices.Clone(devices)
 	}
-	slices.SortStableFunc(near, func(a, b Device) int { return cmp.Or(cmp.Compare(a.Name, b.Name), topology.CompareIDs(a.ID, b.ID)) })
-	return near
+	slices.SortStableFunc(found, func(a, b Device) int { return cmp.Or(cmp.Compare(a.Name, b.Name), topology.CompareIDs(a.ID, b.ID)) })
+	return found
 }

@@ -8,83 +8,83 @@ import (
 )
 
 const (
-	// MaxRecords bounds the words of a book, and maxMissing those among them that are
-	// about devices which this control plane does not know. More than one device in
-	// ten is not drained by name in a tailnet of 10,000.
+	// MaxRecords bounds a set. A tailnet of 10,000 devices hardly drains more than
+	// one in ten of them by name.
 	MaxRecords = 1_000
-	maxMissing = 100
-	// forgetMissing is how long a word is kept about a device that is not known: its
-	// list may be behind, or the device away for a repair.
-	forgetMissing = 7 * 24 * time.Hour
+	// missingRetention is how long the record of an unknown device is kept: the list
+	// may be behind, or the device away for a repair.
+	missingRetention = 7 * 24 * time.Hour
 )
 
-// Observe compares the book with the devices that are known now. Words on unknown
-// devices end after a week. Where there are more words than are kept, those on
-// known devices stay before others, drains before restorations, and of those the
-// oldest; dropped is how many went for that. While no list has come, known is nil,
-// and every device counts as known.
-func (b Set) Observe(provider string, known []Device, now time.Time) (next Set, ended []Record, dropped int) {
-	if len(b.words) == 0 {
-		return b, nil, 0
-	}
-	x := newIndex(provider, known)
-	kept := make([]Record, 0, len(b.words))
-	for _, w := range b.words {
+// Observe compares the set with the devices that are known now. Records of devices
+// that are missing for a week end. Of more than [MaxRecords] the records of known
+// devices stay first, then drains, then the oldest; dropped counts the others.
+// Before the first list devices is nil, and every device counts as known.
+func (s Set) Observe(provider string, devices []Device, now time.Time) (next Set, ended []Record, dropped int) {
+	x := newIndex(provider, devices)
+	var kept []Record
+	for _, r := range s.records {
 		switch {
-		case known == nil || len(x.devices(w)) > 0:
-			w.MissingSince = time.Time{}
-		case w.MissingSince.IsZero() || w.MissingSince.After(now): // else the clock was wrong
-			w.MissingSince = now
-		case now.Sub(w.MissingSince) > forgetMissing:
-			ended = append(ended, w)
+		case devices == nil || len(x.find(r)) > 0:
+			r.MissingSince = time.Time{}
+		case r.MissingSince.IsZero() || r.MissingSince.After(now): // else the clock was wrong
+			r.MissingSince = now
+		case now.Sub(r.MissingSince) > missingRetention:
+			ended = append(ended, r)
 			continue
 		}
-		kept = append(kept, w)
+		kept = append(kept, r)
 	}
-	all := len(kept)
-	slices.SortStableFunc(kept, func(a, b Record) int { return cmp.Compare(a.rank(), b.rank()) })
-	firstMissing := len(kept)
-	if i := slices.IndexFunc(kept, func(w Record) bool { return !w.MissingSince.IsZero() }); i >= 0 {
-		firstMissing = i
+	if dropped = len(kept) - MaxRecords; dropped <= 0 {
+		return Set{kept}, ended, 0
 	}
-	kept = kept[:min(len(kept), firstMissing+maxMissing, MaxRecords)]
+	slices.SortStableFunc(kept, func(a, b Record) int { return cmp.Compare(a.evictionRank(), b.evictionRank()) })
+	kept = kept[:MaxRecords]
 	slices.SortFunc(kept, Record.compare)
-	return Set{kept}, ended, all - len(kept)
+	return Set{kept}, ended, dropped
 }
 
-// rank orders words by how much they are worth keeping, the most first.
-func (w Record) rank() int {
+// evictionRank is greater for records that are dropped sooner.
+func (r Record) evictionRank() int {
 	rank := 0
-	if !w.MissingSince.IsZero() {
+	if !r.MissingSince.IsZero() {
 		rank += 2
 	}
-	if !w.Drain {
+	if !r.Drain {
 		rank++
 	}
 	return rank
 }
 
-// Full tells whether no further device that is known can be drained.
-func (b Set) Full(now time.Time) bool {
-	known := 0
-	for _, w := range b.words {
-		if w.Drain && !w.ended(now) && w.MissingSince.IsZero() {
-			known++
-		}
-	}
-	return known >= MaxRecords
+// Full reports whether no further known device can be drained.
+func (s Set) Full(now time.Time) bool {
+	drains := s.Drains(now)
+	return len(drains) >= MaxRecords && !slices.ContainsFunc(drains, func(r Record) bool { return !r.MissingSince.IsZero() })
 }
 
-// index finds the devices that words are about.
+// Unknown returns the devices of drains in force that are none of a provider's
+// devices, so that an operator can still name them.
+func (s Set) Unknown(provider string, devices []Device, now time.Time) []Device {
+	x := newIndex(provider, devices)
+	var unknown []Device
+	for _, r := range s.Drains(now) {
+		if len(x.find(r)) == 0 {
+			unknown = append(unknown, Device{ID: r.Device, Name: r.Name, Addresses: r.Addresses})
+		}
+	}
+	return unknown
+}
+
+// index finds the devices of records.
 type index struct {
 	provider string
 	ids      map[string]bool
 	byAddr   map[netip.Addr][]string // IDs
 }
 
-func newIndex(provider string, known []Device) index {
-	x := index{provider, make(map[string]bool, len(known)), make(map[netip.Addr][]string, 2*len(known))}
-	for _, d := range known {
+func newIndex(provider string, devices []Device) index {
+	x := index{provider, make(map[string]bool, len(devices)), make(map[netip.Addr][]string, 2*len(devices))}
+	for _, d := range devices {
 		x.ids[d.ID] = true
 		for _, a := range d.Addresses {
 			x.byAddr[a] = append(x.byAddr[a], d.ID)
@@ -93,38 +93,16 @@ func newIndex(provider string, known []Device) index {
 	return x
 }
 
-// devices are the IDs of those that a word is about: by its ID, or by another
-// source's list by its addresses.
-func (x index) devices(w Record) []string {
-	if w.Provider == x.provider && x.ids[w.Device] {
-		return []string{w.Device}
+// find returns the IDs of a record's devices: by its own ID in the record's
+// provider, else by its addresses.
+func (x index) find(r Record) []string {
+	if r.Provider == x.provider && x.ids[r.Device] {
+		return []string{r.Device}
 	}
-	var all []string
-	for _, a := range w.Addresses {
-		for _, id := range x.byAddr[a] {
-			if !slices.Contains(all, id) {
-				all = append(all, id)
-			}
-		}
+	var ids []string
+	for _, a := range r.Addresses {
+		ids = append(ids, x.byAddr[a]...)
 	}
-	return all
-}
-
-// Unknown are the drains in force of which none of the devices is the one, for
-// those who look for a device by name.
-func (b Set) Unknown(known []Device, now time.Time) []Device {
-	ids, addresses := make(map[string]bool, len(known)), make(map[netip.Addr]bool, 2*len(known))
-	for _, d := range known {
-		ids[d.ID] = true
-		for _, a := range d.Addresses {
-			addresses[a] = true
-		}
-	}
-	var all []Device
-	for _, w := range b.Drains(now) {
-		if !ids[w.Device] && !slices.ContainsFunc(w.Addresses, func(a netip.Addr) bool { return addresses[a] }) {
-			all = append(all, Device{ID: w.Device, Name: w.Name, Addresses: w.Addresses})
-		}
-	}
-	return all
+	slices.Sort(ids)
+	return slices.Compact(ids)
 }

@@ -1,27 +1,21 @@
-// Package peersync lets control planes of one tailnet know what operators said to
-// any of them, and whose Envoys are connected to any of them.
+// Package peersync exchanges operators' drains, and the addresses of connected
+// Envoys, between the control planes of one tailnet.
 //
-// Each asks each other for its words, and again as soon as it has an answer; the
-// answer waits until there is something new. So a word travels at once, one that
-// could not be told is told as soon as that is possible, and what asks anew with
-// the version that it has proves that it knows it. Nobody can push a word: who is
-// asked is named here, and whether to believe it is decided by the connection.
+// Each control plane polls every other one with the version that it has. The answer
+// waits for another version, so that a drain arrives at once, and the next poll
+// proves that it did. Nobody can push: the peers to poll are named
+// here, and [Config.Dial] decides whether the node that it reached is trusted.
 package peersync
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"maps"
 	"net"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -31,97 +25,74 @@ import (
 	"golang.org/x/time/rate"
 
 	"github.com/tailxds/tailxds/internal/drain"
-	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
-// Path is where words are asked for.
-const Path = "/words"
+// Path is where peers poll.
+const Path = "/drains"
 
 const (
-	// patience is how long an answer waits for something new, and askWithin how
-	// long a question may take. One that is killed says no good-bye, so this is also
-	// how long nothing is heard of the one that starts in its place.
-	patience  = 5 * time.Second
-	askWithin = patience + 5*time.Second
-	// again is how soon one that could not be asked is asked again.
-	again = time.Second
-	// believedFor is how long it counts who was connected to one that can't be
-	// asked any more: they are on their way to another, and try up to every 30 s.
-	believedFor = 45 * time.Second
-	// maxBytes and maxConnected are what is taken of one answer, beside
-	// [drain.MaxRecords], and what is told.
-	maxBytes     = 2 << 20
-	maxConnected = 10_000
-	// answersEvery is how often answers with other words are taken in the long run,
-	// and answersBurst how many at once: each is judged by.
-	answersEvery = time.Second
-	answersBurst = 5
+	// maxWait is how long an answer waits for a change. A killed process closes no
+	// connection, so it also bounds how late a peer notices a restart.
+	maxWait     = 5 * time.Second
+	pollTimeout = maxWait + 5*time.Second
+	retryDelay  = time.Second
+	// connectedTTL is how long the last answer of a peer counts for the Envoys that
+	// were connected to it: they reconnect elsewhere within 30 s or so.
+	connectedTTL = 45 * time.Second
+	// changeInterval and changeBurst limit changed answers, since each costs a
+	// reconcile and Envoys may come and go by the thousand.
+	changeInterval = time.Second
+	changeBurst    = 5
 )
 
-// Config is what an [Exchange] needs. All of it is required.
+// Config configures an [Exchange]. All of it is required.
 type Config struct {
 	// Names are the other control planes: host or host:port.
 	Names []string
-	// Dial connects to one of them. It must fail unless what it reached may
+	// Dial connects to one of them. It must fail unless the node that it reached may
 	// operate this control plane.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Who names who asks, by its address. One of Names is recognised by its
-	// first part.
-	Who func(ctx context.Context, remote string) (string, error)
-	// Heard is given the words of another, each time it has news of any kind.
-	Heard func(ctx context.Context, words []drain.Record)
-	Log   *slog.Logger
+	// PeerName returns the name of the node at an address. Its first label
+	// identifies one of Names.
+	PeerName func(ctx context.Context, remote string) (string, error)
+	// Receive is called with the records of a peer when they or the Envoys connected
+	// to it changed.
+	Receive func(ctx context.Context, records []drain.Record)
+	Log     *slog.Logger
 }
 
-// Exchange tells others what is said here, and hears what is said there.
+// Exchange publishes this control plane's records to its peers, and receives theirs.
 type Exchange struct {
-	c    Config
-	http *http.Client
+	config Config
+	http   *http.Client
 
 	mu      sync.Mutex
-	told    answer
-	changed chan struct{} // closed when told changes, or how it stands with another
+	own     message
+	changed chan struct{} // closed when own or a peer's state changes
 	peers   map[string]*State
 }
 
-// State is how it stands with one other control plane.
+// State is the state of the exchange with one peer.
 type State struct {
 	Name string `json:"name"`
-	// Heard is when it was last asked with success.
-	Heard time.Time `json:"heard,omitzero"`
-	// Asked is when it last asked; Knows tells whether it has all that is said
-	// here.
-	Asked time.Time `json:"asked,omitzero"`
-	Knows bool      `json:"knows"`
-	// Error is why it can't be asked now.
+	// LastAnswer is when it last answered.
+	LastAnswer time.Time `json:"heard,omitzero"`
+	// LastPoll is when it last polled; Synced reports whether it has all records of
+	// this control plane.
+	LastPoll time.Time `json:"asked,omitzero"`
+	Synced   bool      `json:"knows"`
+	// Error is why it cannot be polled now.
 	Error string `json:"error,omitempty"`
 
-	version   string       // that it has of ours
-	connected []netip.Addr // to it, when it was heard
+	version   string // of our message, that it has
+	connected []netip.Addr
 }
 
-// answer is what is told, and which of all that there was to tell it is.
-type answer struct {
-	Version string         `json:"version"`
-	Words   []drain.Record `json:"words"`
-	// Connected are the addresses of the devices whose own Envoys are connected to
-	// the one that answers.
-	Connected []netip.Addr `json:"connected,omitempty"`
-}
-
-// sameWords tells whether two versions differ in no more than who is connected.
-func sameWords(a, b string) bool {
-	a, _, _ = strings.Cut(a, "-")
-	b, _, _ = strings.Cut(b, "-")
-	return a == b
-}
-
-// New returns an exchange that has nothing to tell yet.
+// New returns an exchange that publishes nothing yet.
 func New(c Config) *Exchange {
 	e := &Exchange{
-		c: c, changed: make(chan struct{}), peers: make(map[string]*State),
-		// Whom a connection reaches is judged when it is made, so it is made anew
-		// for each question.
+		config: c, changed: make(chan struct{}), peers: make(map[string]*State),
+		// Dial decides about trust, so every poll dials.
 		http: &http.Client{Transport: &http.Transport{DialContext: c.Dial, DisableKeepAlives: true}},
 	}
 	for _, name := range c.Names {
@@ -131,90 +102,74 @@ func New(c Config) *Exchange {
 	return e
 }
 
-// Publish replaces what is told to others: operators' words, and the addresses of
-// the devices whose Envoys are connected here.
-func (e *Exchange) Publish(words []drain.Record, connected map[netip.Addr]bool) {
-	if words == nil {
-		words = []drain.Record{}
+// Publish replaces what peers get: operators' records, and the addresses of the
+// devices whose Envoys are connected here. Both are cut to what peers accept.
+func (e *Exchange) Publish(records []drain.Record, connected map[netip.Addr]bool) {
+	own := message{Drains: slices.Clone(records[:min(len(records), drain.MaxRecords)])}
+	for i := range own.Drains {
+		own.Drains[i].MissingSince = time.Time{} // each control plane has its own list
 	}
-	words = slices.Clone(words[:min(len(words), drain.MaxRecords)])
-	for i := range words {
-		words[i].MissingSince = time.Time{} // it is for others to find out
-	}
-	addresses := slices.SortedFunc(maps.Keys(connected), netip.Addr.Compare)
-	addresses = addresses[:min(len(addresses), maxConnected)]
-	version, err := versionOf(words, addresses)
-	if err != nil {
-		e.c.Log.Error("words can't be told to other control planes", "error", err) // there is no such word
+	own.Connected = slices.SortedFunc(maps.Keys(connected), netip.Addr.Compare)
+	own.Connected = own.Connected[:min(len(own.Connected), maxConnected)]
+	var err error
+	if own.Version, err = versionOf(own.Drains, own.Connected); err != nil {
+		e.config.Log.Error("cannot encode drains for other control planes", "error", err) // a time beyond the year 9999
 		return
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if version != e.told.Version {
-		e.told = answer{version, words, addresses}
-		e.wake()
+	if own.Version != e.own.Version {
+		e.own = own
+		e.notify()
 	}
 }
 
-// versionOf is a hash of the words, a dash, and one of who is connected.
-func versionOf(words []drain.Record, connected []netip.Addr) (string, error) {
-	var parts []string
-	for _, part := range []any{words, connected} {
-		text, err := json.Marshal(part)
-		if err != nil {
-			return "", fmt.Errorf("write down what is told: %w", err)
-		}
-		sum := sha256.Sum256(text)
-		parts = append(parts, hex.EncodeToString(sum[:8]))
-	}
-	return strings.Join(parts, "-"), nil
+// notify wakes those who wait for a change. The caller holds the lock.
+func (e *Exchange) notify() {
+	close(e.changed)
+	e.changed = make(chan struct{})
 }
 
-// Connected are the addresses of the devices whose Envoys are connected to any of
-// the others, or were when that could be asked last, not long ago.
+// Connected returns the addresses of the devices whose Envoys are connected to a
+// peer, by its last answer.
 func (e *Exchange) Connected() []netip.Addr {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	var all []netip.Addr
 	for _, s := range e.peers {
-		if time.Since(s.Heard) < believedFor {
+		if time.Since(s.LastAnswer) < connectedTTL {
 			all = append(all, s.connected...)
 		}
 	}
 	return all
 }
 
-// wake lets go who waits for a change. The lock is held.
-func (e *Exchange) wake() {
-	close(e.changed)
-	e.changed = make(chan struct{})
-}
-
-// States are the others, in the order in which they were named.
+// States returns the peers' states, in the order of [Config.Names].
 func (e *Exchange) States() []State {
-	states, _ := e.look()
+	states, _ := e.watchStates()
 	return states
 }
 
-// look gives the others' states, and what is closed when they change.
-func (e *Exchange) look() ([]State, <-chan struct{}) {
+// watchStates returns the peers' states, and a channel that is closed when they
+// change.
+func (e *Exchange) watchStates() ([]State, <-chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	all := []State{}
-	for _, name := range e.c.Names {
+	states := []State{}
+	for _, name := range e.config.Names {
 		s := *e.peers[name]
-		s.Knows = sameWords(s.version, e.told.Version)
-		all = append(all, s)
+		s.Synced = sameDrains(s.version, e.own.Version)
+		states = append(states, s)
 	}
-	return all, e.changed
+	return states, e.changed
 }
 
-// Known waits until all others that can be asked have the words that are told
-// here, or ctx ends. For one that can't be asked nobody knows how long it takes.
-func (e *Exchange) Known(ctx context.Context) []State {
+// WaitSynced waits until all peers have this control plane's records, or ctx ends,
+// and returns their states. It does not wait for a peer that cannot be polled.
+func (e *Exchange) WaitSynced(ctx context.Context) []State {
 	for {
-		states, changed := e.look()
-		if !slices.ContainsFunc(states, func(s State) bool { return !s.Knows && s.Error == "" }) {
+		states, changed := e.watchStates()
+		if !slices.ContainsFunc(states, func(s State) bool { return !s.Synced && s.Error == "" }) {
 			return states
 		}
 		select {
@@ -225,58 +180,57 @@ func (e *Exchange) Known(ctx context.Context) []State {
 	}
 }
 
-// ServeHTTP answers another control plane, once there is something that it has
-// not seen. Who may ask is decided before.
+// ServeHTTP answers a peer's poll, once there is another version than the peer has.
+// The caller authorizes the peer.
 func (e *Exchange) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	seen := r.URL.Query().Get("seen")
-	if len(seen) > maxVersion {
-		http.Error(w, "seen is no version", http.StatusBadRequest)
+	version := r.URL.Query().Get("version")
+	if len(version) > maxVersion {
+		http.Error(w, "the version is too long", http.StatusBadRequest)
 		return
 	}
-	if name, err := e.c.Who(r.Context(), r.RemoteAddr); err == nil {
-		e.asked(name, seen)
+	if name, err := e.config.PeerName(r.Context(), r.RemoteAddr); err == nil {
+		e.recordPoll(name, version)
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), patience)
+	ctx, cancel := context.WithTimeout(r.Context(), maxWait)
 	defer cancel()
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(e.news(ctx, seen)) // it went away, and will ask again
+	_ = json.NewEncoder(w).Encode(e.waitForChange(ctx, version)) // a peer that went away polls again
 }
 
-// news is what is told, once it is another than what was seen or ctx ends.
-func (e *Exchange) news(ctx context.Context, seen string) answer {
+// waitForChange returns what to send, once its version differs or ctx ends.
+func (e *Exchange) waitForChange(ctx context.Context, version string) message {
 	for {
 		e.mu.Lock()
-		told, changed := e.told, e.changed
+		own, changed := e.own, e.changed
 		e.mu.Unlock()
-		if told.Version != seen {
-			return told
+		if own.Version != version || ctx.Err() != nil {
+			return own
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return told
 		}
 	}
 }
 
-// asked notes what one of the others has.
-func (e *Exchange) asked(name, seen string) {
+// recordPoll records which version a peer has.
+func (e *Exchange) recordPoll(name, version string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, s := range e.peers {
-		if label(s.Name) != label(name) {
+		if firstLabel(s.Name) != firstLabel(name) {
 			continue
 		}
-		s.Asked = time.Now()
-		if s.version != seen {
-			s.version = seen
-			e.wake()
+		s.LastPoll = time.Now()
+		if s.version != version {
+			s.version = version
+			e.notify()
 		}
 	}
 }
 
-// label is a host's first part, without a port and in lower case.
-func label(host string) string {
+// firstLabel returns a host's first label in lower case, without a port.
+func firstLabel(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
@@ -284,137 +238,72 @@ func label(host string) string {
 	return first
 }
 
-// Run asks all others until ctx ends.
+// Run polls all peers until ctx ends.
 func (e *Exchange) Run(ctx context.Context) error {
 	var g errgroup.Group
-	for _, name := range e.c.Names {
+	for _, name := range e.config.Names {
 		g.Go(func() error {
-			e.follow(ctx, name)
+			e.pollForever(ctx, name)
 			return nil
 		})
 	}
 	return g.Wait()
 }
 
-// follow asks one of the others over and over.
-func (e *Exchange) follow(ctx context.Context, name string) {
-	var seen string
-	pace := rate.NewLimiter(rate.Every(answersEvery), answersBurst)
+func (e *Exchange) pollForever(ctx context.Context, name string) {
+	var version string
+	limit := rate.NewLimiter(rate.Every(changeInterval), changeBurst)
 	for ctx.Err() == nil {
-		a, err := e.ask(ctx, name, seen)
+		m, err := e.poll(ctx, name, version)
 		if ctx.Err() != nil {
 			return
 		}
-		e.note(name, a, err)
-		switch {
-		case err != nil:
-			seen = "" // it may be another one by then
-			wait(ctx, again)
-		case a.Version != seen:
-			e.c.Heard(ctx, a.Words)
-			if sameWords(a.Version, seen) {
-				wait(ctx, again) // Envoys may come and go by the thousand
+		e.recordAnswer(name, m, err)
+		if err != nil {
+			version = "" // another process may answer next
+			select {
+			case <-time.After(retryDelay):
+			case <-ctx.Done():
 			}
-			if pace.Wait(ctx) != nil {
+			continue
+		}
+		if m.Version != version {
+			e.config.Receive(ctx, m.Drains)
+			if limit.Wait(ctx) != nil {
 				return // ctx ended
 			}
-			seen = a.Version
 		}
+		version = m.Version
 	}
 }
 
-func wait(ctx context.Context, long time.Duration) {
-	t := time.NewTimer(long)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}
-
-// note remembers what another said, or that it could not be asked, and logs when
-// that changes.
-func (e *Exchange) note(name string, a answer, err error) {
+// recordAnswer records a peer's answer or failure, and logs when that changes.
+func (e *Exchange) recordAnswer(name string, m message, err error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	s := e.peers[name]
-	was := s.Error
+	failed := s.Error != ""
 	if err == nil {
-		s.Heard, s.Error, s.connected = time.Now(), "", a.Connected
-		if was != "" {
-			e.c.Log.Info("another control plane can be asked again what operators said to it", "peer", name)
+		s.LastAnswer, s.Error, s.connected = time.Now(), "", m.Connected
+		if failed {
+			e.config.Log.Info("receiving drains from another control plane again", "peer", name)
 		}
 		return
 	}
 	s.Error = err.Error()
-	if was == "" {
-		e.wake()
-		e.c.Log.Warn("another control plane can't be asked what operators said to it", "peer", name, "error", err)
+	if !failed {
+		e.notify()
+		e.config.Log.Warn("cannot receive drains from another control plane", "peer", name, "error", err)
 	}
 }
 
-// ask is one question.
-func (e *Exchange) ask(ctx context.Context, name, seen string) (answer, error) {
-	ctx, cancel := context.WithTimeout(ctx, askWithin)
+// poll asks a peer for what differs from a version.
+func (e *Exchange) poll(ctx context.Context, name, version string) (message, error) {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
-	u := url.URL{Scheme: "http", Host: name, Path: Path, RawQuery: url.Values{"seen": {seen}}.Encode()}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	m, err := get(ctx, e.http, name, version)
 	if err != nil {
-		return answer{}, fmt.Errorf("ask %s: %w", name, err)
+		return message{}, fmt.Errorf("poll %s: %w", name, err)
 	}
-	response, err := e.http.Do(request)
-	if err != nil {
-		var because *url.Error
-		if errors.As(err, &because) {
-			err = because.Err // the URL says nothing to people
-		}
-		return answer{}, fmt.Errorf("ask %s: %w", name, err)
-	}
-	defer func() { _ = response.Body.Close() }()
-	body, err := io.ReadAll(io.LimitReader(response.Body, maxBytes+1))
-	switch {
-	case err != nil:
-		return answer{}, fmt.Errorf("ask %s: read its answer: %w", name, err)
-	case response.StatusCode != http.StatusOK:
-		return answer{}, fmt.Errorf("ask %s: it answers %s: %.200q", name, response.Status, body)
-	case len(body) > maxBytes:
-		return answer{}, fmt.Errorf("ask %s: its answer is longer than %d bytes", name, maxBytes)
-	}
-	a, err := read(body, time.Now())
-	if err != nil {
-		return answer{}, fmt.Errorf("ask %s: %w", name, err)
-	}
-	return a, nil
+	return m, nil
 }
-
-// read takes an answer, or refuses it as a whole.
-func read(body []byte, now time.Time) (answer, error) {
-	var raw struct {
-		Version          string
-		Words, Connected json.RawMessage
-	}
-	if err := json.Unmarshal(body, &raw); err != nil {
-		return answer{}, fmt.Errorf("its answer makes no sense: %w", err)
-	}
-	if raw.Version == "" || len(raw.Version) > maxVersion {
-		return answer{}, errors.New("its answer makes no sense: it has no version")
-	}
-	words, err := yamldoc.List[drain.Record](raw.Words, drain.MaxRecords)
-	if err != nil {
-		return answer{}, fmt.Errorf("its answer makes no sense: words: %w", err)
-	}
-	connected, err := yamldoc.List[netip.Addr](raw.Connected, maxConnected)
-	if err != nil {
-		return answer{}, fmt.Errorf("its answer makes no sense: connected: %w", err)
-	}
-	for i := range words {
-		if err := errors.Join(words[i].Check(), words[i].CheckDates(now)); err != nil {
-			return answer{}, err
-		}
-		words[i].MissingSince = time.Time{} // it says what is known there
-	}
-	return answer{raw.Version, words, connected}, nil
-}
-
-// maxVersion is longer than any version is.
-const maxVersion = 200
