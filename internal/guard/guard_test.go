@@ -542,3 +542,26 @@ func TestOnlyAListProvesTheLoss(t *testing.T) {
 	}
 	w.want("s", "1 2 3 4")
 }
+
+// Devices that were held because all their keys expire, and then go offline, are a
+// loss of their own: it is measured against all that served, not against those that
+// served when an earlier loss began.
+func TestDecide_heldExpiringDevicesGoOffline_lossIsMeasuredAnew(t *testing.T) {
+	w := newWorld(t)
+	soon := noon.Add(5 * time.Minute)
+	all := fleet("s", 6)
+	w.list(0, all)
+	w.list(time.Second, off(all, 1))
+	w.list(grace, off(all, 1)) // lost, and removed
+	w.want("s", "2 3 4 5 6")
+	expiring := off(all, 1, 2, 3)
+	for i := range expiring[1:] {
+		expiring[i+1].Expires = &soon
+	}
+	w.list(time.Second, expiring)
+	w.list(grace, expiring)
+	w.want("s", "2 3 4 5 6")
+	w.list(time.Second, off(all, 1, 2, 3)) // half, which is not more than half
+	w.want("s", "4 5 6")
+	w.wantReason("s", "")
+}

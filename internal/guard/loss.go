@@ -52,7 +52,9 @@ func (j *judge) count(h hearing, was Service, accepted map[string]bool) (lost, s
 			lost = append(lost, id)
 		}
 	}
-	holding := slices.ContainsFunc(lost, func(id string) bool { return slices.Contains(was.Held, id) })
+	holding := slices.ContainsFunc(lost, func(id string) bool {
+		return slices.Contains(was.Held, id) && slices.Contains(was.Loss.Devices, id) // and not held for another reason
+	})
 	if holding && len(was.Loss.Served) > 0 {
 		served = was.Loss.Served
 	}
