@@ -299,5 +299,5 @@ type storeFunc func([]byte) error
 
 func (f storeFunc) Save(document []byte) error { return f(document) }
 func (storeFunc) Load() ([]byte, error)        { return nil, nil }
-func (storeFunc) Quarantine() (string, error)    { return "", nil }
+func (storeFunc) Quarantine() (string, error)  { return "", nil }
 func (storeFunc) String() string               { return "func" }
