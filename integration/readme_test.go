@@ -15,10 +15,10 @@ import (
 	"github.com/tailxds/tailxds/integration/readme"
 )
 
-// TestReadme runs the README's marked shell blocks, in order and in one shell, on
+// TestReadme_commands_work runs the README's marked shell blocks, in order and in one shell, on
 // a lab of their own; then the tour's on the same lab; then it breaks what the tour
 // does not.
-func TestReadme(t *testing.T) {
+func TestReadme_commands_work(t *testing.T) {
 	ctx, l := begin(t, "readme")
 	l.From, l.Client = "laptop", loadProject(ctx, t, l.Project).Services["client"].Image
 	controlPlanePolicy(t)
@@ -133,7 +133,7 @@ func (s *shell) run(script string) (string, error) {
 	}
 }
 
-func TestShellStopsAtTheFirstFailure(t *testing.T) {
+func TestShell_failure_stops(t *testing.T) {
 	sh := startShell(t.Context(), t, ".")
 	if output, err := sh.run("there=here\ncat"); err != nil || strings.TrimSpace(output) != "" {
 		t.Fatalf("got %q, %v", output, err)

@@ -96,7 +96,7 @@ func realSettings(t *testing.T) string {
 	return text
 }
 
-func TestRealTailnetNeedsOnlyDotEnv(t *testing.T) {
+func TestRealTailnet_dotEnv_suffices(t *testing.T) {
 	config := render(t, realSettings(t))
 	running := config.running()
 	for _, service := range []string{"headscale", "keys"} {
@@ -142,7 +142,7 @@ func TestRealTailnetNeedsOnlyDotEnv(t *testing.T) {
 }
 
 // Without .env the same file is the lab: what the test above denies must be there.
-func TestLabNeedsNoSettings(t *testing.T) {
+func TestLab_noSettings_isComplete(t *testing.T) {
 	config := render(t, "")
 	if running := config.running(); !slices.Contains(running, "headscale") || !slices.Contains(running, "keys") {
 		t.Errorf("only %v are started", running)
@@ -165,7 +165,7 @@ func TestLabNeedsNoSettings(t *testing.T) {
 }
 
 // What is published is for the lab's own machine alone, and can be moved aside.
-func TestPublishedPorts(t *testing.T) {
+func TestLab_publishedPorts_loopbackOnly(t *testing.T) {
 	for settings, want := range map[string]map[string]port{
 		"": {
 			"laptop": {"127.0.0.1", "10000", 10000},
@@ -190,7 +190,7 @@ func TestPublishedPorts(t *testing.T) {
 }
 
 // A .env with a part of the settings would join half the lab to each tailnet.
-func TestHalfASwitchIsRefused(t *testing.T) {
+func TestRealTailnet_halfConfigured_isRefused(t *testing.T) {
 	ctx, l := begin(t, "half")
 	project := loadProject(ctx, t, l.Project)
 	prepare := project.Services["prepare"]

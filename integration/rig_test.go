@@ -38,8 +38,8 @@ func impatient(provider string) map[string]string {
 	}
 }
 
-// TestFaults takes parts of a rig away and puts them back while requests flow.
-func TestFaults(t *testing.T) {
+// TestRig_faults_requestsSurvive takes parts of a rig away and puts them back while requests flow.
+func TestRig_faults_requestsSurvive(t *testing.T) {
 	ctx, r := startRig(t)
 	for _, step := range []struct {
 		name string

@@ -47,7 +47,7 @@ func pages(t *testing.T) map[string]string {
 
 // A line of prose fits a terminal beside an editor's margin. Tables and code are
 // as wide as they are.
-func TestLinesOfThePages(t *testing.T) {
+func TestPages_lines_fit(t *testing.T) {
 	for name, page := range pages(t) {
 		if name == "docs/benchmarks.md" {
 			continue // `make bench` writes it
@@ -62,7 +62,7 @@ func TestLinesOfThePages(t *testing.T) {
 }
 
 // Every link from a page to a file or a heading of this repository leads there.
-func TestLinksOfThePages(t *testing.T) {
+func TestPages_links_leadSomewhere(t *testing.T) {
 	links := 0
 	for name, page := range pages(t) {
 		for _, match := range link.FindAllStringSubmatch(fence.ReplaceAllString(page, ""), -1) {

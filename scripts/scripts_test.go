@@ -65,7 +65,7 @@ const (
 	noEnvoy = `case "$*" in *manifest*) exit 1 ;; version*) echo amd64 ;; *envoy*) exit 1 ;; *) ;; esac`
 )
 
-func TestEachFailureSaysHowToMendIt(t *testing.T) {
+func TestScripts_missingPrerequisite_saysWhatToDo(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		script   string

@@ -32,7 +32,7 @@ func firing(t *testing.T, r Rules, page string) []string {
 }
 
 // What is evaluated here must fire and be silent as it does in Prometheus.
-func TestFiring(t *testing.T) {
+func TestFiring_conditions_statesFollow(t *testing.T) {
 	r := rulesOf(t, `
 groups:
   - name: some
@@ -62,7 +62,7 @@ groups:
 	}
 }
 
-func TestRulesThatCannotBeRead(t *testing.T) {
+func TestLoad_malformedRules_isError(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "rules.yaml")
 	for _, text := range []string{"groups: [{name: a, rules: [{alert: A, expr: 'sum('}]}]", "groups: [{name: a, rules: [{alarm: A, expr: up}]}]"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
@@ -78,8 +78,8 @@ func TestRulesThatCannotBeRead(t *testing.T) {
 }
 
 // The control plane's node: no machine without a tailnet has one. What the control
-// plane says of it is held by tests of cmd/tailxds.
-func TestLinkDown(t *testing.T) {
+// plane says of it is asserted by its own tests.
+func TestRules_linkDown_fires(t *testing.T) {
 	r, err := Load("../../deploy/monitoring/rules.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestLinkDown(t *testing.T) {
 
 // The control plane's own key: no machine without a tailnet has one. What the
 // control plane says of it is held by a test of cmd/tailxds.
-func TestOwnKeyExpires(t *testing.T) {
+func TestRules_ownKeyExpires_fires(t *testing.T) {
 	r, err := Load("../../deploy/monitoring/rules.yaml")
 	if err != nil {
 		t.Fatal(err)

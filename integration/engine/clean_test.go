@@ -49,14 +49,14 @@ func aRunWithANetwork(t *testing.T, removal string) (*engine.Run, string) {
 	return run, dir
 }
 
-func TestWhatAnotherRemovesIsRemoved(t *testing.T) {
+func TestRemove_goneMeanwhile_noError(t *testing.T) {
 	run, _ := aRunWithANetwork(t, `rm network; echo "network $3 not found" >&2; exit 1`)
 	if err := run.Clean(t.Context(), run.ID); err != nil {
 		t.Errorf("it is gone, and yet: %v", err)
 	}
 }
 
-func TestWhatIsOnItsWayOutIsAwaited(t *testing.T) {
+func TestRemove_inProgress_isAwaited(t *testing.T) {
 	run, dir := aRunWithANetwork(t, `[ -e asked ] && rm network; touch asked; echo "already in progress" >&2; exit 1`)
 	if err := run.Clean(t.Context(), run.ID); err != nil {
 		t.Error(err)
@@ -66,7 +66,7 @@ func TestWhatIsOnItsWayOutIsAwaited(t *testing.T) {
 	}
 }
 
-func TestWhatRefusesToGoIsAnError(t *testing.T) {
+func TestRemove_refused_isError(t *testing.T) {
 	run, dir := aRunWithANetwork(t, `echo "it has active endpoints" >&2; touch asked; exit 1`)
 	ctx, giveUp := context.WithCancel(t.Context())
 	go func() { // does not wait for as long as Clean would

@@ -45,7 +45,7 @@ func docker(t *testing.T, args ...string) string {
 	return output
 }
 
-func TestOnlyDeadRunsAreSwept(t *testing.T) {
+func TestSweep_runs_onlyDeadOnesRemoved(t *testing.T) {
 	living, dead := start(t), start(t)
 	for _, run := range []*engine.Run{living, dead} {
 		docker(t, "network", "create", "--internal", "--label", engine.Label+"="+run.ID, run.Project("net"))
@@ -80,7 +80,7 @@ func TestOnlyDeadRunsAreSwept(t *testing.T) {
 }
 
 // The packages of the integration tests start side by side, and each sweeps.
-func TestRunsThatStartTogetherSweepTheSame(t *testing.T) {
+func TestSweep_startedTogether_noError(t *testing.T) {
 	dead := start(t)
 	for n := range 6 {
 		name := dead.Project(strconv.Itoa(n))
@@ -117,7 +117,7 @@ func abandon(t *testing.T, run *engine.Run) {
 	}
 }
 
-func TestCleanKeepsToItsRun(t *testing.T) {
+func TestClean_otherRuns_untouched(t *testing.T) {
 	run := start(t)
 	defer run.Close()
 	if err := run.Clean(t.Context(), "tailxds"); err == nil {
@@ -125,7 +125,7 @@ func TestCleanKeepsToItsRun(t *testing.T) {
 	}
 }
 
-func TestBundleTellsEvenAboutTheDead(t *testing.T) {
+func TestBundle_stoppedContainer_hasItsLog(t *testing.T) {
 	run := start(t)
 	defer run.Close()
 	probe, err := run.BuildProbe(t.Context())

@@ -40,7 +40,7 @@ func (w *watch) fire(when string, want ...string) {
 
 // Each alert of deploy/monitoring fires when its fault is there, and is silent
 // before and after.
-func TestAlerts(t *testing.T) {
+func TestAlerts_realFault_fires(t *testing.T) {
 	t.Parallel()
 	rules, err := alerts.Load("../../deploy/monitoring/rules.yaml")
 	if err != nil {

@@ -102,7 +102,7 @@ func knows(t *testing.T, h *harness.Host, name, address string) {
 // An Envoy finds its control plane by name, by the resolver that its bootstrap
 // names, and tells a collector of one's own what it tells the control plane. Its
 // own pages are for its host alone, and it has a limit of connections.
-func TestABootstrapByNameWithACollector(t *testing.T) {
+func TestBootstrap_byNameWithCollector_works(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, dns, otlp := r.Server("a"), r.Host("dns"), r.Host("collector")
@@ -132,7 +132,7 @@ func TestABootstrapByNameWithACollector(t *testing.T) {
 
 // An Envoy tells what it is built of, tens of kilobytes, when its stream begins,
 // and not with each answer to what it is sent.
-func TestAnEnvoyIntroducesItselfOnce(t *testing.T) {
+func TestEnvoy_reconnect_sendsItsNodeOnce(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")

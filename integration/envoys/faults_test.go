@@ -56,7 +56,7 @@ func failed(t *testing.T, load *harness.Load, may int) {
 
 // A server that is killed loses the requests that are in its hands. They are safe
 // to repeat, so each is sent to another, and none fails.
-func TestAServerIsKilledUnderLoad(t *testing.T) {
+func TestServer_killedUnderLoad_noSafeRequestFails(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "")
 	load := f.flow()
@@ -70,7 +70,7 @@ func TestAServerIsKilledUnderLoad(t *testing.T) {
 // by the policy's time: with attempt_timeout it is sent to another after that, and
 // none fails. Without, as many may as are under way: each waits for all the time
 // that a request has, and by then the server is out.
-func TestAServerIsCutOffUnderLoad(t *testing.T) {
+func TestServer_cutOffUnderLoad_fewRequestsFail(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
 		policy string
@@ -100,7 +100,7 @@ func TestAServerIsCutOffUnderLoad(t *testing.T) {
 
 // A hundred weights change, five with each list, which is read once a second. That
 // costs no request, safe to repeat or not, and the last is what counts.
-func TestAHundredWeightsChangeUnderLoad(t *testing.T) {
+func TestWeights_hundredChangesUnderLoad_noRequestFails(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var servers []*harness.Server
@@ -147,7 +147,7 @@ func TestAHundredWeightsChangeUnderLoad(t *testing.T) {
 // what it does from then on, to try again every so often, does not depend on how
 // long that lasts, so this test ends much sooner than a minute. Once they are
 // back, they are followed.
-func TestBothControlPlanesAreAwayWhileAServerDies(t *testing.T) {
+func TestControlPlanes_bothAway_envoysFindDeadServer(t *testing.T) {
 	t.Parallel()
 	f := newFleet(t, "")
 	other := f.ControlPlane("", f.devices()...)

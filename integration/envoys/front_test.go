@@ -48,7 +48,7 @@ func theClient(r *harness.Rig, e *harness.Envoy, path string) (client string) {
 
 // "In front of users" of docs/servers.md with a real Caddy, by the policy and the
 // Caddyfile that stand there.
-func TestCaddyInFrontOfThePool(t *testing.T) {
+func TestFront_caddy_servesAndKeepsClientAddress(t *testing.T) {
 	t.Parallel()
 	policy, caddyfile := block(t, "trusted_hops: 1"), block(t, "reverse_proxy")
 	policy = strings.Replace(policy, "ingress:\n", "ingress:\n  access_log: all\n", 1)
@@ -98,7 +98,7 @@ func TestCaddyInFrontOfThePool(t *testing.T) {
 
 // Funnel is a proxy on the Envoy's own host: it comes from loopback, says the
 // client's address, and asks for the device's own name.
-func TestFunnelInFrontOfThePool(t *testing.T) {
+func TestFront_funnel_keepsClientAddress(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.Server("a")
@@ -122,7 +122,7 @@ func TestFunnelInFrontOfThePool(t *testing.T) {
 
 // Who is the client by `trusted_hops`: as many proxies are believed, and nothing
 // that was there before them.
-func TestTrustedHops(t *testing.T) {
+func TestFront_trustedHops_namesClient(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.Server("a")

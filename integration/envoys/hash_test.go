@@ -24,7 +24,7 @@ func from(url, user string) harness.Request {
 
 // Who belongs together goes to the same server, and the others are spread by
 // weight; the header tells who answered, whatever the server says.
-func TestRequestsThatBelongTogether(t *testing.T) {
+func TestHashPolicy_sameKey_sameServer(t *testing.T) {
 	t.Parallel()
 	for _, algorithm := range []string{"ring_hash", "maglev"} {
 		r := newRig(t)
@@ -56,7 +56,7 @@ func TestRequestsThatBelongTogether(t *testing.T) {
 	}
 }
 
-func TestTheHeaderTellsWhoAnswered(t *testing.T) {
+func TestServedByHeader_set_namesServer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.Server("a")
@@ -90,7 +90,7 @@ func TestTheHeaderTellsWhoAnswered(t *testing.T) {
 }
 
 // One attempt that hangs does not use up the time of the whole request.
-func TestAnAttemptHasATimeOfItsOwn(t *testing.T) {
+func TestPerTryTimeout_slowAttempt_isRetried(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")

@@ -14,7 +14,7 @@ import (
 
 // Servers are checked in the protocol, at the port and by the statuses that the
 // policy names, whatever they speak besides.
-func TestChecksInAProtocolOfTheirOwn(t *testing.T) {
+func TestHealthCheck_ownProtocolAndPort_isUsed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	plain, status, db := r.Server("plain"), r.Server("status"), r.Server("db")

@@ -43,7 +43,7 @@ func closed(t *testing.T, from *harness.Host, url string) error {
 	return fmt.Errorf("the connection stays open: %d bytes, %w", n, err)
 }
 
-func TestWhoMaySendRequests(t *testing.T) {
+func TestIngressAllow_addresses_admitOrRefuse(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, laptop := r.Server("a"), r.Host("laptop")
@@ -96,7 +96,7 @@ func TestWhoMaySendRequests(t *testing.T) {
 }
 
 // A host whose kernel has no IPv6 loses that listener, and nothing else.
-func TestAHostWithoutIPv6ServesOnIPv4(t *testing.T) {
+func TestIngress_noIPv6_servesOnIPv4(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, laptop := r.Server("a"), r.Host("laptop")
@@ -122,7 +122,7 @@ func TestAHostWithoutIPv6ServesOnIPv4(t *testing.T) {
 }
 
 // The name of a service that nobody serves answers 503, and never as another.
-func TestAServiceThatNobodyServes(t *testing.T) {
+func TestService_withoutServers_answers503(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")

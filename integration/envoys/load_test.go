@@ -12,7 +12,7 @@ import (
 // Servers that report how loaded they are get what they can carry, whatever
 // their weights say: the lab's own servers, in each mode that goes with it.
 // Those of other regions weigh as their regions do, where regions weigh.
-func TestServersThatReportTheirLoad(t *testing.T) {
+func TestLoadBalancing_serversReportLoad_sharesFollow(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var devices []harness.Device

@@ -39,7 +39,7 @@ func proxied(url, client string) harness.Request {
 	}
 }
 
-func TestAccessLogAndTrustedHops(t *testing.T) {
+func TestAccessLog_trustedHops_namesClient(t *testing.T) {
 	t.Parallel()
 	const slow = 100 * time.Millisecond // it is how long an answer takes
 	r := newRig(t)
@@ -146,7 +146,7 @@ func TestAccessLogAndTrustedHops(t *testing.T) {
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // Neither who asks nor who answers is told how the way between them is built.
-func TestEnvoyTellsNothingOfItself(t *testing.T) {
+func TestIngress_responses_hideEnvoy(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.Server("a")
@@ -181,7 +181,7 @@ func TestEnvoyTellsNothingOfItself(t *testing.T) {
 	}
 }
 
-func TestMetricsPageShowsNothingElse(t *testing.T) {
+func TestEnvoyMetrics_otherPages_notServed(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.Server("a")

@@ -12,7 +12,7 @@ import (
 // An operator takes a server out while requests flow: it gets no more, none
 // fails, and it serves again when the word ends, over a restart of the control
 // plane.
-func TestAnOperatorDrainsWhileRequestsFlow(t *testing.T) {
+func TestDrain_underLoad_noRequestFails(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
@@ -56,7 +56,7 @@ func TestAnOperatorDrainsWhileRequestsFlow(t *testing.T) {
 
 // What `tailxds doctor` says of a pool in which each server has its Envoy, from
 // both ends, and once one has none.
-func TestDoctorOfARealPool(t *testing.T) {
+func TestDoctor_realPool_findsMissingEnvoy(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")

@@ -15,7 +15,7 @@ const soon = 3 * time.Second
 
 // A policy edit acts at once, on clusters, routes and listener, and costs no
 // request, safe to repeat or not.
-func TestAPolicyEditActsAtOnceAndCostsNoRequest(t *testing.T) {
+func TestPolicyEdit_underLoad_noRequestFails(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
@@ -66,7 +66,7 @@ func TestAPolicyEditActsAtOnceAndCostsNoRequest(t *testing.T) {
 
 // The name of a new service is the default service's until the new one can
 // answer: its routes wait for the first health check of its servers.
-func TestANewServiceCostsNoRequest(t *testing.T) {
+func TestPolicyEdit_newService_noRequestFails(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
@@ -90,7 +90,7 @@ func TestANewServiceCostsNoRequest(t *testing.T) {
 }
 
 // An edit that is taken back while Envoy still follows it leaves what was.
-func TestAnEditThatIsTakenBack(t *testing.T) {
+func TestPolicyEdit_takenBack_leavesWhatWas(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
@@ -115,7 +115,7 @@ func TestAnEditThatIsTakenBack(t *testing.T) {
 
 // A server that is away keeps an edit waiting for one health check, and no
 // longer: the new cluster is taken once each of its servers was asked.
-func TestAPolicyEditActsWhileAServerIsAway(t *testing.T) {
+func TestPolicyEdit_serverAway_actsAfterOneCheck(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.Server("a")
@@ -138,7 +138,7 @@ func TestAPolicyEditActsWhileAServerIsAway(t *testing.T) {
 
 // An Envoy whose control plane comes back with another policy asks for a name
 // that is served no more. It keeps what it has until it has the new one.
-func TestAPolicyEditWhileTheControlPlaneIsAway(t *testing.T) {
+func TestPolicyEdit_controlPlaneAway_noRequestFails(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")

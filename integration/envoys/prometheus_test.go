@@ -95,7 +95,7 @@ func assertFindsPods(t *testing.T, pods any) {
 
 // A real Prometheus scrapes a control plane by each of the shipped jobs, finds
 // what the rules ask for, and no reason for an alert.
-func TestPrometheusScrapesAControlPlane(t *testing.T) {
+func TestPrometheus_shippedConfiguration_scrapes(t *testing.T) {
 	t.Parallel()
 	prometheus := program(t, "prometheus", "prometheus")
 	r := newRig(t)

@@ -17,7 +17,7 @@ import (
 	"github.com/tailxds/tailxds/integration/harness"
 )
 
-func TestHTTP2IsCheckedInHTTP2(t *testing.T) {
+func TestHealthCheck_http2_speaksHTTP2(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.ServerSpeaking("a", func(p *http.Protocols) { p.SetUnencryptedHTTP2(true) })
@@ -44,7 +44,7 @@ func serveGRPC(t *testing.T, h *harness.Host) *health.Server {
 
 // gRPC servers are asked for the health of the service that the policy names,
 // and calls go through.
-func TestGRPCIsCheckedByItsHealthService(t *testing.T) {
+func TestHealthCheck_grpc_usesHealthService(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.Host("a"), r.Host("b")
@@ -75,7 +75,7 @@ func TestGRPCIsCheckedByItsHealthService(t *testing.T) {
 
 // One failure among thousands is an outlier by the statistics of five servers,
 // and no reason to lose one.
-func TestOneFailureAmongThousandsEjectsNobody(t *testing.T) {
+func TestOutlierDetection_oneFailureAmongThousands_ejectsNothing(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var devices []harness.Device
@@ -107,7 +107,7 @@ func TestOneFailureAmongThousandsEjectsNobody(t *testing.T) {
 
 // A server that passes its checks and fails its requests is ejected for as long
 // as the policy says, and then tried again.
-func TestAServerThatFailsItsRequestsIsEjected(t *testing.T) {
+func TestOutlierDetection_failingServer_isEjected(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
@@ -147,7 +147,7 @@ func TestAServerThatFailsItsRequestsIsEjected(t *testing.T) {
 }
 
 // The limits are what the policy says, high by default, and they act.
-func TestLimits(t *testing.T) {
+func TestLimits_highByDefault_actWhenSet(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a := r.Server("a")

@@ -73,10 +73,10 @@ func (m matrix) wrong(i int) []shares.Shares {
 	return all
 }
 
-// TestTheMatrix holds real Envoys to the arithmetic of internal/balance: each
+// TestLocality_modesCallersAndFailures_sharesAsSpecified holds real Envoys to the arithmetic of internal/balance: each
 // mode, for callers in a region with servers, in one without, and in none, while
 // all is well, one server is sick and a region is. Nearest has a test of its own.
-func TestTheMatrix(t *testing.T) {
+func TestLocality_modesCallersAndFailures_sharesAsSpecified(t *testing.T) {
 	t.Parallel()
 	var m matrix
 	text, err := os.ReadFile("../../internal/balance/testdata/matrix.json")
@@ -122,7 +122,7 @@ func TestTheMatrix(t *testing.T) {
 	}
 }
 
-func TestFailoverOrdersTheOtherRegions(t *testing.T) {
+func TestFailover_regionUnhealthy_nextInOrderServes(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	servers := map[string]*harness.Server{}
@@ -148,7 +148,7 @@ func TestFailoverOrdersTheOtherRegions(t *testing.T) {
 }
 
 // Whatever mode follows another while requests flow, none of them fails.
-func TestNoRequestFailsWhileTheModeChanges(t *testing.T) {
+func TestLocality_modeChanges_noRequestFails(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	var devices []harness.Device
@@ -185,9 +185,9 @@ func TestNoRequestFailsWhileTheModeChanges(t *testing.T) {
 // entering is how many requests enter in each region.
 type entering map[string]int
 
-// TestNearest holds the world's shares and the requests that cross regions, over
+// TestLocality_nearest_crossesAsLittleAsWeightsAllow holds the world's shares and the requests that cross regions, over
 // five servers in three regions, to what is exact and the least that must.
-func TestNearest(t *testing.T) {
+func TestLocality_nearest_crossesAsLittleAsWeightsAllow(t *testing.T) {
 	t.Parallel()
 	w := &world{Rig: newRig(t), servers: map[string]*harness.Server{}}
 	var devices []harness.Device

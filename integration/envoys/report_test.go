@@ -69,7 +69,7 @@ func fourServers(t *testing.T, policy string) *world {
 // near tells whether two counts are the same but for rounding.
 func near(a, b float64) bool { return math.Abs(a-b) < 0.01*max(1, b/100) }
 
-func TestTheFiguresAreWhatTheClientsCount(t *testing.T) {
+func TestTraffic_realPool_isWhatClientsCount(t *testing.T) {
 	t.Parallel()
 	w := fourServers(t, "defaults: {locality: exact, retries: 0}")
 	for _, s := range w.servers {
@@ -157,7 +157,7 @@ func (w *world) nameOf(address netip.AddrPort) string {
 	return address.String()
 }
 
-func TestASickServerIsSeenByWhoChecksIt(t *testing.T) {
+func TestHealthReports_unhealthyServer_namesCheckers(t *testing.T) {
 	t.Parallel()
 	w := fourServers(t, "defaults: {locality: exact}")
 	west, east := w.control.EnvoyIn("west", "west"), w.control.EnvoyIn("east", "east")
@@ -230,7 +230,7 @@ func TestASickServerIsSeenByWhoChecksIt(t *testing.T) {
 }
 
 // What is published is acknowledged, and the journal tells how soon.
-func TestAChangeTellsWhichEnvoysHaveIt(t *testing.T) {
+func TestRollout_change_namesEnvoysThatHaveIt(t *testing.T) {
 	t.Parallel()
 	w := fourServers(t, "")
 	for _, name := range []string{"one", "two"} {
@@ -269,7 +269,7 @@ func TestAChangeTellsWhichEnvoysHaveIt(t *testing.T) {
 
 // Envoys that share a bootstrap, and the node that it names, each report as what
 // they were started as; also to a control plane that has just started.
-func TestEachEnvoyReportsAsItself(t *testing.T) {
+func TestReports_severalEnvoys_keptApart(t *testing.T) {
 	t.Parallel()
 	w := fourServers(t, "")
 	for _, name := range []string{"one", "two"} {
@@ -303,7 +303,7 @@ func TestEachEnvoyReportsAsItself(t *testing.T) {
 
 // Whoever asks an Envoy for its statistics, as Prometheus does, takes nothing from
 // what it reports.
-func TestWhoAsksForStatisticsTakesNothing(t *testing.T) {
+func TestStats_resetByReader_reportsStayWhole(t *testing.T) {
 	t.Parallel()
 	w := fourServers(t, "defaults: {locality: exact, retries: 0}")
 	e := w.control.EnvoyIn("west", "west")

@@ -40,7 +40,7 @@ func newRig(t *testing.T) *harness.Rig {
 	return harness.New(t, programs)
 }
 
-func TestSharesFollowTheWeights(t *testing.T) {
+func TestWeights_twoServers_sharesFollow(t *testing.T) {
 	r := newRig(t)
 	a, b := r.Server("a"), r.Server("b")
 	control := r.ControlPlane("", a.Device("tag:weight-1"), b.Device("tag:weight-2"))

@@ -25,7 +25,7 @@ func beta(ask harness.Request, value string) harness.Request {
 
 // Requests go where the first rule sends them, by path, header and weight. What
 // is sent to nobody is answered 503, and by no other service.
-func TestRoutesAndSplits(t *testing.T) {
+func TestRoutes_rulesAndSplits_followPolicy(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	hello, next, other := r.Server("hello"), r.Server("next"), r.Server("other")

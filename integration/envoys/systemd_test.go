@@ -54,7 +54,7 @@ func bootServer(t *testing.T, h *harness.Host, deb string, plane *harness.Machin
 // systemd itself with all their sandbox: a control plane that keeps its state and
 // takes in edits, and servers that join, drain, upgrade and shut down without a
 // request that fails.
-func TestUnitsRun(t *testing.T) {
+func TestUnits_bootDrainUpgrade_run(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	hosts := []*harness.Host{r.Host("a"), r.Host("b")}
@@ -207,7 +207,7 @@ func assertKept(t *testing.T, m *harness.Machine) {
 
 // systemd itself must find nothing wrong with the units, and little that they
 // may do. Nothing is started for that.
-func TestUnitsAreSound(t *testing.T) {
+func TestUnits_systemdAnalyze_noFault(t *testing.T) {
 	t.Parallel()
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {

@@ -35,7 +35,7 @@ func speaker(t *testing.T, h *harness.Host) {
 
 // Connections that are handed on as they are have the shares of their weights,
 // a port of their own on every Envoy, and a check that connects.
-func TestConnectionsAreSharedByWeight(t *testing.T) {
+func TestTCP_connections_sharedByWeight(t *testing.T) {
 	t.Parallel()
 	r := newRig(t)
 	a, b, web, dead := r.Host("a"), r.Host("b"), r.Server("web"), r.Host("dead")

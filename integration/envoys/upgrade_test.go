@@ -22,7 +22,7 @@ func before(t *testing.T) string {
 // docs/upgrading.md, with the version before and this one, while requests flow:
 // the control plane goes forth and back, and each time has nothing but what the
 // other kept, for the device list can't be read. Envoys are by bootstraps of both.
-func TestUpgradeAndRollback(t *testing.T) {
+func TestUpgrade_andRollback_noRequestFails(t *testing.T) {
 	t.Parallel()
 	older := before(t)
 	r := newRig(t)

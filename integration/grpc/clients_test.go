@@ -29,7 +29,7 @@ services:
 `
 
 // gRPC clients of four languages, each a process that calls through all of this.
-func TestClients(t *testing.T) {
+func TestGRPCClients_eachLanguage_balances(t *testing.T) {
 	w := newWorld(t)
 	w.serve("a", "tag:service-hello", "tag:weight-1", "tag:region-west")
 	w.serve("b", "tag:service-hello", "tag:weight-1", "tag:region-west")

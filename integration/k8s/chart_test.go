@@ -27,14 +27,14 @@ func render(t *testing.T, args ...string) result {
 	return execute(t.Context(), "", program(t, "helm"), append([]string{"template", release, chart}, args...)...)
 }
 
-func TestChartLints(t *testing.T) {
+func TestChart_helmLint_noFault(t *testing.T) {
 	r := execute(t.Context(), "", program(t, "helm"), append([]string{"lint", "--strict", chart}, walkthrough...)...)
 	if r.err != nil {
 		t.Error(r.err)
 	}
 }
 
-func TestChartRenders(t *testing.T) {
+func TestChart_values_renderWhatTheySay(t *testing.T) {
 	digest := "sha256:" + strings.Repeat("0123456789abcdef", 4)
 	for name, args := range map[string][]string{
 		"walkthrough": walkthrough,
@@ -70,7 +70,7 @@ func TestChartRenders(t *testing.T) {
 }
 
 // What helm says after an install must fit what was asked for.
-func TestChartNotes(t *testing.T) {
+func TestChart_notes_fitTheValues(t *testing.T) {
 	for name, test := range map[string]struct {
 		set   []string
 		says  []string
@@ -139,7 +139,7 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
-func TestChartSchema(t *testing.T) {
+func TestChart_schema_refusesWrongValues(t *testing.T) {
 	for name, test := range map[string]struct {
 		set  []string
 		says string // empty: the values are good
@@ -189,7 +189,7 @@ func TestChartSchema(t *testing.T) {
 }
 
 // The README's table and the values must name the same things.
-func TestChartReadmeNamesEveryValue(t *testing.T) {
+func TestChart_readme_namesEveryValue(t *testing.T) {
 	for _, chart := range []string{chart, controlPlaneChart} {
 		readme, err := os.ReadFile(chart + "/README.md")
 		if err != nil {

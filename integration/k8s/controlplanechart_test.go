@@ -14,7 +14,7 @@ func renderControlPlane(t *testing.T, args ...string) result {
 	return execute(t.Context(), "", program(t, "helm"), append([]string{"template", "envoy-control-plane", controlPlaneChart}, args...)...)
 }
 
-func TestChartOfTheControlPlaneLints(t *testing.T) {
+func TestChart_controlPlane_helmLintNoFault(t *testing.T) {
 	if r := execute(t.Context(), "", program(t, "helm"), "lint", "--strict", controlPlaneChart); r.err != nil {
 		t.Error(r.err)
 	}
@@ -22,7 +22,7 @@ func TestChartOfTheControlPlaneLints(t *testing.T) {
 
 // The manifest is the chart's render, for who has no Helm, after a heading of
 // its own.
-func TestManifestIsTheChart(t *testing.T) {
+func TestManifest_controlPlane_isTheChartRendered(t *testing.T) {
 	r := renderControlPlane(t)
 	if r.err != nil {
 		t.Fatal(r.err)
@@ -51,7 +51,7 @@ func TestManifestIsTheChart(t *testing.T) {
 	}
 }
 
-func TestChartOfTheControlPlaneTakesItsValues(t *testing.T) {
+func TestChart_controlPlaneValues_renderWhatTheySay(t *testing.T) {
 	r := renderControlPlane(t,
 		"--set", "replica=second", "--set", "first=false", "--set", "hostname=tsnet-dynamic-eds-2", "--set", "peers={tsnet-dynamic-eds,tsnet-dynamic-eds-2}",
 		"--set", "policy.defaults.retries=1", "--set", "settings.TS_ENVOY_CONTROL_URL=https://headscale.example",
@@ -99,7 +99,7 @@ func TestChart_twoControlPlanes_eachNamesBoth(t *testing.T) {
 	}
 }
 
-func TestChartOfTheControlPlaneRefuses(t *testing.T) {
+func TestChart_controlPlaneSchema_refusesWrongValues(t *testing.T) {
 	for set, says := range map[string]string{
 		"peers={A b}":               "peers",
 		"peers=a":                   "peers",
@@ -121,7 +121,7 @@ func TestChartOfTheControlPlaneRefuses(t *testing.T) {
 
 // Charts of a release have its version, and its images in place of a working
 // tree's.
-func TestChartsOfARelease(t *testing.T) {
+func TestChart_release_hasVersionAndImages(t *testing.T) {
 	dir := t.TempDir()
 	t.Setenv("PATH", filepath.Dir(program(t, "helm"))+":"+os.Getenv("PATH"))
 	r := execute(t.Context(), "", repository+"/scripts/charts", "v1.2.3", "registry.example/tailxds", dir)

@@ -19,14 +19,14 @@ func lintTemplates(t *testing.T, files ...string) result {
 	return execute(t.Context(), "", repository+"/scripts/k8s/cfn-lint", args...)
 }
 
-func TestInfraIsValid(t *testing.T) {
+func TestInfra_cfnLint_noFault(t *testing.T) {
 	if r := lintTemplates(t, infra+"/cluster.yaml"); r.err != nil {
 		t.Error(r.err)
 	}
 }
 
 // The check that passes above must be one that can fail.
-func TestInfraCheckRefuses(t *testing.T) {
+func TestInfra_cfnLint_refusesFaults(t *testing.T) {
 	template, err := os.ReadFile(infra + "/cluster.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func TestInfraCheckRefuses(t *testing.T) {
 }
 
 // The AWS CLI is replaced by a program that notes how it is called.
-func TestInfraClusters(t *testing.T) {
+func TestInfra_clustersScript_callsAWSForBothRegions(t *testing.T) {
 	for command, want := range map[string][]string{
 		"up": {
 			"cloudformation deploy --region us-east-1 --stack-name lbr-envoy-east",

@@ -40,7 +40,7 @@ const axe = `(() => { const unsure = r => r.incomplete.filter(v => v.id === 'col
 	return axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']})
 	.then(r => JSON.stringify({rules: r.passes.length, found: [...r.violations, ...unsure(r)].map(v => ({id: v.id, impact: v.impact, help: v.help, nodes: v.nodes.slice(0, 4).map(n => n.html.slice(0, 120) + ' | ' + n.failureSummary.slice(0, 260))}))})) })()`
 
-func TestAccessible(t *testing.T) {
+func TestPage_everyState_accessible(t *testing.T) {
 	path, err := repository.Script(t.Context(), "axe")
 	if err != nil {
 		t.Fatal(err)

@@ -20,7 +20,7 @@ const cut = `(() => {
 
 // What tells a state is told in full at every width, with many servers, and with
 // long names. The page never scrolls sideways.
-func TestNothingThatTellsAStateIsCut(t *testing.T) {
+func TestPage_anyWidth_cutsNoState(t *testing.T) {
 	for name, test := range map[string]struct {
 		world  world
 		filter string

@@ -128,7 +128,7 @@ func (p *pool) open(t *testing.T) browser.Tab {
 
 // The figures on the page are what the client counted, of shares and of requests;
 // a drained server's share goes to 0 there, and its change is marked at once.
-func TestThePageShowsWhatTheClientCounted(t *testing.T) {
+func TestPage_realTraffic_showsWhatClientsCount(t *testing.T) {
 	p := newPool(t, "defaults: {locality: exact}")
 	tab := p.open(t)
 	const rate = 160
@@ -189,7 +189,7 @@ func (p *pool) wellCounted(t *testing.T, tally shares.Tally) {
 }
 
 // What Envoys find unhealthy is said as they see it, with what to do.
-func TestThePageSaysWhoIsSick(t *testing.T) {
+func TestPage_unhealthyServer_saysWhoReportsIt(t *testing.T) {
 	p := newPool(t, "")
 	tab := p.open(t)
 	p.servers["b"].Sick(true)
@@ -200,7 +200,7 @@ func TestThePageSaysWhoIsSick(t *testing.T) {
 }
 
 // A loss that is held is shown as held, and goes once an operator accepts it.
-func TestThePageAcceptsWhatIsHeld(t *testing.T) {
+func TestPage_removalHeldBack_isAccepted(t *testing.T) {
 	p := newPool(t, "")
 	tab := p.open(t)
 	p.control.SetDevices(p.devices("a")...)
@@ -213,7 +213,7 @@ func TestThePageAcceptsWhatIsHeld(t *testing.T) {
 }
 
 // Who comes from elsewhere than loopback may look, and nothing else.
-func TestFromElsewhereOneMayOnlyLook(t *testing.T) {
+func TestPage_fromElsewhere_readOnly(t *testing.T) {
 	p := newPool(t, "")
 	p.control.Stop()
 	p.control.Start("--admin", "0.0.0.0:9090")

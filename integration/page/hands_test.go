@@ -24,7 +24,7 @@ func ticks(tab browser.Tab, n int) {
 	tab.Until(fmt.Sprintf(`window.ticks_ >= %d`, n))
 }
 
-func TestKeyboard(t *testing.T) {
+func TestPage_keyboard_reachesEverything(t *testing.T) {
 	tab := open(t, world{regions: 8, each: 25, scenario: "trouble"})
 	press(tab, kb.Tab)
 	browser.Want(tab, `document.activeElement.className`, "skip")
@@ -52,7 +52,7 @@ func TestKeyboard(t *testing.T) {
 	}
 }
 
-func TestDrainAndRestoreAreConfirmed(t *testing.T) {
+func TestPage_drainAndRestore_askForConfirmation(t *testing.T) {
 	tab := open(t, world{regions: 3, each: 4, scenario: "calm"})
 	tab.Run(browser.Row("iad-1") + `.querySelector('button').click()`)
 	ask := `document.querySelector('.acts button').click()`
@@ -80,7 +80,7 @@ func TestDrainAndRestoreAreConfirmed(t *testing.T) {
 	tab.Until(browser.Row("iad-1") + `.dataset.state === 'serving'`)
 }
 
-func TestAViewerFindsNothingToPress(t *testing.T) {
+func TestPage_viewer_hasNoActions(t *testing.T) {
 	tab := open(t, world{regions: 3, each: 4, scenario: "held", role: "view"})
 	tab.Run(browser.Row("iad-1") + `.querySelector('button').click()`)
 	browser.Want(tab, `document.querySelector('#inspector h2').textContent`, "iad-1")
@@ -89,7 +89,7 @@ func TestAViewerFindsNothingToPress(t *testing.T) {
 	browser.Want(tab, `document.querySelector('#viewer').textContent`, "you@example.com (view only)")
 }
 
-func TestWhatIsHeldIsAccepted(t *testing.T) {
+func TestPage_madeUpRemovalHeldBack_isAccepted(t *testing.T) {
 	tab := open(t, world{regions: 3, each: 4, scenario: "held"})
 	tab.Run(`document.querySelector('#held button').click()`)
 	tab.Until(`document.querySelector('#ask .names').textContent.includes('iad-2')`)
@@ -97,7 +97,7 @@ func TestWhatIsHeldIsAccepted(t *testing.T) {
 	tab.Until(`!document.querySelector('#ask').open && document.querySelectorAll('#held li').length === 0`)
 }
 
-func TestServicesFilterAndMatrix(t *testing.T) {
+func TestPage_severalServices_filterAndMatrix(t *testing.T) {
 	tab := open(t, world{regions: 8, each: 25, scenario: "trouble"})
 	browser.Want(tab, `[...document.querySelectorAll('#services a')].map(a => a.getAttribute('href')).join()`, "?service=server,?service=hello,?service=search")
 	browser.Want(tab, `document.querySelectorAll('#servers .tile').length`, 200)
@@ -108,7 +108,7 @@ func TestServicesFilterAndMatrix(t *testing.T) {
 }
 
 // Health is told in words, and by another sign than colour.
-func TestHealthAsTheEnvoysSeeIt(t *testing.T) {
+func TestPage_health_asEnvoysReport(t *testing.T) {
 	tab := open(t, world{regions: 3, each: 4, scenario: "trouble"})
 	browser.Want(tab, browser.Row("nrt-2")+`.querySelector('.why').textContent`, "12 of 12 say unhealthy")
 	browser.Want(tab, browser.Row("nrt-2")+`.querySelector('use').getAttribute('href')`, "#i-rejected")
@@ -117,7 +117,7 @@ func TestHealthAsTheEnvoysSeeIt(t *testing.T) {
 	browser.Want(tab, `[...document.querySelectorAll('.problem')].every(p => p.querySelector('[data-f=mend]').textContent.length > 5)`, true)
 }
 
-func TestItSaysWhenItIsStale(t *testing.T) {
+func TestPage_connectionLost_saysStale(t *testing.T) {
 	url := serve(t, world{regions: 3, each: 4, scenario: "calm"})
 	tab := chromium.Tab(t)
 	tab.Do(chromedp.Navigate(url))
@@ -126,7 +126,7 @@ func TestItSaysWhenItIsStale(t *testing.T) {
 	tab.Until(`document.body.dataset.live === 'stale' && document.querySelector('#notices').textContent.includes('has not been heard of')`)
 }
 
-func TestItSaysWhenNoEnvoyReports(t *testing.T) {
+func TestPage_noReports_saysSo(t *testing.T) {
 	tab := open(t, world{regions: 3, each: 4, scenario: "silent"})
 	browser.Want(tab, `document.querySelector('#notices').textContent.includes('No Envoy reports')`, true)
 	browser.Want(tab, `document.querySelector('#k-rate').textContent`, "–")
@@ -150,7 +150,7 @@ func TestItSaysWhenNoEnvoyReports(t *testing.T) {
 }
 
 // Nothing moves for those who want it still.
-func TestReducedMotion(t *testing.T) {
+func TestPage_reducedMotion_animatesNothing(t *testing.T) {
 	tab := open(t, world{regions: 3, each: 4, scenario: "calm"})
 	// The browser's own driver asks for frames, too.
 	tab.Run(`window.frames_ = 0; const real = requestAnimationFrame; window.requestAnimationFrame = f => { if (new Error().stack.includes('bands.js')) window.frames_++; return real(f) }`)
@@ -161,7 +161,7 @@ func TestReducedMotion(t *testing.T) {
 }
 
 // The page could not run, or load, what somebody slips into it.
-func TestContentPolicy(t *testing.T) {
+func TestPage_contentPolicy_blocksInjected(t *testing.T) {
 	url := serve(t, world{regions: 3, each: 4, scenario: "calm"})
 	tab := chromium.Quiet(t) // what it says is expected
 	tab.Do(chromedp.Navigate(url))
@@ -176,7 +176,7 @@ func TestContentPolicy(t *testing.T) {
 }
 
 // 200 servers cost the browser no more after a while than at first.
-func TestManyServers(t *testing.T) {
+func TestPage_manyServers_costsNoMoreAfterAWhile(t *testing.T) {
 	tab := open(t, world{regions: 8, each: 25, scenario: "trouble"})
 	browser.Wide().Emulate(tab)
 	tab.Run(`window.worst_ = 0; new PerformanceObserver(l => { for (const e of l.getEntries()) window.worst_ = Math.max(window.worst_, e.duration) }).observe({type: 'longtask'})`)

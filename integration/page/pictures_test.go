@@ -37,9 +37,9 @@ var shots = []struct {
 	{"empty", world{scenario: "calm"}, "", looks[:1]},
 }
 
-// TestReadmePictures makes the pictures that the documents show. They are not
+// TestReadmePictures_update_areTaken makes the pictures that the documents show. They are not
 // compared: fonts differ.
-func TestReadmePictures(t *testing.T) {
+func TestReadmePictures_update_areTaken(t *testing.T) {
 	if !*update {
 		t.Skip("only with -update")
 	}
@@ -56,9 +56,9 @@ func TestReadmePictures(t *testing.T) {
 	}
 }
 
-// TestPictures shows the page for people to look at: PAGE_PICTURES is a directory
+// TestPictures_directoryGiven_areTaken shows the page for people to look at: PAGE_PICTURES is a directory
 // for all of them.
-func TestPictures(t *testing.T) {
+func TestPictures_directoryGiven_areTaken(t *testing.T) {
 	dir := os.Getenv("PAGE_PICTURES")
 	if dir == "" {
 		t.Skip("PAGE_PICTURES names no directory")

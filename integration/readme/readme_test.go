@@ -33,7 +33,7 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParse_malformed_isError(t *testing.T) {
 	for name, test := range map[string]struct{ page, says string }{
 		"a mark without a block":    {"<!-- test: run -->\n\ntext", "not followed by"},
 		"a mark at the end":         {"<!-- test: run -->", "not followed by"},

@@ -34,7 +34,7 @@ func deal(n int, by shares.Shares, random *rand.Rand) shares.Tally {
 	return tally
 }
 
-func TestRightSharesAreAccepted(t *testing.T) {
+func TestCheck_rightShares_accepts(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	for _, want := range []shares.Shares{even, weighted, oneOut, {"west-1": 1}} {
 		for range 200 {
@@ -45,7 +45,7 @@ func TestRightSharesAreAccepted(t *testing.T) {
 	}
 }
 
-func TestWrongSharesAreRefused(t *testing.T) {
+func TestCheck_wrongShares_refuses(t *testing.T) {
 	twice := func(host string, s shares.Shares) shares.Shares {
 		other := maps.Clone(s)
 		other[host] *= 2
@@ -74,7 +74,7 @@ func TestWrongSharesAreRefused(t *testing.T) {
 	}
 }
 
-func TestEveryWeightOneStepOffIsToldFromTheRightOne(t *testing.T) {
+func TestEnough_oneStepWrong_tellsEach(t *testing.T) {
 	wrong := shares.OneStepWrong(weighted)
 	if len(wrong) != 6 { // up by one each, down by one in east only
 		t.Fatalf("got %d wrong weights: %v", len(wrong), wrong)
@@ -93,7 +93,7 @@ func TestEveryWeightOneStepOffIsToldFromTheRightOne(t *testing.T) {
 	}
 }
 
-func TestSharesThatAreTheSameAreNeverTold(t *testing.T) {
+func TestEnough_sameShares_panics(t *testing.T) {
 	defer func() {
 		if recover() == nil {
 			t.Error("a test that can't fail was planned without complaint")
@@ -102,7 +102,7 @@ func TestSharesThatAreTheSameAreNeverTold(t *testing.T) {
 	shares.Enough(even, shares.Shares{"west-1": 3, "west-2": 3})
 }
 
-func TestCheckSaysWhatIsWrong(t *testing.T) {
+func TestCheck_wrongShares_saysWhatIsWrong(t *testing.T) {
 	for name, test := range map[string]struct {
 		tally shares.Tally
 		want  shares.Shares

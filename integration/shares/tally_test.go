@@ -26,14 +26,14 @@ func TestParse(t *testing.T) {
 	}
 }
 
-func TestParseTakesLatencies(t *testing.T) {
+func TestParse_latencies_accepted(t *testing.T) {
 	tally, err := shares.Parse("Hello from west-1! in west: 100.0% (3)\nFailed: 0\nLatency: p50 0.9 ms, max 2.0 ms\n")
 	if err != nil || tally.Answered() != 3 {
 		t.Errorf("got %v, %v", tally, err)
 	}
 }
 
-func TestParseRefuses(t *testing.T) {
+func TestParse_malformed_isError(t *testing.T) {
 	for name, output := range map[string]string{
 		"nothing":            "",
 		"no failures line":   "Hello from west-1! in west: 100.0% (10)\n",
