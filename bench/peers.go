@@ -112,7 +112,6 @@ type ours struct {
 	server  *xds.Server
 	devices []topology.Device
 	policy  policy.Policy
-	read    topology.Memory
 	memory  guard.Memory
 	// resources are what is published.
 	resources *envoy.Resources
@@ -147,12 +146,12 @@ func (o *ours) take(devices []topology.Device) error {
 	list := guard.List{Provider: provider.FromNet, Devices: devices, At: now, HealthySince: now}
 	memory, stamped := o.memory.Observe(list)
 	r.LastGood = memory.LastGood()
-	t, problems, read := o.read.Build(stamped, r)
+	t, problems := topology.Build(stamped, r)
 	if len(problems) > 0 {
 		return fmt.Errorf("the devices have problems: %v", problems)
 	}
 	verdict := guard.Decide(memory, guard.Input{Now: now, List: list, Built: t, Connected: o.server.Connected(), HoldFraction: 0.5, HoldFor: time.Minute})
-	o.read, o.memory = read, verdict.Memory
+	o.memory = verdict.Memory
 	resources, err := envoy.Build(envoy.Input{
 		Topology: verdict.Topology, Policy: o.policy, DefaultService: defaultService, Regions: o.server.Regions(), Envoys: o.server.Envoys(),
 	}, o.resources)

@@ -69,7 +69,6 @@ type daemon struct {
 	streamsSince time.Time // since when Envoys can connect
 	list         guard.List
 	memory       guard.Memory
-	read         topology.Memory // what became of the last list
 	words        drain.Set
 	good         *policyFile // the last that could be published; nil if none is known
 	entries      balance.Entries
@@ -248,14 +247,12 @@ func (d *daemon) publish(clock, look alarm) <-chan error {
 type judged struct {
 	guard.Decision
 	snapshot *snapshot
-	read     topology.Memory
 }
 
 // known is what the loop knows, to judge by. Nothing in it is changed any more.
 type known struct {
 	list      guard.List
 	memory    guard.Memory
-	read      topology.Memory
 	words     drain.Set
 	policy    policyFile // that is in force
 	published *snapshot
@@ -268,7 +265,7 @@ func (d *daemon) known() known {
 	if policy.unfit != "" && d.good != nil {
 		policy = *d.good
 	}
-	return known{d.list, d.memory, d.read, d.words, policy, d.published.Load(), d.tables}
+	return known{d.list, d.memory, d.words, policy, d.published.Load(), d.tables}
 }
 
 // verdict is what may be published of what the devices say, by a policy. It
@@ -279,7 +276,7 @@ func (d *daemon) verdict(k known, memory guard.Memory, devices []topology.Device
 		return judged{}, err
 	}
 	rules.LastGood, rules.Drains = memory.LastGood(), k.inForce(now)
-	built, problems, read := k.read.Build(devices, rules)
+	built, problems := topology.Build(devices, rules)
 	verdict := guard.Decide(memory, guard.Input{
 		Now: now, List: k.list, Built: built,
 		Connected: d.connected(), StreamsSince: d.streamsSince, Grace: d.o.OfflineGrace,
@@ -288,7 +285,7 @@ func (d *daemon) verdict(k known, memory guard.Memory, devices []topology.Device
 	return judged{verdict, &snapshot{
 		at: now, devices: devices, topology: verdict.Topology, problems: someProblems(slices.Concat(problems, verdict.Problems, policy.Problems(verdict.Topology))),
 		held: verdict.Held, degraded: verdict.Degraded, drains: k.words.Drains(now), rules: rules,
-	}, read}, nil
+	}}, nil
 }
 
 // judge publishes what may be published of what the devices say now.
@@ -298,7 +295,6 @@ func (d *daemon) judge(devices []topology.Device, now time.Time, clock, look ala
 		d.log.Error("cannot build the topology", "error", err) // checked at the start
 		return
 	}
-	d.read = verdict.read
 	d.logged.tell(verdict.snapshot.problems, verdict.Decision)
 	clock.set(verdict.Topology.Next)
 	look.set(verdict.ListAt)

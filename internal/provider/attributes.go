@@ -7,7 +7,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -214,7 +213,7 @@ func (r *reading) decode(body io.Reader) error {
 		return errors.New(`unknown shape: the answer has no "attributes"`)
 	}
 	for key, value := range *doc.Attributes {
-		name, ours := attributeName(key)
+		name, ours := topology.AttributeKey(key)
 		if !ours {
 			continue
 		}
@@ -225,17 +224,6 @@ func (r *reading) decode(body io.Reader) error {
 		r.values[name] = attr
 	}
 	return nil
-}
-
-// attributeName is the key of the tag grammar in a posture attribute's:
-// "weight" in "custom:tailxds_weight". Tailscale allows no dash in a key today;
-// one is read all the same, and case is not told apart, as there.
-func attributeName(key string) (string, bool) {
-	const prefix = "custom:tailxds"
-	if len(key) <= len(prefix)+1 || !strings.EqualFold(key[:len(prefix)], prefix) || !strings.ContainsRune("_-:", rune(key[len(prefix)])) {
-		return "", false
-	}
-	return strings.ToLower(key[len(prefix)+1:]), true
 }
 
 // current are the attributes that have not expired.

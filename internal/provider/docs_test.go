@@ -62,10 +62,10 @@ func TestDocumentedGrants(t *testing.T) {
 	if found != 8 {
 		t.Errorf("%d grants are documented; this test reads them by their marks, ```jsonc", found)
 	}
-	for key := range map[string]bool{"weight": true, "service": true, "region": true, "port": true, "priority": true} {
-		name, ok := attributeName("custom:tailxds_" + key)
-		if !ok || name != key || !strings.Contains(string(text), "`custom:tailxds_"+key+"`") {
-			t.Errorf("attribute %s: %q %v", key, name, ok)
+	for _, key := range topology.KeyNames() {
+		name, ok := topology.AttributeKey("custom:tailxds_" + key)
+		if !ok || name != key || !strings.Contains(string(text), "`custom:tailxds_"+key+"`") || !strings.Contains(string(text), "`tag:"+key+"-") || !strings.Contains(string(text), `"`+key+`": `) {
+			t.Errorf("key %s: the page lacks it as a tag, in a grant or as an attribute, or it is read as %q", key, name)
 		}
 	}
 }

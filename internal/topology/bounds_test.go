@@ -32,8 +32,8 @@ func TestBoundsOfValues(t *testing.T) {
 
 // A good value above makes a bad one below harmless, for every key.
 func TestEachKeySaysForItself(t *testing.T) {
-	tags := map[string]string{keyWeight: "tag:weight-x", keyPort: "tag:port-x", keyPriority: "tag:priority-x", keyService: "tag:service-_", keyRegion: "tag:region-_", keyZone: "tag:zone-_"}
-	good := map[string]string{keyWeight: "5", keyPort: "81", keyPriority: "7", keyService: "new", keyRegion: "new", keyZone: "new"}
+	tags := map[string]string{"weight": "tag:weight-x", "port": "tag:port-x", "priority": "tag:priority-x", "service": "tag:service-_", "region": "tag:region-_", "zone": "tag:zone-_"}
+	good := map[string]string{"weight": "5", "port": "81", "priority": "7", "service": "new", "region": "new", "zone": "new"}
 	was := device(1, "tag:weight-2", "tag:port-80", "tag:priority-1", "tag:service-old", "tag:region-old", "tag:zone-old")
 	r := rules()
 	before, _ := Build([]Device{was}, r)
@@ -43,12 +43,12 @@ func TestEachKeySaysForItself(t *testing.T) {
 		d.Attributes = map[string]string{key: good[key]}
 		_, problems := Build([]Device{d}, r)
 		for _, p := range problems {
-			if strings.Contains(p.Reason, "can't be read as it was") {
+			if strings.Contains(p.Reason, "keeps its last valid values") {
 				t.Errorf("%s: the attribute says it, and the past counts: %v", key, p)
 			}
 		}
 		d.Attributes = nil
-		if _, problems := Build([]Device{d}, r); !strings.Contains(problems[len(problems)-1].Reason, "can't be read as it was") {
+		if _, problems := Build([]Device{d}, r); !strings.Contains(problems[len(problems)-1].Reason, "keeps its last valid values") {
 			t.Errorf("%s: nothing says it, and the past does not count: %v", key, problems)
 		}
 	}

@@ -3,6 +3,7 @@ package topology
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -13,40 +14,53 @@ import (
 // Build turns devices into what is to be balanced, and tells what it ignored.
 // It never fails: what is bad is left out, and the rest is served.
 func Build(devices []Device, rules Rules) (Topology, []Problem) {
-	t, problems, _ := Memory{}.Build(devices, rules)
-	return t, problems
-}
-
-// inForce are the operators' words that count by now; it notes when the next one
-// ends.
-func (b *builder) inForce(words map[string]Drain) map[string]Drain {
-	all := make(map[string]Drain)
-	for id, d := range words {
-		switch {
-		case d.Until.IsZero():
-		case !b.rules.Now.Before(d.Until):
-			continue
-		default:
-			b.wake(d.Until)
+	b := newBuilder(rules)
+	services := map[string][]Endpoint{rules.DefaultService: nil} // it exists without endpoints, too
+	for _, d := range b.unique(devices) {
+		for _, m := range b.members(d) {
+			services[m.service] = append(services[m.service], m.Endpoint)
 		}
-		all[id] = d
 	}
-	return all
+	t := Topology{Drains: b.drains}
+	for _, name := range slices.Sorted(maps.Keys(services)) {
+		t.Services = append(t.Services, b.service(name, services[name]))
+	}
+	t.Next = b.next
+	return t, b.problems
 }
 
+// builder collects what one build finds on its way.
 type builder struct {
 	rules    Rules
 	grammar  grammar
-	drains   map[string]Drain
+	drains   map[string]Drain // that are active now
 	problems []Problem
 	next     time.Time
-	// unsure tells of the device that was described last whether anything that it
-	// says can't be read, so that it depends on what it said before.
-	unsure bool
 }
 
-func (b *builder) complain(d Device, subject, format string, args ...any) {
+func newBuilder(rules Rules) *builder {
+	b := &builder{rules: rules, grammar: newGrammar(rules.TagPrefix), drains: make(map[string]Drain)}
+	for id, d := range rules.Drains {
+		if !d.Until.IsZero() {
+			if !rules.Now.Before(d.Until) {
+				continue
+			}
+			b.changeAt(d.Until)
+		}
+		b.drains[id] = d
+	}
+	return b
+}
+
+func (b *builder) addProblem(d *Device, subject, format string, args ...any) {
 	b.problems = append(b.problems, Problem{Device: d.ID, Name: d.Name, Subject: subject, Reason: fmt.Sprintf(format, args...)})
+}
+
+// changeAt notes that time alone changes the topology then.
+func (b *builder) changeAt(at time.Time) {
+	if b.next.IsZero() || at.Before(b.next) {
+		b.next = at
+	}
 }
 
 // unique sorts the devices by ID, so that the lower ID wins every tie, and
@@ -61,9 +75,9 @@ func (b *builder) unique(devices []Device) []*Device {
 	for i, d := range sorted {
 		switch {
 		case d.ID == "":
-			b.complain(*d, d.Name, "device ignored: it has no ID")
+			b.addProblem(d, d.Name, "device ignored: it has no ID")
 		case i > 0 && sorted[i-1].ID == d.ID:
-			b.complain(*d, d.ID, "device ignored: another device in the list has the same ID")
+			b.addProblem(d, d.ID, "device ignored: another device in the list has the same ID")
 		default:
 			kept = append(kept, d)
 		}
@@ -96,42 +110,55 @@ func isNumber(s string) bool {
 	return true
 }
 
-// endpoint is what a device is in one service, with defaults for what it does
-// not say.
-func (b *builder) endpoint(d Device, s spec, address netip.Addr, state State) (service string, e Endpoint) {
-	e = Endpoint{
-		Device: d.ID, Name: d.Name, State: state,
-		Weight: value(s.weight, 1), Priority: value(s.priority, 0),
-		Region: value(s.region, ""), Zone: value(s.zone, ""),
-		Address: netip.AddrPortFrom(address, uint16(value(s.port, uint32(b.rules.DefaultPort)))),
+// members returns the endpoints that a device is.
+func (b *builder) members(d *Device) []member {
+	specs := b.describe(d)
+	if len(specs) == 0 {
+		return nil
 	}
-	if drain, ok := b.drains[d.ID]; ok {
-		e.DrainedBy = drain.String()
+	if d.Unreachable != "" {
+		b.addProblem(d, "unreachable", "passed over: no other device can connect to it: %s", d.Unreachable)
+		return nil
 	}
-	if e.DrainRequested() && state == Serving {
-		e.State = Drained
+	address, usable := b.address(d)
+	if !usable {
+		return nil
 	}
-	return value(s.service, b.rules.DefaultService), e
+	state := b.presence(d)
+	members := make([]member, len(specs))
+	for i := range specs {
+		members[i] = b.member(d, &specs[i], address, state)
+	}
+	return members
 }
 
-func value[T any](p *T, otherwise T) T {
-	if p == nil {
-		return otherwise
+// member returns what a device is in one service, with defaults for what its spec
+// does not say.
+func (b *builder) member(d *Device, s *spec, address netip.Addr, state State) member {
+	m := member{Endpoint: Endpoint{Device: d.ID, Name: d.Name, State: state, Address: netip.AddrPortFrom(address, 0)}}
+	for k := range b.grammar.rows {
+		b.grammar.rows[k].set(&m, b.valueOf(s, key(k)))
 	}
-	return *p
+	if drain, ok := b.drains[d.ID]; ok {
+		m.DrainedBy = drain.String()
+	}
+	if m.DrainRequested() && state == Serving {
+		m.State = Drained
+	}
+	return m
 }
 
 // address is the one of the device's own addresses that Envoys connect to.
-func (b *builder) address(d Device) (netip.Addr, bool) {
+func (b *builder) address(d *Device) (netip.Addr, bool) {
 	var v4, v6 netip.Addr // the first of each
 	for _, s := range d.Addresses {
 		a, err := netip.ParseAddr(s)
 		a = a.Unmap()
 		switch {
 		case strings.Contains(s, "/"):
-			b.complain(d, s, "address ignored: a subnet route is not an address of the device")
+			b.addProblem(d, s, "address ignored: a subnet route is not an address of the device")
 		case err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast():
-			b.complain(d, s, "address ignored: not the unicast IP address of a device")
+			b.addProblem(d, s, "address ignored: not the unicast IP address of a device")
 		case a.Is4() && !v4.IsValid():
 			v4 = a
 		case a.Is6() && !v6.IsValid():
@@ -146,7 +173,7 @@ func (b *builder) address(d Device) (netip.Addr, bool) {
 		first = second
 	}
 	if !first.IsValid() {
-		b.complain(d, strings.Join(d.Addresses, ","), "device ignored: it has no usable tailnet address")
+		b.addProblem(d, strings.Join(d.Addresses, ","), "device ignored: it has no usable tailnet address")
 		return netip.Addr{}, false
 	}
 	return first, true
@@ -154,7 +181,7 @@ func (b *builder) address(d Device) (netip.Addr, bool) {
 
 // presence judges a device by the clock, and notes when to look again. A key
 // that ends goes before a connection that is away: it is the more certain.
-func (b *builder) presence(d Device) State {
+func (b *builder) presence(d *Device) State {
 	now := b.rules.Now
 	if d.Expires != nil {
 		drain := d.Expires.Add(-b.rules.DrainWindow)
@@ -162,10 +189,10 @@ func (b *builder) presence(d Device) State {
 		case !now.Before(*d.Expires):
 			return Expired
 		case !now.Before(drain):
-			b.wake(*d.Expires)
+			b.changeAt(*d.Expires)
 			return Expiring
 		}
-		b.wake(drain)
+		b.changeAt(drain)
 	}
 	if d.Online {
 		return Serving
@@ -173,14 +200,8 @@ func (b *builder) presence(d Device) State {
 	if d.OfflineSince == nil || !now.Before(d.OfflineSince.Add(b.rules.OfflineGrace)) {
 		return Offline
 	}
-	b.wake(d.OfflineSince.Add(b.rules.OfflineGrace))
+	b.changeAt(d.OfflineSince.Add(b.rules.OfflineGrace))
 	return Serving
-}
-
-func (b *builder) wake(at time.Time) {
-	if b.next.IsZero() || at.Before(b.next) {
-		b.next = at
-	}
 }
 
 // service groups the endpoints of one service, but for those that cannot be
@@ -193,7 +214,7 @@ func (b *builder) service(name string, endpoints []Endpoint) Service {
 		}
 		// Envoy refuses a whole assignment whose weights overflow.
 		if sums[e.Priority]+uint64(e.Weight) > math.MaxUint32 {
-			b.complain(Device{ID: e.Device, Name: e.Name}, name, "endpoint ignored: the weights of priority %d add up to more than %d", e.Priority, uint32(math.MaxUint32))
+			b.addProblem(&Device{ID: e.Device, Name: e.Name}, name, "endpoint ignored: the weights of priority %d add up to more than %d", e.Priority, uint32(math.MaxUint32))
 			return false
 		}
 		sums[e.Priority] += uint64(e.Weight)
@@ -216,7 +237,7 @@ func (b *builder) distinct(service string, endpoints []Endpoint) []Endpoint {
 	for _, e := range endpoints {
 		if e.present() {
 			if first, taken := owner[e.Address]; taken {
-				b.complain(Device{ID: e.Device, Name: e.Name}, e.Address.String(),
+				b.addProblem(&Device{ID: e.Device, Name: e.Name}, e.Address.String(),
 					"endpoint of service %q ignored: device %s (%s) has this address already", service, kept[first].Device, kept[first].Name)
 				continue
 			}

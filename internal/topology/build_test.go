@@ -392,3 +392,23 @@ func TestBuildWithOperatorsWords(t *testing.T) {
 		}
 	}
 }
+
+// remembering is what devices said last, for [Rules.LastGood].
+func remembering(all map[string]ServiceEndpoints) func(string) ServiceEndpoints {
+	return func(id string) ServiceEndpoints { return all[id] }
+}
+
+func BenchmarkBuild_tenThousandDevices(b *testing.B) {
+	devices := make([]Device, 10_000)
+	for i := range devices {
+		devices[i] = Device{
+			ID: fmt.Sprint(i), Name: "d", Online: true, Addresses: []string{fmt.Sprintf("100.64.%d.%d", i>>8, i&255)},
+			Tags: []string{fmt.Sprintf("tag:service-s%d", i/100), "tag:weight-1", "tag:region-west"},
+		}
+	}
+	rules := Rules{DefaultService: "s0", DefaultPort: 80}
+	b.ReportAllocs()
+	for b.Loop() {
+		Build(devices, rules)
+	}
+}

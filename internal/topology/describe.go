@@ -5,174 +5,163 @@ import (
 	"slices"
 )
 
-// describe is what a device says of itself: one spec a service. Attributes win
-// over grants, and grants over tags. Where a value can't be read, what the
-// device said last counts.
-func (b *builder) describe(d Device) []spec {
-	tags, bad := b.grammar.parseTags(d.Tags)
-	attributes, badAttributes := b.grammar.parseAttributes(d.Attributes)
-	bad = append(bad, badAttributes...)
-	one := attributes.over(tags)
+// describe returns what a device says of itself: one spec a service. Attributes win
+// over grants, and grants over tags. Where a value can't be read, the last valid one
+// counts.
+func (b *builder) describe(d *Device) []spec {
+	tags, found := b.grammar.parseTags(d.Tags)
+	attributes, more := b.grammar.parseAttributes(d.Attributes)
+	found = append(found, more...)
+	own := attributes.over(&tags)
 
-	var specs []spec
+	var granted []spec
 	for _, raw := range d.Grants {
-		s, complaints := b.grammar.parseGrant(raw)
-		bad = append(bad, complaints...)
-		specs = append(specs, attributes.over(s).over(tags))
+		s, more := b.grammar.parseGrant(raw)
+		found = append(found, more...)
+		s = attributes.over(&s)
+		granted = append(granted, s.over(&tags))
 	}
-	b.unsure = one.unsure() || slices.ContainsFunc(specs, spec.unsure)
-	for _, c := range bad {
-		b.complain(d, c.subject, "%s", c.reason)
+	for _, f := range found {
+		b.addProblem(d, f.subject, "%s", f.reason)
 	}
-	var past ServiceEndpoints
-	if b.unsure && b.rules.LastGood != nil {
-		past = b.rules.LastGood(d.ID)
+	given, rejected := false, false
+	for k := range b.grammar.rows {
+		if b.grammar.rows[k].makesEndpoint {
+			given = given || own.settings[k].given
+			rejected = rejected || own.settings[k].reject
+		}
+	}
+	var last []member
+	if own.hasInvalid() || slices.ContainsFunc(granted, func(s spec) bool { return s.hasInvalid() }) {
+		if b.rules.LastGood != nil {
+			last = membersOf(b.rules.LastGood(d.ID))
+		}
+	} else if len(d.Grants) > 0 { // all of it counts
+		return granted
+	} else if given {
+		return []spec{own}
 	}
 	switch {
 	case len(d.Grants) > 0:
-		// A device that is granted anything is what its grants say: a bad one
-		// must not move it to the service that its tags name.
-		return b.mend(d, specs, past, func(s spec) bool { return !s.unsure() })
-	case one.weight != nil || one.service != nil:
-		return b.mend(d, []spec{one}, past, func(s spec) bool { return !s.unknownKey })
-	case one.bad[keyWeight] || one.bad[keyService] || one.unknownKey:
-		return b.mend(d, []spec{one}, past, func(spec) bool { return false })
+		// A device with grants is what its grants say: an invalid one must not move
+		// it to the service that its tags name.
+		return b.fillFromLast(d, granted, last, func(s *spec) bool { return !s.hasInvalid() })
+	case given:
+		return b.fillFromLast(d, []spec{own}, last, func(s *spec) bool { return !s.unknownKey })
+	case rejected || own.unknownKey:
+		return b.fillFromLast(d, []spec{own}, last, func(*spec) bool { return false })
 	default:
 		return nil
 	}
 }
 
-// unsure reports whether anything was said that can't be read.
-func (s spec) unsure() bool { return len(s.bad) > 0 || s.unknownKey }
+// membersOf lists endpoints with their services, in the order of these.
+func membersOf(endpoints ServiceEndpoints) []member {
+	var all []member
+	for _, service := range slices.Sorted(maps.Keys(endpoints)) {
+		for _, e := range endpoints[service] {
+			all = append(all, member{service, e})
+		}
+	}
+	return all
+}
 
-// unreadable reports whether what was said of a key can't be read.
-func (s spec) unreadable(key string) bool { return s.bad[key] || (s.unknownKey && !s.says(key)) }
-
-// mend gives the specs of a device what they lack because it can't be read:
-// what the device said last. No device is lost, moved or woken up by a slip of the
-// pen. A spec without a past is left out unless it may be new, and always where
-// its service is bad: the default service is another one.
-func (b *builder) mend(d Device, specs []spec, past ServiceEndpoints, mayBeNew func(spec) bool) []spec {
-	var named, nameless, mended []spec
-	unplaced := false
+// fillFromLast replaces what can't be read in the specs of a device by what the
+// device said last, so that no typo loses, moves or wakes a device. A spec without
+// a past is left out unless mayJoin allows it, and always if its service is invalid:
+// the default service is another one.
+func (b *builder) fillFromLast(d *Device, specs []spec, last []member, mayJoin func(*spec) bool) []spec {
+	var named, nameless, filled []spec
 	for _, s := range specs {
-		if s.bad[keyService] || (len(past) > 0 && s.unreadable(keyService)) {
+		if s.settings[keyService].reject || (len(last) > 0 && s.invalid(keyService)) {
 			nameless = append(nameless, s)
 		} else {
 			named = append(named, s)
 		}
 	}
-	before, open := b.match(named, past)
+	unplaced := false
+	matches, open := b.match(named, last)
 	for i, s := range named {
-		switch last := before[i]; {
-		case last != nil && s.unsure():
-			mended = append(mended, b.keep(d, last.service, s, last.Endpoint))
-		case last != nil || mayBeNew(s):
-			mended = append(mended, s)
+		switch m := matches[i]; {
+		case m != nil && s.hasInvalid():
+			filled = append(filled, b.applyLast(d, s, *m))
+		case m != nil || mayJoin(&s):
+			filled = append(filled, s)
 		case s.unknownKey:
 			unplaced = true
 		}
 	}
-	// Which service was meant can't be told, unless one endpoint alone is left.
-	switch {
-	case unplaced: // it moves once it can be read
-		for _, last := range open {
-			mended = append(mended, b.keep(d, last.service, spec{bad: allKeys(b.grammar)}, last.Endpoint))
-		}
-	case len(nameless) == 0:
-	case len(nameless) == 1 && len(open) == 1:
-		mended = append(mended, b.keep(d, open[0].service, nameless[0], open[0].Endpoint))
-	default:
-		for _, last := range open {
-			mended = append(mended, b.keep(d, last.service, spec{bad: allKeys(b.grammar)}, last.Endpoint))
+	// Which service was meant can't be told, unless a single endpoint is left. All
+	// that are left stay as they were until the device can be read.
+	if len(nameless) == 1 && len(open) == 1 && !unplaced {
+		return append(filled, b.applyLast(d, nameless[0], open[0]))
+	}
+	if len(nameless) > 0 || unplaced {
+		var unread spec
+		unread.rejectAll()
+		for _, m := range open {
+			filled = append(filled, b.applyLast(d, unread, m))
 		}
 	}
-	return mended
+	return filled
 }
 
-func allKeys(g grammar) keys {
-	all := make(keys, len(g.rows))
-	for key := range g.rows {
-		all.add(key)
-	}
-	return all
-}
-
-// said is an endpoint that a device described last.
-type said struct {
-	service string
-	Endpoint
-}
-
-// match finds the endpoint that each spec was: the one of its service with its
-// port, or else one that no other spec was. It also returns those that nobody
-// was. A further spec of an endpoint has the past of the first.
-func (b *builder) match(specs []spec, past ServiceEndpoints) (before []*said, open []said) {
-	for _, service := range slices.Sorted(maps.Keys(past)) {
-		for _, e := range past[service] {
-			open = append(open, said{service, e})
-		}
-	}
-	all := slices.Clone(open)
-	before = make([]*said, len(specs))
+// match finds the last endpoint of each spec: the one of its service with its
+// port, or else one that no other spec matches. It also returns the endpoints that
+// no spec matches. A further spec of an endpoint has the past of the first.
+func (b *builder) match(specs []spec, last []member) (matches []*member, open []member) {
+	open = slices.Clone(last)
+	matches = make([]*member, len(specs))
 	for _, exactly := range []bool{true, false} {
-		for i, s := range specs {
-			is := func(last said) bool {
-				return last.service == value(s.service, b.rules.DefaultService) && (!exactly || b.samePort(s, last.Endpoint))
+		for i := range specs {
+			s := &specs[i]
+			same := func(m member) bool {
+				return m.service == b.valueOf(s, keyService).name && (!exactly || b.samePort(s, m))
 			}
-			if before[i] != nil {
+			if matches[i] != nil {
 				continue
 			}
-			if at := slices.IndexFunc(open, is); at >= 0 {
-				before[i] = &said{open[at].service, open[at].Endpoint}
-				open = slices.Delete(open, at, at+1)
+			if at := slices.IndexFunc(open, same); at >= 0 {
+				m := open[at]
+				matches[i], open = &m, slices.Delete(open, at, at+1)
 			} else if !exactly {
-				// A readable port that is new is another endpoint, without a past.
-				before[i] = first(all, func(last said) bool { return is(last) && (s.unreadable(keyPort) || b.samePort(s, last.Endpoint)) })
+				// A valid port that is new is another endpoint, without a past.
+				at := slices.IndexFunc(last, func(m member) bool { return same(m) && (s.invalid(keyPort) || b.samePort(s, m)) })
+				if at >= 0 {
+					matches[i] = &last[at]
+				}
 			}
 		}
 	}
-	return before, open
+	return matches, open
 }
 
-func first(all []said, is func(said) bool) *said {
-	if at := slices.IndexFunc(all, is); at >= 0 {
-		return &all[at]
+// samePort reports whether a spec has a valid port, and an endpoint has the same.
+func (b *builder) samePort(s *spec, m member) bool {
+	return !s.invalid(keyPort) && b.valueOf(s, keyPort) == b.grammar.rows[keyPort].get(m)
+}
+
+// valueOf returns the value of a key: the spec's, or the default.
+func (b *builder) valueOf(s *spec, k key) value {
+	if s.settings[k].given {
+		return s.settings[k].value
 	}
-	return nil
+	return b.grammar.rows[k].fallback(b.rules)
 }
 
-// samePort tells whether a spec has the port of an endpoint, as far as it can be read.
-func (b *builder) samePort(s spec, e Endpoint) bool {
-	return !s.unreadable(keyPort) && value(s.port, uint32(b.rules.DefaultPort)) == uint32(e.Address.Port())
-}
-
-// keep takes what of s can't be read from the endpoint that it was.
-func (b *builder) keep(d Device, service string, s spec, last Endpoint) spec {
-	b.complain(d, service, "keeps in this service what can't be read as it was last, until its metadata is mended")
-	port := uint32(last.Address.Port())
-	s.from = maps.Clone(s.from)
-	for key := range b.grammar.rows {
-		if !s.unreadable(key) {
+// applyLast takes what can't be read in s from the endpoint that it was last.
+func (b *builder) applyLast(d *Device, s spec, last member) spec {
+	b.addProblem(d, last.service, "keeps its last valid values in this service until its metadata is fixed")
+	for k, row := range b.grammar.rows {
+		if !s.invalid(key(k)) {
 			continue
 		}
-		s.said(key, Source{Kept, "as it was last, since what is said now can't be read"})
-		switch key {
-		case keyWeight:
-			if s.weight == nil || *s.weight != 0 { // a drain that can be read counts: nothing is lower
-				s.weight = &last.Weight
-			}
-		case keyPort:
-			s.port = &port
-		case keyPriority:
-			s.priority = &last.Priority
-		case keyService:
-			s.service = &service
-		case keyRegion:
-			s.region = &last.Region
-		case keyZone:
-			s.zone = &last.Zone
+		at := &s.settings[k]
+		drained := key(k) == keyWeight && at.given && at.value.number == 0 // a drain counts: nothing is lower
+		if !drained {
+			at.value, at.given = row.get(last), true
 		}
+		at.from = Source{FromLast, "last valid value: the current one can't be read"}
 	}
 	return s
 }

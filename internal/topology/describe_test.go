@@ -15,7 +15,7 @@ func TestBuildKeepsWhatCannotBeRead(t *testing.T) {
 		d.Grants = grants(objects...)
 		return d
 	}
-	const kept = "can't be read as it was last"
+	const kept = "keeps its last valid values"
 	tests := map[string]struct {
 		before, now Device
 		want        string

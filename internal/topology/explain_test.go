@@ -43,7 +43,7 @@ func TestExplainTellsWhereEachValueComesFrom(t *testing.T) {
 		"kept": {
 			Device{Tags: []string{"tag:weight-many", "tag:region-west"}}, func(r *Rules) {
 				r.LastGood = remembering(map[string]ServiceEndpoints{"1": {"server": {{Device: "1", Weight: 8}}}})
-			}, []string{"weight=8 (kept as it was last, since what is said now can't be read), region=west (tag tag:region-west)"},
+			}, []string{"weight=8 (kept last valid value: the current one can't be read), region=west (tag tag:region-west)"},
 		},
 		"an operator above all": {
 			Device{Attributes: map[string]string{"weight": "5"}},

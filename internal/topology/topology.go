@@ -94,17 +94,8 @@ func (s Service) Serving() []Endpoint {
 // SameServing tells whether Envoys see no difference between s and o.
 func (s Service) SameServing(o Service) bool {
 	return s.Name == o.Name && slices.EqualFunc(s.Localities, o.Localities, func(a, b Locality) bool {
-		return a.Region == b.Region && a.Zone == b.Zone && a.Priority == b.Priority && a.Weight == b.Weight && sameEndpoints(a.Endpoints, b.Endpoints)
+		return a.Region == b.Region && a.Zone == b.Zone && a.Priority == b.Priority && a.Weight == b.Weight && slices.Equal(a.Endpoints, b.Endpoints)
 	})
-}
-
-// sameEndpoints compares only what one build has not taken over from the other.
-func sameEndpoints(a, b []Endpoint) bool { return takenOver(a, b) || slices.Equal(a, b) }
-
-// takenOver tells whether one build took the endpoints over from another: see
-// [Memory].
-func takenOver(a, b []Endpoint) bool {
-	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
 }
 
 // Locality is a region and zone within one priority of a service.
@@ -246,7 +237,7 @@ func (t Topology) Regions() map[netip.Addr]string {
 // if none does. The prefix is that of [Rules.TagPrefix].
 func RegionOf(tags []string, tagPrefix string) string {
 	s, _ := newGrammar(tagPrefix).parseTags(tags)
-	return value(s.region, "")
+	return s.settings[keyRegion].value.name
 }
 
 // SameDevices tells whether t and o have the same devices, as [Topology.Present],
@@ -256,7 +247,7 @@ func (t Topology) SameDevices(o Topology) bool {
 	return slices.EqualFunc(t.Services, o.Services, func(a, b Service) bool {
 		return slices.EqualFunc(a.Idle, b.Idle, sameDevice) &&
 			slices.EqualFunc(a.Localities, b.Localities, func(a, b Locality) bool {
-				return takenOver(a.Endpoints, b.Endpoints) || slices.EqualFunc(a.Endpoints, b.Endpoints, sameDevice)
+				return slices.EqualFunc(a.Endpoints, b.Endpoints, sameDevice)
 			})
 	})
 }

@@ -3,8 +3,11 @@ package topology
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
+
+	"pgregory.net/rapid"
 )
 
 func TestSameServing(t *testing.T) {
@@ -55,5 +58,42 @@ func TestWhatIsKnownOfIdleDevices(t *testing.T) {
 	all, _ = Build([]Device{two}, rules())
 	if got := all.Regions(); !maps.Equal(got, map[netip.Addr]string{netip.MustParseAddr("100.64.0.1"): "west"}) {
 		t.Errorf("regions: %v", got)
+	}
+}
+
+// Whoever relies on the same devices gets the same of all that is told of them.
+func TestSameDevices(t *testing.T) {
+	places := rapid.SampledFrom([]string{"", "west", "east"})
+	endpoint := rapid.Custom(func(t *rapid.T) Endpoint {
+		return Endpoint{
+			Device: rapid.SampledFrom([]string{"1", "2"}).Draw(t, "device"), Region: places.Draw(t, "region"), Weight: rapid.Uint32Range(0, 2).Draw(t, "weight"),
+			Address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 64, 0, rapid.Byte().Draw(t, "address") % 3}), 80),
+			State:   rapid.SampledFrom([]State{Serving, Drained, Offline, Expired}).Draw(t, "state"),
+		}
+	})
+	both := 0
+	rapid.Check(t, func(t *rapid.T) {
+		endpoints := rapid.SliceOfN(endpoint, 1, 3).Draw(t, "endpoints")
+		a := Topology{Services: []Service{NewService("a", endpoints)}}
+		other := slices.Clone(endpoints)
+		other[0] = rapid.OneOf(endpoint, rapid.Just(func() Endpoint { e := other[0]; e.Weight++; return e }())).Draw(t, "other")
+		b := Topology{Services: []Service{NewService("a", other)}}
+		if !a.SameDevices(b) {
+			if a.SameDevices(a) && slices.Equal(endpoints, other) {
+				t.Fatal("the same topology has other devices")
+			}
+			return
+		}
+		both++
+		if !maps.Equal(a.Present(), b.Present()) || !maps.Equal(a.Addresses(), b.Addresses()) || !maps.Equal(a.Regions(), b.Regions()) {
+			t.Fatalf("not the same devices: %+v and %+v", a, b)
+		}
+	})
+	if both == 0 {
+		t.Error("no two topologies had the same devices")
+	}
+	alone := Topology{Services: []Service{NewService("a", nil)}}
+	if !alone.SameDevices(alone) || alone.SameDevices(Topology{}) {
+		t.Error("a service without devices counts, too")
 	}
 }

@@ -22,7 +22,7 @@ func TestNearMissesNameTheLikelyTag(t *testing.T) {
 		// nothing before it
 		"weight-2": "tag:weight-2", "service-hello": "tag:service-hello", "weigth_2": "tag:weight-2",
 	} {
-		if got := newGrammar("").likelyTag(tag); got != want {
+		if got := newGrammar("").suggestTag(tag); got != want {
 			t.Errorf("%s: got %q, want %s", tag, got, want)
 		}
 	}
@@ -42,7 +42,7 @@ func TestTagsOfOtherPurposesRaiseNoAlarm(t *testing.T) {
 		if _, problems := Build([]Device{device(1, tag)}, rules()); tag != "tag:weight-watchers-app" && len(problems) > 0 {
 			t.Errorf("%s: %s", tag, problems[0].Reason)
 		}
-		if got := newGrammar("").likelyTag(tag); got != "" {
+		if got := newGrammar("").suggestTag(tag); got != "" {
 			t.Errorf("%s: taken for %s", tag, got)
 		}
 	}
@@ -64,7 +64,7 @@ func TestUnknownKeysNameTheLikelyOne(t *testing.T) {
 		"wieght": "weight", "Weight": "weight", "weights": "weight", "srvice": "service", "prot": "port", "ports": "port", "zones": "zone",
 		"priorty": "priority", "Region": "region", "name": "", "host": "", "": "", "comment": "", "x": "",
 	} {
-		got := didYouMean(newGrammar("").meant(key))
+		got := didYouMean(newGrammar("").suggestKey(key))
 		if want != "" {
 			want = `did you mean "` + want + `"? `
 		}
@@ -97,7 +97,7 @@ func TestSlips(t *testing.T) {
 		{"server", "service", 3},
 		{"", "ab", 2},
 		{"ab", "abba", 2},
-		{"a", "zone", many},
+		{"a", "zone", tooManyEdits},
 	} {
 		if got, back := EditDistance(c.a, c.b), EditDistance(c.b, c.a); got != c.want || back != c.want {
 			t.Errorf("%q and %q: %d and back %d, want %d", c.a, c.b, got, back, c.want)
@@ -114,12 +114,12 @@ func FuzzNearMiss(f *testing.F) {
 	f.Fuzz(func(t *testing.T, tag string) {
 		for _, prefix := range []string{"", "pool-"} {
 			g := newGrammar(prefix)
-			likely := g.likelyTag(tag)
+			likely := g.suggestTag(tag)
 			if likely == "" {
 				continue
 			}
 			key, _, _ := strings.Cut(strings.TrimPrefix(likely, "tag:"+prefix), "-")
-			if _, ours := g.rows[key]; !ours || g.likelyTag(likely) != "" {
+			if _, ours := g.lookup(key); !ours || g.suggestTag(likely) != "" {
 				t.Errorf("%q: %q is no tag of ours", tag, likely)
 			}
 			r := rules()

@@ -52,9 +52,9 @@ func TestBuild_tagPrefix_onlyItsTagsCount(t *testing.T) {
 	for tags, want := range map[string]string{
 		"tag:pool-weight-2 tag:pool-service-shop tag:pool-region-west": "shop p0 west/ =2: 100.64.0.1:8080*2\n",
 		"TAG:POOL-Weight-2": "server p0 / =2: 100.64.0.1:8080*2\n",
-		"tag:service-providers tag:port-forward tag:weight-7 tag:weight-heavy":  "",
-		"tag:pool-weight-2 tag:service-providers tag:port-forward tag:weigth-1": "server p0 / =2: 100.64.0.1:8080*2\n",
-		"tag:pool-west tag:pool tag:pools-weight tag:other-weight-2":            "",
+		"tag:service-providers tag:port-forward tag:weight-7 tag:weight-heavy":                          "",
+		"tag:pool-weight-2 tag:service-providers tag:port-forward tag:weigth-1":                         "server p0 / =2: 100.64.0.1:8080*2\n",
+		"tag:pool-west tag:pool tag:pools-weight tag:other-weight-2 tag:opol-weight-2 tag:poolweight-2": "",
 	} {
 		got, problems := Build([]Device{device(1, strings.Fields(tags)...)}, r)
 		if lines(got) != want || len(problems) > 0 {
@@ -62,8 +62,8 @@ func TestBuild_tagPrefix_onlyItsTagsCount(t *testing.T) {
 		}
 	}
 	for tag, likely := range map[string]string{
-		"tag:pool-weigth-2": "tag:pool-weight-2", "tag:pool-servcie-a": "tag:pool-service-a", "tag:pool_weight-2": "tag:pool-weight-2", "tag:poolweight-2": "tag:pool-weight-2",
-		"tag:opol-weight-2": "tag:pool-weight-2", "pool-weight-2": "tag:pool-weight-2", "tag:pool-weight_2": "tag:pool-weight-2", "tag:pool--weight-2": "tag:pool-weight-2",
+		"tag:pool-weigth-2": "tag:pool-weight-2", "tag:pool-servcie-a": "tag:pool-service-a",
+		"pool-weight-2": "tag:pool-weight-2", "tag:pool-weight_2": "tag:pool-weight-2", "tag:pool--weight-2": "tag:pool-weight-2",
 	} {
 		got, problems := Build([]Device{device(1, "tag:pool-service-x", tag)}, r)
 		if lines(got) != "" || len(problems) != 1 || !strings.Contains(problems[0].Reason, "did you mean "+likely+"?") {
@@ -83,16 +83,6 @@ func TestBuild_tagPrefix_onlyItsTagsCount(t *testing.T) {
 		if Tagged([]string{"tag:a", tags}, "pool-") != want {
 			t.Errorf("%s: tagged is not %v", tags, want)
 		}
-	}
-}
-
-// Another prefix reads all devices anew.
-func TestMemoryBuild_prefixChanges_readsAnew(t *testing.T) {
-	r := rules()
-	_, _, memory := Memory{}.Build([]Device{device(1, "tag:weight-1", "tag:pool-weight-2")}, r)
-	r.TagPrefix = "pool-"
-	if got, _, _ := memory.Build([]Device{device(1, "tag:weight-1", "tag:pool-weight-2")}, r); lines(got) != "server p0 / =2: 100.64.0.1:8080*2\n" {
-		t.Errorf("got %q", lines(got))
 	}
 }
 
