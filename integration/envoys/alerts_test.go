@@ -100,14 +100,14 @@ func TestAlerts_realFault_fires(t *testing.T) {
 	w.fire("with a list that lacks all", without, `TailxdsRemovalHeld{service="batch"}`, `TailxdsServiceNotServed{service="batch"}`)
 	control.SetDevices(slices.Concat(devices, batch)...)
 	w.fire("with a list that is whole again", without)
-	control.AwaitMemory(`"held":`)
+	control.AwaitState(`"held":`)
 
 	// Stopped, and started again without its source, hours later.
 	control.Stop()
 	w.fire("without a control plane", "TailxdsControlPlaneDown{}")
 	control.SetDevicesText("[")
 	listed := regexp.MustCompile(`"list":"[^"]*"`)
-	control.EditMemory(func(document []byte) []byte {
+	control.EditState(func(document []byte) []byte {
 		if len(listed.FindAll(document, -1)) != 1 {
 			t.Fatalf("the memory does not say once when the last list was taken: %s", document)
 		}
@@ -116,7 +116,7 @@ func TestAlerts_realFault_fires(t *testing.T) {
 	control.Start()
 	w.fire("with an old list", without, "TailxdsSourceTooOld{}")
 	control.Stop()
-	control.EditMemory(func([]byte) []byte { return nil })
+	control.EditState(func([]byte) []byte { return nil })
 	control.Launch("--provider", "headscale", "--api-url", "http://127.0.0.1:1", "--api-token", "unused")
 	w.fire("with no list at all", "TailxdsNotReady{}")
 	control.Stop()

@@ -125,7 +125,7 @@ func TestBootstrap_byNameWithCollector_works(t *testing.T) {
 		_ = c.Close()
 		t.Error("others reach Envoy's own pages")
 	}
-	if said := entry.Said(); strings.Contains(said, "no configured limit") {
+	if said := entry.LogTail(); strings.Contains(said, "no configured limit") {
 		t.Errorf("Envoy warns: %s", said)
 	}
 }

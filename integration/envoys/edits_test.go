@@ -53,7 +53,7 @@ func openAll(t *testing.T, from *harness.Host, entry *harness.Envoy, next chan s
 func (o *openStreams) live(when string) {
 	o.t.Helper()
 	for name, line := range map[string]*harness.Line{"WebSocket": o.socket, "connection of the tcp service": o.direct} {
-		if err := line.Say(when); err != nil {
+		if err := line.RoundTrip(when); err != nil {
 			o.t.Fatalf("%s, the %s: %v", when, name, err)
 		}
 	}

@@ -40,7 +40,7 @@ func (f *fleet) devices() []harness.Device {
 // those that are safe to repeat.
 func (f *fleet) flow() *harness.Load {
 	load := f.Host("laptop").Flow(workers, harness.Get(f.entry.URL(10000), ""))
-	load.More(f.Rig, 200)
+	load.AwaitMore(f.Rig, 200)
 	return load
 }
 
@@ -61,7 +61,7 @@ func TestServer_killedUnderLoad_noSafeRequestFails(t *testing.T) {
 	f := newFleet(t, "")
 	load := f.flow()
 	f.a.Kill()
-	load.More(f.Rig, 2000)
+	load.AwaitMore(f.Rig, 2000)
 	f.entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 2})
 	failed(t, load, 0)
 }
@@ -87,12 +87,12 @@ func TestServer_cutOffUnderLoad_fewRequestsFail(t *testing.T) {
 				t.Fatal(err)
 			}
 			f.entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 2})
-			load.More(f.Rig, 2000)
+			load.AwaitMore(f.Rig, 2000)
 			if err := f.a.CutOff(false); err != nil {
 				t.Fatal(err)
 			}
 			f.entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 3})
-			load.More(f.Rig, 200)
+			load.AwaitMore(f.Rig, 200)
 			failed(t, load, test.may)
 		})
 	}
@@ -134,7 +134,7 @@ func TestWeights_hundredChangesUnderLoad_noRequestFails(t *testing.T) {
 		})
 	}
 	for _, load := range []*harness.Load{gets, posts} {
-		load.More(r, 200)
+		load.AwaitMore(r, 200)
 		failed(t, load, 0)
 	}
 	if err := laptop.CheckShares(harness.Get(entry.URL(10000), ""), want, shares.OneStepWrong(want)...); err != nil {
@@ -160,13 +160,13 @@ func TestControlPlanes_bothAway_envoysFindDeadServer(t *testing.T) {
 	entry.AwaitStats(map[string]int{"control_plane.connected_state": 0})
 	f.a.Kill()
 	entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 2, "cluster.server.membership_total": 3})
-	load.More(f.Rig, 2000)
+	load.AwaitMore(f.Rig, 2000)
 	left := []harness.Device{f.b.Device("tag:weight-1"), f.c.Device("tag:weight-1")}
 	f.control.SetDevices(left...)
 	other.SetDevices(left...)
 	f.control.Start()
 	other.Start()
 	entry.AwaitHealthy("server", 2)
-	load.More(f.Rig, 200)
+	load.AwaitMore(f.Rig, 200)
 	failed(t, load, 0)
 }

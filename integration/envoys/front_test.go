@@ -86,11 +86,11 @@ func TestFront_caddy_servesAndKeepsClientAddress(t *testing.T) {
 	}
 	edge.Caddy(two, "example.com")
 	load := laptop.Flow(4, harness.Get(url, "example.com"))
-	load.More(r, 200)
+	load.AwaitMore(r, 200)
 	edge.Stop()
-	load.More(r, 200)
+	load.AwaitMore(r, 200)
 	control.EnvoyOn(edge.Host).AwaitHealthy("server", 2)
-	load.More(r, 200)
+	load.AwaitMore(r, 200)
 	if tally := load.Stop(); tally.Failed > 0 {
 		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
 	}

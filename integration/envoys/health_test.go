@@ -37,17 +37,17 @@ services:
   asked: {protocol: http2, health_check: {protocol: grpc, service: a.B}}
 `, plain.Device("tag:service-plain"), status.Device("tag:service-status"), db.Device("tag:service-db", "tag:port-5433"), asked.Device("tag:service-asked"))
 
-	plain.Sick(true)  // by HTTP, by which nobody asks it
-	status.Sick(true) // 503, as is wanted
-	db.Sick(false)
+	plain.SetUnhealthy(true)  // by HTTP, by which nobody asks it
+	status.SetUnhealthy(true) // 503, as is wanted
+	db.SetUnhealthy(false)
 	answers.SetServingStatus("a.B", healthpb.HealthCheckResponse_SERVING)
 	entry := control.Envoy("entry")
 	for _, service := range []string{"plain", "status", "db", "asked"} {
 		entry.AwaitHealthy(service, 1)
 	}
 
-	status.Sick(false) // 200, which is not wanted
-	db.Sick(true)
+	status.SetUnhealthy(false) // 200, which is not wanted
+	db.SetUnhealthy(true)
 	answers.SetServingStatus("a.B", healthpb.HealthCheckResponse_NOT_SERVING)
 	for service, healthy := range map[string]int{"plain": 1, "status": 0, "db": 0, "asked": 0} {
 		entry.AwaitStats(map[string]int{"cluster." + service + ".membership_healthy": healthy, "cluster." + service + ".membership_total": 1})

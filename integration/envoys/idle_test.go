@@ -73,7 +73,7 @@ services:
 	connect := func(port string) *harness.Line {
 		line, err := laptop.Connect(t.Context(), at(port))
 		if err == nil {
-			err = line.Say("hello")
+			err = line.RoundTrip("hello")
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -107,7 +107,7 @@ services:
 		}
 	}
 	for what, line := range map[string]*harness.Line{"WebSocket": lastingSocket, "WebSocket of a service with a timeout": shortSocket, "connection": lastingConnection} {
-		if err := line.Say("still there"); err != nil {
+		if err := line.RoundTrip("still there"); err != nil {
 			t.Errorf("a silent %s was cut: %v", what, err)
 		}
 	}

@@ -19,7 +19,7 @@ import (
 // logged are the lines of an Envoy's access log for a path.
 func logged(e *harness.Envoy, path string) []map[string]any {
 	var all []map[string]any
-	for line := range strings.Lines(e.Said()) {
+	for line := range strings.Lines(e.LogTail()) {
 		var fields map[string]any
 		if json.Unmarshal([]byte(line), &fields) == nil && fields["path"] == path {
 			all = append(all, fields)
@@ -87,8 +87,8 @@ func TestAccessLog_trustedHops_namesClient(t *testing.T) {
 	}
 	ask("one")
 	got := line("one")
-	if !strings.Contains(entry.Said(), `"flags":"DPE"`) {
-		t.Errorf("a request that Envoy can't read is not in the log:\n%s", entry.Said())
+	if !strings.Contains(entry.LogTail(), `"flags":"DPE"`) {
+		t.Errorf("a request that Envoy can't read is not in the log:\n%s", entry.LogTail())
 	}
 	for key, want := range map[string]any{
 		"method": "GET", "status": 200.0, "service": "server", "client": "203.0.113.7", "attempts": 1.0, "protocol": "HTTP/1.1",

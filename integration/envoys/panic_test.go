@@ -89,12 +89,12 @@ func TestPanic_oneHealthyOfMany_getsAllRequests(t *testing.T) {
 		}
 
 		// With none healthy, all are tried.
-		well.Sick(true)
+		well.SetUnhealthy(true)
 		entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 0, "cluster.server.membership_total": len(test.devices)})
 		if got := laptop.Ask(50, harness.Get(entry.URL(10000), "")); got.Failed > 0 || got.Counts["Hello from sick!"] == 0 {
 			t.Errorf("%s, none healthy: %v, %d failed: %s", name, got.Counts, got.Failed, got.Reasons)
 		}
-		well.Sick(false)
+		well.SetUnhealthy(false)
 	}
 	if rejected := control.Rejected(); rejected != "" {
 		t.Errorf("Envoy rejected: %s", rejected)

@@ -44,8 +44,8 @@ func TestPolicyEdit_underLoad_noRequestFails(t *testing.T) {
 			t.Errorf("the edit %q took %s", edit, took)
 		}
 		entry.AwaitHealthy("server", 2)
-		gets.More(r, 200)
-		posts.More(r, 200)
+		gets.AwaitMore(r, 200)
+		posts.AwaitMore(r, 200)
 	}
 	for name, load := range map[string]*harness.Load{"GET": gets, "POST": posts} {
 		tally := load.Stop()
@@ -73,9 +73,9 @@ func TestPolicyEdit_newService_noRequestFails(t *testing.T) {
 	control := r.ControlPlane("", a.Device("tag:weight-1"))
 	entry := control.Envoy("entry")
 	entry.AwaitHealthy("server", 1)
-	b.SlowToCheck(700 * time.Millisecond) // within the check's timeout of 1 s
+	b.SetHealthCheckDelay(700 * time.Millisecond) // within the check's timeout of 1 s
 	load := r.Host("laptop").Flow(4, harness.Get(entry.URL(10000), "fresh"))
-	load.More(r, 200)
+	load.AwaitMore(r, 200)
 	control.SetDevices(a.Device("tag:weight-1"), b.Device("tag:service-fresh"))
 	r.Await("the new service answers", func() error {
 		if b.Served.Load() == 0 {
@@ -83,7 +83,7 @@ func TestPolicyEdit_newService_noRequestFails(t *testing.T) {
 		}
 		return nil
 	})
-	load.More(r, 200)
+	load.AwaitMore(r, 200)
 	if tally := load.Stop(); tally.Failed > 0 {
 		t.Errorf("%d of %d requests failed: %s", tally.Failed, tally.Failed+tally.Answered(), tally.Reasons)
 	}
@@ -130,7 +130,7 @@ func TestPolicyEdit_serverAway_actsAfterOneCheck(t *testing.T) {
 	if took := time.Since(start); took > 2*soon {
 		t.Errorf("the edit took %s", took)
 	}
-	load.More(r, 200)
+	load.AwaitMore(r, 200)
 	if tally := load.Stop(); tally.Failed > 0 {
 		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
 	}
@@ -150,11 +150,11 @@ func TestPolicyEdit_controlPlaneAway_noRequestFails(t *testing.T) {
 	entry.AwaitStats(map[string]int{"control_plane.connected_state": 0})
 	control.SetPolicy("defaults: {limits: {requests: 7777}}")
 	control.SetDevices(a.Device("tag:weight-1"), b.Device("tag:weight-1"))
-	load.More(r, 200)
+	load.AwaitMore(r, 200)
 	control.Start()
 	awaitLimit(r, entry, 7777)
 	entry.AwaitHealthy("server", 2)
-	load.More(r, 200)
+	load.AwaitMore(r, 200)
 	if tally := load.Stop(); tally.Failed > 0 {
 		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
 	}

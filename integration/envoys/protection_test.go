@@ -96,7 +96,7 @@ func TestOutlierDetection_oneFailureAmongThousands_ejectsNothing(t *testing.T) {
 	entry.AwaitHealthy("server", 5)
 	load := r.Host("laptop").Flow(16, harness.Get(entry.URL(10000), ""))
 	// Envoy has noticed, so that there was something to leave undone.
-	entry.AwaitSome("cluster.server.outlier_detection.ejections_detected_success_rate")
+	entry.AwaitNonzero("cluster.server.outlier_detection.ejections_detected_success_rate")
 	tally := load.Stop()
 	t.Logf("%d requests answered, %d failed", tally.Answered(), tally.Failed)
 	if tally.Answered() < 1000 || tally.Failed == 0 {
@@ -118,8 +118,8 @@ func TestOutlierDetection_failingServer_isEjected(t *testing.T) {
 	entry.AwaitHealthy("server", 2)
 	start := time.Now()
 	load := r.Host("laptop").Flow(2, harness.Get(entry.URL(10000), ""))
-	entry.AwaitSome("cluster.server.outlier_detection.ejections_enforced_consecutive_5xx")
-	load.More(r, 20) // what was under way has come to its end
+	entry.AwaitNonzero("cluster.server.outlier_detection.ejections_enforced_consecutive_5xx")
+	load.AwaitMore(r, 20) // what was under way has come to its end
 	failed := b.Served.Load()
 	if failed > 20 {
 		t.Errorf("%d requests failed before the ejection, want about 5", failed)
@@ -220,7 +220,7 @@ func TestOutlierDetection_oneURLAnswers500_ejectsNoServer(t *testing.T) {
 		t.Errorf("%d of 100 requests failed", tally.Failed)
 	}
 	// Envoy has noticed, so that there was something to leave undone.
-	entry.AwaitSome(outliers + "ejections_detected_consecutive_5xx")
+	entry.AwaitNonzero(outliers + "ejections_detected_consecutive_5xx")
 	entry.AwaitStats(map[string]int{outliers + "ejections_enforced_total": 0, outliers + "ejections_active": 0})
 	if tally := laptop.Ask(100, harness.Get(entry.URL(10000), "")); tally.Failed > 0 || len(tally.Counts) != 4 {
 		t.Errorf("%v answered, %d failed: %s", tally.Counts, tally.Failed, tally.Reasons)

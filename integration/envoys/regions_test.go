@@ -25,7 +25,7 @@ type world struct {
 // sick makes the servers with these letters sick, and no others.
 func (w *world) sick(letters string) {
 	for name, server := range w.servers {
-		server.Sick(strings.Contains(letters, name))
+		server.SetUnhealthy(strings.Contains(letters, name))
 	}
 }
 
@@ -142,7 +142,7 @@ func TestFailover_regionUnhealthy_nextInOrderServes(t *testing.T) {
 			}
 			return nil
 		})
-		servers[region].Sick(true)
+		servers[region].SetUnhealthy(true)
 		west.AwaitStats(map[string]int{"cluster.server.membership_healthy": len(order) - i - 1})
 	}
 }
@@ -172,8 +172,8 @@ func TestLocality_modeChanges_noRequestFails(t *testing.T) {
 			return nil
 		})
 		west.AwaitHealthy("server", 4)
-		gets.More(r, 200)
-		posts.More(r, 200)
+		gets.AwaitMore(r, 200)
+		posts.AwaitMore(r, 200)
 	}
 	for name, load := range map[string]*harness.Load{"GET": gets, "POST": posts} {
 		if tally := load.Stop(); tally.Failed > 0 {

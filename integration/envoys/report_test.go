@@ -47,7 +47,7 @@ type table struct {
 
 func (w *world) table() (t table, err error) {
 	var page struct{ Services []table }
-	if err := w.control.Page("/traffic", &page); err != nil {
+	if err := w.control.GetJSON("/traffic", &page); err != nil {
 		return t, err
 	}
 	return page.Services[0], nil
@@ -108,7 +108,7 @@ func TestTraffic_realPool_isWhatClientsCount(t *testing.T) {
 	cross := 0.0
 	w.Await("the history tells of all of it", func() error {
 		var m measured
-		if err := w.control.Page("/history?service=server", &m); err != nil {
+		if err := w.control.GetJSON("/history?service=server", &m); err != nil {
 			return err
 		}
 		if got := m.sum(m.Entries["west"]); !near(got, 600) {
@@ -204,12 +204,12 @@ func TestHealthReports_unhealthyServer_namesCheckers(t *testing.T) {
 	}
 	all := map[string]float64{"a": 1 / 8.0, "b": 3 / 8.0, "c": 2 / 8.0, "d": 2 / 8.0}
 	await("all are well", "", all)
-	w.servers["b"].Sick(true)
+	w.servers["b"].SetUnhealthy(true)
 	await("b is sick", "b", map[string]float64{"a": 1 / 5.0, "c": 2 / 5.0, "d": 2 / 5.0})
-	w.servers["b"].Sick(false)
-	w.servers["c"].SlowToCheck(time.Hour)
+	w.servers["b"].SetUnhealthy(false)
+	w.servers["c"].SetHealthCheckDelay(time.Hour)
 	await("c is too slow, and b is well again", "c", map[string]float64{"a": 1 / 6.0, "b": 3 / 6.0, "d": 2 / 6.0})
-	w.servers["c"].SlowToCheck(0)
+	w.servers["c"].SetHealthCheckDelay(0)
 	await("all are well again", "", all)
 
 	var status struct {
@@ -279,7 +279,7 @@ func TestReports_severalEnvoys_keptApart(t *testing.T) {
 	themselves := func() error {
 		var measured struct{ Envoys []envoy }
 		var status struct{ Envoys []envoy }
-		if err := errors.Join(w.control.Page("/traffic", &measured), w.control.Status(&status)); err != nil {
+		if err := errors.Join(w.control.GetJSON("/traffic", &measured), w.control.Status(&status)); err != nil {
 			return err
 		}
 		names := ""
@@ -319,7 +319,7 @@ func TestStats_resetByReader_reportsStayWhole(t *testing.T) {
 	}
 	w.Await("the history tells of all of it", func() error {
 		var m measured
-		if err := w.control.Page("/history?service=server", &m); err != nil {
+		if err := w.control.GetJSON("/history?service=server", &m); err != nil {
 			return err
 		}
 		if got := m.sum(m.Entries["west"]); !near(got, each*times) {

@@ -17,7 +17,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if why := harness.Unusable(); why != "" {
+	if why := harness.UnavailableReason(); why != "" {
 		fmt.Fprintln(os.Stderr, "no test with real Envoys is run:", why)
 		m.Run()
 		return

@@ -46,7 +46,7 @@ func bootServer(t *testing.T, h *harness.Host, deb string, plane *harness.Machin
 	settle(t, m, "/etc/tailxds/envoy.env",
 		"CONTROL_PLANE="+plane.V4.String(), "REGION=west", "CONCURRENCY=1", "UNHEALTHY_URL=http://127.0.0.1:8080/unhealthy",
 		"HEALTHY_URL=http://127.0.0.1:8080/healthy", "DRAIN_SECONDS=6")
-	m.Must("systemctl", "enable", "--now", "app", "tailxds-envoy", "tailxds-drain")
+	m.MustRun("systemctl", "enable", "--now", "app", "tailxds-envoy", "tailxds-drain")
 	return m
 }
 
@@ -69,10 +69,10 @@ func TestUnits_bootDrainUpgrade_run(t *testing.T) {
 	plane.Install(deb)
 	settle(t, plane, "/etc/tailxds/tailxds.env", "TS_ENVOY_CONFIG=/etc/tailxds/policy.yaml",
 		"TS_ENVOY_LISTEN=:18000", "TS_ENVOY_PROVIDER=file", "TS_ENVOY_DEVICES=/etc/tailxds/devices.json")
-	plane.Must("systemctl", "enable", "--now", "tailxds")
+	plane.MustRun("systemctl", "enable", "--now", "tailxds")
 	// That has returned, so it serves.
-	plane.Must("tailxds", "status", "--exit-code")
-	if says := plane.Must("systemctl", "show", "--property=StatusText", "--value", "tailxds"); says != "ready" {
+	plane.MustRun("tailxds", "status", "--exit-code")
+	if says := plane.MustRun("systemctl", "show", "--property=StatusText", "--value", "tailxds"); says != "ready" {
 		t.Errorf("systemctl status says of it %q", says)
 	}
 	a, b := bootServer(t, hosts[0], deb, plane), bootServer(t, hosts[1], deb, plane)
@@ -80,7 +80,7 @@ func TestUnits_bootDrainUpgrade_run(t *testing.T) {
 	for _, server := range hosts {
 		beside := harness.Envoy{Host: server}
 		beside.AwaitHealthy("server", 2)
-		beside.AwaitSome("listener_manager.total_listeners_active")
+		beside.AwaitNonzero("listener_manager.total_listeners_active")
 	}
 	for machine, of := range map[*harness.Machine][]string{plane: {"tailxds"}, a: {"tailxds-envoy", "tailxds-drain"}} {
 		for _, unit := range of {
@@ -91,13 +91,13 @@ func TestUnits_bootDrainUpgrade_run(t *testing.T) {
 	load := laptop.Flow(4, harness.Get(b.URL(10000), ""))
 
 	// The control plane dies: it starts again, and knows what it knew.
-	plane.Must("tailxds", "drain", "a")
+	plane.MustRun("tailxds", "drain", "a")
 	entry.AwaitHealthy("server", 1)
 	assertKept(t, plane)
-	before := plane.Must("systemctl", "show", "--property=MainPID", "--value", "tailxds")
-	plane.Must("systemctl", "kill", "--signal=KILL", "tailxds")
+	before := plane.MustRun("systemctl", "show", "--property=MainPID", "--value", "tailxds")
+	plane.MustRun("systemctl", "kill", "--signal=KILL", "tailxds")
 	r.Await("it runs again", func() error {
-		if now := plane.Must("systemctl", "show", "--property=MainPID", "--value", "tailxds"); now == "0" || now == before {
+		if now := plane.MustRun("systemctl", "show", "--property=MainPID", "--value", "tailxds"); now == "0" || now == before {
 			return fmt.Errorf("its process is %s, and was %s", now, before)
 		}
 		said, err := plane.Run("tailxds", "status")
@@ -106,7 +106,7 @@ func TestUnits_bootDrainUpgrade_run(t *testing.T) {
 		}
 		return err
 	})
-	plane.Must("tailxds", "restore", "a")
+	plane.MustRun("tailxds", "restore", "a")
 	entry.AwaitHealthy("server", 2)
 
 	// An edit of the policy, without a restart.
@@ -120,30 +120,30 @@ func TestUnits_bootDrainUpgrade_run(t *testing.T) {
 	})
 
 	// A new version of the application alone.
-	a.Must("systemctl", "stop", "tailxds-drain")
+	a.MustRun("systemctl", "stop", "tailxds-drain")
 	entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 1})
-	a.Must("systemctl", "is-active", "app", "tailxds-envoy")
-	a.Must("systemctl", "restart", "app")
-	a.Must("systemctl", "start", "tailxds-drain")
+	a.MustRun("systemctl", "is-active", "app", "tailxds-envoy")
+	a.MustRun("systemctl", "restart", "app")
+	a.MustRun("systemctl", "start", "tailxds-drain")
 	entry.AwaitHealthy("server", 2)
 	besideA := harness.Envoy{Host: a.Host}
 	besideA.AwaitStats(map[string]int{"server.live": 1}) // it closes clients' connections no more
 
 	// A new Envoy alone, or a new bootstrap.
-	a.Must("systemctl", "restart", "tailxds-envoy")
+	a.MustRun("systemctl", "restart", "tailxds-envoy")
 	besideA.AwaitHealthy("server", 2)
 	entry.AwaitHealthy("server", 2)
 
 	// An upgrade starts and stops nothing, and keeps the settings.
 	runs := func(m *harness.Machine, unit string) string {
-		return m.Must("systemctl", "show", "--property=ActiveState,MainPID", unit)
+		return m.MustRun("systemctl", "show", "--property=ActiveState,MainPID", unit)
 	}
 	before = runs(b, "tailxds-envoy")
 	b.Install(r.Package("0.1.1", false))
 	if now := runs(b, "tailxds-envoy"); now != before {
 		t.Errorf("after the upgrade Envoy is %s, and it was %s", now, before)
 	}
-	if settings := b.Must("cat", "/etc/tailxds/envoy.env"); !strings.Contains(settings, "CONTROL_PLANE="+plane.V4.String()) {
+	if settings := b.MustRun("cat", "/etc/tailxds/envoy.env"); !strings.Contains(settings, "CONTROL_PLANE="+plane.V4.String()) {
 		t.Errorf("after the upgrade the settings are\n%s", settings)
 	}
 
@@ -152,27 +152,27 @@ func TestUnits_bootDrainUpgrade_run(t *testing.T) {
 	if tally := load.Stop(); tally.Failed > 0 || tally.By(shares.Host).Counts["a"] == 0 || tally.By(shares.Host).Counts["b"] == 0 {
 		t.Errorf("of the requests %d failed (%s), and they were answered by %v", tally.Failed, tally.Reasons, tally.By(shares.Host).Counts)
 	}
-	plane.Must("systemctl", "stop", "tailxds")
-	if ended := plane.Must("systemctl", "show", "--property=Result,ExecMainStatus,ActiveState", "tailxds"); ended != "Result=success\nExecMainStatus=0\nActiveState=inactive" {
+	plane.MustRun("systemctl", "stop", "tailxds")
+	if ended := plane.MustRun("systemctl", "show", "--property=Result,ExecMainStatus,ActiveState", "tailxds"); ended != "Result=success\nExecMainStatus=0\nActiveState=inactive" {
 		t.Errorf("the control plane was stopped, and %s", ended)
 	}
 
 	// Whoever removes the package is left with nothing that runs, and their settings.
-	b.Must("dpkg", "--remove", "tailxds")
+	b.MustRun("dpkg", "--remove", "tailxds")
 	for _, unit := range []string{"tailxds-envoy", "tailxds-drain"} {
 		if now := runs(b, unit); now != "MainPID=0\nActiveState=inactive" {
 			t.Errorf("the package is removed, and of %s there is %s", unit, now)
 		}
 	}
-	b.Must("test", "-s", "/etc/tailxds/envoy.env")
+	b.MustRun("test", "-s", "/etc/tailxds/envoy.env")
 }
 
 // assertLockedIn finds that what the unit says of its sandbox is so: systemd
 // leaves out without a word some of what it can't do.
 func assertLockedIn(t *testing.T, m *harness.Machine, unit string) {
 	t.Helper()
-	pid := m.Must("systemctl", "show", "--property=MainPID", "--value", unit)
-	facts := m.Must("cat", "/proc/"+pid+"/status")
+	pid := m.MustRun("systemctl", "show", "--property=MainPID", "--value", unit)
+	facts := m.MustRun("cat", "/proc/"+pid+"/status")
 	for _, want := range []string{"CapEff:\t0000000000000000", "CapBnd:\t0000000000000000", "NoNewPrivs:\t1", "Seccomp:\t2"} {
 		if !strings.Contains(facts, want+"\n") {
 			t.Errorf("%s runs without %q:\n%s", unit, want, facts)
@@ -182,7 +182,7 @@ func assertLockedIn(t *testing.T, m *harness.Machine, unit string) {
 		t.Errorf("%s runs as root:\n%s", unit, facts)
 	}
 	for _, own := range []string{"user", "mnt"} {
-		if m.Must("readlink", "/proc/"+pid+"/ns/"+own) == m.Must("readlink", "/proc/1/ns/"+own) {
+		if m.MustRun("readlink", "/proc/"+pid+"/ns/"+own) == m.MustRun("readlink", "/proc/1/ns/"+own) {
 			t.Errorf("%s has no %s namespace of its own", unit, own)
 		}
 	}

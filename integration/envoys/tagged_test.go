@@ -41,7 +41,7 @@ type tagged struct {
 	*harness.Tailnet
 	servers []*harness.Member
 	entries []*harness.Envoy
-	bare    *harness.Bare
+	bare    *harness.NetmapWatcher
 }
 
 func newTagged(b *testing.B, provider string) tagged {

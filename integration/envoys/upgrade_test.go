@@ -43,10 +43,10 @@ func TestUpgrade_andRollback_noRequestFails(t *testing.T) {
 		t.Helper()
 		control.Stop()
 		control.SetDevicesText("[")
-		control.Use(program)
+		control.SetProgram(program)
 		control.Start()
 		tailxds("drained", "status")
-		if control.SetAside() {
+		if control.Quarantined() {
 			t.Error("it could not read what the other version kept")
 		}
 	}
@@ -77,7 +77,7 @@ func TestUpgrade_andRollback_noRequestFails(t *testing.T) {
 	if rejected := control.Rejected(); rejected != "" {
 		t.Errorf("Envoys rejected: %s", rejected)
 	}
-	load.More(r, 100)
+	load.AwaitMore(r, 100)
 	if tally := load.Stop(); tally.Failed > 0 {
 		t.Errorf("%d requests failed: %s", tally.Failed, tally.Reasons)
 	}

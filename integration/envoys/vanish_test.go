@@ -167,14 +167,14 @@ func TestEnvoy_serverOfConnectionVanishes_closesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer line.Close()
-	if err := line.Say("hello"); err != nil {
+	if err := line.RoundTrip("hello"); err != nil {
 		t.Fatal(err)
 	}
 	if err := db.CutOff(true); err != nil {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	if err := line.Say("are you there?"); err == nil || isTimeout(err) || time.Since(begun) > waitsAtMost {
+	if err := line.RoundTrip("are you there?"); err == nil || isTimeout(err) || time.Since(begun) > waitsAtMost {
 		t.Errorf("after %s: %v; want the connection's end", time.Since(begun), err)
 	}
 }
@@ -248,7 +248,7 @@ func TestEnvoy_serverFailsChecksWhileItWorks_requestSurvives(t *testing.T) {
 	}()
 	<-working
 	control.SetDevices(a.Device("tag:weight-1"), b.Device("tag:weight-1"))
-	a.Sick(true)
+	a.SetUnhealthy(true)
 	entry.AwaitStats(map[string]int{"cluster.server.membership_healthy": 1, "cluster.server.membership_total": 2})
 	close(drained)
 	if a := <-got; a.err != nil || a.status != http.StatusOK {

@@ -30,7 +30,7 @@ services:
 
 // gRPC clients of four languages, each a process that calls through all of this.
 func TestGRPCClients_eachLanguage_balances(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, policy)
 	w.serve("a", "tag:service-hello", "tag:weight-1", "tag:region-west")
 	w.serve("b", "tag:service-hello", "tag:weight-1", "tag:region-west")
 	w.serve("c", "tag:service-hello", "tag:weight-2", "tag:region-east")

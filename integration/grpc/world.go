@@ -36,7 +36,7 @@ type world struct {
 	lastHost byte
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, policy string) *world {
 	t.Helper()
 	programs, err := harness.BuildControlPlane(t.Context(), t.TempDir())
 	if err != nil {

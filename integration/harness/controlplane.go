@@ -98,14 +98,14 @@ func (c *ControlPlane) Log() string {
 	return string(text)
 }
 
-// Tailxds runs a command of tailxds on the host, and returns what it printed. The
-// error is of a command that failed, and holds what it said.
+// Tailxds runs a command of tailxds on the host, and returns its standard output. The
+// error of a command that failed has its standard error.
 func (h *Host) Tailxds(args ...string) (printed string, err error) {
 	return h.Run(h.rig.programs.ControlPlane, args...)
 }
 
-// Run runs a program on the host, and returns what it printed. The error is of a
-// program that failed, and holds what it said.
+// Run runs a program on the host, and returns its standard output. The error of a
+// program that failed has its standard error.
 func (h *Host) Run(program string, args ...string) (printed string, err error) {
 	err = h.Do(func() error {
 		printed, err = repository.Output(exec.CommandContext(h.rig.ctx, program, args...))
@@ -133,9 +133,9 @@ func (c *ControlPlane) Start(flags ...string) {
 	})
 }
 
-// Use has another version of tailxds run from the next start on, and make the
+// SetProgram sets the version of tailxds that runs from the next start on, and makes the
 // bootstraps of the Envoys to come.
-func (c *ControlPlane) Use(program string) { c.program = program }
+func (c *ControlPlane) SetProgram(program string) { c.program = program }
 
 // Tailxds is [Host.Tailxds] of the version that runs here.
 func (c *ControlPlane) Tailxds(args ...string) (printed string, err error) {
@@ -150,8 +150,8 @@ func (c *ControlPlane) Operate(args ...string) {
 	}
 }
 
-// SetAside tells whether the control plane kept something that it could not read.
-func (c *ControlPlane) SetAside() bool {
+// Quarantined reports whether the control plane set aside a state file that it could not read.
+func (c *ControlPlane) Quarantined() bool {
 	_, err := os.Stat(filepath.Join(c.state, "memory.json.corrupt"))
 	return err == nil
 }
@@ -180,7 +180,7 @@ func (c *ControlPlane) Launch(flags ...string) {
 	}
 }
 
-// Metrics are what Prometheus would scrape; empty if nobody answers.
+// Metrics are what Prometheus would scrape; empty if the control plane does not answer.
 func (c *ControlPlane) Metrics() string {
 	text, err := c.Get("/metrics")
 	if err != nil {
@@ -189,8 +189,8 @@ func (c *ControlPlane) Metrics() string {
 	return text
 }
 
-// EditMemory changes what a stopped control plane kept. A nil document forgets.
-func (c *ControlPlane) EditMemory(edit func(document []byte) []byte) {
+// EditState changes the saved state of a stopped control plane. A nil document removes it.
+func (c *ControlPlane) EditState(edit func(document []byte) []byte) {
 	c.rig.t.Helper()
 	path := filepath.Join(c.state, "memory.json")
 	document, err := os.ReadFile(path)
@@ -204,14 +204,14 @@ func (c *ControlPlane) EditMemory(edit func(document []byte) []byte) {
 	}
 }
 
-// AwaitMemory waits until what the control plane keeps has no such text: it is
-// written after what it tells of is served.
-func (c *ControlPlane) AwaitMemory(without string) {
+// AwaitState waits until the saved state lacks a text: state is saved after what it
+// describes is served.
+func (c *ControlPlane) AwaitState(without string) {
 	c.rig.t.Helper()
-	c.rig.Await("the control plane keeps nothing of "+without, func() error {
+	c.rig.Await("the saved state lacks "+without, func() error {
 		document, err := os.ReadFile(filepath.Join(c.state, "memory.json"))
 		if err == nil && strings.Contains(string(document), without) {
-			err = fmt.Errorf("it keeps %s", document)
+			err = fmt.Errorf("it is %s", document)
 		}
 		return err
 	})
@@ -245,15 +245,15 @@ func (c *ControlPlane) write(path string, text []byte) {
 
 // Status is /status, into a value that names what the test wants to know.
 func (c *ControlPlane) Status(into any) error {
-	return c.Page("/status", into)
+	return c.GetJSON("/status", into)
 }
 
 // Get is the text of a page of the control plane's own.
 func (c *ControlPlane) Get(path string) (string, error) { return c.fetch("http://" + c.Admin + path) }
 
-// Page is a page of the control plane's own, into a value that names what the
+// GetJSON is a page of the control plane's own, into a value that names what the
 // test wants to know.
-func (c *ControlPlane) Page(path string, into any) error {
+func (c *ControlPlane) GetJSON(path string, into any) error {
 	text, err := c.Get(path)
 	if err != nil {
 		return err
@@ -261,7 +261,7 @@ func (c *ControlPlane) Page(path string, into any) error {
 	return json.Unmarshal([]byte(text), into)
 }
 
-// Rejected is what Envoys said of what they refuse, as /status shows it.
+// Rejected is why Envoys rejected resources, from /status; empty if they rejected none.
 func (c *ControlPlane) Rejected() string {
 	var status struct {
 		Envoys []struct {

@@ -62,8 +62,8 @@ func (c *ControlPlane) EnvoyWith(name string, args ...string) *Envoy {
 	return c.boot(c.rig.Host(name), false, c.about(), args...)
 }
 
-// EnvoyWithoutIPv6 starts an Envoy on a host of its own whose kernel, it is made
-// to believe, has no IPv6.
+// EnvoyWithoutIPv6 starts an Envoy on a host of its own, where the kernel answers it that
+// there is no IPv6.
 func (c *ControlPlane) EnvoyWithoutIPv6(name string) *Envoy {
 	c.rig.t.Helper()
 	return c.envoy(c.rig.Host(name), true)
@@ -135,8 +135,8 @@ func (e *Envoy) AwaitStats(want map[string]int) {
 	e.rig.Await(fmt.Sprintf("%s shows %v", e.Name, want), func() error { return e.holds(want) })
 }
 
-// AwaitSome waits until a counter has counted.
-func (e *Envoy) AwaitSome(name string) {
+// AwaitNonzero waits until a counter has counted.
+func (e *Envoy) AwaitNonzero(name string) {
 	e.rig.t.Helper()
 	e.rig.Await(fmt.Sprintf("%s counts %s", e.Name, name), func() error { return e.holds(nil, name) })
 }
@@ -187,8 +187,8 @@ func (e *Envoy) Stats() (map[string]int, error) {
 	return stats, nil
 }
 
-// Said is the end of what Envoy wrote, its access log included.
-func (e *Envoy) Said() string { return e.process.tail() }
+// LogTail is the end of what Envoy wrote, its access log included.
+func (e *Envoy) LogTail() string { return e.process.logTail() }
 
 // Admin is a page of Envoy's own.
 func (e *Envoy) Admin(path string) (string, error) {

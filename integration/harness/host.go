@@ -22,7 +22,7 @@ type Host struct {
 	// V4 and V6 are its addresses, in the ranges of a tailnet unless asked
 	// otherwise.
 	V4, V6 netip.Addr
-	// TLS is how its requests to https URLs are made, if a test says so.
+	// TLS configures requests to https URLs; nil is the default.
 	TLS *tls.Config
 
 	rig *Rig
@@ -55,8 +55,8 @@ func newNamespace() (netns.NsHandle, error) {
 	return ns, links.LinkSetUp(lo)
 }
 
-// onThread runs f on a thread that ends afterwards, so that whatever f does to
-// its thread concerns nobody else.
+// onThread runs f on a thread that ends afterwards, so that what f does to its thread
+// affects no other goroutine.
 func onThread(f func() error) error {
 	done := make(chan error)
 	go func() {
@@ -159,8 +159,8 @@ func (h *Host) plug(n int) error {
 	return nil
 }
 
-// CutOff has nothing that the host says leave it from now on, so that no packet to it is
-// answered, not even by a refusal; or has it be heard again.
+// CutOff drops all that the host sends from now on, so that no packet to it is answered,
+// not even by a refusal; or connects it again.
 func (h *Host) CutOff(off bool) error {
 	links, err := netlink.NewHandleAt(h.ns)
 	if err != nil {

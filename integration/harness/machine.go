@@ -147,15 +147,15 @@ func (m *Machine) gone() bool {
 	}
 }
 
-// Run runs a program on the machine, and returns what it printed. The error is of
-// one that failed, and holds what it said.
+// Run runs a program on the machine, and returns its standard output. The error of one
+// that failed has its standard error.
 func (m *Machine) Run(args ...string) (string, error) {
 	all := append([]string{"--target", strconv.Itoa(m.process.cmd.Process.Pid), "--all", "--"}, args...)
 	return repository.Output(exec.CommandContext(m.rig.ctx, "nsenter", all...))
 }
 
-// Must is [Machine.Run] of what must not fail.
-func (m *Machine) Must(args ...string) string {
+// MustRun is [Machine.Run] of what must not fail.
+func (m *Machine) MustRun(args ...string) string {
 	m.rig.t.Helper()
 	printed, err := m.Run(args...)
 	if err != nil {
@@ -190,7 +190,7 @@ func (m *Machine) Install(deb string) {
 	if _, err := repository.Output(exec.CommandContext(m.rig.ctx, "cp", deb, m.Path(to))); err != nil {
 		m.rig.t.Fatal(err)
 	}
-	m.Must("dpkg", "--install", to)
+	m.MustRun("dpkg", "--install", to)
 }
 
 // PowerOff shuts the machine down as `systemctl poweroff` does, and waits until it
@@ -198,8 +198,8 @@ func (m *Machine) Install(deb string) {
 func (m *Machine) PowerOff() {
 	m.rig.t.Helper()
 	m.process.stopped.Store(true)         // it may end
-	_, _ = m.Run("systemctl", "poweroff") // which may be killed before it has said so
-	m.rig.awaitFor(stopPatience, m.Name+" is off", func() error {
+	_, _ = m.Run("systemctl", "poweroff") // which may be killed before it reports success
+	m.rig.awaitFor(maxStop, m.Name+" is off", func() error {
 		if !m.gone() {
 			return errors.New("it runs")
 		}

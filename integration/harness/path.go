@@ -20,8 +20,8 @@ func (h *Host) Slow(labInit string, by time.Duration, from ...*Host) {
 		r.t.Fatal(err)
 	}
 	r.Await("the path to "+h.Name+" is slow", func() error {
-		if !strings.Contains(p.tail(), "in force") {
-			return errors.New("not yet: " + p.tail())
+		if !strings.Contains(p.logTail(), "in force") {
+			return errors.New("not yet: " + p.logTail())
 		}
 		return nil
 	})

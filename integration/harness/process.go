@@ -27,8 +27,8 @@ type process struct {
 }
 
 // start runs a program on the host until the test ends. It dies with this
-// process, too. Its thread must live as long as it does, for the kernel tells
-// a child of its parent's death by the thread that made it.
+// process, too. Its thread must live as long as it does: to the kernel, the parent of a
+// process is the thread that started it (PR_SET_PDEATHSIG).
 func (h *Host) start(withoutIPv6 bool, name, program string, args ...string) (*process, error) {
 	return h.startApart(0, withoutIPv6, name, program, args...)
 }
@@ -82,8 +82,8 @@ func (p *process) stop() error {
 	return nil
 }
 
-// died tells whether the program has ended by itself.
-func (p *process) died() bool {
+// crashed reports whether the program has ended by itself.
+func (p *process) crashed() bool {
 	select {
 	case <-p.done:
 		return !p.stopped.Load()
@@ -92,8 +92,8 @@ func (p *process) died() bool {
 	}
 }
 
-// tail is the end of what the program said.
-func (p *process) tail() string {
+// logTail is the end of the program's output.
+func (p *process) logTail() string {
 	const most = 8 << 10
 	text, err := os.ReadFile(p.log)
 	if err != nil {
@@ -106,8 +106,8 @@ func (p *process) tail() string {
 	return string(text)
 }
 
-// refuseIPv6 makes this thread, and what it starts, believe that the kernel
-// knows no IPv6: socket(AF_INET6, …) fails as it does there.
+// refuseIPv6 makes the kernel answer this thread, and what it starts, that there is no
+// IPv6: socket(AF_INET6, …) fails as it does there.
 func refuseIPv6() error {
 	const number, firstArgument = 0, 16 // where seccomp_data has them
 	load := func(offset uint32) unix.SockFilter {

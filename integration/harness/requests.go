@@ -14,32 +14,32 @@ import (
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
-// ServerPort is where servers listen unless their tags say otherwise.
+// ServerPort is where servers listen unless their tags set another port.
 const ServerPort = 8080
 
-// Server is a host with a web server that says its name.
+// Server is a host with a web server that answers with its name.
 type Server struct {
 	*Host
 	// Served counts requests that are no health checks.
 	Served atomic.Int64
 	// Checked counts health checks over HTTP.
-	Checked atomic.Int64
-	handler atomic.Pointer[http.Handler]
-	server  *http.Server
-	sick    atomic.Bool
-	host    atomic.Pointer[string]
-	slow    atomic.Int64 // how long a health check takes
+	Checked          atomic.Int64
+	handler          atomic.Pointer[http.Handler]
+	server           *http.Server
+	unhealthy        atomic.Bool
+	host             atomic.Pointer[string]
+	healthCheckDelay atomic.Int64 // how long a health check takes
 }
 
-// SlowToCheck has health checks take a while from now on.
-func (s *Server) SlowToCheck(d time.Duration) { s.slow.Store(int64(d)) }
+// SetHealthCheckDelay has health checks take a while from now on.
+func (s *Server) SetHealthCheckDelay(d time.Duration) { s.healthCheckDelay.Store(int64(d)) }
 
 // AllowHost has health checks over HTTP with another header Host be answered 400
 // from now on, as Django and Rails do.
 func (s *Server) AllowHost(host string) { s.host.Store(&host) }
 
-// Sick makes the server fail its health checks from now on, or pass them.
-func (s *Server) Sick(sick bool) { s.sick.Store(sick) }
+// SetUnhealthy makes the server fail its health checks from now on, or pass them.
+func (s *Server) SetUnhealthy(sick bool) { s.unhealthy.Store(sick) }
 
 // Server starts a server that speaks HTTP/1.
 func (r *Rig) Server(name string) *Server {
@@ -69,7 +69,7 @@ func (r *Rig) serve(h *Host, speak func(*http.Protocols), idle time.Duration) *S
 	if err != nil {
 		r.t.Fatal(err)
 	}
-	s.server = &http.Server{Handler: s, Protocols: new(http.Protocols), ReadHeaderTimeout: patience}
+	s.server = &http.Server{Handler: s, Protocols: new(http.Protocols), ReadHeaderTimeout: maxWait}
 	speak(s.server.Protocols)
 	s.server.IdleTimeout = idle
 	go func() { _ = s.server.Serve(l) }() // until it is closed
@@ -120,11 +120,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path == "/healthz" {
 		s.Checked.Add(1)
 		select {
-		case <-time.After(time.Duration(s.slow.Load())):
+		case <-time.After(time.Duration(s.healthCheckDelay.Load())):
 		case <-r.Context().Done():
 		}
 		switch known := s.host.Load(); {
-		case s.sick.Load():
+		case s.unhealthy.Load():
 			w.WriteHeader(http.StatusServiceUnavailable)
 		case known != nil && *known != r.Host:
 			w.WriteHeader(http.StatusBadRequest)
@@ -139,7 +139,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (h *Host) Client() *http.Client {
 	return &http.Client{
 		Transport: &http.Transport{DialContext: h.Dial, TLSClientConfig: h.TLS, MaxIdleConnsPerHost: 100},
-		Timeout:   patience,
+		Timeout:   maxWait,
 	}
 }
 
@@ -260,7 +260,7 @@ func (l *Load) count(status int, body string, err error) {
 	}
 }
 
-// Stop ends the load and tells what came of it.
+// Stop ends the load and returns what was counted.
 func (l *Load) Stop() shares.Tally {
 	l.cancel()
 	l.done.Wait()
@@ -275,8 +275,8 @@ func (l *Load) Answered() int {
 	return l.tally.Answered()
 }
 
-// More waits for so many further answers.
-func (l *Load) More(r *Rig, n int) {
+// AwaitMore waits for so many further answers.
+func (l *Load) AwaitMore(r *Rig, n int) {
 	r.t.Helper()
 	want := l.Answered() + n
 	r.Await(fmt.Sprintf("%d more answers", n), func() error {

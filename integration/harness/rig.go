@@ -28,13 +28,13 @@ import (
 	"github.com/vishvananda/netns"
 )
 
-// patience bounds how long a rig waits for what must come. Reaching it is a
-// failure; nobody waits longer than need be.
-const patience = 20 * time.Second
+// maxWait bounds how long a rig waits for what must come. Reaching it is a
+// failure; what comes sooner is not waited for longer.
+const maxWait = 20 * time.Second
 
-// stopPatience is for what stops in its own time, a drain of the default length
+// maxStop is for what stops in its own time, a drain of the default length
 // included.
-const stopPatience = 60 * time.Second
+const maxStop = 60 * time.Second
 
 const bridgeName = "switch"
 
@@ -46,7 +46,7 @@ type Programs struct {
 }
 
 // Build gets Envoy, and builds the control plane and the lab's server from the
-// working tree, into a directory. It says why it can't, if this machine has no use for either.
+// working tree, into a directory. The error says what is missing on this machine.
 func Build(ctx context.Context, dir string) (Programs, error) {
 	p := Programs{ControlPlane: filepath.Join(dir, "tailxds")}
 	var err error
@@ -62,8 +62,8 @@ func BuildControlPlane(ctx context.Context, dir string) (Programs, error) {
 	return Programs{ControlPlane: filepath.Join(dir, "tailxds")}, repository.Build(ctx, dir, "./cmd/tailxds")
 }
 
-// Unusable is why no rig can be had on this machine; empty if one can.
-func Unusable() string {
+// UnavailableReason is why no rig can be had on this machine; empty if one can.
+func UnavailableReason() string {
 	if os.Geteuid() != 0 {
 		return "only root may make network namespaces"
 	}
@@ -88,7 +88,7 @@ type Rig struct {
 // where there can be none.
 func New(t testing.TB, programs Programs) *Rig {
 	t.Helper()
-	if why := Unusable(); why != "" {
+	if why := UnavailableReason(); why != "" {
 		t.Skip(why)
 	}
 	r := newRig(t, programs)
@@ -192,14 +192,14 @@ func (r *Rig) add(p *process) {
 	r.processes = append(r.processes, p)
 }
 
-// end stops all that runs, and shows what it said if the test failed.
+// end stops all that runs, and logs the end of its output if the test failed.
 func (r *Rig) end() {
 	for _, p := range r.processes {
 		if err := p.stop(); err != nil {
 			r.t.Error(err)
 		}
 		if r.t.Failed() {
-			r.t.Logf("the end of what %s said:\n%s", p.name, p.tail())
+			r.t.Logf("the end of the output of %s:\n%s", p.name, p.logTail())
 		}
 	}
 	for _, h := range r.hosts {
@@ -213,7 +213,7 @@ func (r *Rig) end() {
 // Await fails the test unless check comes true.
 func (r *Rig) Await(what string, check func() error) {
 	r.t.Helper()
-	r.awaitFor(patience, what, check)
+	r.awaitFor(maxWait, what, check)
 }
 
 // awaitFor is [Rig.Await] with another patience.
@@ -228,7 +228,7 @@ func (r *Rig) awaitFor(patience time.Duration, what string, check func() error) 
 			return
 		}
 		for _, p := range r.processes {
-			if p.died() {
+			if p.crashed() {
 				r.t.Fatalf("%s: %s has ended; %v", what, p.name, err)
 			}
 		}

@@ -12,8 +12,8 @@ import (
 	"strings"
 )
 
-// Where a control plane on this machine listens. The two differ by their address, so that
-// the kernel tells which port is whose.
+// Where a control plane on this machine listens. The addresses differ, so that the two
+// ports can be told apart in the kernel's table.
 const localXDS, localAdmin = "127.0.0.2", "127.0.0.1"
 
 var errNotListening = errors.New("it does not listen on both addresses yet")

@@ -72,7 +72,7 @@ func (h *Host) Upgrade(ctx context.Context, address, host string) (*Line, error)
 	}
 	_, err = fmt.Fprintf(l, "GET /socket HTTP/1.1\r\nHost: %s\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n", host)
 	if err == nil {
-		err = l.SetReadDeadline(time.Now().Add(patience))
+		err = l.SetReadDeadline(time.Now().Add(maxWait))
 	}
 	if err != nil {
 		return nil, err
@@ -88,9 +88,9 @@ func (h *Host) Upgrade(ctx context.Context, address, host string) (*Line, error)
 	return l, nil
 }
 
-// Say sends a line and waits until it comes back.
-func (l *Line) Say(text string) error {
-	if err := l.SetDeadline(time.Now().Add(patience)); err != nil {
+// RoundTrip sends a line and waits until it comes back.
+func (l *Line) RoundTrip(text string) error {
+	if err := l.SetDeadline(time.Now().Add(maxWait)); err != nil {
 		return err
 	}
 	if _, err := fmt.Fprintln(l, text); err != nil {

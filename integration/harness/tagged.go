@@ -17,14 +17,14 @@ import (
 	"tailscale.com/ipn"
 )
 
-// TailnetControl is a control plane that is a node of the tailnet itself.
-type TailnetControl struct {
+// TailnetControlPlane is a control plane that is a node of the tailnet itself.
+type TailnetControlPlane struct {
 	*Member
 }
 
 // ControlPlane starts a control plane that learns of its devices by a provider:
 // netmap or headscale. It waits until it serves.
-func (t *Tailnet) ControlPlane(provider string) *TailnetControl {
+func (t *Tailnet) ControlPlane(provider string) *TailnetControlPlane {
 	t.t.Helper()
 	h := t.link("control-plane")
 	args := []string{
@@ -41,11 +41,11 @@ func (t *Tailnet) ControlPlane(provider string) *TailnetControl {
 		_, err := h.fetch("http://" + adminAddress + "/readyz")
 		return err
 	})
-	return &TailnetControl{t.member(h)}
+	return &TailnetControlPlane{t.member(h)}
 }
 
 // EnvoyBeside starts an Envoy and a server on a machine of the tailnet.
-func (c *TailnetControl) EnvoyBeside(m *Member) *Envoy {
+func (c *TailnetControlPlane) EnvoyBeside(m *Member) *Envoy {
 	r := c.rig
 	r.t.Helper()
 	r.serve(m.Host, func(p *http.Protocols) { p.SetHTTP1(true) }, 0)
@@ -61,10 +61,10 @@ func (c *TailnetControl) EnvoyBeside(m *Member) *Envoy {
 // 1970.
 const timedLog = "%E%F %v"
 
-// AwaitWeight waits until each thread of an Envoy that [TailnetControl.EnvoyBeside]
+// AwaitWeight waits until each thread of an Envoy that [TailnetControlPlane.EnvoyBeside]
 // started balances a service by an assignment that came after a moment, and in which
-// an endpoint has a weight. It tells when the last thread began to, as the
-// Envoy's own log does: to the microsecond, and nobody had to ask it for that.
+// an endpoint has a weight. It returns when the last thread began to, from
+// Envoy's own log: to the microsecond, and without a request that would disturb it.
 func (e *Envoy) AwaitWeight(service string, endpoint netip.Addr, weight int, after time.Time) (at time.Time) {
 	e.rig.t.Helper()
 	want := fmt.Sprintf("%s::%s::weight::%d\n", service, netip.AddrPortFrom(endpoint, ServerPort), weight)
@@ -86,7 +86,7 @@ func (e *Envoy) AwaitWeight(service string, endpoint netip.Addr, weight int, aft
 func (e *Envoy) took(service string, after time.Time) (time.Time, error) {
 	const threads = 2
 	taken, last := threads, time.Time{} // nothing before the first assignment counts
-	for line := range strings.Lines(e.process.tail()) {
+	for line := range strings.Lines(e.process.logTail()) {
 		stamp, said, _ := strings.Cut(strings.TrimSpace(line), " ")
 		nanoseconds, err := strconv.ParseInt(stamp, 10, 64)
 		if at := time.Unix(0, nanoseconds); err != nil || at.Before(after) {
@@ -105,24 +105,24 @@ func (e *Envoy) took(service string, after time.Time) (time.Time, error) {
 	return last, nil
 }
 
-// Bare is a watcher of the netmap, and nothing else.
-type Bare struct {
+// NetmapWatcher is a watcher of the netmap, and nothing else.
+type NetmapWatcher struct {
 	rig  *Rig
 	seen chan seen
 	err  chan error
 }
 
-// seen are a node's tags as an event told them, and when that came.
+// seen are a node's tags by an event, and when that came.
 type seen struct {
 	at      time.Time
 	address netip.Addr
 	tags    []string
 }
 
-// Watch watches what tailscaled tells of its peers, until the test ends.
-func (m *Member) Watch() *Bare {
+// Watch watches the peers that tailscaled sees, until the test ends.
+func (m *Member) Watch() *NetmapWatcher {
 	m.rig.t.Helper()
-	w := &Bare{m.rig, make(chan seen, 1000), make(chan error, 1)}
+	w := &NetmapWatcher{m.rig, make(chan seen, 1000), make(chan error, 1)}
 	bus, err := m.Node.WatchIPNBus(m.rig.ctx, ipn.NotifyInitialStatus|ipn.NotifyPeerChanges)
 	if err != nil {
 		m.rig.t.Fatal(err)
@@ -145,10 +145,10 @@ func (m *Member) Watch() *Bare {
 	return w
 }
 
-// Await waits until the netmap gives a machine a tag, and tells when it did.
-func (w *Bare) Await(m *Member, tag string) time.Time {
+// Await waits until the netmap gives a machine a tag, and returns when it did.
+func (w *NetmapWatcher) Await(m *Member, tag string) time.Time {
 	w.rig.t.Helper()
-	late := time.After(patience)
+	late := time.After(maxWait)
 	for {
 		select {
 		case s := <-w.seen:

@@ -39,7 +39,7 @@ type Tailnet struct {
 	headscale, tailscaled, tailscale string // programs
 }
 
-// labPolicy says who may have which tag, and talk to whom.
+// labPolicy sets which devices may have which tag, and may connect where.
 const labPolicy = "lab/headscale/policy.hujson"
 
 // Tailnet starts headscale, and waits until it answers.
@@ -115,7 +115,7 @@ func (t *Tailnet) certify() error {
 	roots := x509.NewCertPool()
 	roots.AddCert(cert.Leaf)
 	t.trust = "SSL_CERT_FILE=" + certFile
-	t.client = &http.Client{Timeout: patience, Transport: &http.Transport{
+	t.client = &http.Client{Timeout: maxWait, Transport: &http.Transport{
 		DialContext: t.server.Dial, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 	}}
 	return errors.Join(os.WriteFile(certFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}), 0o600),

@@ -34,7 +34,7 @@ type pool struct {
 // with 2 each in east; and an entry in each region.
 func newPool(t *testing.T, policy string) *pool {
 	t.Helper()
-	if why := harness.Unusable(); why != "" {
+	if why := harness.UnavailableReason(); why != "" {
 		t.Skip(why)
 	}
 	programs, err := harness.Build(t.Context(), t.TempDir())
@@ -192,10 +192,10 @@ func (p *pool) wellCounted(t *testing.T, tally shares.Tally) {
 func TestPage_unhealthyServer_saysWhoReportsIt(t *testing.T) {
 	p := newPool(t, "")
 	tab := p.open(t)
-	p.servers["b"].Sick(true)
+	p.servers["b"].SetUnhealthy(true)
 	tab.Until(browser.Row("b") + `.querySelector('.why').textContent === '2 of 2 say unhealthy'`)
 	tab.Until(`document.querySelector('#problems').textContent.includes('bis unhealthy') || document.querySelector('#problems').textContent.includes('b is unhealthy')`)
-	p.servers["b"].Sick(false)
+	p.servers["b"].SetUnhealthy(false)
 	tab.Until(browser.Row("b") + `.dataset.health === undefined`)
 }
 
