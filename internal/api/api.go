@@ -32,7 +32,7 @@ type Sources struct {
 	Explain func(of, from string) (any, error)
 	// Doctor is the document of /doctor.
 	Doctor func(ctx context.Context) any
-	// Diff answers POST /diff: see [Diff].
+	// Diff answers POST /diff: see [DiffHandler].
 	Diff http.Handler
 	// Accept lets through what is held of a service, or of all if it is empty.
 	Accept func(ctx context.Context, service string) error

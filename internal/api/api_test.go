@@ -38,7 +38,7 @@ func pages(ready bool, accept error) http.Handler {
 		Restore: func(_ context.Context, device, user string) (string, error) {
 			return "restored " + device + " by " + user, nil
 		},
-		Diff: Diff(func(_ context.Context, body io.Reader) (any, error) {
+		Diff: DiffHandler(func(_ context.Context, body io.Reader) (any, error) {
 			text, err := io.ReadAll(body)
 			return map[string]int{"read": len(text)}, err
 		}),

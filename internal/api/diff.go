@@ -17,11 +17,11 @@ const (
 	diffWait = 5 * time.Second
 )
 
-// Diff serves what would change with what a request's body says. It compares one
+// DiffHandler serves what would change with what a request's body says. It compares one
 // at a time, since each costs as much as a publication: whoever asks meanwhile
 // waits for at most 5 s, unread, and gets 503 then. What it reads is bounded. It
 // does not decide who may ask.
-func Diff(compare func(ctx context.Context, body io.Reader) (any, error)) http.Handler {
+func DiffHandler(compare func(ctx context.Context, body io.Reader) (any, error)) http.Handler {
 	free := make(chan struct{}, 1)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		patience := time.NewTimer(diffWait)

@@ -241,7 +241,7 @@ func TestLimitRate_hostileAddress_isRefusedAndOthersServed(t *testing.T) {
 func TestDiff_askedByMany_comparesOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var running, most, read atomic.Int32
-		h := Diff(func(_ context.Context, body io.Reader) (any, error) {
+		h := DiffHandler(func(_ context.Context, body io.Reader) (any, error) {
 			most.Store(max(most.Load(), running.Add(1)))
 			defer running.Add(-1)
 			_, err := io.ReadAll(body)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/tailxds/tailxds/internal/input"
 )
 
 // argument is the only argument of a command: "a device". Max is how long it may
@@ -24,8 +26,8 @@ const (
 	maxPath = 4095
 )
 
-// check is a [cobra.PositionalArgs].
-func (a argument) check(cmd *cobra.Command, args []string) error {
+// Check is a [cobra.PositionalArgs].
+func (a argument) Check(cmd *cobra.Command, args []string) error {
 	_, noun, _ := strings.Cut(a.what, " ")
 	switch {
 	case len(args) == 0 && a.optional:
@@ -41,7 +43,7 @@ func (a argument) check(cmd *cobra.Command, args []string) error {
 	case len(args[0]) > a.max:
 		return fmt.Errorf("%s got a %s of %d bytes: it must have at most %d", name(cmd), noun, len(args[0]), a.max)
 	case !utf8.ValidString(args[0]):
-		return fmt.Errorf("%s got the %s %s: it must be UTF-8 text", name(cmd), noun, quoted(args[0]))
+		return fmt.Errorf("%s got the %s %s: it must be UTF-8 text", name(cmd), noun, input.Quoted(args[0]))
 	default:
 		return nil
 	}
@@ -52,7 +54,7 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%s takes no arguments, and got %s: see `%s --help`", name(cmd), quoted(args[0]), cmd.CommandPath())
+	return fmt.Errorf("%s takes no arguments, and got %s: see `%s --help`", name(cmd), input.Quoted(args[0]), cmd.CommandPath())
 }
 
 // name is what a command is called without the program: "completion bash".
@@ -66,9 +68,9 @@ func call(cmd *cobra.Command) string { return strings.TrimSuffix(cmd.UseLine(), 
 // unknownCommand is the error for a word that is no command below cmd.
 func unknownCommand(cmd *cobra.Command, word string) error {
 	if near := cmd.SuggestionsFor(word); len(near) > 0 && word != "" {
-		return fmt.Errorf("there is no command %s: did you mean %q?", quoted(word), near[0])
+		return fmt.Errorf("there is no command %s: did you mean %q?", input.Quoted(word), near[0])
 	}
-	return fmt.Errorf("there is no command %s: see `%s --help`", quoted(word), cmd.CommandPath())
+	return fmt.Errorf("there is no command %s: see `%s --help`", input.Quoted(word), cmd.CommandPath())
 }
 
 // groupOfCommands makes a command that only has commands below it show its help,
@@ -100,7 +102,7 @@ func helpCommand() *cobra.Command {
 			case len(rest) > 0 && of.HasSubCommands():
 				return unknownCommand(of, rest[0])
 			case len(rest) > 0:
-				return fmt.Errorf("%s has no commands, and got %s: see `%s --help`", name(of), quoted(rest[0]), of.CommandPath())
+				return fmt.Errorf("%s has no commands, and got %s: see `%s --help`", name(of), input.Quoted(rest[0]), of.CommandPath())
 			}
 			of.InitDefaultHelpFlag()
 			of.InitDefaultVersionFlag()
@@ -137,7 +139,7 @@ func flagError(cmd *cobra.Command, err error) error {
 	case errors.As(err, &invalid):
 		return unreadable("--"+invalid.GetFlag().Name, invalid.GetValue(), invalid.GetFlag(), errors.Unwrap(invalid))
 	case errors.As(err, &malformed):
-		return fmt.Errorf("%s is no flag: see `%s --help`", quoted(malformed.GetSpecifiedFlag()), cmd.CommandPath())
+		return fmt.Errorf("%s is no flag: see `%s --help`", input.Quoted(malformed.GetSpecifiedFlag()), cmd.CommandPath())
 	default:
 		return err
 	}
@@ -154,7 +156,7 @@ func unknownFlag(cmd *cobra.Command, unknown *pflag.NotExistError) error {
 		}
 	})
 	name := unknown.GetSpecifiedName()
-	if near := nearest(name, known); near != "" {
+	if near := input.Nearest(name, known); near != "" {
 		return fmt.Errorf("there is no flag --%s: did you mean --%s?", name, near)
 	}
 	return fmt.Errorf("there is no flag --%s: see `%s --help`", name, cmd.CommandPath())

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/input"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -120,7 +121,7 @@ func hostPorts(flag string, texts []string, port uint16) ([]envoy.HostPort, erro
 		}
 		n, err := strconv.ParseUint(number, 10, 16)
 		if _, isAddress := netip.ParseAddr(host); err != nil || n == 0 || (isAddress != nil && !isHostName(host)) {
-			return nil, fmt.Errorf("%s %s: give a name or an address, with a port or without, such as tsnet-dynamic-eds.example.ts.net:%d", flag, quoted(text), port)
+			return nil, fmt.Errorf("%s %s: give a name or an address, with a port or without, such as tsnet-dynamic-eds.example.ts.net:%d", flag, input.Quoted(text), port)
 		}
 		all = append(all, envoy.HostPort{Host: host, Port: uint16(n)})
 	}
@@ -133,7 +134,7 @@ func resolverAddress(text string) (netip.AddrPort, error) {
 	}
 	a, err := netip.ParseAddrPort(text)
 	if err != nil {
-		return a, fmt.Errorf("--dns %s: give an IP address, with a port or without, such as 100.100.100.100", quoted(text))
+		return a, fmt.Errorf("--dns %s: give an IP address, with a port or without, such as 100.100.100.100", input.Quoted(text))
 	}
 	return a, nil
 }

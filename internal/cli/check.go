@@ -5,21 +5,20 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/input"
 	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// check refuses values of serve's flags that nobody can mean, and says of each
+// Check refuses values of serve's flags that nobody can mean, and says of each
 // what would be right.
-func (o options) check() error {
-	c := checker{errs: []error{o.checkTopology()}}
+func (o serveOptions) check() error {
+	c := checker{errs: []error{checkRules(o.Rules)}}
 	c.duration("poll-interval", o.PollInterval, 100*time.Millisecond, 24*time.Hour)
 	c.duration("hold-for", o.HoldFor, 0, 24*time.Hour)
 	c.must("hold-fraction", o.HoldFraction >= 0 && o.HoldFraction <= 1, o.HoldFraction, "a share from 0 to 1, such as 0.5")
@@ -35,7 +34,7 @@ func (o options) check() error {
 	}
 	c.address("admin", o.Admin)
 	for _, h := range o.AdminHosts {
-		c.must("admin-host", validHost(h), h, "a host name without scheme and port, such as tailxds.example.com")
+		c.must("admin-host", input.ValidHost(h), h, "a host name without scheme and port, such as tailxds.example.com")
 	}
 	for _, p := range o.Peers {
 		c.must("peer", validPeer(p), p, "a host name on the tailnet, such as tsnet-dynamic-eds-2")
@@ -51,20 +50,20 @@ func (o options) check() error {
 	}
 	if o.StateStore != "" {
 		secret, kube := strings.CutPrefix(o.StateStore, "kube:")
-		c.must("state-store", kube && validHost(secret), o.StateStore, "kube: and the name of a Kubernetes Secret")
+		c.must("state-store", kube && input.ValidHost(secret), o.StateStore, "kube: and the name of a Kubernetes Secret")
 	}
-	_, err := newLogger(o, io.Discard)
+	_, err := newLogger(o.LogLevel, o.LogFormat, io.Discard)
 	return errors.Join(append(c.errs, err)...)
 }
 
-// checkTopology checks the flags that render has too.
-func (o options) checkTopology() error {
+// checkRules checks the flags that render has too.
+func checkRules(rules topology.Rules) error {
 	var c checker
-	c.must("default-service", topology.ValidName(o.DefaultService) == nil, o.DefaultService, "a name of 1 to 63 letters, digits and inner dashes")
-	c.must("tag-prefix", topology.ValidTagPrefix(o.TagPrefix) == nil, o.TagPrefix, "what stands behind tag:, a letter and then letters, digits and dashes, such as pool-")
-	c.must("default-port", o.DefaultPort > 0, o.DefaultPort, "from 1 to 65535")
-	c.duration("offline-grace", o.OfflineGrace, 0, 24*time.Hour)
-	c.duration("drain-window", o.DrainWindow, 0, 30*24*time.Hour)
+	c.must("default-service", topology.ValidName(rules.DefaultService) == nil, rules.DefaultService, "a name of 1 to 63 letters, digits and inner dashes")
+	c.must("tag-prefix", topology.ValidTagPrefix(rules.TagPrefix) == nil, rules.TagPrefix, "what stands behind tag:, a letter and then letters, digits and dashes, such as pool-")
+	c.must("default-port", rules.DefaultPort > 0, rules.DefaultPort, "from 1 to 65535")
+	c.duration("offline-grace", rules.OfflineGrace, 0, 24*time.Hour)
+	c.duration("drain-window", rules.DrainWindow, 0, 30*24*time.Hour)
 	return errors.Join(c.errs...)
 }
 
@@ -117,33 +116,19 @@ func (c *checker) tag(flag, tag string) {
 	c.must(flag, ok && name != "" && !strings.ContainsAny(name, " :,"), tag, "a tag, such as tag:region-west")
 }
 
-// validHost tells whether s is a host name or an IP address.
-func validHost(s string) bool {
-	if _, err := netip.ParseAddr(s); err == nil {
-		return true
-	}
-	return len(s) <= 253 && !slices.ContainsFunc(strings.Split(s, "."), func(label string) bool { return topology.ValidName(label) != nil })
-}
-
 // validPeer tells whether s is a host, with or without a port.
 func validPeer(s string) bool {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {
-		return validHost(s)
+		return input.ValidHost(s)
 	}
-	return validPort(port) && validHost(host)
-}
-
-// validPort tells whether s is a port that can be asked.
-func validPort(s string) bool {
-	n, err := strconv.ParseUint(s, 10, 16)
-	return err == nil && n > 0
+	return input.ValidPort(port) && input.ValidHost(host)
 }
 
 // wrong says of a value what would be right.
 func wrong(setting string, value any, right string) error {
 	if text, ok := value.(string); ok {
-		value = quoted(text)
+		value = input.Quoted(text)
 	}
 	return fmt.Errorf("%s is %v: it must be %s", setting, value, right)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tailxds/tailxds/internal/input"
 	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -18,7 +19,8 @@ import (
 )
 
 func checkCommand() *cobra.Command {
-	o := options{DefaultService: "server", DefaultPort: 8080}
+	var devices string
+	rules := topology.Rules{DefaultService: "server", DefaultPort: 8080}
 	cmd := &cobra.Command{
 		Use:   "check FILE",
 		Short: "Validate a policy file, for CI",
@@ -28,27 +30,27 @@ at once, as FILE:LINE:COLUMN: KEY: what would be right.
 With --devices it also warns of services in it that no device has, and of what is ignored in the devices' own
 metadata.`,
 		Example: "  tailxds check policy.yaml --devices devices.yaml\n  git show HEAD:policy.yaml | tailxds check -",
-		Args:    argument{what: "a policy file", max: maxPath}.check,
+		Args:    argument{what: "a policy file", max: maxPath}.Check,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			policy, err := checkedPolicy(args[0], cmd.InOrStdin())
+			policy, _, err := checkedPolicy(args[0], cmd.InOrStdin())
 			if err != nil {
 				return eachFault(cmd.ErrOrStderr(), args[0], err)
 			}
-			if o.Devices != "" {
-				warnings, err := o.unserved(cmd.Context(), policy)
+			if devices != "" {
+				warnings, err := unserved(cmd.Context(), devices, rules, policy)
 				if err != nil {
 					return err
 				}
 				for _, w := range warnings {
-					fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", printable(w))
+					fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", input.Printable(w))
 				}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, policies for %s\n", args[0], count(len(policy.policy.Services), "service"))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, policies for %s\n", args[0], count(len(policy.Services), "service"))
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&o.Devices, "devices", "", "device file, JSON or YAML: warn of services that no device has")
-	cmd.Flags().StringVar(&o.DefaultService, "default-service", o.DefaultService, "with --devices: service of a device that names none")
+	cmd.Flags().StringVar(&devices, "devices", "", "device file, JSON or YAML: warn of services that no device has")
+	cmd.Flags().StringVar(&rules.DefaultService, "default-service", rules.DefaultService, "with --devices: service of a device that names none")
 	return cmd
 }
 
@@ -75,18 +77,6 @@ Rules on what goes together are beyond a schema: "tailxds check" knows them.`,
 	}
 }
 
-// checkedPolicy reads a policy file, or standard input.
-func checkedPolicy(path string, stdin io.Reader) (policyFile, error) {
-	if path != "-" {
-		return readPolicy(path)
-	}
-	text, err := io.ReadAll(io.LimitReader(stdin, maxPolicyBytes))
-	if err != nil {
-		return policyFile{}, fmt.Errorf("read policy: %w", err)
-	}
-	return parsePolicy(path, string(text))
-}
-
 // eachFault writes what is wrong with a file, one fault a line, as compilers and
 // editors do; the error counts them.
 func eachFault(to io.Writer, path string, err error) error {
@@ -95,7 +85,7 @@ func eachFault(to io.Writer, path string, err error) error {
 		return err
 	}
 	for _, f := range faults {
-		fmt.Fprintf(to, "%s:%d:%d: %s\n", path, f.Line, f.Column, printable(f.Text()))
+		fmt.Fprintf(to, "%s:%d:%d: %s\n", path, f.Line, f.Column, input.Printable(f.Text()))
 	}
 	if len(faults) == 1 {
 		return fmt.Errorf("%s: 1 fault", path)
@@ -105,8 +95,11 @@ func eachFault(to io.Writer, path string, err error) error {
 
 // unserved are the services of a policy that no device has, and what else the
 // devices tell of it.
-func (o options) unserved(ctx context.Context, policy policyFile) ([]string, error) {
-	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: o.Devices})
+func unserved(ctx context.Context, path string, rules topology.Rules, policy policy.Policy) ([]string, error) {
+	if err := checkRules(rules); err != nil {
+		return nil, err
+	}
+	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: path})
 	if err != nil {
 		return nil, err
 	}
@@ -114,23 +107,20 @@ func (o options) unserved(ctx context.Context, policy policyFile) ([]string, err
 	if err != nil {
 		return nil, err
 	}
-	rules, err := o.rules(time.Now())
-	if err != nil {
-		return nil, err
-	}
+	rules.Now = time.Now()
 	t, problems := topology.Build(devices, rules)
 	has := make(map[string]bool)
 	for _, s := range t.Services {
 		has[s.Name] = len(s.Serving())+len(s.Idle) > 0
 	}
 	var warnings []string
-	for _, name := range slices.Sorted(maps.Keys(policy.policy.Services)) {
+	for _, name := range slices.Sorted(maps.Keys(policy.Services)) {
 		if !has[name] {
 			warnings = append(warnings, "no device has the service "+name+": requests to it are answered 503")
 		}
 	}
-	for _, p := range slices.Concat(problems, policy.policy.Problems(t)) {
-		warnings = append(warnings, problemLine(p))
+	for _, p := range slices.Concat(problems, policy.Problems(t)) {
+		warnings = append(warnings, p.String())
 	}
 	return warnings, nil
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/spf13/pflag"
+
+	"github.com/tailxds/tailxds/internal/input"
 )
 
 // choice is the value of a flag that takes one of a few words, in any case. A
@@ -24,7 +26,7 @@ func choiceFlag(flags *pflag.FlagSet, at *string, name, shorthand, value, usage 
 // outputFlag declares the flag --output of a command that prints a document; the
 // first form is the default.
 func outputFlag(flags *pflag.FlagSet, at *string, forms ...string) {
-	choiceFlag(flags, at, "output", "o", forms[0], oneOf(forms), forms...)
+	choiceFlag(flags, at, "output", "o", forms[0], input.OneOf(forms), forms...)
 }
 
 func (c *choice) String() string {
@@ -43,13 +45,13 @@ func (c *choice) Set(word string) error {
 			return nil
 		}
 	}
-	return errors.New("must be " + oneOf(c.of))
+	return errors.New("must be " + input.OneOf(c.of))
 }
 
 // wrong says of a word from a flag or a variable which ones there are.
 func (c *choice) wrong(from, word string) error {
-	err := wrong(from, word, oneOf(c.of))
-	if near := didYouMean(word, c.of); near != "" {
+	err := wrong(from, word, input.OneOf(c.of))
+	if near := input.DidYouMean(word, c.of); near != "" {
 		return fmt.Errorf("%w: %s", err, near)
 	}
 	return err

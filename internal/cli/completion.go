@@ -2,12 +2,13 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/tailxds/tailxds/internal/api"
+	"github.com/tailxds/tailxds/internal/input"
 )
 
 // completeWithin bounds how long a shell waits for names from the control plane.
@@ -26,9 +27,9 @@ func files() map[string][]string {
 // offered.
 func completeValues(root *cobra.Command, env environment) {
 	arguments := map[string]cobra.CompletionFunc{
-		"drain": firstOnly(fromControlPlane(env, statusDocument.deviceNames)), "restore": firstOnly(fromControlPlane(env, statusDocument.deviceNames)),
-		"status": firstOnly(fromControlPlane(env, statusDocument.serviceNames)), "top": firstOnly(fromControlPlane(env, statusDocument.serviceNames)), "accept": firstOnly(fromControlPlane(env, statusDocument.serviceNames)),
-		"explain": firstOnly(fromControlPlane(env, statusDocument.serviceNames, statusDocument.deviceNames)),
+		"drain": firstOnly(fromControlPlane(env, deviceNames)), "restore": firstOnly(fromControlPlane(env, deviceNames)),
+		"status": firstOnly(fromControlPlane(env, serviceNames)), "top": firstOnly(fromControlPlane(env, serviceNames)), "accept": firstOnly(fromControlPlane(env, serviceNames)),
+		"explain": firstOnly(fromControlPlane(env, serviceNames, deviceNames)),
 		"check":   firstOnly(filesEnding("yaml", "yml")), "diff": firstOnly(filesEnding("yaml", "yml")),
 		"documents": firstOnly(directories),
 	}
@@ -57,7 +58,7 @@ func valuesOf(cmd *cobra.Command, f *pflag.Flag, env environment) cobra.Completi
 	case f.Name == "state-dir":
 		return directories
 	case f.Name == "from":
-		return fromControlPlane(env, statusDocument.deviceNames)
+		return fromControlPlane(env, deviceNames)
 	case f.Name == "state-store":
 		return cobra.FixedCompletions([]string{"kube:"}, cobra.ShellCompDirectiveNoFileComp|cobra.ShellCompDirectiveNoSpace)
 	case f.Value.Type() == "bool":
@@ -91,7 +92,7 @@ func directories(*cobra.Command, []string, string) ([]string, cobra.ShellCompDir
 
 // fromControlPlane completes names from the status of the control plane, if one
 // answers.
-func fromControlPlane(env environment, names ...func(statusDocument) []string) cobra.CompletionFunc {
+func fromControlPlane(env environment, names ...func(api.Status) []string) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 		ctx, cancel := context.WithTimeout(cmd.Context(), completeWithin)
 		defer cancel()
@@ -100,9 +101,12 @@ func fromControlPlane(env environment, names ...func(statusDocument) []string) c
 			_ = address.Value.Set(v) // a text takes every value
 		}
 		var all []string
-		var doc statusDocument
-		body, err := adminClient{address: address.Value.String()}.do(ctx, http.MethodGet, "/status")
-		if err == nil && json.Unmarshal(body, &doc) == nil {
+		client, err := api.NewClient(address.Value.String())
+		if err != nil {
+			return nil, cobra.ShellCompDirectiveNoFileComp
+		}
+		var doc api.Status
+		if _, err := client.Document(ctx, "/status", &doc); err == nil {
 			for _, of := range names {
 				all = append(all, of(doc)...)
 			}
@@ -111,19 +115,19 @@ func fromControlPlane(env environment, names ...func(statusDocument) []string) c
 	}
 }
 
-func (s statusDocument) serviceNames() []string {
+func serviceNames(s api.Status) []string {
 	var all []string
 	for _, of := range s.Services {
-		all = append(all, printable(of.Name))
+		all = append(all, input.Printable(of.Name))
 	}
 	return all
 }
 
-func (s statusDocument) deviceNames() []string {
+func deviceNames(s api.Status) []string {
 	var all []string
 	for _, d := range s.Devices {
 		if d.Name != "" {
-			all = append(all, printable(d.Name))
+			all = append(all, input.Printable(d.Name))
 		}
 	}
 	return all

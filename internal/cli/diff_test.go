@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -14,36 +15,38 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.yaml.in/yaml/v4"
 
+	"github.com/tailxds/tailxds/internal/controlplane"
+	"github.com/tailxds/tailxds/internal/controlplane/controlplanetest"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
 // compared runs `tailxds diff` against a control plane.
-func (c *control) compared(stdin string, args ...string) (out, trouble string, code int) {
-	c.t.Helper()
+func compared(c *controlplanetest.Control, stdin string, args ...string) (out, trouble string, code int) {
+	c.T.Helper()
 	var stdout, stderr bytes.Buffer
 	root := rootCommand(nil)
 	root.SetIn(strings.NewReader(stdin))
 	root.SetOut(&stdout)
 	root.SetErr(&stderr)
-	root.SetArgs(append([]string{"diff", "--admin", c.admin}, args...))
-	code = exitStatus(&stderr, root.ExecuteContext(c.t.Context()))
+	root.SetArgs(append([]string{"diff", "--admin", c.Admin}, args...))
+	code = exitStatus(&stderr, root.ExecuteContext(c.T.Context()))
 	return stdout.String(), stderr.String(), code
 }
 
 // What a file would change is told by what the control plane does once it is in
 // force, and nothing is changed by asking.
 func TestDiffTellsWhatAFileWouldChange(t *testing.T) {
-	c := trial(t, manyDevices(4))
-	c.write("policy.yaml", "services: {s0: {timeout: 20s}}")
-	c.await("the policy", func() bool { return strings.Contains(c.log.String(), "policy reloaded") })
-	c.await("the devices", func() bool { return len(c.status().Services) == 2 })
+	c := controlplanetest.Trial(t, manyDevices(4))
+	c.Write("policy.yaml", "services: {s0: {timeout: 20s}}")
+	c.Await("the policy", func() bool { return strings.Contains(c.Log.String(), "policy reloaded") })
+	c.Await("the devices", func() bool { return len(c.Status().Services) == 2 })
 
-	if out, trouble, code := c.compared("", filepath.Join(c.dir, "policy.yaml"), "--devices", filepath.Join(c.dir, "devices.json")); code != 0 || out != "nothing would change\n" || trouble != "" {
+	if out, trouble, code := compared(c, "", filepath.Join(c.Dir, "policy.yaml"), "--devices", filepath.Join(c.Dir, "devices.json")); code != 0 || out != "nothing would change\n" || trouble != "" {
 		t.Errorf("the same: status %d, %q, %q", code, out, trouble)
 	}
 
 	policy := "ingress: {port: 80}\ndefaults: {retries: 1}\nservices: {s0: {timeout: 1m, hosts: [a.io]}, new: {routes: [{path: /x, service: s0}]}}\n"
-	out, trouble, code := c.compared(policy, "-")
+	out, trouble, code := compared(c, policy, "-")
 	want := `~ policy of the ingress: port 10000 → 80
 ~ policy of s0: hosts none → a.io
 ~ policy of the defaults, new and s0: retries 3 → 1
@@ -57,7 +60,7 @@ func TestDiffTellsWhatAFileWouldChange(t *testing.T) {
 	devices := manyDevices(5)[1:]
 	devices[0].Tags = []string{"tag:service-s0", "tag:weight-7"}
 	devices[1].Tags = append(devices[1].Tags, "tag:priority-x")
-	out, trouble, code = c.compared("", "--devices", c.file("other.json", devices))
+	out, trouble, code = compared(c, "", "--devices", deviceFile(c, "other.json", devices))
 	want = `- d0 is gone from s0; it was serving with weight 1 in west
 ~ d1 in s0: weight 2 → 7
 ~ d1 in s0: region west → none
@@ -68,7 +71,7 @@ func TestDiffTellsWhatAFileWouldChange(t *testing.T) {
 	}
 
 	// What would be held is told as that.
-	out, _, _ = c.compared("", "--devices", c.file("one.json", manyDevices(1)))
+	out, _, _ = compared(c, "", "--devices", deviceFile(c, "one.json", manyDevices(1)))
 	if want := "! d1 is held in s0, though it is missing\n! d2 is held in s0, though it is missing\n! d3 is held in s0, though it is missing\n"; out != want {
 		t.Errorf("a loss: -want +got:\n%s", cmp.Diff(want, out))
 	}
@@ -77,17 +80,17 @@ func TestDiffTellsWhatAFileWouldChange(t *testing.T) {
 		"json": json.Unmarshal, "yaml": func(text []byte, into any) error { return yaml.Load(text, into) },
 	} {
 		var doc struct{ Changes []map[string]any }
-		out, _, code := c.compared("services: {s0: {timeout: 1m}}", "-", "-o", format)
+		out, _, code := compared(c, "services: {s0: {timeout: 1m}}", "-", "-o", format)
 		want := []map[string]any{{"kind": "policy", "text": "policy of s0: timeout 20s → 1m", "service": "s0", "key": "timeout", "from": "20s", "to": "1m"}}
 		if err := read([]byte(out), &doc); err != nil || code != 1 || cmp.Diff(want, doc.Changes) != "" {
 			t.Errorf("%s: status %d, %v: %s", format, code, err, out)
 		}
 	}
 
-	if got := c.status(); len(got.Held) > 0 || len(got.Problems) > 0 || len(got.Services) != 2 {
+	if got := c.Status(); len(got.Held) > 0 || len(got.Problems) > 0 || len(got.Services) != 2 {
 		t.Errorf("asking changed something: %+v", got)
 	}
-	if same, _, code := c.compared("services: {s0: {timeout: 20s}}", "-"); code != 0 {
+	if same, _, code := compared(c, "services: {s0: {timeout: 20s}}", "-"); code != 0 {
 		t.Errorf("asking changed something: %s", same)
 	}
 }
@@ -96,9 +99,9 @@ func TestDiffTellsWhatAFileWouldChange(t *testing.T) {
 // is never changed. Run it with the race detector.
 func TestDiff_whileDevicesChange_sharesNothingThatChanges(t *testing.T) {
 	t.Parallel()
-	c := trial(t, manyDevices(20))
-	c.await("the devices", func() bool { return len(c.status().Services) == 2 })
-	other := c.file("other.json", manyDevices(10))
+	c := controlplanetest.Trial(t, manyDevices(20))
+	c.Await("the devices", func() bool { return len(c.Status().Services) == 2 })
+	other := deviceFile(c, "other.json", manyDevices(10))
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -108,11 +111,11 @@ func TestDiff_whileDevicesChange_sharesNothingThatChanges(t *testing.T) {
 				return
 			default:
 			}
-			c.operate([]string{"drain", "restore"}[n%2], "device", "d1")
+			controlplanetest.Operate(c, []string{"drain", "restore"}[n%2], "device", "d1")
 		}
 	}()
 	for range 20 {
-		if _, trouble, code := c.compared("services: {s0: {timeout: 1m}}", "-", "--devices", other); code != differs || trouble != "" {
+		if _, trouble, code := compared(c, "services: {s0: {timeout: 1m}}", "-", "--devices", other); code != differs || trouble != "" {
 			t.Errorf("status %d, %q", code, trouble)
 		}
 	}
@@ -120,22 +123,22 @@ func TestDiff_whileDevicesChange_sharesNothingThatChanges(t *testing.T) {
 	<-stopped
 }
 
-func (c *control) file(name string, devices []topology.Device) string {
-	c.t.Helper()
+func deviceFile(c *controlplanetest.Control, name string, devices []topology.Device) string {
+	c.T.Helper()
 	text, err := json.Marshal(devices)
 	if err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
-	path := filepath.Join(c.dir, name)
+	path := filepath.Join(c.Dir, name)
 	if err := os.WriteFile(path, text, 0o600); err != nil {
-		c.t.Fatal(err)
+		c.T.Fatal(err)
 	}
 	return path
 }
 
 // No error is taken for a difference.
 func TestDiffEndsWithTwoWhereItCannotTell(t *testing.T) {
-	c := &control{t: t, dir: t.TempDir(), admin: "127.0.0.1:1"}
+	c := &controlplanetest.Control{T: t, Dir: t.TempDir(), Admin: "127.0.0.1:1"}
 	for name, test := range map[string]struct {
 		args  []string
 		stdin string
@@ -146,14 +149,14 @@ func TestDiffEndsWithTwoWhereItCannotTell(t *testing.T) {
 		"a flag":             {[]string{"--nonesuch"}, "", []string{"--nonesuch"}},
 		"an output":          {[]string{"-", "-o", "xml"}, "", []string{"text, json or yaml"}},
 		"both at once":       {[]string{"-", "--devices", "-"}, "", []string{"only one"}},
-		"no file":            {[]string{filepath.Join(c.dir, "absent.yaml")}, "", []string{"absent.yaml"}},
-		"no devices":         {[]string{"--devices", filepath.Join(c.dir, "absent.json")}, "", []string{"absent.json"}},
+		"no file":            {[]string{filepath.Join(c.Dir, "absent.yaml")}, "", []string{"absent.yaml"}},
+		"no devices":         {[]string{"--devices", filepath.Join(c.Dir, "absent.json")}, "", []string{"absent.json"}},
 		"faults":             {[]string{"-"}, "services: {a: {retries: 11}}\nx: 1\n", []string{"-:1:25: services.a.retries: must be from 0 to 10\n-:2:1: x: there is no such key", "tailxds: -: 2 faults"}},
 		"nobody to ask":      {[]string{"-"}, "", []string{"cannot reach the control plane at 127.0.0.1:1"}},
 		"an address":         {[]string{"-", "--admin", "a b"}, "", []string{"--admin"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			out, trouble, code := c.compared(test.stdin, test.args...)
+			out, trouble, code := compared(c, test.stdin, test.args...)
 			if code != 2 || out != "" {
 				t.Errorf("status %d, %q", code, out)
 			}
@@ -168,7 +171,7 @@ func TestDiffEndsWithTwoWhereItCannotTell(t *testing.T) {
 	refuses := func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "no\x1b[2J\nreason", http.StatusUnprocessableEntity)
 	}
-	file := filepath.Join(c.dir, "policy.yaml")
+	file := filepath.Join(c.Dir, "policy.yaml")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -180,10 +183,10 @@ func TestDiffEndsWithTwoWhereItCannotTell(t *testing.T) {
 			t.Errorf("status %d, %v, want %q", code, err, want)
 		}
 	}
-	bare := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
-	bare.write("policy.yaml", "")
-	bare = bare.restart(func(o *options) { o.Provider, o.APIURL = "headscale", "http://127.0.0.1:1" })
-	if _, trouble, code := bare.compared("", "-"); code != 2 || !strings.Contains(trouble, "nothing is served yet") {
+	bare := controlplanetest.New(t)
+	bare.Write("policy.yaml", "")
+	bare = bare.Restart(func(o *controlplane.Config) { o.Provider, o.APIURL = "headscale", "http://127.0.0.1:1" })
+	if _, trouble, code := compared(bare, "", "-"); code != 2 || !strings.Contains(trouble, "nothing is served yet") {
 		t.Errorf("without a list: status %d, %q", code, trouble)
 	}
 }
@@ -196,7 +199,20 @@ func TestExitStatus(t *testing.T) {
 		}
 	}
 	var said strings.Builder
-	if got := exitStatus(&said, ending{code: 1}); got != 1 || said.String() != "" {
+	if got := exitStatus(&said, ending{Code: 1}); got != 1 || said.String() != "" {
 		t.Errorf("a difference: %d, %q", got, said.String())
 	}
+}
+
+// manyDevices is a tailnet of n devices in services of 100.
+func manyDevices(n int) []topology.Device {
+	all := make([]topology.Device, n)
+	for i := range all {
+		all[i] = topology.Device{
+			ID: fmt.Sprint(i + 1), Name: fmt.Sprintf("d%d", i), Online: true,
+			Addresses: []string{fmt.Sprintf("100.%d.%d.%d", 64+i>>16, i>>8&255, i&255), fmt.Sprintf("fd7a:115c:a1e0::%x", i+1)},
+			Tags:      []string{fmt.Sprintf("tag:service-s%d", i/100), fmt.Sprintf("tag:weight-%d", 1+i%9), "tag:region-west", "tag:unrelated"},
+		}
+	}
+	return all
 }

@@ -10,7 +10,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/events"
+	"github.com/tailxds/tailxds/internal/input"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/yamldoc"
 )
@@ -25,7 +27,7 @@ const (
 func diffCommand(env environment) *cobra.Command {
 	var policy, devices, output string
 	cmd := adminCommand(env, "diff [POLICY-FILE]", "Tell what a policy file, or a device file, would change of what is served now",
-		func(cmd *cobra.Command, args []string, c adminClient) error {
+		func(cmd *cobra.Command, args []string, c api.Client) error {
 			if len(args) > 0 {
 				policy = args[0]
 			}
@@ -43,7 +45,7 @@ func diffCommand(env environment) *cobra.Command {
 				return err
 			}
 			if len(doc.Changes) > 0 {
-				return ending{code: differs}
+				return ending{Code: differs}
 			}
 			return nil
 		})
@@ -54,7 +56,7 @@ Exit status: 0 if nothing would change, 1 if something would, 2 if that can't be
 	cmd.Example = `  tailxds diff policy.yaml
   git show HEAD:policy.yaml | tailxds diff -
   tailxds diff --devices devices.yaml -o json`
-	cmd.Args = argument{what: "a policy file", optional: true, max: maxPath}.check
+	cmd.Args = argument{what: "a policy file", optional: true, max: maxPath}.Check
 	cmd.Flags().StringVar(&devices, "devices", "", "device file, JSON or YAML; or - for standard input")
 	outputFlag(cmd.Flags(), &output, "text", "json", "yaml")
 	return troubledCommand(cmd)
@@ -78,14 +80,14 @@ func troubledCommand(cmd *cobra.Command) *cobra.Command {
 }
 
 // ask sends files that were read, and returns the answer.
-func ask(cmd *cobra.Command, c adminClient, policy, devices string) (doc diffDocument, body []byte, err error) {
-	var p proposal
+func ask(cmd *cobra.Command, c api.Client, policy, devices string) (doc api.Diff, body []byte, err error) {
+	var p api.Proposal
 	if policy != "" {
-		file, err := checkedPolicy(policy, cmd.InOrStdin())
+		_, text, err := checkedPolicy(policy, cmd.InOrStdin())
 		if err != nil {
 			return doc, nil, eachFault(cmd.ErrOrStderr(), policy, err)
 		}
-		p.Policy = &file.text
+		p.Policy = &text
 	}
 	if devices != "" {
 		if p.Devices, err = provider.ReadDevices(stdinPath(devices), 0); err != nil {
@@ -96,18 +98,18 @@ func ask(cmd *cobra.Command, c adminClient, policy, devices string) (doc diffDoc
 	if err != nil {
 		return doc, nil, fmt.Errorf("write what to compare: %w", err)
 	}
-	if body, err = c.send(cmd.Context(), http.MethodPost, "/diff", bytes.NewReader(question)); err != nil {
+	if body, err = c.Do(cmd.Context(), http.MethodPost, "/diff", bytes.NewReader(question)); err != nil {
 		return doc, nil, err
 	}
-	return doc, body, c.read("/diff", body, &doc)
+	return doc, body, c.Decode("/diff", body, &doc)
 }
 
 // diffPrinters are the formats of `diff --output`.
-func diffPrinters() map[string]func(io.Writer, []byte, diffDocument) error {
-	return map[string]func(io.Writer, []byte, diffDocument) error{
-		"text": func(out io.Writer, _ []byte, doc diffDocument) error { return printDiff(out, doc) },
-		"json": func(out io.Writer, body []byte, _ diffDocument) error { return write(out, escaped(body)) },
-		"yaml": func(out io.Writer, body []byte, _ diffDocument) error { return writeYAML(out, body) },
+func diffPrinters() map[string]func(io.Writer, []byte, api.Diff) error {
+	return map[string]func(io.Writer, []byte, api.Diff) error{
+		"text": func(out io.Writer, _ []byte, doc api.Diff) error { return printDiff(out, doc) },
+		"json": func(out io.Writer, body []byte, _ api.Diff) error { return write(out, escaped(body)) },
+		"yaml": func(out io.Writer, body []byte, _ api.Diff) error { return writeYAML(out, body) },
 	}
 }
 
@@ -128,10 +130,10 @@ func writeYAML(out io.Writer, body []byte) error {
 }
 
 // printDiff writes one change a line, with a sign that tells what it is.
-func printDiff(out io.Writer, doc diffDocument) error {
+func printDiff(out io.Writer, doc api.Diff) error {
 	var b bytes.Buffer
 	for _, c := range doc.Changes {
-		fmt.Fprintf(&b, "%s %s\n", diffSign(c), printable(c.Text))
+		fmt.Fprintf(&b, "%s %s\n", diffSign(c), input.Printable(c.Text))
 	}
 	if len(doc.Changes) == 0 {
 		b.WriteString("nothing would change\n")

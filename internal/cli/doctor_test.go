@@ -25,15 +25,18 @@ import (
 
 	collector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 
+	"github.com/tailxds/tailxds/internal/controlplane"
+	"github.com/tailxds/tailxds/internal/controlplane/controlplanetest"
 	"github.com/tailxds/tailxds/internal/doctor"
 	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/tailnet"
 )
 
 // doctor runs the command against the control plane, and returns what it found,
 // "FAIL check: text".
-func (c *control) doctor() (findings []string, err error) {
-	c.t.Helper()
-	return examine(c.t, "--admin", c.admin)
+func findings(c *controlplanetest.Control) (findings []string, err error) {
+	c.T.Helper()
+	return examine(c.T, "--admin", c.Admin)
 }
 
 func examine(t *testing.T, args ...string) (findings []string, err error) {
@@ -59,20 +62,20 @@ func examine(t *testing.T, args ...string) (findings []string, err error) {
 // mended.
 func TestDoctorOnATailnet(t *testing.T) {
 	t.Parallel()
-	s, lose := coordinationToLose(t, func(s *testcontrol.Server) {
+	s, lose := controlplanetest.StartLosableCoordination(t, func(s *testcontrol.Server) {
 		s.MagicDNSDomain = "example.ts.net"
 		s.TagOwners = map[string][]string{"tag:control-plane": {}}
 	})
-	c := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
-	c.list(machines(2, "tag:weight-1"))
-	c = startControl(t, c.dir, joiner(c.dir, s.HTTPTestServer.URL), func(o *options) {
-		o.Provider, o.Devices, o.AdvertiseTags = provider.FromFile, c.dir+"/devices.json", []string{"tag:control-plane"}
+	c := controlplanetest.New(t)
+	c.List(controlplanetest.Machines(2, "tag:weight-1"))
+	c = controlplanetest.Start(t, c.Dir, controlplanetest.Joiner(c.Dir, s.HTTPTestServer.URL), func(o *controlplane.Config) {
+		o.Provider, o.Devices, o.AdvertiseTags = provider.FromFile, c.Dir+"/devices.json", []string{"tag:control-plane"}
 	})
-	c.awaitWeights("d01=1 d02=1")
+	c.AwaitWeights("d01=1 d02=1")
 	finds := func(want string) {
 		t.Helper()
-		c.await(want, func() bool {
-			findings, _ := c.doctor()
+		c.Await(want, func() bool {
+			findings, _ := findings(c)
 			return slices.ContainsFunc(findings, func(f string) bool { return strings.HasPrefix(f, want) })
 		})
 	}
@@ -81,14 +84,14 @@ func TestDoctorOnATailnet(t *testing.T) {
 	finds("PASS own tag: tag:control-plane")
 	finds("PASS clock: agrees with the coordination server's")
 	finds("PASS device list: from file, ")
-	if _, metrics := c.do(http.MethodGet, "/metrics"); !strings.Contains(metrics, "\ntailxds_coordination_link_up 1\n") {
+	if _, metrics := c.Do(http.MethodGet, "/metrics"); !strings.Contains(metrics, "\ntailxds_coordination_link_up 1\n") {
 		t.Errorf("the metrics do not say that the link is up:\n%s", metrics)
 	}
 	finds("WARN netmap cache: ")
 	finds("WARN others may not: the policy lets the whole tailnet reach port 18000")
 	finds("PASS servers may connect: ")
 	finds("FAIL connected: no Envoy is connected")
-	if findings, err := c.doctor(); err == nil || err.Error() != fmt.Sprintf("1 of %d checks failed", len(findings)) {
+	if findings, err := findings(c); err == nil || err.Error() != fmt.Sprintf("1 of %d checks failed", len(findings)) {
 		t.Errorf("%v: %q", err, findings)
 	}
 
@@ -110,14 +113,14 @@ func TestDoctorOnATailnet(t *testing.T) {
 	finds("WARN coordination server: its node's link to it is down")
 	finds("PASS device list: from file, ")
 	const down = "ready, but the control plane's own link to the coordination server is down"
-	c.await("/readyz to say so", func() bool {
-		code, detail := c.do(http.MethodGet, "/readyz")
+	c.Await("/readyz to say so", func() bool {
+		code, detail := c.Do(http.MethodGet, "/readyz")
 		return code == http.StatusOK && strings.HasPrefix(detail, down)
 	})
-	if s := c.status(); s.Detail != down || !s.Provider.LinkDown {
+	if s := c.Status(); s.Detail != down || !s.Provider.LinkDown {
 		t.Errorf("/status says %q, %+v", s.Detail, s.Provider)
 	}
-	if _, metrics := c.do(http.MethodGet, "/metrics"); !strings.Contains(metrics, "\ntailxds_coordination_link_up 0\n") {
+	if _, metrics := c.Do(http.MethodGet, "/metrics"); !strings.Contains(metrics, "\ntailxds_coordination_link_up 0\n") {
 		t.Errorf("the metrics do not say that the link is down:\n%s", metrics)
 	}
 }
@@ -126,11 +129,11 @@ func TestDoctorOnATailnet(t *testing.T) {
 // can't know.
 func TestDoctorWhileItJoins(t *testing.T) {
 	t.Parallel()
-	s := coordination(t, func(s *testcontrol.Server) { s.RequireMachineAuth = true })
+	s := controlplanetest.StartCoordination(t, func(s *testcontrol.Server) { s.RequireMachineAuth = true })
 	dir := t.TempDir()
-	c := startControl(t, dir, joiner(dir, s.HTTPTestServer.URL))
-	c.await("the reason", func() bool {
-		findings, err := c.doctor()
+	c := controlplanetest.Start(t, dir, controlplanetest.Joiner(dir, s.HTTPTestServer.URL))
+	c.Await("the reason", func() bool {
+		findings, err := findings(c)
 		return err != nil && len(findings) > 0 && strings.HasPrefix(findings[0], "FAIL joined: not on the tailnet yet: ") && strings.Contains(findings[0], "waiting for an admin to approve the device")
 	})
 }
@@ -138,8 +141,8 @@ func TestDoctorWhileItJoins(t *testing.T) {
 // Of a server's host, everything between it and the control plane is tried.
 func TestDoctorOnAServersHost(t *testing.T) {
 	t.Parallel()
-	c := trial(t, machines(1, "tag:weight-1"))
-	c.connect("127.0.0.1", "server").await("server", "d01=1")
+	c := controlplanetest.Trial(t, controlplanetest.Machines(1, "tag:weight-1"))
+	c.Connect("127.0.0.1", "server").Await("server", "d01=1")
 	xds := xdsAddress(c)
 	var stats string
 	envoy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -163,7 +166,7 @@ func TestDoctorOnAServersHost(t *testing.T) {
 	if err != nil || !slices.EqualFunc(findings, want, strings.HasPrefix) {
 		t.Errorf("%v: %q", err, findings)
 	}
-	if s := c.status(); len(s.Envoys) != 1 {
+	if s := c.Status(); len(s.Envoys) != 1 {
 		t.Errorf("the examination is taken for an Envoy: %+v", s.Envoys)
 	}
 
@@ -201,8 +204,8 @@ func rootWith(t *testing.T, args ...string) error {
 	return root.ExecuteContext(t.Context())
 }
 
-func xdsAddress(c *control) string {
-	_, rest, _ := strings.Cut(c.log.String(), `msg="serving xDS" address=`)
+func xdsAddress(c *controlplanetest.Control) string {
+	_, rest, _ := strings.Cut(c.Log.String(), `msg="serving xDS" address=`)
 	address, _, _ := strings.Cut(rest, " ")
 	return address
 }
@@ -271,7 +274,7 @@ func TestPathTo(t *testing.T) {
 		s.Peer[key.NewNode().Public()] = p
 	}
 	for n, want := range []doctor.Path{"", doctor.Direct, "relay fra", "", "relay 192.0.2.9:7:1"} {
-		if got := pathTo(s, a(byte(n))[0]); got != want {
+		if got := tailnet.PathTo(s, a(byte(n))[0]); got != want {
 			t.Errorf("to %d: %q, want %q", n, got, want)
 		}
 	}
@@ -290,7 +293,7 @@ func TestClockOff(t *testing.T) {
 		{1500 * time.Millisecond, 2 * time.Second, 500 * time.Millisecond},
 		{-3 * time.Second, -2 * time.Second, -2 * time.Second},
 	} {
-		if got := clockOff(date.Add(c.asked), date.Add(c.answered), date); got != c.want {
+		if got := tailnet.ClockOff(date.Add(c.asked), date.Add(c.answered), date); got != c.want {
 			t.Errorf("asked %v, answered %v: %v, want %v", c.asked, c.answered, got, c.want)
 		}
 	}

@@ -24,7 +24,10 @@ import (
 	"tailscale.com/client/local"
 	"tailscale.com/ipn/ipnstate"
 
+	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/doctor"
+	"github.com/tailxds/tailxds/internal/input"
+	"github.com/tailxds/tailxds/internal/tailnet"
 	"github.com/tailxds/tailxds/internal/version"
 )
 
@@ -35,7 +38,7 @@ func doctorCommand(env environment) *cobra.Command {
 	var output string
 	var here hostFlags
 	cmd := adminCommand(env, "doctor", "Find what is wrong with the tailnet, its policy, the control plane or a server's host",
-		func(cmd *cobra.Command, _ []string, c adminClient) error {
+		func(cmd *cobra.Command, _ []string, c api.Client) error {
 			for _, f := range []string{"envoy-admin", "socket"} {
 				if cmd.Flags().Changed(f) && here.controlPlane == "" {
 					return fmt.Errorf("--%s examines this host: give --control-plane, too", f)
@@ -44,9 +47,9 @@ func doctorCommand(env environment) *cobra.Command {
 			facts := doctor.Facts{Version: version.Current().Version}
 			var err error
 			if here.controlPlane != "" || cmd.Flags().Changed("control-plane") {
-				facts.Host, err = here.facts(cmd.Context())
+				facts.Host, err = here.AddFacts(cmd.Context())
 			} else {
-				facts.ControlPlane, err = c.facts(cmd.Context())
+				facts.ControlPlane, err = controlPlaneFacts(cmd.Context(), c)
 			}
 			if err != nil {
 				return err
@@ -75,10 +78,10 @@ needs: the control plane's name and port, whether it lets this host in, the way 
 	return cmd
 }
 
-// facts asks the control plane for its own.
-func (c adminClient) facts(ctx context.Context) (*doctor.ControlPlane, error) {
+// controlPlaneFacts asks the control plane for its own facts.
+func controlPlaneFacts(ctx context.Context, c api.Client) (*doctor.ControlPlane, error) {
 	var f doctor.ControlPlane
-	if _, err := c.document(ctx, "/doctor", &f); err != nil {
+	if _, err := c.Document(ctx, "/doctor", &f); err != nil {
 		return nil, err
 	}
 	return &f, nil
@@ -90,13 +93,13 @@ const (
 	callWithin = 5 * time.Second
 )
 
-// facts collects what this host knows.
-func (h hostFlags) facts(ctx context.Context) (*doctor.Host, error) {
+// AddFacts collects what this host knows.
+func (h hostFlags) AddFacts(ctx context.Context) (*doctor.Host, error) {
 	host, port := h.controlPlane, "18000"
 	if name, p, err := net.SplitHostPort(h.controlPlane); err == nil {
 		host, port = name, p
 	}
-	if !validPort(port) || !validHost(strings.TrimSuffix(host, ".")) {
+	if !input.ValidPort(port) || !input.ValidHost(strings.TrimSuffix(host, ".")) {
 		return nil, wrong("--control-plane", h.controlPlane, "a host, or host:port, such as tsnet-dynamic-eds:18000")
 	}
 	f := &doctor.Host{Target: net.JoinHostPort(host, port)}
@@ -177,9 +180,9 @@ func (h hostFlags) node(ctx context.Context, f *doctor.Host) {
 		f.NodeError = err.Error()
 		return
 	}
-	f.Node = nodeFacts(s)
+	f.Node = tailnet.NodeFacts(s)
 	for _, a := range f.Addresses {
-		f.Path = pathTo(s, a)
+		f.Path = tailnet.PathTo(s, a)
 		if f.Path != "" {
 			return
 		}

@@ -17,7 +17,7 @@ func documentsCommand() *cobra.Command {
 		Use:    "documents DIR",
 		Short:  "Write manual pages and shell completions, for packages",
 		Hidden: true,
-		Args:   argument{what: "a directory", max: maxPath}.check,
+		Args:   argument{what: "a directory", max: maxPath}.Check,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return writeDocuments(cmd.Root(), args[0])
 		},

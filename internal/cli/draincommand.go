@@ -1,18 +1,18 @@
 package cli
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
 	"os/user"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/tailxds/tailxds/internal/api"
 )
 
 // longestDrain bounds --for: beyond it somebody means a drain without an end.
@@ -22,7 +22,7 @@ const longestDrain = 365 * 24 * time.Hour
 func drainCommand(env environment) *cobra.Command {
 	var long time.Duration
 	cmd := adminCommand(env, "drain DEVICE", "Give a device no new requests, until an end or `tailxds restore`",
-		func(cmd *cobra.Command, args []string, c adminClient) error {
+		func(cmd *cobra.Command, args []string, c api.Client) error {
 			query := url.Values{"device": args, "user": {localUser(env)}}
 			if cmd.Flags().Changed("for") {
 				if long < time.Second || long > longestDrain {
@@ -30,7 +30,7 @@ func drainCommand(env environment) *cobra.Command {
 				}
 				query.Set("for", long.String())
 			}
-			return c.tell(cmd, http.MethodPost, "/drain?"+query.Encode())
+			return printAnswer(cmd, c, http.MethodPost, "/drain?"+query.Encode())
 		})
 	cmd.Long = `Take a device out of all its services at once: it gets no new requests, and ends what it is working on.
 
@@ -38,7 +38,7 @@ DEVICE is its name, its ID or an address of it on the tailnet. The word counts a
 tags, and over restarts of the control plane. If nobody else serves one of its services, it serves on there, and the
 answer says so.`
 	cmd.Example = "  tailxds drain west-1 --for 30m\n  tailxds drain 100.64.0.7"
-	cmd.Args = argument{what: "a device", max: maxName}.check
+	cmd.Args = argument{what: "a device", max: maxName}.Check
 	cmd.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		if unknown := new(pflag.NotExistError); errors.As(err, &unknown) && slices.Contains([]string{"wait", "unhealthy-url", "envoy-admin"}, unknown.GetSpecifiedName()) {
 			return fmt.Errorf("there is no flag --%s: what runs beside a server is `tailxds drain-at-stop` now, so upgrade the chart with the image", unknown.GetSpecifiedName())
@@ -52,12 +52,12 @@ answer says so.`
 // restoreCommand takes a drain back.
 func restoreCommand(env environment) *cobra.Command {
 	cmd := adminCommand(env, "restore DEVICE", "End what `tailxds drain` said: the device serves as its own metadata says",
-		func(cmd *cobra.Command, args []string, c adminClient) error {
+		func(cmd *cobra.Command, args []string, c api.Client) error {
 			query := url.Values{"device": args, "user": {localUser(env)}}
-			return c.tell(cmd, http.MethodPost, "/restore?"+query.Encode())
+			return printAnswer(cmd, c, http.MethodPost, "/restore?"+query.Encode())
 		})
 	cmd.Example = "  tailxds restore west-1"
-	cmd.Args = argument{what: "a device", max: maxName}.check
+	cmd.Args = argument{what: "a device", max: maxName}.Check
 	return cmd
 }
 
@@ -70,16 +70,4 @@ func localUser(env environment) string {
 		return u.Username
 	}
 	return env.get("USER")
-}
-
-// mostUser is how much of a user's name is taken.
-const mostUser = 64
-
-// operatorHere is how an operator is named who comes by loopback, where nobody
-// can be told from another: by what the command says of its user.
-func operatorHere(user string) string {
-	if text := []rune(printable(user)); len(text) > mostUser {
-		user = string(text[:mostUser])
-	}
-	return cmp.Or(strings.TrimSpace(printable(user)), "the operator") + " at the control plane"
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
+
+	"github.com/tailxds/tailxds/internal/input"
 )
 
 // variablePrefix begins every environment variable of ours.
@@ -53,7 +55,7 @@ func (e environment) strays(root *cobra.Command) []stray {
 	for _, line := range slices.Sorted(slices.Values(e)) {
 		name, value, _ := strings.Cut(line, "=")
 		if strings.HasPrefix(name, variablePrefix) && value != "" && !slices.Contains(known, name) {
-			all = append(all, stray{name, nearest(name, known)})
+			all = append(all, stray{name, input.Nearest(name, known)})
 		}
 	}
 	return all

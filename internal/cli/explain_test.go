@@ -4,41 +4,39 @@ import (
 	"bytes"
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
-
+	"github.com/tailxds/tailxds/internal/api"
+	"github.com/tailxds/tailxds/internal/controlplane/controlplanetest"
 	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/traffic"
 )
 
 // printed is what a command prints of a control plane.
-func (c *control) printed(args ...string) string {
-	c.t.Helper()
+func printed(c *controlplanetest.Control, args ...string) string {
+	c.T.Helper()
 	var out bytes.Buffer
 	root := rootCommand(nil)
-	root.SetArgs(append(args, "--admin", c.admin))
+	root.SetArgs(append(args, "--admin", c.Admin))
 	root.SetOut(&out)
 	root.SetErr(&out)
-	if err := root.ExecuteContext(c.t.Context()); err != nil {
+	if err := root.ExecuteContext(c.T.Context()); err != nil {
 		out.WriteString("error: " + err.Error())
 	}
 	return out.String()
 }
 
 func TestExplainOfAControlPlane(t *testing.T) {
-	c := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
-	text := devices("a=tag:weight-1", "b=tag:weight-3", "laptop=tag:web", "slip=tag:wieght-2")
-	c.write("devices.json", text)
-	c.write("policy.yaml", "defaults: {locality: exact}\n")
-	c = startControl(t, c.dir)
-	c.awaitWeights("a=1 b=3")
+	c := controlplanetest.New(t)
+	text := controlplanetest.DeviceList("a=tag:weight-1", "b=tag:weight-3", "laptop=tag:web", "slip=tag:wieght-2")
+	c.Write("devices.json", text)
+	c.Write("policy.yaml", "defaults: {locality: exact}\n")
+	c = controlplanetest.Start(t, c.Dir)
+	c.AwaitWeights("a=1 b=3")
 	for _, test := range []struct {
 		args []string
 		want []string
@@ -61,32 +59,32 @@ func TestExplainOfAControlPlane(t *testing.T) {
 		{[]string{"top", "-o", "xml"}, []string{"error: --output"}},
 		{[]string{"top", "-o", "yaml"}, []string{"locality: exact\n", "envoys: []\n"}},
 	} {
-		got := c.printed(test.args...)
+		got := printed(c, test.args...)
 		for _, want := range test.want {
 			if !strings.Contains(got, want) {
 				t.Errorf("%v prints\n%s\nwithout\n%s", test.args, got, want)
 			}
 		}
 	}
-	if got := c.printed("explain", "server"); strings.Contains(got, "slip") || strings.Contains(got, "laptop") {
+	if got := printed(c, "explain", "server"); strings.Contains(got, "slip") || strings.Contains(got, "laptop") {
 		t.Errorf("of the service it tells more: %s", got)
 	}
 
-	if _, answer := c.do(http.MethodPost, "/drain?device=a&user=alice"); !strings.Contains(answer, "takes no new requests") {
+	if _, answer := c.Do(http.MethodPost, "/drain?device=a&user=alice"); !strings.Contains(answer, "takes no new requests") {
 		t.Fatal(answer)
 	}
-	if got := c.printed("explain", "a"); !strings.Contains(got, "a in server: drained by alice") || !strings.Contains(got, "weight 1 (tag:weight-1)") || !strings.Contains(got, "8080 drained; expected 0.0 %") {
+	if got := printed(c, "explain", "a"); !strings.Contains(got, "a in server: drained by alice") || !strings.Contains(got, "weight 1 (tag:weight-1)") || !strings.Contains(got, "8080 drained; expected 0.0 %") {
 		t.Errorf("of a drained device: %s", got)
 	}
 	// The last that serves is held when it is gone.
-	c.write("devices.json", devices("a=tag:weight-1"))
-	c.await("b is held", func() bool { return len(c.status().Held) == 1 })
-	if got := c.printed("explain", "b"); !strings.Contains(got, "b in server: the device list lacks it\n") || !strings.Contains(got, "held: the list says missing. ") {
+	c.Write("devices.json", controlplanetest.DeviceList("a=tag:weight-1"))
+	c.Await("b is held", func() bool { return len(c.Status().Held) == 1 })
+	if got := printed(c, "explain", "b"); !strings.Contains(got, "b in server: the device list lacks it\n") || !strings.Contains(got, "held: the list says missing. ") {
 		t.Errorf("of a held device: %s", got)
 	}
 	for _, kind := range []string{"started", "drain", "state", "held"} {
-		c.await("the changes to tell that it "+kind, func() bool {
-			return slices.ContainsFunc(c.status().Changes, func(change events.Event) bool { return string(change.Kind) == kind })
+		c.Await("the changes to tell that it "+kind, func() bool {
+			return slices.ContainsFunc(c.Status().Changes, func(change events.Event) bool { return string(change.Kind) == kind })
 		})
 	}
 }
@@ -105,47 +103,6 @@ func TestOpinions(t *testing.T) {
 	}
 }
 
-func TestTrafficMetrics(t *testing.T) {
-	server := func(name, address string, healthy int) traffic.Server {
-		return traffic.Server{Endpoint: topology.Endpoint{Name: name, Address: netip.MustParseAddrPort(address)}, Expected: 0.25, Observed: 0.5, Of: 1, Healthy: healthy}
-	}
-	m := newTrafficMetrics(func() trafficDocument {
-		return trafficDocument{Envoys: []traffic.Envoy{{}, {Stale: true}}, Services: []traffic.Table{{
-			Service: "s", Requests: 10, Errors: 1, Crossing: 0.3,
-			Servers: []traffic.Server{server("a", "100.64.0.1:80", 1), server("b", "100.64.0.2:80", 0), server("b", "100.64.0.2:80", 0)},
-		}}}
-	})
-	want := `
-# HELP tailxds_endpoint_share_ratio Share of the service's requests, by kind: expected or observed.
-# TYPE tailxds_endpoint_share_ratio gauge
-tailxds_endpoint_share_ratio{address="100.64.0.1:80",device="a",kind="expected",service="s"} 0.25
-tailxds_endpoint_share_ratio{address="100.64.0.1:80",device="a",kind="observed",service="s"} 0.5
-tailxds_endpoint_share_ratio{address="100.64.0.2:80",device="b",kind="expected",service="s"} 0.25
-tailxds_endpoint_share_ratio{address="100.64.0.2:80",device="b",kind="observed",service="s"} 0.5
-# HELP tailxds_endpoints_unhealthy Serving endpoints that every Envoy which reports finds unhealthy.
-# TYPE tailxds_endpoints_unhealthy gauge
-tailxds_endpoints_unhealthy{service="s"} 2
-# HELP tailxds_envoys_reporting Envoys that reported of late what they measured.
-# TYPE tailxds_envoys_reporting gauge
-tailxds_envoys_reporting 1
-# HELP tailxds_service_crossing_ratio Share of the requests that were sent to another region than they entered in.
-# TYPE tailxds_service_crossing_ratio gauge
-tailxds_service_crossing_ratio{service="s"} 0.3
-# HELP tailxds_service_errors_per_second Requests that failed: 5xx, a reset or a timeout.
-# TYPE tailxds_service_errors_per_second gauge
-tailxds_service_errors_per_second{service="s"} 1
-# HELP tailxds_service_requests_per_second Requests to the service, of all Envoys that report.
-# TYPE tailxds_service_requests_per_second gauge
-tailxds_service_requests_per_second{service="s"} 10
-`
-	registry, page := prometheus.NewRegistry(), httptest.NewRecorder()
-	registry.MustRegister(m)
-	promhttp.HandlerFor(registry, promhttp.HandlerOpts{}).ServeHTTP(page, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-	if got := page.Body.String(); strings.TrimSpace(got) != strings.TrimSpace(want) {
-		t.Errorf("got\n%s\nwant\n%s", got, want)
-	}
-}
-
 func TestTopReads(t *testing.T) {
 	server := func(name string, weight uint32, expected, observed float64, of, healthy int) traffic.Server {
 		return traffic.Server{
@@ -153,7 +110,7 @@ func TestTopReads(t *testing.T) {
 			Expected: expected, Observed: observed, Off: expected-observed > 0.1, Requests: 100 * observed, Of: of, Healthy: healthy,
 		}
 	}
-	doc := trafficDocument{Envoys: []traffic.Envoy{{}, {Stale: true}}, Services: []traffic.Table{{
+	doc := api.Traffic{Envoys: []traffic.Envoy{{}, {Stale: true}}, Services: []traffic.Table{{
 		Service: "server", Locality: "nearest", Requests: 100, Errors: 1, P50: 1.5, P99: 12_345, Crossing: 0.25, CrossingExpected: 0.267,
 		Entries: []traffic.Entry{{Region: "west", Envoys: 1, Requests: 100, Errors: 1, Share: 1, P50: 1.5, P99: 250}, {}},
 		Servers: []traffic.Server{server("a\x1b[31m", 1, 0.25, 0.26, 1, 1), server("b", 3, 0.75, 0, 1, 0)},

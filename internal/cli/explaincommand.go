@@ -8,6 +8,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tailxds/tailxds/internal/api"
+	"github.com/tailxds/tailxds/internal/input"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/traffic"
 )
@@ -15,10 +17,10 @@ import (
 // explainCommand says why an endpoint is what it is.
 func explainCommand(env environment) *cobra.Command {
 	var output, from string
-	cmd := adminCommand(env, "explain [SERVICE|DEVICE]", "Say where each value of an endpoint comes from, and what comes of it", func(cmd *cobra.Command, args []string, c adminClient) error {
+	cmd := adminCommand(env, "explain [SERVICE|DEVICE]", "Say where each value of an endpoint comes from, and what comes of it", func(cmd *cobra.Command, args []string, c api.Client) error {
 		query := url.Values{"of": args, "from": {from}}
-		var doc explainDocument
-		body, err := c.document(cmd.Context(), "/explain?"+query.Encode(), &doc)
+		var doc api.Explanation
+		body, err := c.Document(cmd.Context(), "/explain?"+query.Encode(), &doc)
 		if err != nil {
 			return err
 		}
@@ -27,7 +29,7 @@ func explainCommand(env environment) *cobra.Command {
 		}
 		return printExplained(cmd.OutOrStdout(), doc)
 	})
-	cmd.Args = argument{what: "a service or device", optional: true, max: maxName}.check
+	cmd.Args = argument{what: "a service or device", optional: true, max: maxName}.Check
 	cmd.Example = "  tailxds explain west-2\n  tailxds explain hello --from east-1"
 	cmd.Long = "Say of each endpoint of a service, of a device, or of all: which tag, grant or attribute gives each value, which\n" +
 		"Envoys find it healthy, and the share of the requests that it was to get beside the one that it got. Of a device\n" +
@@ -38,10 +40,10 @@ func explainCommand(env environment) *cobra.Command {
 }
 
 // printExplained writes two lines an endpoint.
-func printExplained(out io.Writer, doc explainDocument) error {
+func printExplained(out io.Writer, doc api.Explanation) error {
 	var b strings.Builder
 	line := func(indent, format string, args ...any) {
-		b.WriteString(indent + printable(fmt.Sprintf(format, args...)) + "\n")
+		b.WriteString(indent + input.Printable(fmt.Sprintf(format, args...)) + "\n")
 	}
 	if len(doc.Devices) == 0 {
 		line("", "there are no endpoints")
@@ -68,7 +70,7 @@ func printExplained(out io.Writer, doc explainDocument) error {
 }
 
 // said is what a device says, each value with its source.
-func said(d explained, e explainedEndpoint) string {
+func said(d api.ExplainedDevice, e api.ExplainedEndpoint) string {
 	if len(e.Values) == 0 {
 		if !d.Listed {
 			return "the device list lacks it"
@@ -90,7 +92,7 @@ func said(d explained, e explainedEndpoint) string {
 }
 
 // became is what came of it: its state, its health, its shares.
-func became(e explainedEndpoint) string {
+func became(e api.ExplainedEndpoint) string {
 	s := e.Server
 	if s == nil {
 		return "NOT published: see its problems"

@@ -7,20 +7,20 @@ import (
 	"google.golang.org/grpc/grpclog"
 )
 
-// newLogger makes the log that --log-level and --log-format ask for.
-func newLogger(o options, to io.Writer) (*slog.Logger, error) {
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.LogLevel)); err != nil {
-		return nil, wrong(setting("log-level"), o.LogLevel, "debug, info, warn or error")
+// newLogger makes a log of a level and format, as --log-level and --log-format name them.
+func newLogger(level, format string, to io.Writer) (*slog.Logger, error) {
+	var from slog.Level
+	if err := from.UnmarshalText([]byte(level)); err != nil {
+		return nil, wrong(setting("log-level"), level, "debug, info, warn or error")
 	}
-	handler := &slog.HandlerOptions{Level: level}
-	switch o.LogFormat {
+	handler := &slog.HandlerOptions{Level: from}
+	switch format {
 	case "text":
 		return slog.New(slog.NewTextHandler(to, handler)), nil
 	case "json":
 		return slog.New(slog.NewJSONHandler(to, handler)), nil
 	default:
-		return nil, wrong(setting("log-format"), o.LogFormat, "text or json")
+		return nil, wrong(setting("log-format"), format, "text or json")
 	}
 }
 

@@ -14,12 +14,19 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/input"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
+// fileOptions are the files that render reads, and what devices in them mean.
+type fileOptions struct {
+	devices, policyFile string
+	rules               topology.Rules
+}
+
 func renderCommand(env environment) *cobra.Command {
-	var o options
+	var o fileOptions
 	var only string
 	cmd := &cobra.Command{
 		Use:     "render --devices FILE [--config FILE]",
@@ -30,7 +37,7 @@ func renderCommand(env environment) *cobra.Command {
 			for _, s := range env.strays(cmd.Root()) {
 				fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", s)
 			}
-			if err := o.checkTopology(); err != nil {
+			if err := checkRules(o.rules); err != nil {
 				return err
 			}
 			out, passedOver, err := render(cmd.Context(), o, only)
@@ -41,13 +48,13 @@ func renderCommand(env environment) *cobra.Command {
 				return fmt.Errorf("print the resources: %w", err)
 			}
 			for _, w := range passedOver.why {
-				fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", printable(w))
+				fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", input.Printable(w))
 			}
 			return passedOver.err()
 		},
 	}
-	topologyFlags(newBinder(cmd, env), &o)
-	choiceFlag(cmd.Flags(), &only, "only", "", "", "print the resources of one type: "+oneOf(envoy.TypeNames()), envoy.TypeNames()...)
+	topologyFlags(newBinder(cmd, env), &o.rules, &o.devices, &o.policyFile)
+	choiceFlag(cmd.Flags(), &only, "only", "", "", "print the resources of one type: "+input.OneOf(envoy.TypeNames()), envoy.TypeNames()...)
 	under(cmd, append(topologyHeadings(), heading{"Output", []string{"only"}})...)
 	return cmd
 }
@@ -73,11 +80,11 @@ func (p passedOver) err() error {
 
 // render is the document: resources by type, and the problems; or the resources
 // of only one type.
-func render(ctx context.Context, o options, only string) (text []byte, over passedOver, err error) {
-	if o.Devices == "" {
+func render(ctx context.Context, o fileOptions, only string) (text []byte, over passedOver, err error) {
+	if o.devices == "" {
 		return nil, over, errors.New("render needs a device file: tailxds render --devices FILE (or - for standard input)")
 	}
-	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: stdinPath(o.Devices)})
+	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: stdinPath(o.devices)})
 	if err != nil {
 		return nil, over, err
 	}
@@ -85,20 +92,18 @@ func render(ctx context.Context, o options, only string) (text []byte, over pass
 	if err != nil {
 		return nil, over, err
 	}
-	policy, err := readPolicy(o.Config)
+	policy, _, err := readPolicyFile(o.policyFile)
 	if err != nil {
 		return nil, over, err
 	}
-	rules, err := o.rules(time.Now())
-	if err != nil {
-		return nil, over, err
-	}
+	rules := o.rules
+	rules.Now = time.Now()
 	t, problems := topology.Build(devices, rules)
-	resources, err := envoy.Render(t, policy.policy, rules.DefaultService)
+	resources, err := envoy.Render(t, policy, rules.DefaultService)
 	if err != nil {
 		return nil, over, err
 	}
-	problems = joined(problems, policy.policy.Problems(t))
+	problems = append(append([]topology.Problem{}, problems...), policy.Problems(t)...)
 	document := map[string]any{"problems": problems}
 	for _, name := range envoy.TypeNames() {
 		document[name] = []json.RawMessage{}
@@ -134,7 +139,7 @@ func reasons(devices []topology.Device, t topology.Topology, problems []topology
 		}
 	}
 	for _, p := range problems {
-		over.why = append(over.why, problemLine(p))
+		over.why = append(over.why, p.String())
 	}
 	return over
 }
@@ -145,21 +150,4 @@ func stdinPath(path string) string {
 		return os.Stdin.Name()
 	}
 	return path
-}
-
-// rules are the options that decide what a device means, at a moment.
-func (o options) rules(now time.Time) (topology.Rules, error) {
-	if err := topology.ValidName(o.DefaultService); err != nil {
-		return topology.Rules{}, fmt.Errorf("--default-service %q %w", o.DefaultService, err)
-	}
-	if o.DefaultPort == 0 {
-		return topology.Rules{}, errors.New("--default-port must be from 1 to 65535")
-	}
-	if err := topology.ValidTagPrefix(o.TagPrefix); err != nil {
-		return topology.Rules{}, fmt.Errorf("--tag-prefix %q %w", o.TagPrefix, err)
-	}
-	return topology.Rules{
-		TagPrefix: o.TagPrefix, DefaultService: o.DefaultService, DefaultPort: o.DefaultPort, PreferIPv6: o.PreferIPv6,
-		Now: now, OfflineGrace: o.OfflineGrace, DrainWindow: o.DrainWindow,
-	}, nil
 }

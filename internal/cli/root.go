@@ -9,19 +9,20 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tailxds/tailxds/internal/input"
 	"github.com/tailxds/tailxds/internal/version"
 )
 
 // ending is an error that ends the process with an exit status of its own. Without
 // a cause nothing is said: the command said it all.
 type ending struct {
-	code  int
+	Code  int
 	cause error
 }
 
 func (e ending) Error() string {
 	if e.cause == nil {
-		return fmt.Sprintf("exit status %d", e.code)
+		return fmt.Sprintf("exit status %d", e.Code)
 	}
 	return e.cause.Error()
 }
@@ -37,10 +38,10 @@ func exitStatus(to io.Writer, err error) int {
 	errors.As(err, &e)
 	if e.cause != nil {
 		for _, one := range joinedErrors(err) {
-			fmt.Fprintln(to, "tailxds:", printable(one.Error()))
+			fmt.Fprintln(to, "tailxds:", input.Printable(one.Error()))
 		}
 	}
-	return e.code
+	return e.Code
 }
 
 // joinedErrors are the errors that [errors.Join] made one, so that each gets a

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/tailxds/tailxds/internal/shutdown"
+	"github.com/tailxds/tailxds/internal/systemd"
 )
 
 // longestWait bounds a sidecar's wait: whoever stops it kills it long before.
@@ -44,7 +45,7 @@ To take a device out by hand, run tailxds drain DEVICE beside the control plane.
 				}
 			}
 			signal.Ignore(os.Interrupt)
-			tell, err := supervisor()
+			tell, err := systemd.Notifier()
 			if err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), err)
 			}

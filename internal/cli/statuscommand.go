@@ -17,9 +17,11 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/drain"
 	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/guard"
+	"github.com/tailxds/tailxds/internal/input"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -29,11 +31,11 @@ const redraw = 2 * time.Second
 func statusCommand(env environment) *cobra.Command {
 	var output string
 	var asJSON, watch, exitCode bool
-	cmd := adminCommand(env, "status [SERVICE]", "Show services, endpoints, Envoys and problems", func(cmd *cobra.Command, args []string, c adminClient) error {
+	cmd := adminCommand(env, "status [SERVICE]", "Show services, endpoints, Envoys and problems", func(cmd *cobra.Command, args []string, c api.Client) error {
 		if asJSON {
 			output = "json"
 		}
-		look := func(ctx context.Context, to io.Writer) (statusDocument, error) {
+		look := func(ctx context.Context, to io.Writer) (api.Status, error) {
 			doc, body, err := askStatus(ctx, c, args)
 			if err != nil {
 				return doc, err
@@ -45,7 +47,7 @@ func statusCommand(env environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return doc.verdict(exitCode)
+			return statusError(doc, exitCode)
 		}
 		doc, err := watchPage(cmd.Context(), cmd.OutOrStdout(), redraw, look)
 		switch {
@@ -56,10 +58,10 @@ func statusCommand(env environment) *cobra.Command {
 		case err != nil:
 			return err
 		default:
-			return doc.verdict(exitCode)
+			return statusError(doc, exitCode)
 		}
 	})
-	cmd.Args = argument{what: "a service", optional: true, max: maxName}.check
+	cmd.Args = argument{what: "a service", optional: true, max: maxName}.Check
 	cmd.Long = `Show services, endpoints, Envoys and problems, of all services or of one.
 
 Exit status: 1 if the control plane is not ready or can't be reached, and with --exit-code also if a service has
@@ -74,15 +76,15 @@ no serving endpoint; else 0. With --watch it is 0 once interrupted, unless --exi
 }
 
 // askStatus is /status and its text, of all services or of the one that is named.
-func askStatus(ctx context.Context, c adminClient, only []string) (doc statusDocument, body []byte, err error) {
-	body, err = c.document(ctx, "/status", &doc)
+func askStatus(ctx context.Context, c api.Client, only []string) (doc api.Status, body []byte, err error) {
+	body, err = c.Document(ctx, "/status", &doc)
 	if err != nil || len(only) == 0 || doc.At == nil { // before there are services, it says why
 		return doc, body, err
 	}
-	if !slices.Contains(doc.serviceNames(), only[0]) {
-		return doc, nil, unknownName("service", only[0], doc.serviceNames())
+	if !slices.Contains(serviceNames(doc), only[0]) {
+		return doc, nil, input.UnknownName("service", only[0], serviceNames(doc))
 	}
-	doc = doc.of(only[0])
+	doc = onlyService(doc, only[0])
 	body, err = json.MarshalIndent(doc, "", "  ")
 	if err != nil {
 		return doc, nil, fmt.Errorf("write the status: %w", err)
@@ -90,14 +92,14 @@ func askStatus(ctx context.Context, c adminClient, only []string) (doc statusDoc
 	return doc, append(body, '\n'), nil
 }
 
-// of leaves in a status what is of one service, or of none: Envoys, and problems of
-// the whole pool.
-func (s statusDocument) of(service string) statusDocument {
+// onlyService leaves in a status what is of one service, or of none: Envoys, and
+// problems of the whole pool.
+func onlyService(s api.Status, service string) api.Status {
 	s.Services = slices.DeleteFunc(s.Services, func(of topology.Service) bool { return of.Name != service })
 	s.Held = slices.DeleteFunc(s.Held, func(h guard.Held) bool { return h.Service != service })
-	s.Shares = slices.DeleteFunc(s.Shares, func(of endpointShare) bool { return of.Service != service })
+	s.Shares = slices.DeleteFunc(s.Shares, func(of api.EndpointShare) bool { return of.Service != service })
 	s.Degraded = slices.DeleteFunc(s.Degraded, func(of string) bool { return !strings.HasPrefix(of, service+": ") })
-	s.Changes = slices.DeleteFunc(joined(s.Changes), func(c events.Event) bool { return c.Service != "" && c.Service != service })
+	s.Changes = slices.DeleteFunc(slices.Clone(s.Changes), func(c events.Event) bool { return c.Service != "" && c.Service != service })
 	its := func(device string) bool {
 		return slices.ContainsFunc(s.Services, func(of topology.Service) bool {
 			return slices.ContainsFunc(slices.Concat(of.Serving(), of.Idle), func(e topology.Endpoint) bool { return e.Device == device })
@@ -109,14 +111,14 @@ func (s statusDocument) of(service string) statusDocument {
 	return s
 }
 
-// verdict is an error if nothing is served yet, and where degraded counts, if a
+// statusError is an error if nothing is served yet, and where degraded counts, if a
 // service has no endpoint that serves.
-func (s statusDocument) verdict(degraded bool) error {
+func statusError(s api.Status, degraded bool) error {
 	switch {
 	case degraded && len(s.Degraded) > 0:
-		return errors.New("degraded: " + printable(strings.Join(s.Degraded, "; ")))
+		return errors.New("degraded: " + input.Printable(strings.Join(s.Degraded, "; ")))
 	case !s.Ready:
-		return errors.New(printable(s.Detail))
+		return errors.New(input.Printable(s.Detail))
 	default:
 		return nil
 	}
@@ -142,10 +144,10 @@ func watchPage[T any](
 		}
 		seen = seen || err == nil
 		switch {
-		case err != nil && !seen && !errors.As(err, new(unreachableError)):
+		case err != nil && !seen && !errors.As(err, new(api.UnreachableError)):
 			return doc, err
 		case err != nil:
-			fmt.Fprintln(&page, printable(err.Error()))
+			fmt.Fprintln(&page, input.Printable(err.Error()))
 		}
 		last, lastErr = doc, err
 		if err := write(out, slices.Concat(clear, page.Bytes(), []byte("\n"))); err != nil {
@@ -160,11 +162,11 @@ func watchPage[T any](
 }
 
 // printers are the formats of `status --output`.
-func printers() map[string]func(io.Writer, []byte, statusDocument) error {
-	return map[string]func(io.Writer, []byte, statusDocument) error{
-		"table": func(out io.Writer, _ []byte, doc statusDocument) error { return printStatus(out, doc) },
-		"json":  func(out io.Writer, body []byte, _ statusDocument) error { return write(out, escaped(body)) },
-		"yaml":  func(out io.Writer, body []byte, _ statusDocument) error { return writeYAML(out, body) },
+func printers() map[string]func(io.Writer, []byte, api.Status) error {
+	return map[string]func(io.Writer, []byte, api.Status) error{
+		"table": func(out io.Writer, _ []byte, doc api.Status) error { return printStatus(out, doc) },
+		"json":  func(out io.Writer, body []byte, _ api.Status) error { return write(out, escaped(body)) },
+		"yaml":  func(out io.Writer, body []byte, _ api.Status) error { return writeYAML(out, body) },
 	}
 }
 
@@ -208,7 +210,7 @@ func (t table) row(cells ...any) {
 		if i > 0 {
 			fmt.Fprint(t, "\t")
 		}
-		fmt.Fprint(t, printable(fmt.Sprint(c)))
+		fmt.Fprint(t, input.Printable(fmt.Sprint(c)))
 	}
 	fmt.Fprintln(t)
 }

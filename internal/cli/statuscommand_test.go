@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"go.yaml.in/yaml/v4"
+
+	"github.com/tailxds/tailxds/internal/api"
 )
 
 // away is a control plane with a service that nobody serves, and with texts
@@ -151,20 +153,20 @@ func TestStatusWatch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	looks := 0
 	var out bytes.Buffer
-	look := func(_ context.Context, to io.Writer) (statusDocument, error) {
+	look := func(_ context.Context, to io.Writer) (api.Status, error) {
 		looks++
 		switch looks {
 		case 1:
 			_, _ = io.WriteString(to, "first\n")
-			return statusDocument{Ready: true}, nil
+			return api.Status{Ready: true}, nil
 		case 2:
-			return statusDocument{}, errors.New("control plane \x1b away")
+			return api.Status{}, errors.New("control plane \x1b away")
 		case 3:
 			_, _ = io.WriteString(to, "third\n")
-			return statusDocument{Ready: true, Degraded: []string{"server"}}, nil
+			return api.Status{Ready: true, Degraded: []string{"server"}}, nil
 		default:
 			cancel()
-			return statusDocument{}, ctx.Err()
+			return api.Status{}, ctx.Err()
 		}
 	}
 	last, err := watchPage(ctx, &out, time.Millisecond, look)
@@ -182,12 +184,12 @@ func TestAdminURL(t *testing.T) {
 		"box": "http://box:9090", "box.example.com:80": "http://box.example.com:80", "::1": "http://[::1]:9090", "[::1]": "http://[::1]:9090", "[fd7a::1]:1": "http://[fd7a::1]:1",
 		"http://box:8080/": "http://box:8080", "http://box": "http://box:9090", "https://box": "https://box:443", "https://box:8443": "https://box:8443", "": "http://127.0.0.1:9090",
 	} {
-		if got, err := adminURL(address); err != nil || got != want {
+		if got, err := api.AdminURL(address); err != nil || got != want {
 			t.Errorf("%q: %q, %v, want %q", address, got, err, want)
 		}
 	}
 	for _, bad := range []string{"box:http", "ftp://box", "http://box/status", "a b", "box:99999", "http://user@box"} {
-		if got, err := adminURL(bad); err == nil || !strings.Contains(err.Error(), "it must be a host, host:port or URL") {
+		if got, err := api.AdminURL(bad); err == nil || !strings.Contains(err.Error(), "it must be a host, host:port or URL") {
 			t.Errorf("%q: %q, %v", bad, got, err)
 		}
 	}

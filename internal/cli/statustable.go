@@ -3,26 +3,24 @@ package cli
 import (
 	"fmt"
 	"io"
-	"maps"
 	"net/netip"
-	"slices"
 	"text/tabwriter"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/drain"
 	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/topology"
-	"github.com/tailxds/tailxds/internal/xds"
 )
 
 // printStatus writes a status for people.
-func printStatus(out io.Writer, doc statusDocument) error {
+func printStatus(out io.Writer, doc api.Status) error {
 	t := table{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	for _, d := range doc.Degraded {
 		t.row("DEGRADED " + d)
 	}
 	t.row(doc.Detail)
-	if line := doc.summary(time.Now()); line != "" {
+	if line := summary(doc, time.Now()); line != "" {
 		t.row(line)
 	}
 	if doc.Error != "" {
@@ -33,7 +31,7 @@ func printStatus(out io.Writer, doc statusDocument) error {
 	}
 	t.row()
 	t.row("SERVICE", "PRIORITY", "REGION", "ZONE", "DEVICE", "ID", "ADDRESS", "WEIGHT", "SHARE", "STATE")
-	shares := doc.shares()
+	shares := sharesByEndpoint(doc)
 	for _, s := range doc.Services {
 		for _, l := range s.Localities {
 			for _, e := range l.Endpoints {
@@ -63,7 +61,7 @@ func printStatus(out io.Writer, doc statusDocument) error {
 	t.row()
 	t.row("ENVOY", "NODE", "ADDRESS", "SINCE", "STATE")
 	for _, e := range doc.Envoys {
-		t.row(e.Device, e.Node, e.Address.Addr(), time.Since(e.Since).Round(time.Second), envoyState(e))
+		t.row(e.Device, e.Node, e.Address.Addr(), time.Since(e.Since).Round(time.Second), api.EnvoyState(e))
 	}
 	if c := doc.HealthChecks; c != nil && c.Interval != "1s" {
 		t.row()
@@ -108,8 +106,8 @@ type placeOf struct {
 	address         netip.AddrPort
 }
 
-func (s statusDocument) shares() map[placeOf]endpointShare {
-	all := make(map[placeOf]endpointShare, len(s.Shares))
+func sharesByEndpoint(s api.Status) map[placeOf]api.EndpointShare {
+	all := make(map[placeOf]api.EndpointShare, len(s.Shares))
 	for _, of := range s.Shares {
 		all[placeOf{of.Service, of.Device, of.Address}] = of
 	}
@@ -118,7 +116,7 @@ func (s statusDocument) shares() map[placeOf]endpointShare {
 
 // endpoint is a row. One whose own Envoy is not connected serves, and is served
 // to others, but nobody can enter at it.
-func (t table) endpoint(service string, priority uint32, e topology.Endpoint, shares map[placeOf]endpointShare) {
+func (t table) endpoint(service string, priority uint32, e topology.Endpoint, shares map[placeOf]api.EndpointShare) {
 	share, state := "-", string(e.State)
 	if of, told := shares[placeOf{service, e.Device, e.Address}]; told {
 		share = fmt.Sprintf("%.1f%%", 100*of.Expected)
@@ -131,7 +129,7 @@ func (t table) endpoint(service string, priority uint32, e topology.Endpoint, sh
 
 // summary is all in a line: "2 services, 7 of 8 endpoints serving, 9 Envoys; the
 // list of netmap is 3s old". It is empty before there is a list.
-func (s statusDocument) summary(now time.Time) string {
+func summary(s api.Status, now time.Time) string {
 	if s.Provider == nil || s.At == nil {
 		return ""
 	}
@@ -160,20 +158,6 @@ func drainEnd(w drain.Record) string {
 		return "`tailxds restore " + w.Name + "`"
 	}
 	return w.Until.UTC().Format(time.DateTime + " MST")
-}
-
-// envoyState is what an Envoy rejected last, or how far it is.
-func envoyState(e xds.Stream) string {
-	state := "in sync"
-	for _, name := range slices.Sorted(maps.Keys(e.Types)) {
-		switch of := e.Types[name]; {
-		case of.Rejected != "":
-			return "rejected " + name + ": " + of.Rejected
-		case of.Pending:
-			state = "updating"
-		}
-	}
-	return state
 }
 
 func dash(s string) string {

@@ -12,6 +12,8 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/tailxds/tailxds/internal/api"
+	"github.com/tailxds/tailxds/internal/input"
 	"github.com/tailxds/tailxds/internal/traffic"
 )
 
@@ -23,8 +25,8 @@ const topEvery = time.Second
 func topCommand(env environment) *cobra.Command {
 	var output string
 	var once bool
-	cmd := adminCommand(env, "top [SERVICE]", "Show who sends how much to whom, drawn anew every second", func(cmd *cobra.Command, args []string, c adminClient) error {
-		look := func(ctx context.Context, to io.Writer) (trafficDocument, error) {
+	cmd := adminCommand(env, "top [SERVICE]", "Show who sends how much to whom, drawn anew every second", func(cmd *cobra.Command, args []string, c api.Client) error {
+		look := func(ctx context.Context, to io.Writer) (api.Traffic, error) {
 			doc, body, err := askTraffic(ctx, c, args)
 			switch {
 			case err != nil:
@@ -43,7 +45,7 @@ func topCommand(env environment) *cobra.Command {
 		}
 		return nil // it was shown
 	})
-	cmd.Args = argument{what: "a service", optional: true, max: maxName}.check
+	cmd.Args = argument{what: "a service", optional: true, max: maxName}.Check
 	cmd.Example = "  tailxds top\n  tailxds top hello --once\n  tailxds top -o json"
 	choiceFlag(cmd.Flags(), &output, "output", "o", "table", "table; or json or yaml, which print it once", "table", "json", "yaml")
 	cmd.Flags().BoolVar(&once, "once", false, "print it once")
@@ -52,8 +54,8 @@ func topCommand(env environment) *cobra.Command {
 
 // askTraffic is /traffic and its text, of all services or of the one that is
 // named. An unknown one is an error.
-func askTraffic(ctx context.Context, c adminClient, only []string) (doc trafficDocument, body []byte, err error) {
-	body, err = c.document(ctx, "/traffic", &doc)
+func askTraffic(ctx context.Context, c api.Client, only []string) (doc api.Traffic, body []byte, err error) {
+	body, err = c.Document(ctx, "/traffic", &doc)
 	if err != nil || len(only) == 0 {
 		return doc, body, err
 	}
@@ -62,7 +64,7 @@ func askTraffic(ctx context.Context, c adminClient, only []string) (doc trafficD
 		names = append(names, s.Service)
 	}
 	if !slices.Contains(names, only[0]) {
-		return doc, nil, unknownName("service", only[0], names)
+		return doc, nil, input.UnknownName("service", only[0], names)
 	}
 	doc.Services = slices.DeleteFunc(doc.Services, func(s traffic.Table) bool { return s.Service != only[0] })
 	body, err = json.MarshalIndent(doc, "", "  ")
@@ -73,7 +75,7 @@ func askTraffic(ctx context.Context, c adminClient, only []string) (doc trafficD
 }
 
 // printTop writes a table a service.
-func printTop(out io.Writer, doc trafficDocument) error {
+func printTop(out io.Writer, doc api.Traffic) error {
 	t := table{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	t.row(reporting(doc))
 	for _, s := range doc.Services {
@@ -86,8 +88,8 @@ func printTop(out io.Writer, doc trafficDocument) error {
 }
 
 // reporting tells of how many Envoys the figures are.
-func reporting(doc trafficDocument) string {
-	n := reportingNow(doc.Envoys)
+func reporting(doc api.Traffic) string {
+	n := doc.Reporting()
 	stale := len(doc.Envoys) - n
 	switch {
 	case n == 0 && stale == 0:

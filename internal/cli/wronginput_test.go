@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -15,9 +14,9 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 
-	"github.com/tailxds/tailxds/internal/doctor"
+	"github.com/tailxds/tailxds/internal/controlplane/controlplanetest"
 	"github.com/tailxds/tailxds/internal/envoy"
-	"github.com/tailxds/tailxds/internal/store"
+	"github.com/tailxds/tailxds/internal/input"
 )
 
 // outcome is what a run of the program left behind.
@@ -43,14 +42,14 @@ const badText = "a\xff\x1b[2J\nb"
 
 // startPlane starts a control plane with two devices in three services, and returns
 // the environment in which commands find it.
-func startPlane(t *testing.T) (*control, environment) {
+func startPlane(t *testing.T) (*controlplanetest.Control, environment) {
 	t.Helper()
-	c := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
-	c.write("devices.json", devices("west-1=tag:service-hello", "east-1=tag:service-shop"))
-	c.write("policy.yaml", "")
-	c = startControl(t, c.dir)
-	c.await("services", func() bool { return len(c.status().Services) == 3 })
-	return c, environment{"TS_ENVOY_ADMIN=" + c.admin}
+	c := controlplanetest.New(t)
+	c.Write("devices.json", controlplanetest.DeviceList("west-1=tag:service-hello", "east-1=tag:service-shop"))
+	c.Write("policy.yaml", "")
+	c = controlplanetest.Start(t, c.Dir)
+	c.Await("services", func() bool { return len(c.Status().Services) == 3 })
+	return c, environment{"TS_ENVOY_ADMIN=" + c.Admin}
 }
 
 // Each wrong input ends the program with one line that names what is wrong and
@@ -71,9 +70,9 @@ func TestCommands_wrongInput_oneLineAndStatus(t *testing.T) {
 		"tab.yaml": "services:\n\thello: {}\n", "tabs.yaml": "- id: \"1\"\n\tname: x\n...\n", "typo.yaml": "services: {hello: {retires: 1}}\n",
 		"huge.yaml": strings.Repeat("# padding\n", maxPolicyBytes/10+1),
 	} {
-		c.write(name, text)
+		c.Write(name, text)
 	}
-	file := func(name string) string { return filepath.Join(c.dir, name) }
+	file := func(name string) string { return filepath.Join(c.Dir, name) }
 	long := strings.Repeat("a", 5000)
 
 	for name, test := range map[string]struct {
@@ -120,19 +119,19 @@ func TestCommands_wrongInput_oneLineAndStatus(t *testing.T) {
 		"the xDS port":            {nil, []string{"status", "--admin", xdsPort}, 1, xdsPort + " is an xDS port and not the admin port: give the address of the admin pages, by default 127.0.0.1:9090"},
 		"the xDS port, watched":   {nil, []string{"status", "--watch", "--admin", xdsPort}, 1, xdsPort + " is an xDS port and not the admin port: …"},
 		"the xDS port to drain":   {nil, []string{"drain", "west-1", "--admin", xdsPort}, 1, xdsPort + " is an xDS port and not the admin port: …"},
-		"TLS where there is none": {nil, []string{"status", "--admin", "https://" + c.admin}, 1, "https://" + c.admin + " speaks HTTP without TLS: give http:// in place of https://"},
+		"TLS where there is none": {nil, []string{"status", "--admin", "https://" + c.Admin}, 1, "https://" + c.Admin + " speaks HTTP without TLS: give http:// in place of https://"},
 		"no control plane":        {nil, []string{"healthcheck", "--admin", "127.0.0.1:1"}, 1, "cannot reach the control plane at 127.0.0.1:1: connection refused: start it, or give the address of its admin pages with --admin"},
 		"a bad admin variable":    {environment{"TS_ENVOY_ADMIN=a b"}, []string{"status"}, 1, `--admin (TS_ENVOY_ADMIN) is "a b": it must be a host, host:port or URL, such as 127.0.0.1:9090`},
 		"a bad address, watched":  {nil, []string{"top", "--admin", "a b"}, 1, `--admin (TS_ENVOY_ADMIN) is "a b": …`},
 		"no directory":            {nil, []string{"bootstrap", "--control-plane", "a", "--output", "/nosuch/x.yaml"}, 1, "write /nosuch/x.yaml: no such file or directory"},
-		"a directory":             {nil, []string{"bootstrap", "--control-plane", "a", "--output", c.dir}, 1, "write " + c.dir + ": is a directory"},
+		"a directory":             {nil, []string{"bootstrap", "--control-plane", "a", "--output", c.Dir}, 1, "write " + c.Dir + ": is a directory"},
 		"a tab in devices":        {nil, []string{"render", "--devices", file("tabs.yaml")}, 1, "read devices: " + file("tabs.yaml") + ":2:1: a tab stands here: YAML is indented with spaces, so use spaces"},
-		"a directory of devices":  {nil, []string{"render", "--devices", c.dir}, 1, "read devices: read " + c.dir + ": is a directory"},
-		"a type of none":          {nil, []string{"render", "--devices", file("devices.json"), "--only", "endpoint"}, 1, `--only is "endpoint": it must be ` + oneOf(envoy.TypeNames()) + `: did you mean "endpoints"?`},
-		"an empty type":           {nil, []string{"render", "--devices", file("devices.json"), "--only", ""}, 1, `--only is "": it must be ` + oneOf(envoy.TypeNames())},
+		"a directory of devices":  {nil, []string{"render", "--devices", c.Dir}, 1, "read devices: read " + c.Dir + ": is a directory"},
+		"a type of none":          {nil, []string{"render", "--devices", file("devices.json"), "--only", "endpoint"}, 1, `--only is "endpoint": it must be ` + input.OneOf(envoy.TypeNames()) + `: did you mean "endpoints"?`},
+		"an empty type":           {nil, []string{"render", "--devices", file("devices.json"), "--only", ""}, 1, `--only is "": it must be ` + input.OneOf(envoy.TypeNames())},
 		"no device file":          {nil, []string{"render"}, 1, "render needs a device file: tailxds render --devices FILE (or - for standard input)"},
 		"an output":               {nil, []string{"status", "-o", "jsno"}, 1, `--output is "jsno": it must be table, json or yaml: did you mean "json"?`},
-		"a long output":           {nil, []string{"top", "-o", long}, 1, `--output is "` + strings.Repeat("a", maxQuoted) + `…": it must be table, json or yaml`},
+		"a long output":           {nil, []string{"top", "-o", long}, 1, `--output is "` + strings.Repeat("a", input.MaxQuoted) + `…": it must be table, json or yaml`},
 		"a hostile output":        {nil, []string{"explain", "-o", badText}, 1, `--output is "a\xff\x1b[2J\nb": it must be text, json or yaml`},
 		"a bool":                  {nil, []string{"status", "--watch=maybe"}, 1, `--watch is "maybe": it must be true or false`},
 		"a list":                  {nil, []string{"serve", "--allow", `"`}, 1, `--allow is "\"": it must be values with commas between them, and quotes in pairs`},
@@ -183,8 +182,8 @@ func TestCommands_wrongInput_oneLineAndStatus(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	if c.status().Drains != nil && len(c.status().Drains) > 0 {
-		t.Errorf("something was drained: %+v", c.status().Drains)
+	if c.Status().Drains != nil && len(c.Status().Drains) > 0 {
+		t.Errorf("something was drained: %+v", c.Status().Drains)
 	}
 }
 
@@ -230,59 +229,42 @@ func TestAdminClient_otherServer_saysSo(t *testing.T) {
 // A file is refused at a start if it can't be read, whichever it is. What was kept
 // serves without either.
 func TestServe_missingFile_refused(t *testing.T) {
-	c := &control{t: t, dir: t.TempDir(), log: &lockedBuffer{}}
-	c.write("devices.json", devices("a=tag:weight-1"))
-	c.write("broken.json", "[{")
-	c.write("policy.yaml", "defaults: {retries: 1}\n")
+	c := controlplanetest.New(t)
+	c.Write("devices.json", controlplanetest.DeviceList("a=tag:weight-1"))
+	c.Write("broken.json", "[{")
+	c.Write("policy.yaml", "defaults: {retries: 1}\n")
 	args := func(devices, policy string) []string {
 		return []string{
-			"serve", "--provider=file", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--state-dir", filepath.Join(c.dir, "state"),
-			"--devices", filepath.Join(c.dir, devices), "--config", filepath.Join(c.dir, policy),
+			"serve", "--provider=file", "--listen=127.0.0.1:0", "--admin=127.0.0.1:0", "--state-dir", filepath.Join(c.Dir, "state"),
+			"--devices", filepath.Join(c.Dir, devices), "--config", filepath.Join(c.Dir, policy),
 		}
 	}
 	for name, test := range map[string]struct{ devices, policy, want string }{
-		"no devices":     {"absent.json", "policy.yaml", "tailxds: read devices: open " + filepath.Join(c.dir, "absent.json") + ": no such file or directory: --devices (TS_ENVOY_DEVICES) names the device file\n"},
-		"broken devices": {"broken.json", "policy.yaml", "tailxds: read devices: " + filepath.Join(c.dir, "broken.json") + ":1:2: unexpected EOF: --devices (TS_ENVOY_DEVICES) names the device file\n"},
-		"no policy":      {"devices.json", "absent.yaml", "tailxds: read policy: open " + filepath.Join(c.dir, "absent.yaml") + ": no such file or directory\n"},
+		"no devices":     {"absent.json", "policy.yaml", "tailxds: read devices: open " + filepath.Join(c.Dir, "absent.json") + ": no such file or directory: --devices names the device file\n"},
+		"broken devices": {"broken.json", "policy.yaml", "tailxds: read devices: " + filepath.Join(c.Dir, "broken.json") + ":1:2: unexpected EOF: --devices names the device file\n"},
+		"no policy":      {"devices.json", "absent.yaml", "tailxds: read policy: open " + filepath.Join(c.Dir, "absent.yaml") + ": no such file or directory\n"},
 	} {
 		if got := runs(t, nil, args(test.devices, test.policy)...); got.code != 1 || !strings.HasSuffix(got.errors, test.want) {
 			t.Errorf("%s: %+v", name, got)
 		}
 	}
 
-	c = startControl(t, c.dir)
-	c.awaitWeights("a=1")
+	c = controlplanetest.Start(t, c.Dir)
+	c.AwaitWeights("a=1")
 	for _, name := range []string{"devices.json", "policy.yaml"} {
-		if err := os.Remove(filepath.Join(c.dir, name)); err != nil {
+		if err := os.Remove(filepath.Join(c.Dir, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	c.await("both to be missed", func() bool { s := c.status(); return s.Policy.Error != "" && s.Provider.Error != "" })
-	if got := c.weights(); got != "a=1" || !c.status().Ready {
-		t.Errorf("both files vanished: %q, %+v", got, c.status().Detail)
+	c.Await("both to be missed", func() bool { s := c.Status(); return s.Policy.Error != "" && s.Provider.Error != "" })
+	if got := c.Weights(); got != "a=1" || !c.Status().Ready {
+		t.Errorf("both files vanished: %q, %+v", got, c.Status().Detail)
 	}
-	if err := c.stop(); err != nil {
+	if err := c.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	c = startControl(t, c.dir)
-	c.awaitWeights("a=1")
-}
-
-// Before the control plane has joined, nothing passes that it can't know.
-func TestDoctor_beforeJoining_servedDoesNotPass(t *testing.T) {
-	d, err := newDaemon(defaults(), store.File(filepath.Join(t.TempDir(), "memory.json")), slog.New(slog.DiscardHandler))
-	if err != nil {
-		t.Fatal(err)
-	}
-	facts := d.facts(t.Context())
-	if facts.Joining == "" {
-		t.Fatal("it has joined")
-	}
-	for _, f := range doctor.Examine(doctor.Facts{ControlPlane: facts, Version: facts.Version}) {
-		if f.Category == "services" || f.Check == "publication" && f.Level != doctor.Fail || f.Check == "joined" && f.Level != doctor.Fail {
-			t.Errorf("%+v", f)
-		}
-	}
+	c = controlplanetest.Start(t, c.Dir)
+	c.AwaitWeights("a=1")
 }
 
 // Why devices make no resource is on standard error, whatever is printed.
@@ -293,13 +275,13 @@ func TestRender_passedOver_reasonsOnStandardError(t *testing.T) {
 		text, want string
 		code       int
 	}{
-		"none is an endpoint": {devices("phone=tag:web", "bad=tag:weight-x"), "tailxds: warning: phone is no endpoint: it names neither a weight nor a service: give it a tag such as tag:weight-1, or a grant of tailxds.dev/cap/endpoint\n" +
+		"none is an endpoint": {controlplanetest.DeviceList("phone=tag:web", "bad=tag:weight-x"), "tailxds: warning: phone is no endpoint: it names neither a weight nor a service: give it a tag such as tag:weight-1, or a grant of tailxds.dev/cap/endpoint\n" +
 			"tailxds: warning: bad tag:weight-x: ignored: the value of tag:weight-… must be a whole number from 0 to 1000 in plain digits\n" +
 			"tailxds: no endpoint to render: no device of 2 is one\n", 1},
 		"there is no device": {"[]", "tailxds: no endpoint to render: the device file lists no devices\n", 1},
-		"one is passed over": {devices("phone=tag:web", "a=tag:weight-1"), "tailxds: warning: phone is no endpoint: …\n", 0},
-		"one is drained":     {devices("a=tag:weight-1", "b=tag:weight-0"), "tailxds: warning: b does not serve server: it is drained\n", 0},
-		"all serve":          {devices("a=tag:weight-1"), "", 0},
+		"one is passed over": {controlplanetest.DeviceList("phone=tag:web", "a=tag:weight-1"), "tailxds: warning: phone is no endpoint: …\n", 0},
+		"one is drained":     {controlplanetest.DeviceList("a=tag:weight-1", "b=tag:weight-0"), "tailxds: warning: b does not serve server: it is drained\n", 0},
+		"all serve":          {controlplanetest.DeviceList("a=tag:weight-1"), "", 0},
 	} {
 		if err := os.WriteFile(file, []byte(test.text), 0o600); err != nil {
 			t.Fatal(err)

@@ -7,6 +7,7 @@ package topology
 
 import (
 	"encoding/json"
+	"strings"
 	"time"
 )
 
@@ -63,4 +64,9 @@ type Problem struct {
 	Subject string `json:"subject"`
 	// Reason says why it was ignored and what would be right.
 	Reason string `json:"reason"`
+}
+
+// String returns the problem in a line: "west-1 tag:weight-x: ignored: …".
+func (p Problem) String() string {
+	return strings.TrimSpace(p.Name+" "+p.Subject) + ": " + p.Reason
 }

@@ -1,0 +1,71 @@
+package controlplane
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/tailxds/tailxds/internal/api"
+	"github.com/tailxds/tailxds/internal/dashboard"
+	"github.com/tailxds/tailxds/internal/input"
+)
+
+// adminHandler answers the admin API and the live page on the admin address.
+func (d *ControlPlane) adminHandler() http.Handler {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newMetrics(d), newTrafficMetrics(d.traffic))
+	return api.Handler(api.Sources{
+		Ready:   d.readiness,
+		Status:  func() any { return d.Status() },
+		Traffic: func() any { return d.traffic() },
+		History: func(service string) (any, error) { return d.history(service) },
+		Explain: func(of, from string) (any, error) { return d.explain(of, from) },
+		Doctor:  func(ctx context.Context) any { return d.AddFacts(ctx) },
+		Diff:    d.diffs,
+		Accept:  func(ctx context.Context, service string) error { return d.accept(ctx, service, LocalOperator("")) },
+		Drain: func(ctx context.Context, device string, long time.Duration, user string) (string, error) {
+			return d.drain(ctx, device, long, LocalOperator(user))
+		},
+		Restore: func(ctx context.Context, device, user string) (string, error) {
+			return d.restore(ctx, device, LocalOperator(user))
+		},
+		Hosts:   d.config.AdminHosts,
+		Page:    d.dashboard.Handler(adminAuthorizer()),
+		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
+	})
+}
+
+// adminAuthorizer lets in whoever reaches the admin pages, which have asked already
+// whether they answer under the name. By loopback one may operate, as with the
+// commands; from elsewhere one may look, as at /status.
+func adminAuthorizer() dashboard.Authorizer {
+	return dashboard.Authorizer{
+		Who: func(r *http.Request) (dashboard.Viewer, error) {
+			from, err := netip.ParseAddrPort(r.RemoteAddr)
+			if err == nil && from.Addr().Unmap().IsLoopback() {
+				return dashboard.Viewer{Name: LocalOperator(""), Role: dashboard.RoleOperate}, nil
+			}
+			return dashboard.Viewer{Name: cmp.Or(from.Addr().Unmap().String(), r.RemoteAddr), Role: dashboard.RoleView}, nil
+		},
+		Answers: func(context.Context, string) bool { return true },
+	}
+}
+
+// MaxUser is how much of a user's name is taken.
+const MaxUser = 64
+
+// LocalOperator is how an operator is named who comes by loopback, where nobody
+// can be told from another: by what the command says of its user.
+func LocalOperator(user string) string {
+	if text := []rune(input.Printable(user)); len(text) > MaxUser {
+		user = string(text[:MaxUser])
+	}
+	return cmp.Or(strings.TrimSpace(input.Printable(user)), "the operator") + " at the control plane"
+}

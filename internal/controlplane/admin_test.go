@@ -1,0 +1,22 @@
+package controlplane
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/tailxds/tailxds/internal/dashboard"
+)
+
+func TestTheAdminAddressesDoor(t *testing.T) {
+	for from, want := range map[string]dashboard.Role{
+		"127.0.0.1:5": dashboard.RoleOperate, "[::1]:5": dashboard.RoleOperate, "[::ffff:127.0.0.1]:5": dashboard.RoleOperate,
+		"172.17.0.1:5": dashboard.RoleView, "100.64.0.9:5": dashboard.RoleView, "nonsense": dashboard.RoleView,
+	} {
+		r := httptest.NewRequest(http.MethodGet, "/", nil)
+		r.RemoteAddr = from
+		if v, err := adminAuthorizer().Who(r); err != nil || v.Role != want || v.Name == "" {
+			t.Errorf("from %s: %+v, want %q", from, v, want)
+		}
+	}
+}

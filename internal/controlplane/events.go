@@ -1,0 +1,114 @@
+package controlplane
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/events"
+	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/traffic"
+	"github.com/tailxds/tailxds/internal/xds"
+)
+
+// lastEvents is what the journal has told so far.
+type lastEvents struct {
+	at          time.Time
+	situation   events.Snapshot
+	publication uint64
+}
+
+// recordEvents writes down what is different since the last time. Only the loop calls
+// it.
+func (d *ControlPlane) recordEvents(now time.Time) {
+	p := d.published.Load()
+	if p == nil {
+		return
+	}
+	was := d.lastEvents
+	d.lastEvents = lastEvents{at: now, publication: d.reached().Publication, situation: d.eventSnapshot(p, *d.policy.Load(), d.tables)}
+	if was.at.IsZero() {
+		d.events.Add(now, 0, events.Event{Kind: events.Started, Text: fmt.Sprintf("the control plane started; it knows %d devices", len(p.devices))})
+		return
+	}
+	publication := d.lastEvents.publication
+	if publication == was.publication {
+		publication = 0 // Envoys were told nothing new
+	}
+	d.events.Add(now, publication, events.Diff(was.situation, d.lastEvents.situation)...)
+}
+
+// reached takes over how far Envoys are with the last publication.
+func (d *ControlPlane) reached() xds.Rollout {
+	r := d.server.Rollout()
+	d.events.Reached(r.Publication, events.Rollout{Told: r.Told, Acked: r.Acked, Rejected: r.Rejected, Millis: float64(r.After) / float64(time.Millisecond)})
+	return r
+}
+
+// changes are what happened of late, the newest first.
+func (d *ControlPlane) changes() []events.Event {
+	if d.started() {
+		d.reached()
+	}
+	return concat(d.events.Changes(time.Now()))
+}
+
+// problemsOf are all problems there are now, beside what was measured.
+func (d *ControlPlane) problemsOf(p *snapshot, streams []xds.Stream, tables []traffic.Table) []topology.Problem {
+	return slices.Concat(p.problems, d.ownProblems(), misplacedEnvoys(streams), crowdedRegions(d.server.RegionsWithoutView()), peerProblems(d.peerStates(), d.config.Hostname, time.Now()), traffic.Unhealthy(tables))
+}
+
+// envoysOf are the connected Envoys as the journal tells of them.
+func envoysOf(streams []xds.Stream) []events.Envoy {
+	var all []events.Envoy
+	for _, s := range streams {
+		e := events.Envoy{Device: s.Device, Node: s.Node, Address: s.Address, Since: s.Since, Rejected: make(map[string]string)}
+		for name, of := range s.Types {
+			if of.Rejected != "" {
+				e.Rejected[name] = of.Rejected
+			}
+		}
+		all = append(all, e)
+	}
+	return all
+}
+
+// eventSnapshot is what the journal compares: what is published, by which policy, and
+// what was measured.
+func (d *ControlPlane) eventSnapshot(p *snapshot, policy policyFile, tables []traffic.Table) events.Snapshot {
+	streams := d.server.Streams()
+	return events.Snapshot{
+		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, tables),
+		Envoys: envoysOf(streams), PolicyError: policy.err, Policies: policy.values, Ingress: policy.ingress,
+	}
+}
+
+// ownProblems are those of the control plane itself: that its state was lost or
+// can't be saved, and that it sends its API token unencrypted.
+func (d *ControlPlane) ownProblems() []topology.Problem {
+	var problems []topology.Problem
+	if to := provider.PlainHTTP(d.config.providerConfig(d.log)); to != "" {
+		problems = append(problems, topology.Problem{Name: d.config.Hostname, Subject: "api token", Reason: plainHTTP(to)})
+	}
+	for _, reason := range d.stateTrouble() {
+		problems = append(problems, topology.Problem{Name: d.config.Hostname, Subject: "state", Reason: reason})
+	}
+	return problems
+}
+
+// stateTrouble says what is wrong with the saved state.
+func (d *ControlPlane) stateTrouble() (reasons []string) {
+	if lost := d.lost.Load(); lost != nil {
+		reasons = append(reasons, *lost)
+	}
+	if f := d.stateWriter.writer.Failure(); f.Err != nil {
+		reasons = append(reasons, fmt.Sprintf("the state cannot be saved since %s, so a restart would lose recent changes: %v", f.Since.UTC().Format(time.RFC3339), f.Err))
+	}
+	return reasons
+}
+
+// plainHTTP says what is wrong with sending a token over plain HTTP.
+func plainHTTP(to string) string {
+	return "it is sent to " + to + " unencrypted, so anybody on the way can read it: use https, or an API on this machine"
+}

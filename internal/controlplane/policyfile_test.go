@@ -1,0 +1,196 @@
+package controlplane
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/policy"
+	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/xds"
+)
+
+// A policy that can be read and not published delays no device, is told once,
+// and is tried again with each publication.
+func TestAPolicyThatCannotBePublished(t *testing.T) {
+	var log bytes.Buffer
+	d := &ControlPlane{
+		config: Config{PolicyFile: filepath.Join(t.TempDir(), "policy.yaml")}, log: slog.New(slog.NewTextHandler(&log, nil)),
+		server: xds.NewServer(xds.Config{Types: envoy.Types()}),
+	}
+	if err := os.WriteFile(d.config.PolicyFile, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	first := topology.Topology{Services: []topology.Service{{Name: "server"}}}
+	unfit := policyFile{policy: policy.Policy{}, text: "unfit"} // its every value is out of bounds
+	d.policy.Store(&unfit)
+	if err := d.publishResources(first); err == nil {
+		t.Fatal("there is no good policy, and yet something was published")
+	}
+
+	kept := "services: {shop: {hosts: [shop.example.com]}}"
+	if err := d.firstPolicy(kept); err != nil {
+		t.Fatal(err)
+	}
+	d.policy.Store(&unfit)
+	for range 3 {
+		if err := d.publishResources(first); err != nil {
+			t.Fatalf("the last good policy is not served: %v", err)
+		}
+	}
+	if d.good.text != kept {
+		t.Errorf("the good policy is now %q", d.good.text)
+	}
+	if wrong := d.policy.Load().wrong(); !strings.HasPrefix(wrong, d.config.PolicyFile+": ") || !strings.Contains(wrong, "the last good resources stay") {
+		t.Errorf("what is wrong: %q", wrong)
+	}
+	if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
+		t.Errorf("%d errors were logged, want one:\n%s", n, log.String())
+	}
+
+	d.policy.Store(&policyFile{policy: policy.Default(), unfit: "something"})
+	same, err := loadPolicy(d.config.PolicyFile)
+	if d.applyEdit(edit{same, err}) {
+		t.Error("the file says nothing new, and is taken for an edit")
+	}
+	if err := d.publishResources(first); err != nil || d.policy.Load().wrong() != "" {
+		t.Errorf("now it fits: %v, %q", err, d.policy.Load().wrong())
+	}
+}
+
+// Idle, the file is not even read but every two seconds, and what is read is
+// parsed only if it is another text.
+func TestPolicyWatcher_edits_areFoundOnceEach(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "policy.yaml")
+	write := func(path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	now := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	past := now.Add(-time.Hour)
+	w := policyWatcher{path: path}
+	look := func(after time.Duration, want string) {
+		t.Helper()
+		now = now.Add(after)
+		text, changed, err := w.look(now)
+		got := "nothing"
+		switch {
+		case err != nil:
+			got = "error"
+		case changed:
+			got = string(text)
+		}
+		if got != want {
+			t.Fatalf("it found %q, want %q", got, want)
+		}
+	}
+	look(0, "error") // there is none yet
+	look(editsEvery, "nothing")
+	write(path, "one")
+	look(editsEvery, "one")
+	for range 100 { // 25 s
+		look(editsEvery, "nothing")
+	}
+	// The same size, and the same time to the nanosecond, in the same file.
+	if err := os.Chtimes(path, past, past); err != nil {
+		t.Fatal(err)
+	}
+	look(editsEvery, "nothing")
+	write(path, "two")
+	if err := os.Chtimes(path, past, past); err != nil {
+		t.Fatal(err)
+	}
+	look(rereadEvery, "two")
+	// Another file under the name, of the same size and time.
+	write(path+".new", "six")
+	if err := errors.Join(os.Chtimes(path+".new", past, past), os.Rename(path+".new", path)); err != nil {
+		t.Fatal(err)
+	}
+	look(editsEvery, "six")
+	// As Kubernetes swaps a ConfigMap: a link to a file in a directory that is a
+	// link.
+	for _, version := range []string{"v1", "v2"} {
+		if err := os.Mkdir(filepath.Join(dir, version), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		of := filepath.Join(dir, version, "policy.yaml")
+		write(of, version)
+		if err := os.Chtimes(of, past, past); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.path = filepath.Join(dir, "mounted.yaml")
+	data := filepath.Join(dir, "..data")
+	if err := errors.Join(os.Symlink("v1", data), os.Symlink(filepath.Join("..data", "policy.yaml"), w.path)); err != nil {
+		t.Fatal(err)
+	}
+	look(editsEvery, "v1")
+	if err := errors.Join(os.Symlink("v2", data+"_tmp"), os.Rename(data+"_tmp", data)); err != nil {
+		t.Fatal(err)
+	}
+	look(editsEvery, "v2")
+	if err := os.Remove(w.path); err != nil {
+		t.Fatal(err)
+	}
+	look(editsEvery, "error")
+	look(editsEvery, "nothing")
+	look(rereadEvery, "nothing")
+	write(w.path, strings.Repeat("x", 3<<20))
+	now = now.Add(editsEvery)
+	if text, changed, err := w.look(now); !changed || err != nil || len(text) != maxPolicyText {
+		t.Errorf("of a large file %d bytes, %v", len(text), err)
+	}
+}
+
+func TestWatchPolicy_idle_parsesOnce(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(path, []byte("defaults: {retries: 1}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		d := &ControlPlane{config: Config{PolicyFile: path}, policyEdits: make(chan edit)}
+		ctx, cancel := context.WithCancel(t.Context())
+		var parsed []uint32
+		go func() {
+			for {
+				select {
+				case e := <-d.policyEdits:
+					parsed = append(parsed, e.policy.policy.Defaults.Retries)
+				case <-ctx.Done():
+					return
+				}
+			}
+		}()
+		ended := make(chan error)
+		go func() { ended <- d.watchPolicy(ctx) }()
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		if !slices.Equal(parsed, []uint32{1}) {
+			t.Errorf("it parsed %d times: %v", len(parsed), parsed)
+		}
+		if err := os.WriteFile(path, []byte("defaults: {retries: 2}"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(rereadEvery)
+		synctest.Wait()
+		if !slices.Equal(parsed, []uint32{1, 2}) {
+			t.Errorf("after an edit: %v", parsed)
+		}
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+}

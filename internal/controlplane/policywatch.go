@@ -1,0 +1,115 @@
+package controlplane
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+)
+
+const (
+	// editsEvery is how often the policy file is looked at: an edit acts within a
+	// second, with time for Envoys to take it.
+	editsEvery = 250 * time.Millisecond
+	// rereadEvery is how soon the file is read whatever its information says: file
+	// systems may tell times by the second or two, and an edit may keep the size.
+	rereadEvery = 2 * time.Second
+	// maxPolicyText is more than what is parsed, so that the error is the parser's.
+	maxPolicyText = 1<<20 + 1
+)
+
+// policyWatcher finds out when the text of the policy file changes. Looking
+// costs one stat, every two seconds a read, and nothing is parsed but what
+// changed.
+type policyWatcher struct {
+	path string
+	info os.FileInfo // of what was read last; nil if there was no file
+	at   time.Time   // when that was; zero if it never was
+	text []byte
+	err  string
+}
+
+// look reads the file if it may have changed, and tells whether the text, or the
+// error, is another than before. Symbolic links are followed, so that a file that
+// Kubernetes swaps is another one.
+func (w *policyWatcher) look(now time.Time) (text []byte, changed bool, err error) {
+	info, err := os.Stat(w.path)
+	if err != nil {
+		info = nil // reading it fails likewise, or it was just replaced
+	}
+	if !w.at.IsZero() && now.Sub(w.at) < rereadEvery && sameInfo(w.info, info) {
+		return nil, false, nil
+	}
+	text, err = readText(w.path)
+	first := w.at.IsZero()
+	w.info, w.at = info, now
+	var reason string
+	if err != nil {
+		reason = err.Error()
+	}
+	if !first && reason == w.err && bytes.Equal(text, w.text) {
+		return nil, false, nil
+	}
+	w.text, w.err = text, reason
+	return text, true, err
+}
+
+// sameInfo tells whether two looks found the same file.
+func sameInfo(a, b os.FileInfo) bool {
+	if a == nil || b == nil {
+		return a == nil && b == nil
+	}
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+}
+
+// readText reads a policy file, or as much of it as tells that it is too large.
+func readText(path string) (text []byte, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("read policy: %w", err)
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	text, err = io.ReadAll(io.LimitReader(f, maxPolicyText))
+	if err != nil {
+		return nil, fmt.Errorf("read policy: %w", err)
+	}
+	return text, nil
+}
+
+// edit is what became of the policy file: a policy, or why it is bad.
+type edit struct {
+	policy policyFile
+	err    error
+}
+
+// watchPolicy hands each edit of the policy file to the loop until ctx ends. It
+// parses beside the loop: that takes long for a large file.
+func (d *ControlPlane) watchPolicy(ctx context.Context) error {
+	if d.config.PolicyFile == "" {
+		return nil
+	}
+	w := policyWatcher{path: d.config.PolicyFile}
+	tick := time.NewTicker(editsEvery)
+	defer tick.Stop()
+	for {
+		if text, changed, err := w.look(time.Now()); changed {
+			e := edit{err: err}
+			if err == nil {
+				e.policy, e.err = parsePolicy(d.config.PolicyFile, string(text))
+			}
+			select {
+			case d.policyEdits <- e:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
