@@ -56,7 +56,7 @@ func (d *ControlPlane) changes() []events.Event {
 
 // problemsOf are all problems there are now, beside what was measured.
 func (d *ControlPlane) problemsOf(p *snapshot, streams []xds.Stream, tables []traffic.Table) []topology.Problem {
-	return slices.Concat(p.problems, d.ownProblems(), misplacedEnvoys(streams), crowdedRegions(d.server.RegionsWithoutView()), peerProblems(d.peerStates(), d.config.Hostname, time.Now()), traffic.Unhealthy(tables))
+	return slices.Concat(p.problems, d.ownProblems(), misplacedEnvoys(streams), crowdedRegions(d.server.CrowdedRegions()), peerProblems(d.peerStates(), d.config.Hostname, time.Now()), traffic.Unhealthy(tables))
 }
 
 // envoysOf are the connected Envoys as the journal tells of them.

@@ -54,7 +54,7 @@ func (n *Resources) InRegion(url, region string) (resource.Set, error) {
 	if url != resourcev3.EndpointType {
 		return n.all[url], nil
 	}
-	return n.assignments(region, nil)
+	return n.assignments(region, &Resources{})
 }
 
 // Checks returns what Envoys are told of health checks, where the policy leaves their
@@ -69,8 +69,9 @@ type serviceInput struct {
 }
 
 // Build makes every resource of a topology, and of the services that the policy names
-// and no device serves, and validates it by Envoy's rules. Resources of services that
-// did not change since the last build are the same messages; last may be nil.
+// and no device serves, and validates it by Envoy's rules. Resources whose input is that
+// of the last build are the same messages, so that a change costs what it touches; last
+// may be nil.
 func Build(in Input, last *Resources) (*Resources, error) {
 	if last == nil {
 		local, err := buildLocalCluster(nil)
@@ -111,9 +112,7 @@ func buildServices(t topology.Topology, p policy.Policy, defaultService string, 
 			return nil, fmt.Errorf("service %s: %w", s.Name, err)
 		}
 	}
-	empty := emptyAssignments(next.shared)
-	keepEqual(last.all[resourcev3.EndpointType], empty)
-	maps.Copy(next.all[resourcev3.EndpointType], empty)
+	maps.Copy(next.all[resourcev3.EndpointType], emptyAssignments(next.shared))
 	sameInput := samePolicy && defaultService == last.shared.defaultService && slices.Equal(next.shared.services, last.shared.services)
 	for _, row := range rows {
 		if err := next.addShared(row, sameInput, last); err != nil {
@@ -125,17 +124,16 @@ func buildServices(t topology.Topology, p policy.Policy, defaultService string, 
 
 // addShared makes what spans services, or takes it from last.
 func (n *Resources) addShared(row resourceType, sameInput bool, last *Resources) error {
-	set, before := n.all[row.URL], last.all[row.URL]
+	set := n.all[row.URL]
 	switch {
 	case row.buildShared == nil:
 	case sameInput:
-		n.all[row.URL] = before
+		n.all[row.URL] = last.all[row.URL]
 	default:
 		made, err := row.buildShared(n.shared)
 		if err := add(row, made, err, set); err != nil {
 			return err
 		}
-		keepEqual(before, set)
 	}
 	if row.buildNamed == nil {
 		return nil
@@ -149,7 +147,6 @@ func (n *Resources) addShared(row resourceType, sameInput bool, last *Resources)
 	if err := add(row, made, err, set); err != nil {
 		return err
 	}
-	keepEqual(last.named[row.URL], set)
 	n.named[row.URL] = set
 	return nil
 }
@@ -191,20 +188,14 @@ func (n *Resources) addService(s topology.Service, p policy.Service, samePolicy 
 		if row.buildService == nil {
 			continue
 		}
-		was, set := last.all[row.URL], n.all[row.URL]
 		if same || (samePolicy && !row.dependsOnEndpoints) {
-			row.takeOver(in, was, set)
+			row.takeOver(in, last.all[row.URL], n.all[row.URL])
 			continue
 		}
 		made, err := row.buildService(in)
-		own := make(resourceSet)
-		if err := add(row, made, err, own); err != nil {
+		if err := add(row, made, err, n.all[row.URL]); err != nil {
 			return err
 		}
-		if !samePolicy { // else it is other than before
-			keepEqual(was, own)
-		}
-		maps.Copy(set, own)
 	}
 	return nil
 }
@@ -232,16 +223,6 @@ func add(row resourceType, made []proto.Message, err error, into resourceSet) er
 		into[cache.GetResourceName(r)] = r
 	}
 	return nil
-}
-
-// keepEqual takes over the resources of the last build that did not change, so
-// that they count as the same below.
-func keepEqual(last, next resourceSet) {
-	for name, r := range next {
-		if old, ok := last[name]; ok && proto.Equal(old, r) {
-			next[name] = old
-		}
-	}
 }
 
 // Resource is one rendered resource with the name of its type.

@@ -228,11 +228,11 @@ func TestABuildIsTheSameWithAndWithoutThePast(t *testing.T) {
 				sameResources(t, next.named[url], anew.named[url], false)
 			}
 			for _, region := range []string{"", "x"} {
-				got, err := next.assignments(region, last)
+				got, err := next.InRegion(Eds, region)
 				if err != nil {
 					t.Fatal(err)
 				}
-				want, err := anew.assignments(region, nil)
+				want, err := anew.InRegion(Eds, region)
 				if err != nil {
 					t.Fatal(err)
 				}

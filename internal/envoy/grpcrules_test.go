@@ -218,7 +218,7 @@ func TestBuild_anyPolicyAndDevices_noGRPCClientRejects(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, region := range []string{"", "x", "y"} {
-				assignments, err := next.assignments(region, last)
+				assignments, err := next.InRegion(Eds, region)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -281,7 +281,7 @@ func TestBuild_ruleToUnreachableService_emptyCluster(t *testing.T) {
 	if late := endpoints(again, "late/grpc"); late != 0 {
 		t.Errorf("endpoints of late, served no more: %d", late)
 	}
-	if again.all[Eds]["plain/grpc"] != before.all[Eds]["plain/grpc"] {
+	if !proto.Equal(again.all[Eds]["plain/grpc"], before.all[Eds]["plain/grpc"]) {
 		t.Error("the assignment of plain changed")
 	}
 }

@@ -5,16 +5,14 @@ import (
 	"maps"
 	"slices"
 
-	"google.golang.org/protobuf/proto"
-
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/tailxds/tailxds/internal/balance"
 )
 
-// assignments are all assignments as callers of a region get them. Those that
-// look the same from everywhere are the same messages in every view.
+// assignments returns all assignments as callers of a region get them. Those that
+// look the same from everywhere are the same messages for every region.
 func (n *Resources) assignments(region string, last *Resources) (resourceSet, error) {
 	if region == "" {
 		return n.all[resource.EndpointType], nil
@@ -28,7 +26,7 @@ func (n *Resources) assignments(region string, last *Resources) (resourceSet, er
 		if in.policy.Locality != balance.Local {
 			continue
 		}
-		if last.unchanged(region, in.names(), set) {
+		if last.sameInput(region, in.names(), set) {
 			for _, assignment := range in.names() {
 				set[assignment] = last.regions[region][assignment]
 			}
@@ -39,28 +37,16 @@ func (n *Resources) assignments(region string, last *Resources) (resourceSet, er
 			return nil, fmt.Errorf("service %s as seen from region %s: %w", name, region, err)
 		}
 		for _, r := range made {
-			name := cache.GetResourceName(r)
-			set[name] = r
-			if old, ok := last.view(region)[name]; ok && proto.Equal(old, r) {
-				set[name] = old
-			}
+			set[cache.GetResourceName(r)] = r
 		}
 	}
 	return set, nil
 }
 
-// view is what a region's callers got; nil if none of them asked.
-func (n *Resources) view(region string) resourceSet {
-	if n == nil {
-		return nil
-	}
-	return n.regions[region]
-}
-
-// unchanged tells whether the assignments of these names are in a region's view,
-// made from the same as those of the set.
-func (n *Resources) unchanged(region string, names []string, set resourceSet) bool {
-	return n != nil && !slices.ContainsFunc(names, func(name string) bool {
+// sameInput tells whether the assignments of these names are there for a region, made
+// from the same as those of the set.
+func (n *Resources) sameInput(region string, names []string, set resourceSet) bool {
+	return !slices.ContainsFunc(names, func(name string) bool {
 		return n.regions[region][name] == nil || n.all[resource.EndpointType][name] != set[name]
 	})
 }

@@ -30,13 +30,13 @@ import (
 )
 
 // start runs a server on loopback until the test ends, and connects to it.
-func start(t *testing.T, s *Server) discovery.AggregatedDiscoveryServiceClient {
+func start(t *testing.T, s *testServer) discovery.AggregatedDiscoveryServiceClient {
 	t.Helper()
 	return discovery.NewAggregatedDiscoveryServiceClient(connect(t, s))
 }
 
 // connect is start for those who ask for more than configuration.
-func connect(t *testing.T, s *Server) *grpc.ClientConn {
+func connect(t *testing.T, s *testServer) *grpc.ClientConn {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -61,50 +61,60 @@ func connect(t *testing.T, s *Server) *grpc.ClientConn {
 	return conn
 }
 
-// newServer makes a server of all types to which every peer may connect.
-func newServer() *Server { return NewServer(Config{Types: envoy.Types()}) }
-
-// typeName is the short name of a type.
-func typeName(url string) string {
-	types := newTypeTable(envoy.Types())
-	return types.name(types.index(url))
+// testServer is a server that publishes what is built of topologies and policies, as the
+// control plane does.
+type testServer struct {
+	*Server
+	resources *envoy.Resources // that were published last
 }
 
-// publish builds and publishes resources as the control plane does.
-func publish(s *Server, top topology.Topology, p policy.Policy) error {
-	s.mu.Lock()
-	last, _ := s.published.(*envoy.Resources)
-	s.mu.Unlock()
-	next, err := envoy.Build(envoy.Input{Topology: top, Policy: p, DefaultService: "server", Regions: s.Regions(), Envoys: s.Envoys()}, last)
+// newServer makes a server of all types to which every peer may connect.
+func newServer() *testServer { return newServerWith(Config{}) }
+
+func newServerWith(config Config) *testServer {
+	config.Types = envoy.Types()
+	return &testServer{Server: NewServer(config)}
+}
+
+func (s *testServer) publish(top topology.Topology, p policy.Policy) error {
+	next, err := envoy.Build(envoy.Input{Topology: top, Policy: p, DefaultService: "server", Regions: s.Regions(), Envoys: s.Envoys()}, s.resources)
 	if err != nil {
 		return err
 	}
 	if _, err := s.Publish(next); err != nil {
 		return err
 	}
+	s.resources = next
 	s.SetAccess(top.Addresses(), top.Regions())
 	return nil
 }
 
-func publishLocalCluster(s *Server, weights map[string]uint32) error {
-	next, err := s.published.(*envoy.Resources).WithLocalCluster(weights)
+func (s *testServer) publishLocalCluster(weights map[string]uint32) error {
+	next, err := s.resources.WithLocalCluster(weights)
 	if err != nil {
 		return err
 	}
+	s.resources = next
 	_, err = s.PublishUntracked(next)
 	return err
 }
 
 // assignmentOf is the name under which the cluster of a service asks for its endpoints.
-func assignmentOf(s *Server, service string) string {
-	return s.published.All(Cds)[service].(*cluster.Cluster).GetEdsClusterConfig().GetServiceName()
+func (s *testServer) assignmentOf(service string) string {
+	return s.resources.All(Cds)[service].(*cluster.Cluster).GetEdsClusterConfig().GetServiceName()
 }
 
-func set(t *testing.T, s *Server, top topology.Topology) {
+func set(t *testing.T, s *testServer, top topology.Topology) {
 	t.Helper()
-	if err := publish(s, top, policy.Default()); err != nil {
+	if err := s.publish(top, policy.Default()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// typeName is the short name of a type.
+func typeName(url string) string {
+	types := newTypeTable(envoy.Types())
+	return types.name(types.index(url))
 }
 
 // mustParse reads a policy.
@@ -268,10 +278,10 @@ func (l *lockedBuffer) String() string {
 }
 
 // logged is a server of one service, and its log.
-func logged() (*Server, *lockedBuffer) {
+func logged() (*testServer, *lockedBuffer) {
 	log := &lockedBuffer{}
-	s := NewServer(Config{Types: envoy.Types(), Log: slog.New(slog.NewTextHandler(log, nil))})
-	if err := publish(s, topologytest.OneService(), policy.Default()); err != nil {
+	s := newServerWith(Config{Log: slog.New(slog.NewTextHandler(log, nil))})
+	if err := s.publish(topologytest.OneService(), policy.Default()); err != nil {
 		panic(err)
 	}
 	return s, log

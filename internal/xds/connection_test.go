@@ -12,7 +12,6 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
-	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
@@ -30,7 +29,7 @@ func (c callee) Check(ctx context.Context, _ *health.HealthCheckRequest) (*healt
 // Whoever calls over a connection is who fetches configuration over it.
 func TestACallIsOfTheEnvoyOnItsConnection(t *testing.T) {
 	further := callee{callers: make(chan Caller, 1)}
-	s := NewServer(Config{Types: envoy.Types(), Services: []func(grpc.ServiceRegistrar){
+	s := newServerWith(Config{Services: []func(grpc.ServiceRegistrar){
 		func(r grpc.ServiceRegistrar) { health.RegisterHealthServer(r, further) },
 	}})
 	set(t, s, topologytest.OneService())

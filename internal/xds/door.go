@@ -102,7 +102,6 @@ func (d *doorway) inspect(m any) (served bool, err error) {
 			slices.Collect(maps.Keys(known)), slices.Collect(maps.Values(known))); err != nil {
 			return false, err
 		}
-		delete(known, stampName) // nobody has a resource without a name
 		r.Node = d.introduce(r.GetNode())
 		if r.ErrorDetail != nil {
 			r.ErrorDetail.Message = clean(r.ErrorDetail.GetMessage())

@@ -58,7 +58,7 @@ func TestATypeThatIsNotServedEndsNothing(t *testing.T) {
 }
 
 // wantUnserved checks what was told and counted of types that are not served.
-func wantUnserved(t *testing.T, s *Server, log *lockedBuffer, asked uint64) {
+func wantUnserved(t *testing.T, s *testServer, log *lockedBuffer, asked uint64) {
 	t.Helper()
 	if n := strings.Count(log.String(), "not served"); n != 1 || !strings.Contains(log.String(), "node=node type="+sds) {
 		t.Errorf("told %d times:\n%.2000s", n, log)
@@ -210,7 +210,7 @@ func TestWhatCannotBeSentIsNotPublished(t *testing.T) {
 	stream.want(Cds, "")
 	bad := topologytest.OneService()
 	bad.Services[0].Localities[0].Region = "west\xff"
-	if err := publish(s, bad, policy.Default()); err == nil || !strings.Contains(err.Error(), "last good resources stay") || !strings.Contains(err.Error(), "endpoints \"server") {
+	if err := s.publish(bad, policy.Default()); err == nil || !strings.Contains(err.Error(), "last good resources stay") || !strings.Contains(err.Error(), "endpoints \"server") {
 		t.Fatalf("got %v, want an error that names the assignment", err)
 	}
 	ends := openDelta(t, c)

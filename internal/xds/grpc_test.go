@@ -30,7 +30,7 @@ import (
 // knows them, and a gRPC client that knows only the control plane.
 type world struct {
 	t         *testing.T
-	s         *Server
+	s         *testServer
 	policy    policy.Policy
 	endpoints map[string][]topology.Endpoint // by service
 	stop      map[string]func()              // by the server's name
@@ -82,7 +82,7 @@ func (w *world) publish() {
 	for service, endpoints := range w.endpoints {
 		t.Services = append(t.Services, topology.NewService(service, endpoints))
 	}
-	if err := publish(w.s, t, w.policy); err != nil {
+	if err := w.s.publish(t, w.policy); err != nil {
 		w.t.Fatal(err)
 	}
 }
@@ -181,7 +181,7 @@ func TestAGRPCClientWithoutProxy(t *testing.T) {
 
 	// What speaks no gRPC has nothing for its clients.
 	for url, name := range map[string]string{lds: "plain", Cds: "plain/grpc"} {
-		if r, ok := w.s.published.Named(url)[name]; ok {
+		if r, ok := w.s.resources.Named(url)[name]; ok {
 			t.Errorf("there is %v", r)
 		}
 	}
@@ -296,7 +296,7 @@ func TestAGRPCClientHashes(t *testing.T) {
 func TestEnvoysAreNotSentWhatIsForGRPC(t *testing.T) {
 	s := newServer()
 	policy := mustParse(t, "defaults: {protocol: grpc}")
-	if err := publish(s, topologytest.OneService(), policy); err != nil {
+	if err := s.publish(topologytest.OneService(), policy); err != nil {
 		t.Fatal(err)
 	}
 	c := start(t, s)
@@ -309,7 +309,7 @@ func TestEnvoysAreNotSentWhatIsForGRPC(t *testing.T) {
 				t.Errorf("delta: sent %s", r.GetName())
 			}
 		}
-		want := len(s.published.All(url))
+		want := len(s.resources.All(url))
 		if got := len(all.want(url).GetResources()); got != want {
 			t.Errorf("state of the world: %d of %s, want %d", got, typeName(url), want)
 		}

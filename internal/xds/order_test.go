@@ -28,7 +28,7 @@ type follower struct {
 	routed      []string // the clusters that routes lead to
 }
 
-func follow(t *testing.T, s *Server) *follower {
+func follow(t *testing.T, s *testServer) *follower {
 	f := &follower{openWorld(t, start(t, s)), nil, make(map[string]bool), nil}
 	f.ask(Cds)
 	f.take(Cds)
@@ -124,7 +124,7 @@ func TestStateOfTheWorldIsOrdered(t *testing.T) {
 		p.Defaults.Timeout, p.Defaults.ConnectTimeout = policy.Duration(time.Minute), policy.Duration(time.Second)
 		p.Ingress.Port = 10001
 		top := topologytest.Of(map[string][]string{"d1": {"tag:weight-7"}, "d2": {"tag:service-new"}})
-		if err := publish(s, top, p); err != nil {
+		if err := s.publish(top, p); err != nil {
 			t.Fatal(err)
 		}
 		var order []string
@@ -154,7 +154,7 @@ func TestAWeightReachesWhomItConcerns(t *testing.T) {
 	s := newServer()
 	publishWeight := func(weight string) {
 		t.Helper()
-		if err := publish(s, topologytest.Of(devices(weight)), mustParse(t, policy)); err != nil {
+		if err := s.publish(topologytest.Of(devices(weight)), mustParse(t, policy)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -167,15 +167,15 @@ func TestAWeightReachesWhomItConcerns(t *testing.T) {
 	}
 	delta.ask(rds, nil, envoy.IngressListener)
 	delta.want(rds, "")
-	delta.ask(Eds, nil, assignmentOf(s, "a"), assignmentOf(s, "b"))
+	delta.ask(Eds, nil, s.assignmentOf("a"), s.assignmentOf("b"))
 	delta.want(Eds, "")
 	other := openDelta(t, start(t, s)) // of service a alone
-	other.ask(Eds, nil, assignmentOf(s, "a"))
+	other.ask(Eds, nil, s.assignmentOf("a"))
 	other.want(Eds, "")
 
 	for _, weight := range []string{"5", "7"} {
 		publishWeight(weight)
-		b := assignmentOf(s, "b")
+		b := s.assignmentOf("b")
 		if got := unpack[*endpoint.ClusterLoadAssignment](whole, whole.want(Eds)); len(got) != 1 || got[0].GetClusterName() != b {
 			t.Errorf("state of the world: sent %v, want %s alone", got, b)
 		}
@@ -187,11 +187,11 @@ func TestAWeightReachesWhomItConcerns(t *testing.T) {
 	// What comes next to each is of a change that does concern it.
 	moved := devices("7")
 	moved["d1"] = []string{"tag:service-a", "tag:weight-3"}
-	if err := publish(s, topologytest.Of(moved), mustParse(t, policy)); err != nil {
+	if err := s.publish(topologytest.Of(moved), mustParse(t, policy)); err != nil {
 		t.Fatal(err)
 	}
 	for name, stream := range map[string]deltaStream{"all": delta, "a": other} {
-		if r := stream.want(Eds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != assignmentOf(s, "a") {
+		if r := stream.want(Eds, ""); len(r.GetResources()) != 1 || r.GetResources()[0].GetName() != s.assignmentOf("a") {
 			t.Errorf("%s: sent %v, want a alone", name, r.GetResources())
 		}
 	}

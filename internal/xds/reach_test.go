@@ -53,7 +53,7 @@ func TestReachTellsWhoHasWhatWasPublishedLast(t *testing.T) {
 		stream.ask(Eds, nil, envoy.LocalCluster)
 		stream.want(Eds, "")
 	}
-	if err := publishLocalCluster(s, map[string]uint32{"west": 1}); err != nil {
+	if err := s.publishLocalCluster(map[string]uint32{"west": 1}); err != nil {
 		t.Fatal(err)
 	}
 	first.want(Eds, "")

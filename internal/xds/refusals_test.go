@@ -17,7 +17,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
@@ -77,8 +76,8 @@ func TestRefusalsOfManyPeersAreToldTogether(t *testing.T) {
 // Each stream is refused from another port, which the reason may name.
 func TestARefusedStreamIsToldOnceAndCountedAlways(t *testing.T) {
 	log := &lockedBuffer{}
-	s := NewServer(Config{
-		Types: envoy.Types(), Log: slog.New(slog.NewTextHandler(log, nil)),
+	s := newServerWith(Config{
+		Log: slog.New(slog.NewTextHandler(log, nil)),
 		Identify: func(_ context.Context, from netip.AddrPort) (Identity, error) {
 			return Identity{}, fmt.Errorf("whois?addr=%s%%3A%d\x1b[31m: timeout", from.Addr(), from.Port())
 		},

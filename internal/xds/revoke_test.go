@@ -19,7 +19,6 @@ import (
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 
-	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
@@ -48,7 +47,7 @@ func device1(tags ...string) Identity {
 
 // admission is a server on a tailnet, and what it was told of.
 type admission struct {
-	*Server
+	*testServer
 	tailnet *registry
 	changes chan struct{}
 }
@@ -56,12 +55,12 @@ type admission struct {
 func newAdmission(t *testing.T, who Identity) (*admission, discovery.AggregatedDiscoveryServiceClient) {
 	t.Helper()
 	a := &admission{tailnet: &registry{who: who}, changes: make(chan struct{}, 1000)}
-	a.Server = NewServer(Config{
-		Types: envoy.Types(), Identify: a.tailnet.identify, AllowTags: []string{"tag:gateway"},
+	a.testServer = newServerWith(Config{
+		Identify: a.tailnet.identify, AllowTags: []string{"tag:gateway"},
 		OnChange: func() { a.changes <- struct{}{} },
 	})
-	set(t, a.Server, topologytest.OneService())
-	return a, start(t, a.Server)
+	set(t, a.testServer, topologytest.OneService())
+	return a, start(t, a.testServer)
 }
 
 // isConnected waits until the address is connected, or not.
@@ -94,7 +93,7 @@ func TestAStreamEndsWhenItsDeviceLeavesTheTopology(t *testing.T) {
 	if !a.Connected()[netip.MustParseAddr("127.0.0.1")] {
 		t.Errorf("where the stream comes from is not connected: %v", a.Connected())
 	}
-	set(t, a.Server, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
+	set(t, a.testServer, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
 	stream.want(Eds, "") // it was published before
 	ended(t, stream, "device d1 (127.0.0.1, tags none) is no endpoint of any service")
 	a.isConnected(t, "100.64.0.1", false)
@@ -172,15 +171,15 @@ func TestWhoComesDuringALookIsLookedAt(t *testing.T) {
 	asked := make(chan struct{}, 2)
 	answer := make(chan Identity)
 	a = &admission{changes: make(chan struct{}, 1000)}
-	a.Server = NewServer(Config{
-		Types: envoy.Types(), OnChange: func() { a.changes <- struct{}{} },
+	a.testServer = newServerWith(Config{
+		OnChange: func() { a.changes <- struct{}{} },
 		Identify: func(context.Context, netip.AddrPort) (Identity, error) {
 			asked <- struct{}{}
 			return <-answer, nil
 		},
 	})
-	set(t, a.Server, topologytest.OneService())
-	stream := openDelta(t, start(t, a.Server))
+	set(t, a.testServer, topologytest.OneService())
+	stream := openDelta(t, start(t, a.testServer))
 	stream.ask(Cds, nil, "*")
 	<-asked // the answer is on its way, and will be outdated
 	a.judgeGuests(t.Context())
@@ -211,7 +210,7 @@ func TestAStateOfTheWorldStreamEndsToo(t *testing.T) {
 	if _, err := stream.Recv(); err != nil {
 		t.Fatal(err)
 	}
-	set(t, a.Server, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
+	set(t, a.testServer, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
 	for err == nil {
 		_, err = stream.Recv()
 	}
@@ -225,7 +224,7 @@ func TestASilentStreamEnds(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	stream := openDelta(t, c)
 	a.isConnected(t, "100.64.0.1", true)
-	set(t, a.Server, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
+	set(t, a.testServer, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
 	ended(t, stream, "is no endpoint of any service")
 }
 
@@ -244,13 +243,13 @@ func TestAStreamThatIsNotReadEndsToo(t *testing.T) {
 		devices[fmt.Sprintf("d%d-%s", i+1, strings.Repeat("x", 1000))] = []string{"tag:weight-1"}
 	}
 	devices["d1"] = []string{"tag:weight-1"}
-	set(t, a.Server, topologytest.Of(devices))
+	set(t, a.testServer, topologytest.Of(devices))
 	for !writes() { // who asks again is sent it again, until there is no room on the way
 		if err := stream.Send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "deaf"}, TypeUrl: Eds, ResourceNamesSubscribe: []string{"server"}}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	set(t, a.Server, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
+	set(t, a.testServer, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
 	for len(a.Streams()) > 0 {
 		runtime.Gosched()
 	}
@@ -331,7 +330,7 @@ func TestNothingIsLeftOfEndedStreams(t *testing.T) {
 			stream.ask(Cds, nil, "*")
 			stream.want(Cds, "")
 		}
-		set(t, a.Server, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
+		set(t, a.testServer, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
 		for len(a.guests.all()) > 0 {
 			<-a.changes
 		}

@@ -7,14 +7,13 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
-	"slices"
-	"sync"
 	"time"
 
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/tailxds/tailxds/internal/xds/cache"
 	"github.com/tailxds/tailxds/internal/xds/resource"
 )
 
@@ -44,52 +43,30 @@ type Server struct {
 	config  Config
 	log     *slog.Logger
 	types   typeTable
-	caches  map[string]*collection // by type URL, but for types by region
-	named   map[string]*collection // for clients that ask by name
+	cache   *cache.Cache
 	access  *access
 	streams *streams
 	guests  *guests
 	quotas  *quotas
 	refused *refusals
-	prefix  string // of state-of-the-world versions
 	// connectionIdle is how long a connection may be open without a stream.
 	connectionIdle time.Duration
-
-	views *views
-
-	// mu is held while resources are published. Nothing that a peer sends waits for
-	// it, but for the first request from a new region.
-	mu        sync.Mutex
-	published resource.Snapshot // nil before the first
 }
 
 // NewServer makes a server without resources. It refuses streams until the
 // first [Server.Publish]: an Envoy that reconnects must not be told that all it
 // knows is gone.
 func NewServer(config Config) *Server {
-	s := &Server{config: config, log: config.Log, types: newTypeTable(config.Types), connectionIdle: connectionIdle, caches: make(map[string]*collection), named: make(map[string]*collection)}
+	s := &Server{config: config, log: config.Log, types: newTypeTable(config.Types), connectionIdle: connectionIdle}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	s.access = newAccess(config.Identify, config.AllowTags)
 	s.streams = newStreams(s.types, s.log)
+	s.cache = cache.New(cache.Config{Types: config.Types, RegionsInUse: s.streams.byRegion, Log: s.log})
 	s.refused = newRefusals(s.log)
 	s.guests = newGuests(config.OnChange)
 	s.quotas = newQuotas(config.PeerLimits)
-	// State-of-the-world versions are counters. The prefix keeps those of
-	// another process apart; delta versions are content hashes and need none.
-	s.prefix = fmt.Sprintf("%x-", time.Now().UnixNano())
-	for _, t := range config.Types {
-		c := newCollection(t, "", s.prefix, nil)
-		if t.ByRegion {
-			s.views = newViews(c)
-		} else {
-			s.caches[t.URL] = c
-		}
-		if t.ByName {
-			s.named[t.URL] = newCollection(t, "named", s.prefix, nil)
-		}
-	}
 	return s
 }
 
@@ -97,13 +74,6 @@ func NewServer(config Config) *Server {
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	mux := byType{s.views.URL: seen{s}}
-	for url, c := range s.caches {
-		mux[url] = c
-	}
-	for url, c := range s.named {
-		mux[url] = asked{all: mux[url], named: c}
-	}
 	server := grpc.NewServer(
 		// Envoys that vanish without a word are noticed within 40 s, and those
 		// that probe us more often than gRPC allows by default are let. A connection
@@ -121,7 +91,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.InTapHandle(s.tap),
 		grpc.ChainStreamInterceptor(s.admit, s.door),
 	)
-	discovery.RegisterAggregatedDiscoveryServiceServer(server, ads{resources: mux, streams: s.streams})
+	discovery.RegisterAggregatedDiscoveryServiceServer(server, ads{cache: s.cache, streams: s.streams})
 	for _, register := range s.config.Services {
 		register(asStreams{server})
 	}
@@ -162,85 +132,12 @@ func (s *Server) PublishUntracked(next resource.Snapshot) (changed int, err erro
 	return s.publish(next, s.streams.published)
 }
 
-// publish calls begin before anything that has changed is sent.
 func (s *Server) publish(next resource.Snapshot, begin func()) (changed int, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.views.drop(s.streams.byRegion(), time.Now())
-	changes, err := s.changes(next)
-	if err != nil {
-		return 0, fmt.Errorf("nothing published, the last good resources stay: %w", err)
+	if changed, err = s.cache.Publish(next, begin); err != nil {
+		return changed, err
 	}
-	for _, c := range changes {
-		changed += len(c.changed) + len(c.removed)
-	}
-	if changed > 0 {
-		begin()
-	}
-	if err := apply(changes); err != nil {
-		return 0, err
-	}
-	s.published = next
 	s.access.open()
 	return changed, nil
-}
-
-// changes returns one for each collection, in the order in which additions reach an
-// Envoy.
-func (s *Server) changes(next resource.Snapshot) ([]change, error) {
-	var all []change
-	add := func(c *collection, set resource.Set) error {
-		diff, err := c.compare(set)
-		all = append(all, diff)
-		return err
-	}
-	for _, t := range s.types.types {
-		if !t.ByRegion {
-			if err := add(s.caches[t.URL], next.All(t.URL)); err != nil {
-				return nil, err
-			}
-		} else {
-			for region, c := range s.views.all() {
-				set := next.All(t.URL)
-				if region != "" {
-					var err error
-					if set, err = next.InRegion(t.URL, region); err != nil {
-						return nil, err
-					}
-				}
-				if err := add(c, set); err != nil {
-					return nil, err
-				}
-			}
-		}
-		if t.ByName {
-			if err := add(s.named[t.URL], next.Named(t.URL)); err != nil {
-				return nil, err
-			}
-		}
-	}
-	return all, nil
-}
-
-// apply puts changes into the collections: first what is new or changed, then
-// removals in reverse, so that no Envoy is told of a route to a cluster that it does
-// not have.
-func apply(changes []change) error {
-	for _, c := range changes {
-		if len(c.changed) > 0 {
-			if err := c.into.update(c.changed, nil); err != nil {
-				return fmt.Errorf("publish %s: %w", c.into.Name, err)
-			}
-		}
-	}
-	for _, c := range slices.Backward(changes) {
-		if len(c.removed) > 0 {
-			if err := c.into.update(nil, c.removed); err != nil {
-				return fmt.Errorf("withdraw %s: %w", c.into.Name, err)
-			}
-		}
-	}
-	return nil
 }
 
 // Streams lists the Envoys that are connected.
@@ -254,7 +151,11 @@ func (s *Server) Envoys() int { return s.guests.devices() }
 
 // Regions returns the regions that clients are served in, for which resources should
 // be built before they are published.
-func (s *Server) Regions() []string { return s.views.regions() }
+func (s *Server) Regions() []string { return s.cache.Regions() }
+
+// CrowdedRegions returns the regions whose Envoys get the assignments of callers of
+// no region, since Envoys are in more regions than the control plane distinguishes.
+func (s *Server) CrowdedRegions() []string { return s.cache.CrowdedRegions() }
 
 // EnvoysByRegion is how many devices have Envoys connected from each region.
 func (s *Server) EnvoysByRegion() map[string]int { return s.streams.byRegion() }

@@ -123,7 +123,7 @@ func TestWhoMayConnect(t *testing.T) {
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			s := NewServer(Config{Types: envoy.Types(), Identify: test.identify, AllowTags: []string{"tag:gateway"}})
+			s := newServerWith(Config{Identify: test.identify, AllowTags: []string{"tag:gateway"}})
 			set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-0"}}))
 			stream := openDelta(t, start(t, s))
 			stream.ask(Cds, nil, "*")
@@ -207,7 +207,7 @@ func TestARejectionIsNotResentSotw(t *testing.T) {
 func TestOrderOfAdditionsAndRemovals(t *testing.T) {
 	small := topologytest.OneService()
 	large := topologytest.Of(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-2"}, "d3": {"tag:service-extra"}})
-	from := func(before topology.Topology) (*Server, deltaStream) {
+	from := func(before topology.Topology) (*testServer, deltaStream) {
 		s := newServer()
 		set(t, s, before)
 		stream := openDelta(t, start(t, s))
@@ -241,7 +241,7 @@ func TestAnInvalidTopologyLeavesTheLastGoodOne(t *testing.T) {
 	set(t, s, topologytest.OneService())
 	bad := topologytest.OneService()
 	bad.Services[0].Localities[0].Endpoints[0].Weight = 0
-	if err := publish(s, bad, policy.Default()); err == nil {
+	if err := s.publish(bad, policy.Default()); err == nil {
 		t.Fatal("it is published")
 	}
 	stream := openDelta(t, start(t, s))

@@ -54,7 +54,7 @@ func (d deltaStream) askFrom(region, name string) {
 func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 	s := newServer()
 	local := mustParse(t, "defaults: {locality: local}")
-	if err := publish(s, topologytest.Of(twoRegions()), local); err != nil {
+	if err := s.publish(topologytest.Of(twoRegions()), local); err != nil {
 		t.Fatal(err)
 	}
 	c := start(t, s)
@@ -69,7 +69,7 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 		}
 	}
 	// A change reaches every view, and each as it sees it.
-	if err := publish(s, topologytest.Of(twoRegions("tag:priority-1")), local); err != nil {
+	if err := s.publish(topologytest.Of(twoRegions("tag:priority-1")), local); err != nil {
 		t.Fatal(err)
 	}
 	for region, want := range map[string]string{"west": "0:westa 1:east 2:west", "east": "0:east 1:westa 2:west", "eu": "0:east 0:westa 1:west"} {
@@ -78,10 +78,10 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 		}
 	}
 	// The same again is sent to nobody, and another mode to all.
-	if err := publish(s, topologytest.Of(twoRegions("tag:priority-1")), local); err != nil {
+	if err := s.publish(topologytest.Of(twoRegions("tag:priority-1")), local); err != nil {
 		t.Fatal(err)
 	}
-	if err := publish(s, topologytest.Of(twoRegions()), mustParse(t, "defaults: {locality: nearest}")); err != nil {
+	if err := s.publish(topologytest.Of(twoRegions()), mustParse(t, "defaults: {locality: nearest}")); err != nil {
 		t.Fatal(err)
 	}
 	for region := range map[string]bool{"west": true, "east": true} {
@@ -94,7 +94,7 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 // Whoever claims to be elsewhere is told what the tailnet knows, and is shown.
 func TestTheTailnetKnowsTheRegion(t *testing.T) {
 	a, c := newAdmission(t, device1())
-	if err := publish(a.Server, topologytest.Of(twoRegions()), mustParse(t, "defaults: {locality: local}")); err != nil {
+	if err := a.publish(topologytest.Of(twoRegions()), mustParse(t, "defaults: {locality: local}")); err != nil {
 		t.Fatal(err)
 	}
 	stream := openDelta(t, c)
@@ -112,7 +112,7 @@ func TestTheTailnetKnowsTheRegion(t *testing.T) {
 	// Its tags move it, so its stream begins anew.
 	moved := twoRegions()
 	moved["d1"] = []string{"tag:weight-1", "tag:region-eu"}
-	if err := publish(a.Server, topologytest.Of(moved), mustParse(t, "defaults: {locality: local}")); err != nil {
+	if err := a.publish(topologytest.Of(moved), mustParse(t, "defaults: {locality: local}")); err != nil {
 		t.Fatal(err)
 	}
 	var err error
@@ -148,7 +148,7 @@ func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
 			t.Errorf("before anything is known, %q gets %v", region, r.GetResources())
 		}
 	}
-	if err := publishLocalCluster(s, map[string]uint32{"west": 7500, "east": 2500, "eu": 0}); err != nil {
+	if err := s.publishLocalCluster(map[string]uint32{"west": 7500, "east": 2500, "eu": 0}); err != nil {
 		t.Fatal(err)
 	}
 	for _, stream := range []deltaStream{west, none} {
@@ -158,7 +158,7 @@ func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
 	}
 	// They outlive a change of the topology.
 	set(t, s, topologytest.Of(twoRegions()))
-	if err := publishLocalCluster(s, map[string]uint32{"west": 7500, "east": 2500}); err != nil {
+	if err := s.publishLocalCluster(map[string]uint32{"west": 7500, "east": 2500}); err != nil {
 		t.Fatal(err)
 	}
 	late := openDelta(t, c)
@@ -185,13 +185,13 @@ func TestAChangedClusterAsksAnewInEachView(t *testing.T) {
 	s := newServer()
 	var stream deltaStream
 	for i, timeout := range []string{"1s", "2s"} {
-		if err := publish(s, topologytest.Of(twoRegions()), mustParse(t, "defaults: {locality: local, protocol: grpc, connect_timeout: "+timeout+"}")); err != nil {
+		if err := s.publish(topologytest.Of(twoRegions()), mustParse(t, "defaults: {locality: local, protocol: grpc, connect_timeout: "+timeout+"}")); err != nil {
 			t.Fatal(err)
 		}
 		if i == 0 {
 			stream = openDelta(t, start(t, s))
 		}
-		stream.askFrom("west", assignmentOf(s, "server"))
+		stream.askFrom("west", s.assignmentOf("server"))
 		if got, want := priorities(t, stream.want(Eds, "")), "0:west 0:westa 1:east"; got != want {
 			t.Errorf("with %s: %q, want %q", timeout, got, want)
 		}

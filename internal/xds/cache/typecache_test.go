@@ -1,4 +1,4 @@
-package xds
+package cache
 
 import (
 	"fmt"
@@ -16,6 +16,7 @@ import (
 	discovery "github.com/envoyproxy/go-control-plane/envoy/service/discovery/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/types"
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 	"github.com/envoyproxy/go-control-plane/pkg/server/stream/v3"
 
 	"github.com/tailxds/tailxds/internal/xds/resource"
@@ -26,9 +27,9 @@ func content(name string, n uint32) types.Resource {
 	return &endpoint.ClusterLoadAssignment{ClusterName: name, Policy: &endpoint.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(n + 1)}}
 }
 
-// holding are collections and what they must hold.
+// holding is a cache and what they must hold.
 type holding struct {
-	*collection
+	*typeCache
 	now map[string]uint32
 }
 
@@ -51,7 +52,7 @@ func (h *holding) publish(t *rapid.T) (names []string) {
 	return names
 }
 
-func (c *collection) entries(set resource.Set) []*entry {
+func (c *typeCache) entries(set resource.Set) []*entry {
 	var all []*entry
 	for name, r := range set {
 		all = append(all, c.newEntry(name, r))
@@ -72,6 +73,11 @@ func (h *holding) version(t *rapid.T, name string) string {
 	return r.GetVersion()
 }
 
+const (
+	Cds = resourcev3.ClusterType
+	Eds = resourcev3.EndpointType
+)
+
 var someNames = []string{"a", "b", "c", "d", "e"}
 
 // deltaClient is what a client of the delta protocol and go-control-plane's
@@ -79,6 +85,7 @@ var someNames = []string{"a", "b", "c", "d", "e"}
 type deltaClient struct {
 	in     *holding
 	sub    stream.Subscription
+	at     position
 	cancel func()
 	to     chan cache.DeltaResponse
 	wire   []*discovery.DeltaDiscoveryResponse // sent and not read yet
@@ -99,7 +106,7 @@ func (c *deltaClient) connect(t *rapid.T, names []string) {
 	c.all, c.legacy = len(names) == 0, len(names) == 0
 	c.follow(names)
 	if c.all {
-		c.follow([]string{everything})
+		c.follow([]string{wildcard})
 	}
 	c.sub = stream.NewDeltaSubscription(names, nil, initial, true)
 	c.watch(t, &cache.DeltaRequest{TypeUrl: Eds, ResourceNamesSubscribe: names})
@@ -107,7 +114,7 @@ func (c *deltaClient) connect(t *rapid.T, names []string) {
 
 func (c *deltaClient) follow(names []string) {
 	for _, name := range names {
-		if name == everything {
+		if name == wildcard {
 			c.all = true
 			for _, name := range someNames {
 				c.due[name] = true
@@ -119,7 +126,7 @@ func (c *deltaClient) follow(names []string) {
 }
 
 func (c *deltaClient) watch(t *rapid.T, r *cache.DeltaRequest) {
-	cancel, err := c.in.CreateDeltaWatch(r, c.sub, c.to)
+	cancel, err := c.in.watchDelta(r, c.sub, &c.at, c.to)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +137,7 @@ func (c *deltaClient) watch(t *rapid.T, r *cache.DeltaRequest) {
 	}
 }
 
-// send is what the server does with what the collection has for it.
+// send is what the server does with what the cache has for it.
 func (c *deltaClient) send(t *rapid.T) {
 	for len(c.to) > 0 {
 		r := <-c.to
@@ -162,7 +169,7 @@ func (c *deltaClient) request(t *rapid.T, more, less []string) {
 		if c.legacy {
 			break
 		}
-		if name == everything {
+		if name == wildcard {
 			c.all = false
 		}
 		delete(c.follows, name)
@@ -212,10 +219,10 @@ func (c *deltaClient) settle(t *rapid.T) {
 
 // Whatever happens in whichever order, a client has what it follows once it has
 // read all, and is sent nothing twice that it did not ask for.
-func TestACollectionTellsAllAndNothingTwiceDelta(t *testing.T) {
-	names := rapid.SliceOfNDistinct(rapid.SampledFrom(append([]string{everything}, someNames...)), 0, 3, rapid.ID)
+func TestTypeCache_anyOrderDelta_sendsAllAndNothingTwice(t *testing.T) {
+	names := rapid.SliceOfNDistinct(rapid.SampledFrom(append([]string{wildcard}, someNames...)), 0, 3, rapid.ID)
 	rapid.Check(t, func(t *rapid.T) {
-		h := &holding{newCollection(resource.Type{Name: "endpoints", URL: Eds}, "", "p-", resource.Set{"a": content("a", 0)}), map[string]uint32{"a": 0}}
+		h := &holding{newTypeCache(resource.Type{Name: "endpoints", URL: Eds}, "p-", resource.Set{"a": content("a", 0)}), map[string]uint32{"a": 0}}
 		var clients []*deltaClient
 		for range 2 {
 			c := &deltaClient{in: h, knows: make(map[string]string)}
@@ -248,16 +255,16 @@ func TestACollectionTellsAllAndNothingTwiceDelta(t *testing.T) {
 			c.settle(t)
 			c.cancel()
 		}
-		if n := len(h.deltas) + len(h.worlds); n > 0 {
+		if n := len(h.deltaWatches) + len(h.sotwWatches); n > 0 {
 			t.Fatalf("%d watches are left", n)
 		}
 	})
 }
 
-// worldClient is the same for the state-of-the-world protocol, beside a
+// sotwClient is the same for the state-of-the-world protocol, beside a
 // LinearCache of go-control-plane that is told the same.
-type worldClient struct {
-	in     cache.ConfigWatcher
+type sotwClient struct {
+	watch  func(*cache.Request, cache.Subscription, chan cache.Response) (func(), error)
 	url    string
 	sub    stream.Subscription
 	cancel func()
@@ -265,7 +272,7 @@ type worldClient struct {
 	last   string
 }
 
-func (c *worldClient) request(t *rapid.T, first bool, names []string, refused bool) {
+func (c *sotwClient) request(t *rapid.T, first bool, names []string, refused bool) {
 	r := &cache.Request{TypeUrl: c.url, VersionInfo: c.last, ResourceNames: names}
 	if first {
 		c.sub = stream.NewSotwSubscription(names, true)
@@ -276,7 +283,7 @@ func (c *worldClient) request(t *rapid.T, first bool, names []string, refused bo
 			r.ErrorDetail = &status.Status{Message: "no"}
 		}
 	}
-	cancel, err := c.in.CreateWatch(r, c.sub, c.to)
+	cancel, err := c.watch(r, c.sub, c.to)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -288,7 +295,7 @@ func (c *worldClient) request(t *rapid.T, first bool, names []string, refused bo
 }
 
 // next is what is sent, by name and content; nil if nothing is.
-func (c *worldClient) next(t *rapid.T, names []string) []string {
+func (c *sotwClient) next(t *rapid.T, names []string) []string {
 	select {
 	case r := <-c.to:
 		out, err := r.GetDiscoveryResponse()
@@ -311,16 +318,16 @@ func (c *worldClient) next(t *rapid.T, names []string) []string {
 
 // The state-of-the-world protocol is answered as by go-control-plane's LinearCache,
 // for types that are told whole and for others.
-func TestACollectionAnswersAsALinearCacheStateOfTheWorld(t *testing.T) {
-	names := rapid.SliceOfNDistinct(rapid.SampledFrom(append([]string{everything}, someNames...)), 0, 3, rapid.ID)
+func TestTypeCache_stateOfTheWorld_answersAsALinearCache(t *testing.T) {
+	names := rapid.SliceOfNDistinct(rapid.SampledFrom(append([]string{wildcard}, someNames...)), 0, 3, rapid.ID)
 	for _, url := range []string{Eds, Cds} {
 		rapid.Check(t, func(t *rapid.T) {
-			ours, theirs := newCollection(resource.Type{Name: "any", URL: url}, "", "p-", nil), cache.NewLinearCache(url, cache.WithVersionPrefix("p-"))
+			ours, theirs := newTypeCache(resource.Type{Name: "any", URL: url}, "p-", nil), cache.NewLinearCache(url, cache.WithVersionPrefix("p-"))
 			h := &holding{ours, make(map[string]uint32)}
-			a := &worldClient{in: ours, url: url, to: make(chan cache.Response, 1)}
-			b := &worldClient{in: theirs, url: url, to: make(chan cache.Response, 1)}
+			a := &sotwClient{watch: ours.watchSotw, url: url, to: make(chan cache.Response, 1)}
+			b := &sotwClient{watch: theirs.CreateWatch, url: url, to: make(chan cache.Response, 1)}
 			asked := names.Draw(t, "first")
-			both := func(do func(*worldClient)) { do(a); do(b) }
+			both := func(do func(*sotwClient)) { do(a); do(b) }
 			same := func(t *rapid.T) {
 				for {
 					got, want := a.next(t, asked), b.next(t, asked)
@@ -332,7 +339,7 @@ func TestACollectionAnswersAsALinearCacheStateOfTheWorld(t *testing.T) {
 					}
 				}
 			}
-			both(func(c *worldClient) { c.request(t, true, asked, false) })
+			both(func(c *sotwClient) { c.request(t, true, asked, false) })
 			same(t)
 			t.Repeat(map[string]func(*rapid.T){
 				"publish": func(t *rapid.T) {
@@ -356,7 +363,7 @@ func TestACollectionAnswersAsALinearCacheStateOfTheWorld(t *testing.T) {
 				},
 				"ask": func(t *rapid.T) {
 					asked = names.Draw(t, "names")
-					both(func(c *worldClient) { c.request(t, false, asked, false) })
+					both(func(c *sotwClient) { c.request(t, false, asked, false) })
 					same(t)
 				},
 			})
@@ -365,10 +372,10 @@ func TestACollectionAnswersAsALinearCacheStateOfTheWorld(t *testing.T) {
 }
 
 // A rejection is answered by something new only, from the first on.
-func TestACollectionDoesNotRepeatWhatIsRejected(t *testing.T) {
+func TestTypeCache_rejectedResource_sentOnlyWhenItChanges(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := &holding{newCollection(resource.Type{Name: "endpoints", URL: Eds}, "", "p-", resource.Set{"a": content("a", 0)}), map[string]uint32{"a": 0}}
-		c := &worldClient{in: h, url: Eds, to: make(chan cache.Response, 1)}
+		h := &holding{newTypeCache(resource.Type{Name: "endpoints", URL: Eds}, "p-", resource.Set{"a": content("a", 0)}), map[string]uint32{"a": 0}}
+		c := &sotwClient{watch: h.watchSotw, url: Eds, to: make(chan cache.Response, 1)}
 		c.request(t, true, []string{"a"}, false)
 		r := <-c.to
 		c.sub.SetReturnedResources(r.GetReturnedResources())
@@ -393,24 +400,24 @@ func TestACollectionDoesNotRepeatWhatIsRejected(t *testing.T) {
 
 // What is remembered of names that are gone is bounded. A client that was told of
 // nothing since before must begin anew; one that waits hears all.
-func TestACollectionForgetsWhatIsLongGone(t *testing.T) {
+func TestTypeCache_manyRemoved_compacted(t *testing.T) {
 	many := make(resource.Set)
 	var names []string
-	for i := range mostGone + 5 {
+	for i := range maxRemoved + 5 {
 		name := fmt.Sprintf("s%05d", i)
 		names, many[name] = append(names, name), content(name, 0)
 	}
-	c := newCollection(resource.Type{Name: "endpoints", URL: Eds}, "", "p-", many)
+	c := newTypeCache(resource.Type{Name: "endpoints", URL: Eds}, "p-", many)
 	var waiting, late deltaClient
 	for _, client := range []*deltaClient{&waiting, &late} {
 		client.sub, client.to = stream.NewDeltaSubscription(nil, nil, nil, true), make(chan cache.DeltaResponse, 2)
-		if _, err := c.CreateDeltaWatch(&cache.DeltaRequest{TypeUrl: Eds}, client.sub, client.to); err != nil {
+		if _, err := c.watchDelta(&cache.DeltaRequest{TypeUrl: Eds}, client.sub, &client.at, client.to); err != nil {
 			t.Fatal(err)
 		}
 		client.sub.SetReturnedResources((<-client.to).GetReturnedResources())
 	}
 	again := &cache.DeltaRequest{TypeUrl: Eds, ResponseNonce: "1"}
-	if _, err := c.CreateDeltaWatch(again, waiting.sub, waiting.to); err != nil {
+	if _, err := c.watchDelta(again, waiting.sub, &waiting.at, waiting.to); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.update(nil, names); err != nil {
@@ -420,19 +427,19 @@ func TestACollectionForgetsWhatIsLongGone(t *testing.T) {
 	if err != nil || len(out.GetRemovedResources()) != len(names) {
 		t.Errorf("who waited heard of %d that are gone, want %d (%v)", len(out.GetRemovedResources()), len(names), err)
 	}
-	if c.gone != mostGone || len(c.byName) != mostGone || c.order.Len() != mostGone {
-		t.Errorf("%d are remembered, want %d", c.gone, mostGone)
+	if c.removed != maxRemoved || len(c.byName) != maxRemoved || c.order.Len() != maxRemoved {
+		t.Errorf("%d are remembered, want %d", c.removed, maxRemoved)
 	}
 	// It was told of version 0, and version 1 is what is forgotten in part.
-	if _, err := c.CreateDeltaWatch(again, late.sub, late.to); grpcstatus.Code(err) != codes.Unavailable {
+	if _, err := c.watchDelta(again, late.sub, &late.at, late.to); grpcstatus.Code(err) != codes.Unavailable {
 		t.Errorf("who is too far behind gets %v", err)
 	}
 }
 
 // A client that follows few names costs a look at those, be it that all others
 // changed.
-func TestFewNamesAreFoundAmongManyChanges(t *testing.T) {
-	c := newCollection(resource.Type{Name: "endpoints", URL: Eds}, "", "p-", resource.Set{"a": content("a", 0)})
+func TestTypeCache_fewNamesAmongManyChanges_found(t *testing.T) {
+	c := newTypeCache(resource.Type{Name: "endpoints", URL: Eds}, "p-", resource.Set{"a": content("a", 0)})
 	many := resource.Set{"a": content("a", 1)}
 	for i := range 100 {
 		name := fmt.Sprintf("s%d", i)
@@ -442,10 +449,10 @@ func TestFewNamesAreFoundAmongManyChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	sub := stream.NewDeltaSubscription([]string{"a", "nobody"}, nil, nil, true)
-	if found := c.since(0, sub); len(found) != 1 || found[0].name != "a" {
+	if found := c.changedSince(0, sub); len(found) != 1 || found[0].name != "a" {
 		t.Errorf("found %v", found)
 	}
-	if found := c.since(1, sub); len(found) != 0 {
+	if found := c.changedSince(1, sub); len(found) != 0 {
 		t.Errorf("found %v after the last version", found)
 	}
 }
