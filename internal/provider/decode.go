@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 
 	"github.com/tailxds/tailxds/internal/topology"
@@ -161,4 +162,16 @@ func decodeWhole(r io.Reader, v any) error {
 		return errors.New("unknown shape: something follows the JSON document")
 	}
 	return nil
+}
+
+// hosts writes each address without a prefix length that names just this address:
+// 100.64.0.1 for 100.64.0.1/32. What else has a prefix length is no device's own.
+func hosts(addresses []string) []string {
+	out := slices.Clone(addresses)
+	for i, text := range out {
+		if p, err := netip.ParsePrefix(text); err == nil && p.IsSingleIP() {
+			out[i] = p.Addr().String()
+		}
+	}
+	return out
 }

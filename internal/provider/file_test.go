@@ -58,7 +58,7 @@ func TestFileReadsJSONAndYAML(t *testing.T) {
 		path := filepath.Join(t.TempDir(), name)
 		write(t, path, text)
 		src, provider, err := Open(Config{Devices: path, Log: quiet()})
-		if err != nil || provider != FromFile {
+		if err != nil || provider != File {
 			t.Fatal(provider, err)
 		}
 		got, err := src.List(t.Context())

@@ -18,11 +18,14 @@ import (
 // scopes: whoever has one may do everything.
 type headscale struct{ api *api }
 
+// headscaleURL returns the base URL of the API, by default the coordination server's.
+func headscaleURL(cfg Config) string { return cmp.Or(cfg.APIURL, cfg.ControlURL) }
+
 func openHeadscale(cfg Config) (Source, error) {
 	if !cfg.APIToken.Given() {
 		return nil, errors.New("needs an API key: make one by `headscale apikeys create` and give it by --api-token")
 	}
-	a, err := newAPI(cfg, cmp.Or(cfg.APIURL, cfg.ControlURL), bearer{cfg.APIToken})
+	a, err := newAPI(cfg, headscaleURL(cfg), bearer{cfg.APIToken})
 	if err != nil {
 		return nil, err
 	}

@@ -1,17 +1,11 @@
 package provider
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
-	"net/url"
-	"strings"
-
-	"tailscale.com/client/local"
+	"slices"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
@@ -20,15 +14,6 @@ import (
 type Source interface {
 	List(ctx context.Context) ([]topology.Device, error)
 }
-
-// The names of the sources, as Config.Provider and [Open] say them.
-const (
-	Auto      = "auto"
-	FromNet   = "netmap"
-	Headscale = "headscale"
-	Tailscale = "tailscale"
-	FromFile  = "file"
-)
 
 // Config says which source to open and how to reach it.
 type Config struct {
@@ -55,10 +40,10 @@ type Config struct {
 	Last []topology.Device
 	// MaxBytes is the size of the largest answer that is read; 0 means 64 MiB.
 	MaxBytes int64
-	// Local is the local API of the control plane's own tailnet node; nil if
-	// it joins no tailnet. With it, grants are read and netmap events wake.
-	Local *local.Client
-	// Log is where sources say what they meet; nil means the default logger.
+	// Node is the control plane's own tailnet node; nil if it joins no tailnet. With
+	// it, grants are read and changes of the netmap wake.
+	Node Node
+	// Log is where sources log; nil means the default logger.
 	Log *slog.Logger
 	// Transport carries the requests to an API; nil means Go's own.
 	Transport http.RoundTripper
@@ -67,45 +52,18 @@ type Config struct {
 // defaultMaxBytes holds some 40,000 devices of the largest kind.
 const defaultMaxBytes = 64 << 20
 
-// errNeedsTailnet is for what only a control plane on a tailnet can do.
-var errNeedsTailnet = errors.New("needs a tailnet to read devices from: give an auth key, or choose --provider file, headscale or tailscale")
-
-// Check tells what is wrong with cfg, before a tailnet is joined for it: an
-// unknown source, a URL or credential that is missing, a secret whose file can't
-// be read. onTailnet says that Local will be given to [Open].
-func Check(cfg Config, onTailnet bool) error {
-	if onTailnet && cfg.Local == nil {
-		cfg.Local = &local.Client{} // sources only keep it when they are opened
+func (cfg Config) withDefaults() Config {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
 	}
-	_, name, err := Open(cfg)
-	if err != nil {
-		return err
+	if cfg.MaxBytes <= 0 {
+		cfg.MaxBytes = defaultMaxBytes
 	}
-	for _, s := range secrets(cfg, name) {
-		if _, err := s.Value(); err != nil {
-			return fmt.Errorf("provider %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-// ReadsFile tells whether devices come from a file.
-func (cfg Config) ReadsFile() bool { return choose(cfg) == FromFile }
-
-// secrets are those that a source uses.
-func secrets(cfg Config, name string) []Secret {
-	switch {
-	case name == Tailscale && cfg.ClientID.Given():
-		return []Secret{cfg.ClientID, cfg.ClientSecret}
-	case name == Tailscale || name == Headscale:
-		return []Secret{cfg.APIToken}
-	default:
-		return nil
-	}
+	return cfg
 }
 
 // Open opens the source that cfg names and returns its name, "headscale". It
-// asks nobody yet.
+// sends no request yet.
 //
 // Auto chooses: Devices given, the file; an API token and a URL that is not
 // Tailscale's, headscale; any other token or an OAuth client, Tailscale;
@@ -114,92 +72,55 @@ func secrets(cfg Config, name string) []Secret {
 // On a tailnet, the devices of every source carry their grants, and the source
 // has a Watch method by which the [Watcher] is woken.
 func Open(cfg Config) (Source, string, error) {
-	if cfg.Log == nil {
-		cfg.Log = slog.Default()
-	}
-	if cfg.MaxBytes <= 0 {
-		cfg.MaxBytes = defaultMaxBytes
-	}
-	name := choose(cfg)
-	open, known := sources()[name]
-	if !known {
-		return nil, "", fmt.Errorf("unknown provider %q: choose auto, netmap, headscale, tailscale or file", name)
-	}
-	src, err := open(cfg)
+	e, src, err := open(cfg.withDefaults(), cfg.Node != nil)
 	if err != nil {
-		return nil, "", fmt.Errorf("provider %s: %w", name, err)
+		return nil, "", err
 	}
-	if name != FromNet && cfg.Local != nil {
-		src = withGrants(src, newNetmap(cfg.Local, cfg.Log))
+	if !e.needsNode && cfg.Node != nil {
+		src = WithGrants(src, cfg.Node)
 	}
-	return src, name, nil
+	return src, e.name, nil
 }
 
-// PlainHTTP says which API is sent a credential unencrypted, "http://host", or
-// is empty. An API on this machine is not meant.
-func PlainHTTP(cfg Config) string {
-	var raw string
-	switch name := choose(cfg); {
-	case len(secrets(cfg, name)) == 0:
-		return ""
-	case name == Tailscale:
-		raw = cmp.Or(cfg.APIURL, tailscaleURL)
-	default:
-		raw = cmp.Or(cfg.APIURL, cfg.ControlURL)
+// open opens the source alone, without grants.
+func open(cfg Config, onTailnet bool) (entry, Source, error) {
+	e, err := find(cfg)
+	if err != nil {
+		return entry{}, nil, err
 	}
-	u, err := url.Parse(raw)
-	if err != nil || u.Scheme != "http" {
-		return ""
+	var src Source
+	if e.needsNode && !onTailnet {
+		err = errNeedsNode()
+	} else {
+		src, err = e.open(cfg)
 	}
-	host := strings.ToLower(u.Hostname())
-	if a, err := netip.ParseAddr(host); host == "localhost" || strings.HasSuffix(host, ".localhost") || (err == nil && a.Unmap().IsLoopback()) {
-		return ""
+	if err != nil {
+		return entry{}, nil, fmt.Errorf("provider %s: %w", e.name, err)
 	}
-	return u.Scheme + "://" + u.Host
+	return e, src, nil
 }
 
-// sources has one row a source. To add one, add a row.
-func sources() map[string]func(Config) (Source, error) {
-	return map[string]func(Config) (Source, error){
-		FromNet:   openNetmap,
-		Headscale: openHeadscale,
-		Tailscale: openTailscale,
-		FromFile:  openFile,
+// Check returns what is wrong with cfg, before a tailnet is joined for it: an
+// unknown source, a URL or credential that is missing, a secret whose file can't
+// be read. onTailnet says that a Node will be given to [Open].
+func Check(cfg Config, onTailnet bool) error {
+	e, _, err := open(cfg.withDefaults(), onTailnet)
+	if err != nil {
+		return err
 	}
-}
-
-// choose is the name of the source, with Auto replaced by what fits.
-func choose(cfg Config) string {
-	switch {
-	case cfg.Provider != Auto && cfg.Provider != "":
-		return cfg.Provider
-	case cfg.Devices != "":
-		return FromFile
-	case cfg.ClientID.Given() || cfg.ClientSecret.Given():
-		return Tailscale
-	case cfg.APIToken.Given() && ownServer(cfg):
-		return Headscale
-	case cfg.APIToken.Given():
-		return Tailscale
-	default:
-		return FromNet
-	}
-}
-
-// ownServer tells whether the API is somebody's own, so not Tailscale's. Only
-// the first of the two URLs that is given counts.
-func ownServer(cfg Config) bool {
-	for _, raw := range []string{cfg.APIURL, cfg.ControlURL} {
-		if raw == "" {
-			continue
+	for _, s := range e.secretsOf(cfg) {
+		if _, err := s.Value(); err != nil {
+			return fmt.Errorf("provider %s: %w", e.name, err)
 		}
-		u, err := url.Parse(raw)
-		return err != nil || !isTailscales(u.Hostname())
 	}
-	return false
+	return nil
 }
 
-func isTailscales(host string) bool {
-	host = strings.ToLower(strings.TrimSuffix(host, "."))
-	return host == "tailscale.com" || strings.HasSuffix(host, ".tailscale.com")
+// ReadsFile reports whether devices come from a file.
+func (cfg Config) ReadsFile() bool {
+	e, err := find(cfg)
+	return err == nil && e.name == File
 }
+
+// Same reports whether two lists say the same, in the same order.
+func Same(a, b []topology.Device) bool { return slices.EqualFunc(a, b, topology.Device.Equal) }

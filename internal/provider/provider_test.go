@@ -1,13 +1,17 @@
 package provider
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"tailscale.com/client/local"
+	"github.com/tailxds/tailxds/internal/topology"
 )
 
 func TestAutoChooses(t *testing.T) {
@@ -16,8 +20,8 @@ func TestAutoChooses(t *testing.T) {
 		cfg  Config
 		want string
 	}{
-		{"nothing given: the netmap", Config{}, FromNet},
-		{"a control URL alone: the netmap", Config{ControlURL: "https://hs.example.com"}, FromNet},
+		{"nothing given: the netmap", Config{}, Netmap},
+		{"a control URL alone: the netmap", Config{ControlURL: "https://hs.example.com"}, Netmap},
 		{"token and own API: headscale", Config{APIToken: "k", APIURL: "https://hs.example.com"}, Headscale},
 		{"token and own control server: headscale", Config{APIToken: "k", ControlURL: "http://headscale:8080"}, Headscale},
 		{"token alone: Tailscale", Config{APIToken: "k"}, Tailscale},
@@ -26,13 +30,13 @@ func TestAutoChooses(t *testing.T) {
 		{"the API's URL counts before the control server's", Config{APIToken: "k", APIURL: "https://api.tailscale.com", ControlURL: "https://hs.example.com"}, Tailscale},
 		{"a name that only ends like Tailscale's", Config{APIToken: "k", APIURL: "https://nottailscale.com"}, Headscale},
 		{"an OAuth client: Tailscale", Config{ClientID: "i", ClientSecret: "s", APIURL: "https://hs.example.com"}, Tailscale},
-		{"a file of devices: the file", Config{Devices: "d.yaml", APIToken: "k"}, FromFile},
+		{"a file of devices: the file", Config{Devices: "d.yaml", APIToken: "k"}, File},
 		{"a name wins", Config{Provider: Headscale, Devices: "d.yaml"}, Headscale},
 		{"auto by name", Config{Provider: Auto, APIToken: "k"}, Tailscale},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := choose(c.cfg); got != c.want {
-				t.Errorf("got %s, want %s", got, c.want)
+			if got, err := find(c.cfg); err != nil || got.name != c.want {
+				t.Errorf("got %s, %v, want %s", got.name, err, c.want)
 			}
 		})
 	}
@@ -45,14 +49,14 @@ func TestOpenSaysWhatIsMissing(t *testing.T) {
 		cfg        Config
 	}{
 		{"unknown provider", "choose auto, netmap", Config{Provider: "consul"}},
-		{"netmap without a tailnet", "--provider file", Config{}},
+		{"netmap without a tailnet", "choose --provider headscale, tailscale or file", Config{}},
 		{"headscale without a key", "headscale apikeys create", Config{Provider: Headscale, APIURL: "https://hs"}},
 		{"headscale without a URL", "--api-url", Config{Provider: Headscale, APIToken: "k"}},
 		{"a URL without scheme", "must look like https://", Config{Provider: Headscale, APIToken: "k", APIURL: "hs.example.com"}},
 		{"a URL with a password", "no user", Config{Provider: Headscale, APIToken: "k", APIURL: "https://u:hunter22@hs"}},
 		{"Tailscale without anything", "devices:core:read", Config{Provider: Tailscale}},
 		{"half an OAuth client", "--client-secret", Config{ClientID: "i"}},
-		{"file without a file", "--devices", Config{Provider: FromFile}},
+		{"file without a file", "--devices", Config{Provider: File}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			_, _, err := Open(c.cfg)
@@ -75,11 +79,11 @@ func TestOpenNames(t *testing.T) {
 		want    string
 		watches bool
 	}{
-		{Config{Local: &local.Client{}}, FromNet, true},
+		{Config{Node: noNode{}}, Netmap, true},
 		{Config{APIToken: "k", ControlURL: "https://hs"}, Headscale, false},
-		{Config{APIToken: "k", ControlURL: "https://hs", Local: &local.Client{}}, Headscale, true},
+		{Config{APIToken: "k", ControlURL: "https://hs", Node: noNode{}}, Headscale, true},
 		{Config{APIToken: "k"}, Tailscale, false},
-		{Config{Devices: "d.yaml"}, FromFile, true},
+		{Config{Devices: "d.yaml"}, File, true},
 	} {
 		src, name, err := Open(c.cfg)
 		if err != nil || name != c.want {
@@ -108,7 +112,7 @@ func TestCheckNeedsNoTailnet(t *testing.T) {
 		{"a secret whose file is away", "there.away: no such file", Config{APIToken: away}},
 		{"the same for headscale", "provider headscale: read secret", Config{APIToken: away, ControlURL: "https://hs"}},
 		{"half an OAuth client in a file that is away", "there.away", Config{ClientID: "i", ClientSecret: away}},
-		{"a secret that is not used", "", Config{Provider: FromNet, APIToken: away}},
+		{"a secret that is not used", "", Config{Provider: Netmap, APIToken: away}},
 		{"a token beside an OAuth client is not used", "", Config{ClientID: "i", ClientSecret: "s", APIToken: away}},
 		{"an unknown provider", "choose auto, netmap", Config{Provider: "consul"}},
 	} {
@@ -141,5 +145,33 @@ func TestPlainHTTP_credentialOverTheNetwork_isTold(t *testing.T) {
 		if got := PlainHTTP(test.cfg); got != test.want {
 			t.Errorf("%s: %q, want %q", test.name, got, test.want)
 		}
+	}
+}
+
+// noNode is a node whose methods are not called.
+type noNode struct{ Node }
+
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
+
+// fakeNode grants to every device, unless it fails.
+type fakeNode struct {
+	Node
+	err error
+}
+
+func (n fakeNode) AddGrants(_ context.Context, devices []topology.Device) error {
+	for i := range devices {
+		devices[i].Grants = []json.RawMessage{json.RawMessage("{}")}
+	}
+	return n.err
+}
+
+func TestWithGrants_nodeFails_listsNothing(t *testing.T) {
+	src := &script{devices: fleet(2)}
+	if devices, err := WithGrants(src, fakeNode{}).List(t.Context()); err != nil || len(devices) != 2 || len(devices[1].Grants) != 1 {
+		t.Errorf("got %+v, %v", devices, err)
+	}
+	if devices, err := WithGrants(src, fakeNode{err: errors.New("boom")}).List(t.Context()); err == nil || devices != nil {
+		t.Errorf("a list without its grants: %+v, %v", devices, err)
 	}
 }

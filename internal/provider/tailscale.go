@@ -11,8 +11,8 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// tailscaleURL is where Tailscale itself serves its API.
-const tailscaleURL = "https://api.tailscale.com"
+// tailscaleURL returns the base URL of the API, by default Tailscale's own.
+func tailscaleURL(cfg Config) string { return cmp.Or(cfg.APIURL, "https://api.tailscale.com") }
 
 // tailscale lists devices by Tailscale's API, v2, which headscale 0.30 serves
 // too. The public Go client is not used to fetch: it takes a redirect, an
@@ -25,7 +25,7 @@ type tailscale struct {
 }
 
 func openTailscale(cfg Config) (Source, error) {
-	base := cmp.Or(cfg.APIURL, tailscaleURL)
+	base := tailscaleURL(cfg)
 	auth, err := tailscaleCredential(cfg, base)
 	if err != nil {
 		return nil, err

@@ -55,15 +55,13 @@ func (o Options) withDefaults(src Source) Options {
 	return o
 }
 
+// spacing returns what a source can bear.
 func spacing(provider string) time.Duration {
-	switch provider {
-	case Headscale:
-		return 500 * time.Millisecond // the check of an API key costs it 80 ms
-	case Tailscale:
-		return 2 * time.Second // its limits are not published
-	default:
+	e, err := find(Config{Provider: provider})
+	if err != nil {
 		return 100 * time.Millisecond
 	}
+	return e.spacing
 }
 
 // burst is how many lists may follow each other without a Spacing.
@@ -305,4 +303,13 @@ func (w *Watcher) pause(err error) (pause, quiet time.Duration) {
 // don't ask at once.
 func jitter(d time.Duration) time.Duration {
 	return d - time.Duration(rand.Int64N(int64(d)/10+1))
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
 }

@@ -1,4 +1,4 @@
-package provider
+package netmap
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -21,6 +22,7 @@ import (
 	"tailscale.com/types/key"
 	"tailscale.com/types/logger"
 
+	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -174,15 +176,31 @@ func (c *calls) of(name string) int {
 	return c.count[name]
 }
 
+// watcher is a source that wakes.
+type watcher interface {
+	Watch(ctx context.Context, wake func())
+}
+
+// listOf is a source that always lists the same devices.
+type listOf []topology.Device
+
+// List implements [provider.Source].
+func (l listOf) List(context.Context) ([]topology.Device, error) { return slices.Clone(l), nil }
+
+// transport answers requests without a network, so that time can be faked.
+type transport func(*http.Request) (*http.Response, error)
+
+func (f transport) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
 // follow runs the netmap's watch and lists at each wake, until want holds.
-func (n *tailnet) follow(src Source, act func(), want func([]topology.Device) bool) []topology.Device {
+func (n *tailnet) follow(src provider.Source, act func(), want func([]topology.Device) bool) []topology.Device {
 	n.t.Helper()
 	ctx, cancel := context.WithTimeout(n.t.Context(), 10*time.Second)
 	woken := make(chan struct{}, 1)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		src.(watching).Watch(ctx, func() {
+		src.(watcher).Watch(ctx, func() {
 			select {
 			case woken <- struct{}{}:
 			default:

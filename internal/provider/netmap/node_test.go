@@ -1,4 +1,4 @@
-package provider
+package netmap
 
 import (
 	"context"
@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"tailscale.com/tailcfg"
 
+	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -22,7 +23,7 @@ func has(n int) func([]topology.Device) bool {
 // What the coordination server says of a peer, in any of its ways, is listed.
 func TestNetmapFollowsPeers(t *testing.T) {
 	n := newTailnet(t)
-	src := newNetmap(n.local, quiet())
+	src := New(n.local, quiet())
 	a, b := n.peer(1, "tag:weight-1", "tag:region-west"), n.peer(2)
 	b.KeyExpiry = time.Date(2040, 1, 2, 3, 4, 5, 678, time.UTC)
 	expires := b.KeyExpiry.Truncate(time.Second)
@@ -70,12 +71,12 @@ func TestNewcomersAreOnlineOnceTheyCanBeReached(t *testing.T) {
 	}
 	told := whole.Clone()
 	told.Endpoints = []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:41641")}
-	api := &script{devices: []topology.Device{
+	api := listOf{
 		{ID: "1", Addresses: []string{"100.100.0.1"}, Online: true},
 		{ID: "2", Addresses: []string{"fd7a:115c:a1e0::1002", "100.100.0.2"}, Online: true},
 		{ID: "3", Addresses: []string{"100.100.0.3"}, Online: true},
 		{ID: "4", Addresses: []string{"100.100.0.99"}, Online: true}, // not shown to us
-	}}
+	}
 	steps := []struct {
 		say    *tailcfg.MapResponse
 		online string
@@ -87,12 +88,12 @@ func TestNewcomersAreOnlineOnceTheyCanBeReached(t *testing.T) {
 		{&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{whole}, PeersRemoved: []tailcfg.NodeID{byRelay.ID}}, "23"},
 	}
 	for name, c := range map[string]struct {
-		src   Source
+		src   provider.Source
 		also  string // who is online in each list
 		steps int
 	}{
-		"netmap": {newNetmap(n.local, quiet()), "", len(steps)},
-		"an API": {withGrants(api, newNetmap(n.local, quiet())), "4", len(steps) - 1}, // it goes on listing all
+		"netmap": {New(n.local, quiet()), "", len(steps)},
+		"an API": {provider.WithGrants(api, New(n.local, quiet())), "4", len(steps) - 1}, // it goes on listing all
 	} {
 		t.Run(name, func(t *testing.T) {
 			reached := 0
@@ -122,7 +123,7 @@ func TestNewcomersAreOnlineOnceTheyCanBeReached(t *testing.T) {
 // While it is watched, a change costs a short status and not all peers.
 func TestNetmapChangeDoesNotReadAllPeers(t *testing.T) {
 	n := newTailnet(t)
-	src := newNetmap(n.local, quiet())
+	src := New(n.local, quiet())
 	a := n.peer(1)
 	n.follow(src, func() {
 		n.say(&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{a, n.peer(2)}})
@@ -140,7 +141,7 @@ func TestNetmapChangeDoesNotReadAllPeers(t *testing.T) {
 // tells its status only when it has configured itself.
 func TestAWholeNetmapIsFollowed(t *testing.T) {
 	n := newTailnet(t)
-	src := newNetmap(n.local, quiet())
+	src := New(n.local, quiet())
 	a, b := n.peer(1, "tag:weight-1"), n.peer(2)
 	whole := func(filter []tailcfg.FilterRule, peers ...*tailcfg.Node) func() {
 		return func() {
@@ -177,7 +178,7 @@ func TestAWholeNetmapIsFollowed(t *testing.T) {
 // A change of the policy alone acts within a second, though it raises no event.
 func TestNetmapPolicyAlone(t *testing.T) {
 	n := newTailnet(t)
-	src := newNetmap(n.local, quiet())
+	src := New(n.local, quiet())
 	a, b := n.peer(1, "tag:weight-1"), n.peer(2)
 	n.follow(src, func() { n.say(&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{a, b}}) }, has(2))
 	for _, object := range []string{`{"service":"hello","weight":2}`, `{"service":"hello","weight":3}`} {
@@ -204,7 +205,7 @@ func TestNetmapPolicyAlone(t *testing.T) {
 // and none for the others.
 func TestGrantsLookUpWhatChanged(t *testing.T) {
 	n := newTailnet(t)
-	src := newNetmap(n.local, quiet())
+	src := New(n.local, quiet())
 	var peers []*tailcfg.Node
 	for i := range 20 {
 		peers = append(peers, n.peer(i+1))
@@ -256,19 +257,19 @@ func TestGrantsLookUpWhatChanged(t *testing.T) {
 func TestGrantsForOtherSources(t *testing.T) {
 	n := newTailnet(t)
 	a := n.peer(1)
-	src := withGrants(&script{devices: []topology.Device{
+	src := provider.WithGrants(listOf{
 		{ID: "1", Addresses: []string{"100.100.0.1"}, Online: true},
 		{ID: "2", Addresses: []string{"100.100.0.99"}, Online: true}, // not shown to us
 		{ID: "3", Addresses: []string{"rubbish"}},
 		{ID: "4"},
-	}}, newNetmap(n.local, quiet()))
+	}, New(n.local, quiet()))
 	got := n.follow(src, func() {
 		n.say(&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{a}, PacketFilter: policy(`{"weight":7}`, a, n.peer(99))})
 	}, func(d []topology.Device) bool { return d[0].Grants != nil })
 	if len(got) != 4 || string(got[0].Grants[0]) != `{"weight":7}` || got[1].Grants != nil || got[2].Grants != nil || got[3].Grants != nil {
 		t.Errorf("got %+v", got)
 	}
-	if !src.(linked).LinkUp() {
+	if !src.(interface{ LinkUp() bool }).LinkUp() {
 		t.Error("the link is up")
 	}
 }
@@ -276,7 +277,7 @@ func TestGrantsForOtherSources(t *testing.T) {
 // Maps that no server should send cost nobody else anything.
 func TestNetmapMalformed(t *testing.T) {
 	n := newTailnet(t)
-	src := newNetmap(n.local, quiet())
+	src := New(n.local, quiet())
 	good := n.peer(1, "tag:weight-1")
 	bare := &tailcfg.Node{ID: 2000, StableID: "bare", Key: n.peer(2).Key}
 	odd := n.peer(3, "", "tag:", "tag:weight-", strings.Repeat("x", 5000))
@@ -311,9 +312,9 @@ func TestNetmapMalformed(t *testing.T) {
 // instead of passing it for news.
 func TestNetmapLinkDown(t *testing.T) {
 	n := newTailnet(t)
-	src := newNetmap(n.local, quiet())
+	src := New(n.local, quiet())
 	n.follow(src, func() { n.say(&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{n.peer(1)}}) }, has(1))
-	cut := &failing{netmap: src}
+	cut := &failing{Node: src}
 	n.follow(cut, n.link.cut, func([]topology.Device) bool { return cut.err != nil })
 	if !errors.Is(cut.err, errLinkDown) || src.LinkUp() {
 		t.Errorf("link up: %v, error: %v", src.LinkUp(), cut.err)
@@ -322,20 +323,20 @@ func TestNetmapLinkDown(t *testing.T) {
 
 // failing is a netmap whose failure is kept and does not end the test.
 type failing struct {
-	*netmap
+	*Node
 	err error
 }
 
 func (f *failing) List(ctx context.Context) ([]topology.Device, error) {
 	var devices []topology.Device
-	devices, f.err = f.netmap.List(ctx)
+	devices, f.err = f.Node.List(ctx)
 	return devices, nil
 }
 
 // A node whose key is no longer good has no netmap; that is no empty tailnet.
 func TestNetmapLoggedOut(t *testing.T) {
 	n := newTailnet(t)
-	src := newNetmap(n.local, quiet())
+	src := New(n.local, quiet())
 	n.follow(src, func() { n.say(&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{n.peer(1)}}) }, has(1))
 	if err := n.local.Logout(t.Context()); err != nil {
 		t.Fatal(err)

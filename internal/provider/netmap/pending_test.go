@@ -1,4 +1,4 @@
-package provider
+package netmap
 
 import (
 	"context"
@@ -24,18 +24,18 @@ import (
 
 // arrivals are a netmap and its watch of newcomers, in a bubble of faked time.
 type arrivals struct {
-	*netmap
+	*Node
 	woken chan struct{}
 	tells map[int]func(http.ResponseWriter) // what a look-up of a peer tells
 }
 
 func newArrivals(t *testing.T) *arrivals {
 	a := &arrivals{woken: make(chan struct{}, 100), tells: map[int]func(http.ResponseWriter){}}
-	a.netmap = newNetmap(&local.Client{OmitAuth: true, Transport: transport(a.lookUp)}, quiet())
-	a.peers.begin(&ipnstate.Status{})
+	a.Node = New(&local.Client{OmitAuth: true, Transport: transport(a.lookUp)}, quiet())
+	a.peers.start(&ipnstate.Status{})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
-	go func() { defer close(done); a.watchNewcomers(ctx, func() { a.woken <- struct{}{} }) }()
+	go func() { defer close(done); a.watchPending(ctx, func() { a.woken <- struct{}{} }) }()
 	t.Cleanup(func() { cancel(); <-done })
 	return a
 }
@@ -56,8 +56,8 @@ func (a *arrivals) lookUp(r *http.Request) (*http.Response, error) {
 
 // event applies what the node's bus tells.
 func (a *arrivals) event(event *ipn.Notify) {
-	a.peers.follow(event)
-	a.tellNewcomers()
+	a.peers.apply(event)
+	a.notifyPending()
 }
 
 // online names those that a list calls online.
@@ -119,7 +119,7 @@ func later(d time.Duration, first, then func(http.ResponseWriter)) func(http.Res
 // most. One of which nothing can be learned does not wait.
 func TestNewcomersWaitUntilTheyCanBeReached(t *testing.T) {
 	const ms = time.Millisecond
-	silent := writes(node(1))
+	pending := writes(node(1))
 	for name, c := range map[string]struct {
 		first       func(http.ResponseWriter)
 		lasts       time.Duration
@@ -128,13 +128,13 @@ func TestNewcomersWaitUntilTheyCanBeReached(t *testing.T) {
 	}{
 		"a relay at once":             {nil, 0, writes(byRelay(1)), 250 * ms, 400 * ms},
 		"an address at once":          {nil, 0, writes(byAddress(1)), 250 * ms, 400 * ms},
-		"a relay after 3 s":           {silent, 3000 * ms, writes(byRelay(1)), 3250 * ms, 4250 * ms},
-		"a relay, at the last moment": {silent, 9900 * ms, writes(byRelay(1)), 10000 * ms, 10500 * ms},
-		"nothing":                     {nil, 0, silent, 10000 * ms, 10500 * ms},
+		"a relay after 3 s":           {pending, 3000 * ms, writes(byRelay(1)), 3250 * ms, 4250 * ms},
+		"a relay, at the last moment": {pending, 9900 * ms, writes(byRelay(1)), 10000 * ms, 10500 * ms},
+		"nothing":                     {nil, 0, pending, 10000 * ms, 10500 * ms},
 		"null":                        {nil, 0, text("null"), 10000 * ms, 10500 * ms},
 		"no such peer":                {nil, 0, status(404, ""), 0, 0},
 		"an error":                    {nil, 0, status(500, "boom"), 0, 0},
-		"an error after 2 s":          {silent, 2000 * ms, status(500, "boom"), 2000 * ms, 2500 * ms},
+		"an error after 2 s":          {pending, 2000 * ms, status(500, "boom"), 2000 * ms, 2500 * ms},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -168,7 +168,7 @@ func TestNewcomersWaitNoLongerThanTheBounds(t *testing.T) {
 	} {
 		w := wait{began: now.Add(-c.began)}
 		if c.told > 0 {
-			w.told = now.Add(-c.told)
+			w.announced = now.Add(-c.told)
 		}
 		if got := w.over(now); got != c.over {
 			t.Errorf("%s: over %t", name, got)
@@ -281,15 +281,15 @@ func TestWhoIsSilent(t *testing.T) {
 		"nobody is left when a watch begins anew": {[]any{changed(node(1)), anew("")}, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			a := &arrivals{netmap: newNetmap(nil, quiet())}
-			a.peers.begin(running())
+			a := &arrivals{Node: New(nil, quiet())}
+			a.peers.start(running())
 			for _, told := range c.told {
 				switch told := told.(type) {
 				case *ipn.Notify:
 					a.event(told)
 				case *ipnstate.Status:
-					a.peers.lose()
-					a.peers.begin(told)
+					a.peers.stop()
+					a.peers.start(told)
 				}
 			}
 			if got := a.online(); got != c.online {
@@ -302,8 +302,8 @@ func TestWhoIsSilent(t *testing.T) {
 // A source that lists devices under names of its own is hushed by their addresses:
 // whatever it calls online, the silent are not. Others stay as they are.
 func TestSilenceIsByAddress(t *testing.T) {
-	a := &arrivals{netmap: newNetmap(nil, quiet())}
-	a.peers.begin(running())
+	a := &arrivals{Node: New(nil, quiet())}
+	a.peers.start(running())
 	dual := node(1)
 	dual.Addresses = append(dual.Addresses, netip.MustParsePrefix("fd7a:115c:a1e0::1/128"))
 	listed := func() string {
@@ -314,7 +314,7 @@ func TestSilenceIsByAddress(t *testing.T) {
 			{ID: "none", Online: true},
 			{ID: "off", Addresses: []string{"100.64.0.3"}},
 		}
-		a.peers.silence(devices)
+		a.peers.markPendingOffline(devices)
 		var ids []string
 		for _, d := range devices {
 			if d.Online {
@@ -340,7 +340,7 @@ func TestSilenceIsByAddress(t *testing.T) {
 // would call silent: who is published must not go again.
 func TestWhoJoinsBetweenTwoWatchesIsSilent(t *testing.T) {
 	f := newFakeNode(t)
-	src := newNetmap(f.local, quiet())
+	src := New(f.local, quiet())
 	old, newcomer, relayed := peerStatus(1), peerStatus(2), peerStatus(3)
 	old.Relay, relayed.Relay = "lab", "lab"
 	for i, p := range []*ipnstate.PeerStatus{old, newcomer, relayed} {
@@ -363,18 +363,18 @@ func TestWhoJoinsBetweenTwoWatchesIsSilent(t *testing.T) {
 	if got := online(); got != "n2" {
 		t.Errorf("before anybody watches %q are online", got)
 	}
-	src.peers.begin(running(old))
-	src.peers.lose()
+	src.peers.start(running(old))
+	src.peers.stop()
 	f.status = writes(running(old, newcomer, relayed))
 	if got := online(); got != "n1n3" {
 		t.Errorf("between two watches %q are online", got)
 	}
-	src.peers.begin(running(old, newcomer, relayed))
+	src.peers.start(running(old, newcomer, relayed))
 	if got := online(); got != "n1n3" {
 		t.Errorf("after the next has begun %q are online", got)
 	}
-	src.peers.reach(newcomer.NodeID)
-	src.peers.lose()
+	src.peers.markReachable(newcomer.NodeID)
+	src.peers.stop()
 	if got := online(); got != "n1n2n3" {
 		t.Errorf("when it can be reached %q are online", got)
 	}

@@ -1,4 +1,4 @@
-package provider
+package netmap
 
 import (
 	"context"
@@ -20,6 +20,7 @@ import (
 	"tailscale.com/tailcfg"
 	"tailscale.com/types/key"
 
+	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
@@ -29,7 +30,7 @@ type fakeNode struct {
 	local   *local.Client
 	status  func(w http.ResponseWriter)
 	metrics func(w http.ResponseWriter)
-	netmap  func(w http.ResponseWriter)
+	Node    func(w http.ResponseWriter)
 	whois   func(w http.ResponseWriter)
 	bus     func(w http.ResponseWriter, r *http.Request)
 }
@@ -37,7 +38,7 @@ type fakeNode struct {
 func newFakeNode(t *testing.T) *fakeNode {
 	f := &fakeNode{
 		status: writes(running(peerStatus(1))), metrics: text("localbackend_update_packet_filter 0\n"),
-		netmap: writes(map[string]any{}), whois: writes(map[string]any{}),
+		Node: writes(map[string]any{}), whois: writes(map[string]any{}),
 		bus: func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() },
 	}
 	f.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -47,7 +48,7 @@ func newFakeNode(t *testing.T) *fakeNode {
 		case "metrics":
 			f.metrics(w)
 		case "debug":
-			f.netmap(w)
+			f.Node(w)
 		case "whois":
 			f.whois(w)
 		case "watch-ipn-bus":
@@ -114,13 +115,13 @@ func TestNetmapWholeOrError(t *testing.T) {
 		"not approved":      {func(f *fakeNode) { f.status = state(func(s *ipnstate.Status) { s.BackendState = "NeedsMachineAuth" }) }, "admin to approve"},
 		"no self":           {func(f *fakeNode) { f.status = state(func(s *ipnstate.Status) { s.Self = nil }) }, "no netmap"},
 		"not in the netmap": {func(f *fakeNode) { f.status = state(func(s *ipnstate.Status) { s.Self.InNetworkMap = false }) }, "no netmap"},
-		"no policy":         {func(f *fakeNode) { f.netmap = status(400, "no netmap") }, "packet filter"},
-		"policy is cut":     {func(f *fakeNode) { f.netmap = text(`{"PacketFilterRules":[{`) }, "packet filter"},
+		"no policy":         {func(f *fakeNode) { f.Node = status(400, "no netmap") }, "packet filter"},
+		"policy is cut":     {func(f *fakeNode) { f.Node = text(`{"PacketFilterRules":[{`) }, "packet filter"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			f := newFakeNode(t)
 			c.fault(f)
-			for _, src := range []Source{newNetmap(f.local, quiet()), withGrants(&script{devices: fleet(1)}, newNetmap(f.local, quiet()))} {
+			for _, src := range []provider.Source{New(f.local, quiet()), provider.WithGrants(listOf{{ID: "1", Online: true}}, New(f.local, quiet()))} {
 				devices, err := src.List(t.Context())
 				if err == nil || devices != nil || (!strings.Contains(err.Error(), c.says) && !strings.Contains(err.Error(), "node's status")) {
 					t.Errorf("%T: got %v, %v", src, devices, err)
@@ -136,12 +137,12 @@ func TestWhoIsFails(t *testing.T) {
 	rule := policy(`{"weight":2}`, &tailcfg.Node{})[0]
 	rule.SrcIPs = []string{"100.64.0.0/10"}
 	devices := func() []topology.Device { return []topology.Device{{ID: "1", Addresses: []string{"100.64.0.1"}}} }
-	f.netmap = writes(map[string]any{"PacketFilterRules": []tailcfg.FilterRule{rule}})
+	f.Node = writes(map[string]any{"PacketFilterRules": []tailcfg.FilterRule{rule}})
 	status100 := running()
 	status100.TailscaleIPs = append(status100.TailscaleIPs, addr("100.64.0.9"))
 	f.status = writes(status100)
 	granted := writes(map[string]any{"CapMap": tailcfg.PeerCapMap{topology.Capability: {`{"weight": 2}`}}})
-	src := withGrants(&script{devices: devices()}, newNetmap(f.local, quiet()))
+	src := provider.WithGrants(listOf(devices()), New(f.local, quiet()))
 	for _, step := range []struct {
 		name  string
 		whois func(http.ResponseWriter)
@@ -164,7 +165,7 @@ func TestWhoIsFails(t *testing.T) {
 	}
 	// The rules change: what was granted is asked again, and kept meanwhile.
 	rule.CapGrant[0].CapMap = tailcfg.PeerCapMap{topology.Capability: {`{"weight":3}`}}
-	f.netmap = writes(map[string]any{"PacketFilterRules": []tailcfg.FilterRule{rule}})
+	f.Node = writes(map[string]any{"PacketFilterRules": []tailcfg.FilterRule{rule}})
 	if _, err := src.List(t.Context()); err == nil {
 		t.Error("a failed look-up was taken for an answer")
 	}
@@ -207,7 +208,7 @@ func TestWatchBeginsAgain(t *testing.T) {
 				w.(http.Flusher).Flush()
 				<-r.Context().Done()
 			}
-			src := newNetmap(f.local, quiet())
+			src := New(f.local, quiet())
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 			woken, done := make(chan struct{}, 10), make(chan struct{})
 			go func() { defer close(done); src.Watch(ctx, func() { woken <- struct{}{} }) }()
@@ -235,7 +236,7 @@ func TestAFilterAsksForAListIfItIsAnother(t *testing.T) {
 	f := newFakeNode(t)
 	var filters atomic.Int64
 	filters.Store(3)
-	f.metrics = func(w http.ResponseWriter) { text(fmt.Sprintf("%s %d\n", filterCounter, filters.Load()))(w) }
+	f.metrics = func(w http.ResponseWriter) { text(fmt.Sprintf("%s %d\n", filterMetric, filters.Load()))(w) }
 	rules := func(weight int, own string) map[string]any {
 		return map[string]any{
 			"PacketFilterRules": policy(fmt.Sprintf(`{"weight":%d}`, weight), &tailcfg.Node{}),
@@ -243,21 +244,21 @@ func TestAFilterAsksForAListIfItIsAnother(t *testing.T) {
 		}
 	}
 	const own, another = "100.64.0.9/32", "100.64.0.10/32"
-	f.netmap = writes(rules(1, own))
+	f.Node = writes(rules(1, own))
 	f.bus = func(w http.ResponseWriter, r *http.Request) {
 		writes(ipn.Notify{InitialStatus: running(peerStatus(1))})(w)
 		w.(http.Flusher).Flush()
 		<-r.Context().Done()
 	}
-	src := newNetmap(f.local, quiet())
+	src := New(f.local, quiet())
 	if err := src.watchOnceUntilWoken(t); err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range []struct {
-		name   string
-		more   int64 // filters that came
-		netmap map[string]any
-		asks   bool
+		name string
+		more int64 // filters that came
+		Node map[string]any
+		asks bool
 	}{
 		{"what came with the first netmap", 0, rules(1, own), false},
 		{"another filter", 1, rules(2, own), true},
@@ -266,19 +267,19 @@ func TestAFilterAsksForAListIfItIsAnother(t *testing.T) {
 		{"one that is not counted", 0, rules(3, another), false},
 	} {
 		filters.Add(step.more)
-		f.netmap = writes(step.netmap)
-		version := src.policy.Load()
-		if asks := src.countFilters(t.Context()); asks != step.asks || (src.policy.Load() != version) != step.asks {
+		f.Node = writes(step.Node)
+		version := src.policy.version.Load()
+		if asks := src.filtersChanged(t.Context()); asks != step.asks || (src.policy.version.Load() != version) != step.asks {
 			t.Errorf("%s asks for a list: %t", step.name, asks)
 		}
 	}
-	f.netmap = status(500, "boom")
+	f.Node = status(500, "boom")
 	filters.Add(1)
-	if version := src.policy.Load(); !src.countFilters(t.Context()) || src.policy.Load() == version {
+	if version := src.policy.version.Load(); !src.filtersChanged(t.Context()) || src.policy.version.Load() == version {
 		t.Error("a filter that can't be read is taken for the last")
 	}
 	f.metrics = status(500, "boom")
-	if src.countFilters(t.Context()) {
+	if src.filtersChanged(t.Context()) {
 		t.Error("a count that failed is taken for one")
 	}
 }
@@ -300,7 +301,7 @@ func TestTheLastStatusServesUntilTheStateChanges(t *testing.T) {
 			}
 		}
 	}
-	src := newNetmap(f.local, quiet())
+	src := New(f.local, quiet())
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	woken, done := make(chan struct{}, 10), make(chan struct{})
 	go func() {
@@ -310,7 +311,7 @@ func TestTheLastStatusServesUntilTheStateChanges(t *testing.T) {
 	defer func() { cancel(); <-done }()
 	lists := func(what string, event ipn.Notify, says string) {
 		t.Helper()
-		version := src.policy.Load()
+		version := src.policy.version.Load()
 		select {
 		case events <- event:
 		case <-ctx.Done():
@@ -324,7 +325,7 @@ func TestTheLastStatusServesUntilTheStateChanges(t *testing.T) {
 		if _, err := src.List(ctx); says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
 			t.Errorf("%s: %v, want %q", what, err, says)
 		}
-		if event.State == nil && src.policy.Load() == version {
+		if event.State == nil && src.policy.version.Load() == version {
 			t.Errorf("%s: the policy is not read again", what)
 		}
 	}
@@ -337,7 +338,7 @@ func TestTheLastStatusServesUntilTheStateChanges(t *testing.T) {
 // The link is asked after, and a node that does not answer tells nothing of it.
 func TestTheLinkComesAndGoes(t *testing.T) {
 	f := newFakeNode(t)
-	src := newNetmap(f.local, quiet())
+	src := New(f.local, quiet())
 	up, down := running(), running()
 	down.Self.Online = false
 	for _, step := range []struct {
@@ -361,7 +362,7 @@ func TestTheLinkComesAndGoes(t *testing.T) {
 }
 
 // watchOnceUntilWoken watches until the first wake.
-func (n *netmap) watchOnceUntilWoken(t *testing.T) error {
+func (n *Node) watchOnceUntilWoken(t *testing.T) error {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	if err := n.watchOnce(ctx, cancel); !errors.Is(err, context.Canceled) {

@@ -1,4 +1,4 @@
-package provider
+package netmap
 
 import (
 	"bytes"
@@ -19,8 +19,8 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// whoIsAtOnce bounds the look-ups that are under way at the same time.
-const whoIsAtOnce = 4
+// maxLookUps bounds the WhoIs questions that are under way at the same time.
+const maxLookUps = 4
 
 // grants reads what the policy grants to devices, by WhoIs. A WhoIs is a round
 // trip, so a device is looked up only when the rules that name it changed: the
@@ -34,36 +34,36 @@ type grants struct {
 
 // rule is a line of the node's packet filter that grants our capability.
 type rule struct {
-	covers func(netip.Addr) bool
-	values []json.RawMessage
+	matches func(netip.Addr) bool
+	values  []json.RawMessage
 }
 
-// grant is what one device was granted when it was last looked up.
+// grant is what a device was granted at its last look-up.
 type grant struct {
-	expected string // what the rules said then
+	expected string // fingerprint of what the rules granted then
 	values   []json.RawMessage
 }
 
 func newGrants(lc *local.Client) *grants { return &grants{local: lc, known: map[string]grant{}} }
 
-// add sets the grants of the devices. version tells one policy from the next;
+// addTo sets the grants of the devices. version tells one policy from the next;
 // 0 means that it is not known, and that the rules must be read again.
-func (g *grants) add(ctx context.Context, devices []topology.Device, self []netip.Addr, version uint64) error {
+func (g *grants) addTo(ctx context.Context, devices []topology.Device, self []netip.Addr, version uint64) error {
 	if version == 0 || version != g.version {
-		rules, err := g.readRules(ctx, self)
+		current, err := currentFilter(ctx, g.local)
 		if err != nil {
 			return err
 		}
-		g.rules, g.version = rules, version
+		g.rules, g.version = grantingRules(current.PacketFilterRules, self), version
 	}
 	known := make(map[string]grant)
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(whoIsAtOnce)
+	group.SetLimit(maxLookUps)
 	for i := range devices {
 		d := &devices[i]
 		addresses := parseAddresses(d.Addresses)
-		expected := g.expect(addresses)
+		expected := g.expected(addresses)
 		if expected == "" {
 			continue
 		}
@@ -80,14 +80,14 @@ func (g *grants) add(ctx context.Context, devices []topology.Device, self []neti
 				values, err = g.known[d.ID].values, nil
 			}
 			if err != nil {
-				return fmt.Errorf("ask who %s is: %w", addresses[0], err)
+				return fmt.Errorf("WhoIs %s: %w", addresses[0], err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			d.Grants = values
 			// Remembered only if the node agrees with its own rules. It may be
-			// about to apply them, or the device is not a peer yet; then it is
-			// asked again at the next list.
+			// about to apply them, or the device is not a peer yet; then the next
+			// list asks again.
 			if fingerprint(values) == expected {
 				known[d.ID] = grant{expected, values}
 			}
@@ -95,55 +95,20 @@ func (g *grants) add(ctx context.Context, devices []topology.Device, self []neti
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return err // says what it was doing
+		return err // it says what failed
 	}
 	g.known = known
 	return nil
 }
 
-// packetFilter is the node's share of the policy, and the addresses it is for.
-type packetFilter struct {
-	PacketFilterRules []tailcfg.FilterRule
-	SelfNode          struct{ Addresses []netip.Prefix }
-}
-
-// readRules reads the rules that grant our capability on the node's own
+// grantingRules returns the rules that grant our capability on the node's own
 // addresses.
-func (g *grants) readRules(ctx context.Context, self []netip.Addr) ([]rule, error) {
-	live, err := g.liveFilter(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return grantingRules(live.PacketFilterRules, self), nil
-}
-
-// liveFilter is the filter of now.
-func (g *grants) liveFilter(ctx context.Context) (packetFilter, error) {
-	live, err := local.GetDebugResultJSON[packetFilter](ctx, g.local, "current-netmap")
-	if err != nil {
-		return packetFilter{}, fmt.Errorf("read the packet filter: %w", err)
-	}
-	return live, nil
-}
-
-// wholeFilter is the filter of the last whole netmap, which came with this node of
-// ours. It costs less than that of now where there are many peers.
-func (g *grants) wholeFilter(ctx context.Context, own *tailcfg.Node) (packetFilter, error) {
-	rules, err := g.local.DebugPacketFilterRules(ctx)
-	if err != nil {
-		return packetFilter{}, fmt.Errorf("read the packet filter: %w", err)
-	}
-	whole := packetFilter{PacketFilterRules: rules}
-	whole.SelfNode.Addresses = own.Addresses
-	return whole, nil
-}
-
 func grantingRules(all []tailcfg.FilterRule, self []netip.Addr) []rule {
 	// An error is about rules that the node left out as well.
 	matches, _ := filter.MatchesFromFilterRules(all)
 	var rules []rule
 	for _, m := range matches {
-		r := rule{covers: m.SrcsContains}
+		r := rule{matches: m.SrcsContains}
 		for _, c := range m.Caps {
 			if c.Cap == topology.Capability && slices.ContainsFunc(self, c.Dst.Contains) {
 				r.values = append(r.values, compacted(c.Values)...)
@@ -156,12 +121,12 @@ func grantingRules(all []tailcfg.FilterRule, self []netip.Addr) []rule {
 	return rules
 }
 
-// expect is the fingerprint of what the rules grant a device; empty if none
-// names it.
-func (g *grants) expect(addresses []netip.Addr) string {
+// expected returns the fingerprint of what the rules grant a device; empty if no
+// rule names it.
+func (g *grants) expected(addresses []netip.Addr) string {
 	var values []json.RawMessage
 	for _, r := range g.rules {
-		if slices.ContainsFunc(addresses, r.covers) {
+		if slices.ContainsFunc(addresses, r.matches) {
 			values = append(values, r.values...)
 		}
 	}
@@ -179,35 +144,26 @@ func fingerprint(values []json.RawMessage) string {
 	return strings.Join(slices.Compact(lines), "\n")
 }
 
-// whoIs asks the node what the policy grants to the device at address.
+// whoIs asks the node what the policy grants to the device at address. The caller
+// says what failed.
 func (g *grants) whoIs(ctx context.Context, address netip.Addr) ([]json.RawMessage, error) {
 	who, err := g.local.WhoIs(ctx, address.String())
 	if err != nil {
-		return nil, err // the caller says what it was doing
+		return nil, err
 	}
 	return compacted(who.CapMap[topology.Capability]), nil
 }
 
-// compacted are the values without needless space: the node adds some.
+// compacted returns the values without needless space: the node adds some.
 func compacted(values []tailcfg.RawMessage) []json.RawMessage {
 	var out []json.RawMessage
 	for _, v := range values {
 		var b bytes.Buffer
 		if json.Compact(&b, []byte(v)) != nil {
 			b.Reset()
-			b.WriteString(string(v)) // not JSON: the topology says so
+			b.WriteString(string(v)) // not JSON: the topology reports it
 		}
 		out = append(out, b.Bytes())
 	}
 	return out
-}
-
-func parseAddresses(texts []string) []netip.Addr {
-	var all []netip.Addr
-	for _, t := range texts {
-		if a, err := netip.ParseAddr(t); err == nil {
-			all = append(all, a)
-		}
-	}
-	return all
 }

@@ -1,4 +1,4 @@
-package provider
+package netmap
 
 import (
 	"context"
@@ -18,7 +18,7 @@ func TestSelf(t *testing.T) {
 			return s, nil
 		}
 	}
-	var s self
+	var s selfStatus
 	kept := func(what, version string) {
 		t.Helper()
 		switch last := s.last(); {
@@ -31,7 +31,7 @@ func TestSelf(t *testing.T) {
 		}
 	}
 	ask := func(how func(context.Context) (*ipnstate.Status, error)) *ipnstate.Status {
-		status, err := s.ask(t.Context(), how)
+		status, err := s.refresh(t.Context(), how)
 		if err != nil && status != nil {
 			t.Errorf("%+v, %v", status, err)
 		}
@@ -42,7 +42,7 @@ func TestSelf(t *testing.T) {
 		t.Errorf("the answer lacks its peers: %+v", status)
 	}
 	kept("once asked", "a")
-	s.keep(&ipnstate.Status{Version: "b", Peer: running(peerStatus(1)).Peer})
+	s.set(&ipnstate.Status{Version: "b", Peer: running(peerStatus(1)).Peer})
 	kept("when a watch begins", "b")
 	s.forget()
 	kept("when the node has changed", "")
@@ -52,7 +52,7 @@ func TestSelf(t *testing.T) {
 	})
 	kept("asked for before a change", "")
 	ask(func(ctx context.Context) (*ipnstate.Status, error) {
-		s.keep(&ipnstate.Status{Version: "e"})
+		s.set(&ipnstate.Status{Version: "e"})
 		return answers("d")(ctx)
 	})
 	kept("asked for before a watch began", "e")
