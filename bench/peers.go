@@ -143,7 +143,7 @@ func (o *ours) publish() error { return o.take(o.devices) }
 // take builds, judges and publishes a list.
 func (o *ours) take(devices []topology.Device) error {
 	now, r := time.Now(), rules()
-	list := guard.List{Provider: provider.FromNet, Devices: devices, At: now, HealthySince: now}
+	list := guard.List{Provider: provider.Netmap, Devices: devices, At: now, HealthySince: now}
 	memory, stamped := o.memory.Observe(list)
 	r.LastGood = memory.LastGood()
 	t, problems := topology.Build(stamped, r)

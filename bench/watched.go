@@ -27,7 +27,7 @@ func newWatched(s setup) (*watched, error) {
 		return nil, err
 	}
 	w := &watched{ours: o, weight: 1}
-	w.watcher = provider.NewWatcher(w, provider.Options{Provider: provider.FromNet, Log: slog.New(slog.DiscardHandler)})
+	w.watcher = provider.NewWatcher(w, provider.Options{Provider: provider.Netmap, Log: slog.New(slog.DiscardHandler)})
 	return w, nil
 }
 

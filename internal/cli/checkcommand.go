@@ -99,7 +99,7 @@ func unserved(ctx context.Context, path string, rules topology.Rules, policy pol
 	if err := checkRules(rules); err != nil {
 		return nil, err
 	}
-	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: path})
+	src, _, err := provider.Open(provider.Config{Provider: provider.File, Devices: path})
 	if err != nil {
 		return nil, err
 	}

@@ -69,7 +69,7 @@ func TestDoctorOnATailnet(t *testing.T) {
 	c := controlplanetest.New(t)
 	c.List(controlplanetest.Machines(2, "tag:weight-1"))
 	c = controlplanetest.Start(t, c.Dir, controlplanetest.Joiner(c.Dir, s.HTTPTestServer.URL), func(o *controlplane.Config) {
-		o.Provider, o.Devices, o.AdvertiseTags = provider.FromFile, c.Dir+"/devices.json", []string{"tag:control-plane"}
+		o.Provider, o.Devices, o.AdvertiseTags = provider.File, c.Dir+"/devices.json", []string{"tag:control-plane"}
 	})
 	c.AwaitWeights("d01=1 d02=1")
 	finds := func(want string) {

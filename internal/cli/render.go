@@ -84,7 +84,7 @@ func render(ctx context.Context, o fileOptions, only string) (text []byte, over 
 	if o.devices == "" {
 		return nil, over, errors.New("render needs a device file: tailxds render --devices FILE (or - for standard input)")
 	}
-	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: stdinPath(o.devices)})
+	src, _, err := provider.Open(provider.Config{Provider: provider.File, Devices: stdinPath(o.devices)})
 	if err != nil {
 		return nil, over, err
 	}

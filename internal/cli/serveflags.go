@@ -16,7 +16,7 @@ type serveOptions struct {
 
 // serveFlags declares every flag of serve.
 func serveFlags(b *binder, o *serveOptions) {
-	b.choice(&o.Provider, "provider", provider.Auto, "where devices come from: ", provider.Auto, provider.FromNet, provider.Headscale, provider.Tailscale, provider.FromFile)
+	b.choice(&o.Provider, "provider", provider.Auto, "where devices come from: ", provider.Names()...)
 	b.str(&o.Tailnet, "tailnet", "-", "tailnet of the Tailscale API")
 	b.str(&o.APIURL, "api-url", "", "base URL of the Tailscale or headscale API (default Tailscale's)")
 	b.secretFlag(&o.APIToken, "api-token", "API key of Tailscale or headscale")

@@ -56,7 +56,7 @@ func BenchmarkTenThousandDevices(b *testing.B) {
 		}
 	})
 	b.Run("list", func(b *testing.B) {
-		src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: file})
+		src, _, err := provider.Open(provider.Config{Provider: provider.File, Devices: file})
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -103,12 +103,12 @@ func BenchmarkOneChange(b *testing.B) {
 	for _, n := range []int{100, 1_000, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			log := slog.New(slog.DiscardHandler)
-			d, err := New(Config{Rules: topology.Rules{DefaultService: "server", DefaultPort: 8080}, Provider: provider.FromFile, HoldFraction: 0.5, HoldFor: time.Minute},
+			d, err := New(Config{Rules: topology.Rules{DefaultService: "server", DefaultPort: 8080}, Provider: provider.File, HoldFraction: 0.5, HoldFor: time.Minute},
 				store.File(filepath.Join(b.TempDir(), "memory.json")), log)
 			if err != nil {
 				b.Fatal(err)
 			}
-			d.start(provider.NewWatcher(nil, provider.Options{Provider: provider.FromFile, Log: log}), xds.NewServer(xds.Config{Types: envoy.Types()}))
+			d.start(provider.NewWatcher(nil, provider.Options{Provider: provider.File, Log: log}), xds.NewServer(xds.Config{Types: envoy.Types()}))
 			devices := manyDevices(n)
 			clock, look := newAlarm(), newAlarm()
 			at := time.Now()
@@ -116,7 +116,7 @@ func BenchmarkOneChange(b *testing.B) {
 			for i := 0; b.Loop(); i++ {
 				devices[0].Tags = []string{"tag:service-s0", fmt.Sprintf("tag:weight-%d", 1+i%2), "tag:region-west"}
 				at = at.Add(time.Second)
-				d.list = guard.List{Provider: provider.FromFile, Devices: devices, At: at, HealthySince: at}
+				d.list = guard.List{Provider: provider.File, Devices: devices, At: at, HealthySince: at}
 				d.reconcile(clock, look)
 			}
 		})

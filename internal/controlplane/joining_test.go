@@ -74,7 +74,7 @@ func TestARestartByTheNetmapThatWasKept(t *testing.T) {
 	})
 	c := controlplanetest.New(t)
 	c.List(controlplanetest.Machines(1, "tag:weight-1"))
-	fromFile := func(o *controlplane.Config) { o.Provider, o.Devices = provider.FromFile, c.Dir+"/devices.json" }
+	fromFile := func(o *controlplane.Config) { o.Provider, o.Devices = provider.File, c.Dir+"/devices.json" }
 	c = controlplanetest.Start(t, c.Dir, controlplanetest.Joiner(c.Dir, s.HTTPTestServer.URL), fromFile)
 	c.AwaitWeights("d01=1")
 	if err := c.Stop(); err != nil {

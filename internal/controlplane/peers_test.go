@@ -40,7 +40,7 @@ func (p pair) start(t *testing.T, name string) *controlplanetest.Control {
 	t.Helper()
 	dir := filepath.Join(p.list.Dir, name)
 	return controlplanetest.Start(t, dir, controlplanetest.Joiner(dir, p.tailnet.HTTPTestServer.URL), func(o *controlplane.Config) {
-		o.Provider, o.Devices, o.Hostname, o.Peers = provider.FromFile, filepath.Join(p.list.Dir, "devices.json"), name, []string{"plane-1", "plane-2"}
+		o.Provider, o.Devices, o.Hostname, o.Peers = provider.File, filepath.Join(p.list.Dir, "devices.json"), name, []string{"plane-1", "plane-2"}
 		o.PollInterval, o.HoldFor = 100*time.Millisecond, controlplanetest.Hold
 		o.PeerTimeout = time.Minute // however slow the machine is
 	})

@@ -77,13 +77,13 @@ func (d *ControlPlane) firstPolicy(kept string) error {
 // kept, which serves until the file can be read again.
 func (d *ControlPlane) firstDevices(ctx context.Context) error {
 	config := d.config.providerConfig(d.log)
-	if !config.ReadsFile() || d.list.Provider == provider.FromFile {
+	if !config.ReadsFile() || d.list.Provider == provider.File {
 		return nil
 	}
 	if _, err := provider.ReadDevices(config.Devices, config.MaxBytes); err == nil {
 		return nil
 	}
-	src, _, err := provider.Open(provider.Config{Provider: provider.FromFile, Devices: config.Devices, MaxBytes: config.MaxBytes, Log: d.log})
+	src, _, err := provider.Open(provider.Config{Provider: provider.File, Devices: config.Devices, MaxBytes: config.MaxBytes, Log: d.log})
 	if err != nil {
 		return err
 	}

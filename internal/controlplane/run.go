@@ -18,6 +18,7 @@ import (
 	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/provider/netmap"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/systemd"
 	"github.com/tailxds/tailxds/internal/tailnet"
@@ -109,7 +110,7 @@ func (d *ControlPlane) join(ctx context.Context, g *errgroup.Group, stateDir str
 		if err != nil {
 			return err
 		}
-		leave, listener, config.Local = t.Close, t.Listener, t.LocalClient
+		leave, listener, config.Node = t.Close, t.Listener, netmap.New(t.LocalClient, d.log)
 		server.Identify, d.ownKeyExpires = identifyBy(t, d.config.Rules.TagPrefix), t.KeyExpiry
 		d.tailnet = t
 		if meet, err = d.servePeers(t); err != nil {
