@@ -33,7 +33,7 @@ func (g grammar) suggestTag(tag string) string {
 	for _, name := range g.names {
 		numeric := g.rows[g.byName[name]].numeric
 		edits := keyEdits(word, name, numeric)
-		if edits < minEdits && !(written && word == name && joint == "-") && plausible(numeric, joint, text) {
+		if edits < minEdits && (!written || word != name || joint != "-") && plausible(numeric, joint, text) {
 			best, minEdits = name, edits
 		}
 	}
