@@ -2,7 +2,10 @@ package controlplane_test
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/controlplane"
 	"github.com/tailxds/tailxds/internal/controlplane/controlplanetest"
 	"github.com/tailxds/tailxds/internal/topology"
@@ -109,6 +113,31 @@ func TestServeRestartsWithoutItsSource(t *testing.T) {
 	c.AwaitWeights("a=1 b=2")
 	if s := c.Status(); !s.Ready || !s.Provider.Stale {
 		t.Errorf("status: %+v", s)
+	}
+}
+
+// With port 0 only the control plane knows where it listens.
+func TestRun_listening_savesAddressesUntilItEnds(t *testing.T) {
+	t.Parallel()
+	c := controlplanetest.Trial(t, controlplanetest.Machines(1, "tag:weight-1"))
+	c.AwaitWeights("d01=1")
+	state := filepath.Join(c.Dir, "state")
+	a, err := api.ReadAddresses(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, address := range map[string]string{"admin": a.Admin, "xDS": a.XDS} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatalf("the %s address %q: %v", what, address, err)
+		}
+		_ = conn.Close()
+	}
+	if err := c.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if a, err := api.ReadAddresses(state); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("after the end: %+v, %v; want no file", a, err)
 	}
 }
 

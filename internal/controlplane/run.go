@@ -2,6 +2,7 @@ package controlplane
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -68,10 +69,18 @@ func Run(ctx context.Context, o Config, log *slog.Logger) error {
 		return fmt.Errorf("listen for the admin pages: %w (choose another address with --admin)", err)
 	}
 
+	listening := func(xds string) {
+		if err := saveAddresses(stateDir, api.Addresses{Admin: adminListener.Addr().String(), XDS: xds}); err != nil {
+			log.Warn("cannot save the addresses that the control plane listens on", "error", err)
+		}
+	}
+	listening("")
+	defer func() { _ = os.Remove(filepath.Join(stateDir, api.AddressesFile)) }() // it may not have been saved
+
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return d.dashboard.Run(ctx) })
 	g.Go(func() error { return api.Serve(ctx, adminListener, d.adminHandler()) })
-	g.Go(func() error { return d.join(ctx, g, stateDir, node) })
+	g.Go(func() error { return d.join(ctx, g, stateDir, node, listening) })
 	g.Go(func() error {
 		systemd.Report(ctx, tell, d.readiness)
 		return nil
@@ -84,8 +93,8 @@ func Run(ctx context.Context, o Config, log *slog.Logger) error {
 }
 
 // join joins the tailnet, or listens locally, and starts what feeds and serves
-// the resources. It returns once all is started.
-func (d *ControlPlane) join(ctx context.Context, g *errgroup.Group, stateDir string, node ipn.StateStore) error {
+// the resources. It calls listening with the address of xDS, and returns once all is started.
+func (d *ControlPlane) join(ctx context.Context, g *errgroup.Group, stateDir string, node ipn.StateStore, listening func(xds string)) error {
 	config := d.config.providerConfig(d.log)
 	config.Last = d.list.Devices
 	var listener net.Listener
@@ -131,6 +140,7 @@ func (d *ControlPlane) join(ctx context.Context, g *errgroup.Group, stateDir str
 		Log:      d.log,
 	})
 	d.start(watcher, xds.NewServer(server))
+	listening(listener.Addr().String())
 	d.log.Info("serving xDS", "address", listener.Addr().String(), "provider", name)
 
 	g.Go(func() error { return watcher.Run(ctx) })
@@ -149,6 +159,15 @@ func (d *ControlPlane) join(ctx context.Context, g *errgroup.Group, stateDir str
 		return d.loop(ctx)
 	})
 	return nil
+}
+
+// saveAddresses replaces the file that [api.ReadAddresses] reads.
+func saveAddresses(stateDir string, a api.Addresses) error {
+	text, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return store.File(filepath.Join(stateDir, api.AddressesFile)).Save(append(text, '\n'))
 }
 
 // identifyBy tells xDS who a device of the tailnet is.

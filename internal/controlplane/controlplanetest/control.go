@@ -4,14 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -60,14 +61,20 @@ func Start(t *testing.T, dir string, change ...func(*controlplane.Config)) *Cont
 			t.Errorf("serve: %v", err)
 		}
 	})
-	address := regexp.MustCompile(`admin=(\S+)`)
 	c.Await("the admin pages", func() bool {
-		if m := address.FindStringSubmatch(c.Log.String()); m != nil {
-			c.Admin = m[1]
-		}
+		c.Admin = c.addresses().Admin
 		return c.Admin != ""
 	})
 	return c
+}
+
+// addresses are those that the control plane listens on; empty until it does.
+func (c *Control) addresses() api.Addresses {
+	a, err := api.ReadAddresses(filepath.Join(c.Dir, "state"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		c.T.Fatal(err)
+	}
+	return a
 }
 
 func (c *Control) Await(what string, ok func() bool) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -49,11 +48,8 @@ func (c *Control) ConnectBy(dial func(context.Context, string) (net.Conn, error)
 	c.T.Helper()
 	var address string
 	c.Await("the xDS port", func() bool {
-		m := regexp.MustCompile(`msg="serving xDS" address=(\S+)`).FindStringSubmatch(c.Log.String())
-		if m != nil {
-			address = m[1]
-		}
-		return m != nil
+		address = c.addresses().XDS
+		return address != ""
 	})
 	conn, err := grpc.NewClient("passthrough:"+address, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithContextDialer(dial))
 	if err != nil {
