@@ -218,6 +218,11 @@ func BenchmarkExport(b *testing.B) {
 	}
 	e.times("s", []float64{1, 2, 5, 10, 20, 50, 100}, 1, 2, 3, 4, 5, 6, 7, 8)
 	e.together()
+	for _, m := range e.metrics {
+		if m.GetSum() != nil {
+			m.GetSum().AggregationTemporality = cumulative
+		}
+	}
 	raw, err := proto.Marshal(e.request())
 	if err != nil {
 		b.Fatal(err)

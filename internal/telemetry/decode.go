@@ -64,12 +64,13 @@ func (s saidService) nothing() bool {
 // saidEndpoint is what happened to an endpoint since the last report, and how it
 // is now.
 type saidEndpoint struct {
+	// tally holds totals until [endpointStats.difference], and what is new after.
 	tally
-	// total tells that the tally is of all since the Envoy knows the endpoint, and
-	// young that the Envoy has only just begun to count.
-	total, young bool
-	inFlight     uint64
-	healthy      bool
+	// hasTotals is whether the report has counters of the endpoint, and young whether
+	// the Envoy has only just begun to count.
+	hasTotals, young bool
+	inFlight         uint64
+	healthy          bool
 }
 
 // since makes of a total what was counted since another one; of all of it, if the
@@ -79,7 +80,6 @@ func (e *saidEndpoint) since(last tally) {
 		e.tally = tally{e.requests - last.requests, e.errors - last.errors, e.fails - last.fails}
 	}
 	e.tally = tally{min(e.requests, mostOfOne), min(e.errors, mostOfOne), min(e.fails, mostOfOne)}
-	e.total = false
 }
 
 // settle takes failed connections from the errors: Envoy counts them there, also
@@ -136,21 +136,16 @@ func decode(request *collector.ExportMetricsServiceRequest, known func(service s
 func (s *said) read(metric *metrics.Metric, known func(string, netip.AddrPort) bool) {
 	add := func(to func(*saidEndpoint) *float64) {
 		sum := metric.GetSum()
-		// What is neither would count the same requests again and again.
-		total := sum.GetAggregationTemporality() == metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE
-		if !total && sum.GetAggregationTemporality() != metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA {
+		// Envoys send totals, because a request for /stats takes from differences:
+		// docs/adr/023-totals.md. All else would count requests twice.
+		if sum.GetAggregationTemporality() != metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_CUMULATIVE {
 			return
-		}
-		most := float64(mostOfOne)
-		if total {
-			most = mostOfAll
 		}
 		for _, point := range sum.GetDataPoints() {
 			if e := s.endpoint(point.GetAttributes(), known); e != nil {
 				at := to(e)
-				*at = min(*at+float64(max(point.GetAsInt(), 0)), most)
-				e.total = total
-				e.young = total && counted(point) <= youngFor
+				*at = min(*at+float64(max(point.GetAsInt(), 0)), mostOfAll)
+				e.hasTotals, e.young = true, counted(point) <= youngFor
 			}
 		}
 	}

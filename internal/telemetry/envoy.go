@@ -49,7 +49,7 @@ type service struct {
 // cell is one endpoint, as one Envoy sees it.
 type cell struct {
 	before, now tally
-	last        tally // of totals, what was told last
+	last        tally // the last totals
 	inFlight    uint64
 	// open are the requests that were told of and may still fail.
 	open    float64
@@ -66,12 +66,10 @@ func (c *cell) judge(t *saidEndpoint) {
 	c.open = min(c.open+t.requests-t.errors, float64(t.inFlight)+t.requests)
 }
 
-// heard makes of a total what is new of it. Counts are told as totals, and not as
-// what was counted since the last report, because whoever asks an Envoy for /stats
-// takes from the latter.
-func (c *cell) heard(t *saidEndpoint, first bool) {
-	if !t.total {
-		return
+// difference replaces an endpoint's totals by what is new of them.
+func (c *cell) difference(t *saidEndpoint, first bool) {
+	if !t.hasTotals {
+		return // counters that never moved are not sent
 	}
 	total := t.tally
 	if first && !t.young {
@@ -81,13 +79,8 @@ func (c *cell) heard(t *saidEndpoint, first bool) {
 	c.last = total
 }
 
-// unheard forgoes a total that can't be compared with another one.
-func (e *saidEndpoint) unheard() {
-	if e.total {
-		e.tally, e.total = tally{}, false
-	}
-	e.settle()
-}
+// discard drops totals that have nothing to be compared with.
+func (e *saidEndpoint) discard() { e.tally = tally{} }
 
 type tally struct{ requests, errors, fails float64 }
 
@@ -108,7 +101,7 @@ func (r *Receiver) note(who Caller, s said, now time.Time) {
 		if e = r.welcome(key, now); e == nil {
 			for _, told := range s.services {
 				for _, t := range told.endpoints {
-					t.unheard()
+					t.discard()
 				}
 			}
 			r.count(who.Address, who.Region, s.requests())
@@ -247,15 +240,14 @@ func (r *Receiver) noteService(e *envoy, name string, told *saidService, first b
 		c := of.endpoints[address]
 		if c == nil {
 			if r.cells >= mostCells {
-				t.unheard()
-				new(cell).judge(t) // nothing is remembered of it
+				t.discard()
 				continue
 			}
 			c = &cell{}
 			of.endpoints[address] = c
 			r.cells++
 		}
-		c.heard(t, first)
+		c.difference(t, first)
 		t.settle()
 		c.judge(t)
 		c.now.add(t.tally)

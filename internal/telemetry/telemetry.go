@@ -65,7 +65,6 @@ type Receiver struct {
 	mu        sync.Mutex
 	clock     steadyClock
 	requests  map[balance.Reporter]float64         // since the last call of Requests
-	regions   map[netip.Addr]int                   // of each device in requests
 	published map[string]map[netip.AddrPort]string // each endpoint's region, by service
 	envoys    map[envoyKey]*envoy
 	claims    map[netip.Addr]map[string]time.Time // of regions, and when each was made last
@@ -78,7 +77,7 @@ type Receiver struct {
 // the time.
 func NewReceiver(caller func(context.Context) Caller, now func() time.Time) *Receiver {
 	return &Receiver{
-		caller: caller, now: now, requests: make(map[balance.Reporter]float64), regions: make(map[netip.Addr]int),
+		caller: caller, now: now, requests: make(map[balance.Reporter]float64),
 		envoys: make(map[envoyKey]*envoy), claims: make(map[netip.Addr]map[string]time.Time), histories: make(map[string]*history),
 	}
 }
@@ -178,13 +177,9 @@ func (r *Receiver) count(device netip.Addr, region string, requests float64) {
 		return
 	}
 	key := balance.Reporter{Device: device, Region: region}
-	if _, known := r.requests[key]; !known {
-		if len(r.requests) >= mostEnvoys || r.regions[device] >= mostRegions {
-			return
-		}
-		r.regions[device]++
+	if _, known := r.requests[key]; known || len(r.requests) < mostEnvoys {
+		r.requests[key] += requests
 	}
-	r.requests[key] += requests
 }
 
 // Requests are how many requests entered since the last call, by who reported
@@ -194,6 +189,5 @@ func (r *Receiver) Requests() map[balance.Reporter]float64 {
 	defer r.mu.Unlock()
 	out := maps.Clone(r.requests)
 	clear(r.requests)
-	clear(r.regions)
 	return out
 }

@@ -1,11 +1,13 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,17 +121,66 @@ type rig struct {
 	*Receiver
 	t   *testing.T
 	who Caller
+	// counters turns what tests count since the last report into totals, as Envoys
+	// send them.
+	counters counters
+	envoy    string // whose counters they are, if not that of the node's name
+}
+
+// counters are the totals of Envoys.
+type counters map[string]int64
+
+// toTotals replaces an export's counts by totals. An endpoint that the export lacks
+// starts from nothing when it is back, as in Envoy.
+func (c counters) toTotals(of string, request *collector.ExportMetricsServiceRequest) {
+	listed, sent := make(map[string]bool), make(map[string]bool)
+	id := func(attributes []*common.KeyValue) string {
+		return of + " " + value(attributes, ofCluster) + " " + value(attributes, ofEndpoint) + " "
+	}
+	all := request.GetResourceMetrics()[0].GetScopeMetrics()[0].GetMetrics()
+	for _, m := range all {
+		for _, p := range m.GetGauge().GetDataPoints() {
+			listed[id(p.GetAttributes())] = true
+		}
+		if m.GetSum().GetAggregationTemporality() != delta {
+			continue
+		}
+		m.GetSum().AggregationTemporality = cumulative
+		for _, p := range m.GetSum().GetDataPoints() {
+			key := id(p.GetAttributes())
+			listed[key] = true
+			sent[key+m.GetName()] = true
+			c[key+m.GetName()] += p.GetAsInt()
+			p.Value = &metrics.NumberDataPoint_AsInt{AsInt: c[key+m.GetName()]}
+			p.StartTimeUnixNano, p.TimeUnixNano = 1<<56, 1<<56+1 // it has just begun to count
+		}
+	}
+	scope := request.GetResourceMetrics()[0].GetScopeMetrics()[0]
+	for key, n := range c {
+		if !strings.HasPrefix(key, of+" ") || sent[key] {
+			continue
+		}
+		parts := strings.Fields(key)
+		if !listed[key[:strings.LastIndexByte(key, ' ')+1]] {
+			delete(c, key)
+			continue
+		}
+		again := (&export{}).counter(parts[3], parts[1], parts[2], cumulative, n)
+		scope.Metrics = append(scope.Metrics, again.metrics...)
+	}
 }
 
 func newRig(t *testing.T) *rig {
-	r := &rig{t: t, who: Caller{Device: "entry", Address: netip.MustParseAddr("100.64.9.9"), Region: "west", Known: true}}
+	r := &rig{t: t, counters: make(counters), who: Caller{Device: "entry", Address: netip.MustParseAddr("100.64.9.9"), Region: "west", Known: true}}
 	r.Receiver = NewReceiver(func(context.Context) Caller { return r.who }, time.Now)
 	return r
 }
 
 func (r *rig) send(e *export) {
 	r.t.Helper()
-	if _, err := r.Export(r.t.Context(), e.request()); err != nil {
+	request := e.request()
+	r.counters.toTotals(cmp.Or(r.envoy, r.who.Address.String()+"/"+e.node), request)
+	if _, err := r.Export(r.t.Context(), request); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -253,9 +304,9 @@ func TestAReportIsOfWhoseConnectionItCameOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.SetPublished(published("s", "west"))
-		send := func(connection, said string, requests int64) {
+		send := func(envoy, connection, said string, requests int64) {
 			t.Helper()
-			r.who.Node = connection
+			r.envoy, r.who.Node = envoy, connection
 			r.send((&export{node: said}).endpoint("s", at(1).String(), true, requests, 0, 0))
 		}
 		want := func(want string) {
@@ -269,23 +320,23 @@ func TestAReportIsOfWhoseConnectionItCameOver(t *testing.T) {
 			}
 		}
 		time.Sleep(5 * time.Second)
-		send("", "shared", 50) // its stream is on its way
+		send("1", "", "shared", 50) // its stream is on its way
 		want("shared 10, ")
 		time.Sleep(5 * time.Second)
-		send("one", "shared", 50)
+		send("1", "one", "shared", 50)
 		want("one 10, ") // it is the same, and keeps its figures
-		send("two", "shared", 100)
+		send("2", "two", "shared", 100)
 		want("one 10, two 20, ")
 		time.Sleep(5 * time.Second)
-		send("", "shared", 50) // over a new connection, before its stream
-		send("two", "shared", 100)
-		send("one", "shared", 0)
-		want("one 5, two 20, ")
+		send("1", "", "shared", 50) // over a new connection, before its stream
+		send("2", "two", "shared", 100)
+		send("1", "one", "shared", 0)
+		want("one 10, two 20, ")
 		if r.cells != 2 {
 			t.Errorf("%d cells are counted of 2", r.cells)
 		}
 		r.who.Address = netip.MustParseAddr("100.64.9.8")
-		send("one", "one", 50) // of another address
-		want("one 10, one 5, two 20, ")
+		send("3", "one", "one", 50) // of another address
+		want("one 10, one 10, two 20, ")
 	})
 }
