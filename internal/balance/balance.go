@@ -71,7 +71,7 @@ func Shares(s topology.Service, mode Mode, c Caller, healthy func(topology.Endpo
 			continue
 		}
 		in := func(i int) bool { return levels[i] == level }
-		for i, share := range spread(hosts, in, mode, c, level) {
+		for i, share := range sharesWithin(hosts, in, mode, c, level) {
 			shares[i] = load * share
 		}
 	}
@@ -90,7 +90,7 @@ func priorities(s topology.Service, mode Mode, c Caller) []int {
 			levels = append(levels, level)
 		}
 	}
-	return closed(levels)
+	return compactLevels(levels)
 }
 
 // Distance is how late a region is asked by a caller's: its own first, then
@@ -105,8 +105,8 @@ func Distance(region, caller string, failover []string) int {
 	return len(failover) + 1
 }
 
-// closed closes the gaps between levels, as Envoy wants it.
-func closed(levels []int) []int {
+// compactLevels closes the gaps between levels, as Envoy wants it.
+func compactLevels(levels []int) []int {
 	distinct := slices.Compact(slices.Sorted(slices.Values(levels)))
 	out := make([]int, len(levels))
 	for i, level := range levels {
@@ -170,8 +170,8 @@ func (c Caller) factor(mode Mode) float64 {
 	}
 }
 
-// spread is each endpoint's share within one level.
-func spread(hosts []host, in func(int) bool, mode Mode, c Caller, level int) map[int]float64 {
+// sharesWithin is each endpoint's share within one level.
+func sharesWithin(hosts []host, in func(int) bool, mode Mode, c Caller, level int) map[int]float64 {
 	regions := make(map[string]float64) // each region's share
 	weights := make(map[string]float64) // healthy weight by group
 	group := func(h host) string {
@@ -203,7 +203,7 @@ func spread(hosts []host, in func(int) bool, mode Mode, c Caller, level int) map
 	default:
 		maps.Copy(regions, weights)
 	}
-	regions = normal(regions)
+	regions = normalize(regions)
 	shares := make(map[int]float64)
 	for i, h := range hosts {
 		if g := group(h); in(i) && h.healthy {
@@ -217,21 +217,21 @@ func spread(hosts []host, in func(int) bool, mode Mode, c Caller, level int) map
 // its own requests, and the rest goes where capacity is left.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/zone_aware
 func nearest(weights map[string]float64, c Caller) map[string]float64 {
-	capacity, entries := normal(weights), normal(c.Entries)
+	capacity, entries := normalize(weights), normalize(c.Entries)
 	kept := min(1, capacity[c.Region]/entries[c.Region])
 	out := map[string]float64{c.Region: kept}
 	free := make(map[string]float64)
 	for region, share := range capacity {
 		free[region] = max(0, share-entries[region])
 	}
-	for region, share := range normal(free) {
+	for region, share := range normalize(free) {
 		out[region] += (1 - kept) * share
 	}
 	return out
 }
 
-// normal makes the sum one; of nothing it makes nothing.
-func normal(of map[string]float64) map[string]float64 {
+// normalize makes the sum one; of nothing it makes nothing.
+func normalize(of map[string]float64) map[string]float64 {
 	var sum float64
 	for _, v := range of {
 		sum += v
@@ -245,12 +245,12 @@ func normal(of map[string]float64) map[string]float64 {
 	return out
 }
 
-// World is each endpoint's share of all callers' requests together, and the
+// Global is each endpoint's share of all callers' requests together, and the
 // share that crosses regions.
-func World(s topology.Service, mode Mode, c Caller, healthy func(topology.Endpoint) bool) (shares []float64, crossing float64) {
+func Global(s topology.Service, mode Mode, c Caller, healthy func(topology.Endpoint) bool) (shares []float64, crossing float64) {
 	endpoints := s.Serving()
 	shares = make([]float64, len(endpoints))
-	for region, part := range normal(c.Entries) {
+	for region, part := range normalize(c.Entries) {
 		caller := c
 		caller.Region = region
 		for i, share := range Shares(s, mode, caller, healthy) {

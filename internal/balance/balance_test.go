@@ -42,7 +42,7 @@ func text(s topology.Service, shares []float64) string {
 }
 
 // The figures were measured on real Envoys.
-func TestShares(t *testing.T) {
+func TestShares_modes_matchEnvoy(t *testing.T) {
 	four := []string{"a west 1", "b west 3", "c east 2", "d east 2"}
 	for name, test := range map[string]struct {
 		lines  []string
@@ -143,7 +143,7 @@ func TestShares(t *testing.T) {
 
 // Nearest gives each its exact share of all the world's requests, and crosses
 // regions no more than it must.
-func TestWorldOfNearest(t *testing.T) {
+func TestGlobal_nearest_isExact(t *testing.T) {
 	lines := []string{"a west 1", "b west 3", "c east 2", "d east 2", "e eu 4"}
 	for name, test := range map[string]struct {
 		entries  map[string]float64
@@ -160,7 +160,7 @@ func TestWorldOfNearest(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := service(lines...)
-			shares, crossing := World(s, Nearest, Caller{Entries: test.entries}, down(test.down...))
+			shares, crossing := Global(s, Nearest, Caller{Entries: test.entries}, down(test.down...))
 			if got := text(s, shares); got != test.want {
 				t.Errorf("got  %s\nwant %s", got, test.want)
 			}
@@ -173,14 +173,14 @@ func TestWorldOfNearest(t *testing.T) {
 
 // Whatever there is, the shares are shares, nobody sick gets any beside the
 // healthy, and nearest is exact in the whole and the least that can cross.
-func TestTheWorldWithoutEntries(t *testing.T) {
-	shares, crossing := World(service("a west 1", "b east 3"), Nearest, Caller{Entries: map[string]float64{"west": 0, "east": 0}}, down())
+func TestGlobal_noEntries_isEmpty(t *testing.T) {
+	shares, crossing := Global(service("a west 1", "b east 3"), Nearest, Caller{Entries: map[string]float64{"west": 0, "east": 0}}, down())
 	if !slices.Equal(shares, []float64{0, 0}) || crossing != 0 {
 		t.Errorf("nobody asks, and the shares are %v, of which %v cross", shares, crossing)
 	}
 }
 
-func TestSharesProperties(t *testing.T) {
+func TestShares_anyService_addUpToOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		regions := []string{"west", "east", "eu", "asia"}
 		var all []topology.Endpoint
@@ -220,7 +220,7 @@ func TestSharesProperties(t *testing.T) {
 				}
 			}
 		}
-		world, crossing := World(s, Nearest, c, healthy)
+		world, crossing := Global(s, Nearest, c, healthy)
 		capacity := make(map[string]float64)
 		for i := range world {
 			if math.Abs(world[i]-exact[i]) > 1e-9 {
@@ -229,7 +229,7 @@ func TestSharesProperties(t *testing.T) {
 			capacity[s.Serving()[i].Region] += exact[i]
 		}
 		var least float64
-		for region, entry := range normal(c.Entries) {
+		for region, entry := range normalize(c.Entries) {
 			least += max(0, entry-capacity[region])
 		}
 		if math.Abs(crossing-least) > 1e-9 {
@@ -238,7 +238,7 @@ func TestSharesProperties(t *testing.T) {
 	})
 }
 
-func TestDistance(t *testing.T) {
+func TestDistance_regions_followFailover(t *testing.T) {
 	order := []string{"central", "east"}
 	for region, want := range map[string]int{"west": 0, "central": 1, "east": 2, "eu": 3, "": 3} {
 		if got := Distance(region, "west", order); got != want {

@@ -32,7 +32,7 @@ type matrixCase struct {
 	Shares map[string]float64 `json:"shares"`
 }
 
-func TestTheMatrixThatEnvoysAreHeldTo(t *testing.T) {
+func TestShares_matrix_matchesTheFile(t *testing.T) {
 	// Six, for below that number Envoy does no zone-aware routing by itself.
 	m := matrix{Servers: []string{"a west 1", "b west 3", "c east 2", "d east 2", "e eu 1", "f eu 3"}}
 	s := service(m.Servers...)

@@ -145,7 +145,7 @@ func printDiff(out io.Writer, doc api.Diff) error {
 // the rest.
 func diffSign(c events.Event) string {
 	switch c.Kind {
-	case events.Added, events.Mended, events.Released:
+	case events.Added, events.Fixed, events.Released:
 		return "+"
 	case events.Removed:
 		return "-"

@@ -92,10 +92,10 @@ func TestExplainOfAControlPlane(t *testing.T) {
 func TestOpinions(t *testing.T) {
 	for want, s := range map[string]traffic.Server{
 		"no Envoy tells of its health":                    {},
-		"4 of 4 Envoys say healthy":                       {Healthy: 4, Of: 4},
-		"4 of 4 Envoys say UNHEALTHY":                     {Of: 4, UnhealthyFor: []string{"a", "b", "c", "d"}},
-		"1 of 4 Envoys say UNHEALTHY: a":                  {Healthy: 3, Of: 4, UnhealthyFor: []string{"a"}},
-		"5 of 6 Envoys say UNHEALTHY: a, b, c and 2 more": {Healthy: 1, Of: 6, UnhealthyFor: []string{"a", "b", "c", "d", "e"}},
+		"4 of 4 Envoys say healthy":                       {Healthy: 4, Reporting: 4},
+		"4 of 4 Envoys say UNHEALTHY":                     {Reporting: 4, UnhealthyFor: []string{"a", "b", "c", "d"}},
+		"1 of 4 Envoys say UNHEALTHY: a":                  {Healthy: 3, Reporting: 4, UnhealthyFor: []string{"a"}},
+		"5 of 6 Envoys say UNHEALTHY: a, b, c and 2 more": {Healthy: 1, Reporting: 6, UnhealthyFor: []string{"a", "b", "c", "d", "e"}},
 	} {
 		if got := opinion(s); got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -107,7 +107,7 @@ func TestTopReads(t *testing.T) {
 	server := func(name string, weight uint32, expected, observed float64, of, healthy int) traffic.Server {
 		return traffic.Server{
 			Endpoint: topology.Endpoint{Name: name, Region: "west", Weight: weight, State: topology.Serving, Address: netip.MustParseAddrPort("100.64.0.1:80")},
-			Expected: expected, Observed: observed, Off: expected-observed > 0.1, Requests: 100 * observed, Of: of, Healthy: healthy,
+			Expected: expected, Observed: observed, Deviates: expected-observed > 0.1, Requests: 100 * observed, Reporting: of, Healthy: healthy,
 		}
 	}
 	doc := api.Traffic{Envoys: []traffic.Envoy{{}, {Stale: true}}, Services: []traffic.Table{{

@@ -114,17 +114,17 @@ func became(e api.ExplainedEndpoint) string {
 
 // opinion is who finds a server healthy, "4 of 4 Envoys say unhealthy: a, b".
 func opinion(s traffic.Server) string {
-	switch sick := s.Of - s.Healthy; {
-	case s.Of == 0:
+	switch sick := s.Reporting - s.Healthy; {
+	case s.Reporting == 0:
 		return "no Envoy tells of its health"
 	case sick == 0:
-		return fmt.Sprintf("%d of %d Envoys say healthy", s.Of, s.Of)
-	case sick == s.Of:
-		return fmt.Sprintf("%d of %d Envoys say UNHEALTHY", sick, s.Of)
+		return fmt.Sprintf("%d of %d Envoys say healthy", s.Reporting, s.Reporting)
+	case sick == s.Reporting:
+		return fmt.Sprintf("%d of %d Envoys say UNHEALTHY", sick, s.Reporting)
 	default:
 		const most = 3
 		names := s.UnhealthyFor[:min(most, len(s.UnhealthyFor))]
-		text := fmt.Sprintf("%d of %d Envoys say UNHEALTHY: %s", sick, s.Of, strings.Join(names, ", "))
+		text := fmt.Sprintf("%d of %d Envoys say UNHEALTHY: %s", sick, s.Reporting, strings.Join(names, ", "))
 		if sick > most {
 			text += fmt.Sprintf(" and %d more", sick-most)
 		}

@@ -93,8 +93,8 @@ func (t table) changed(changes []events.Event) {
 	t.row("CHANGED", "WHAT", "BY", "REACHED")
 	for _, c := range changes[:min(lastChanges, len(changes))] {
 		reached := "-"
-		if c.Reach != nil {
-			reached = c.Reach.String()
+		if c.Rollout != nil {
+			reached = c.Rollout.String()
 		}
 		t.row(c.At.UTC().Format(time.TimeOnly), c.Text, dash(c.By), reached)
 	}

@@ -119,7 +119,7 @@ func (t table) service(s traffic.Table) {
 	t.row("SERVER", "REGION", "WEIGHT", "STATE", "HEALTHY FOR", "EXPECTED", "OBSERVED", "   REQ/S", "ERRORS", "IN FLIGHT")
 	for _, e := range s.Servers {
 		observed := percent(e.Observed)
-		if e.Off {
+		if e.Deviates {
 			observed += " !"
 		}
 		t.row(e.Name, dash(e.Region), e.Weight, e.State, health(e), percent(e.Expected), observed, rate(e.Requests), failed(e.Errors, e.Requests), e.InFlight)
@@ -139,10 +139,10 @@ func headline(s traffic.Table) string {
 
 // health is "3 of 4", or a dash where nobody tells.
 func health(s traffic.Server) string {
-	if s.Of == 0 {
+	if s.Reporting == 0 {
 		return "-"
 	}
-	return fmt.Sprintf("%d of %d", s.Healthy, s.Of)
+	return fmt.Sprintf("%d of %d", s.Healthy, s.Reporting)
 }
 
 // percent, rate, failed and latency are as wide as others of their kind, so that

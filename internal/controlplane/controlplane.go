@@ -73,7 +73,7 @@ type ControlPlane struct {
 	memory       guard.Memory
 	drains       drain.Set
 	good         *policyFile // the last that could be published; nil if none is known
-	entries      balance.Entries
+	entries      balance.IngressLoad
 	stateWriter  stateWriter
 	tables       []traffic.Table // as measured last
 	problemLog   problemLog
@@ -289,7 +289,7 @@ func (d *ControlPlane) plan(devices []topology.Device, now time.Time, clock, loo
 	verdict := d.decide(d.planInput(), d.memory, devices, d.policy.Load().policy, now)
 	d.problemLog.update(verdict.snapshot.problems, verdict.Decision)
 	clock.set(verdict.Topology.Next)
-	look.set(verdict.ListAt)
+	look.set(verdict.NextListAt)
 	if err := d.publishResources(verdict.Topology); err != nil {
 		text := err.Error()
 		d.publishErr.Store(&text)

@@ -212,7 +212,7 @@ func (k planInput) devices() []drain.Device {
 		}
 	}
 	for _, s := range k.memory.Services {
-		for _, e := range slices.Concat(s.Published, s.Said, s.Gone) {
+		for _, e := range slices.Concat(s.Published, s.LastDescribed, s.RecentlyRemoved) {
 			if _, listed := index[e.Device]; !listed {
 				add(e.Device, e.Name, e.Address.Addr())
 			}

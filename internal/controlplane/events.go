@@ -42,7 +42,7 @@ func (d *ControlPlane) recordEvents(now time.Time) {
 // reached takes over how far Envoys are with the last publication.
 func (d *ControlPlane) reached() xds.Rollout {
 	r := d.server.Rollout()
-	d.events.Reached(r.Publication, events.Rollout{Told: r.Told, Acked: r.Acked, Rejected: r.Rejected, Millis: float64(r.After) / float64(time.Millisecond)})
+	d.events.SetRollout(r.Publication, events.Rollout{Sent: r.Told, Acked: r.Acked, Rejected: r.Rejected, Millis: float64(r.After) / float64(time.Millisecond)})
 	return r
 }
 
@@ -51,7 +51,7 @@ func (d *ControlPlane) changes() []events.Event {
 	if d.started() {
 		d.reached()
 	}
-	return concat(d.events.Changes(time.Now()))
+	return concat(d.events.Recent(time.Now()))
 }
 
 // problemsOf are all problems there are now, beside what was measured.

@@ -96,7 +96,7 @@ func (l *problemLog) update(problems []topology.Problem, v guard.Decision) {
 	for _, d := range v.Degraded {
 		degraded[d.Service] = true
 		if !l.degraded[d.Service] {
-			l.to.Error("DEGRADED: nobody serves", "service", d.Service, "serving", 0, "of", d.Of)
+			l.to.Error("DEGRADED: nobody serves", "service", d.Service, "serving", 0, "of", d.Known)
 		}
 	}
 	for service := range l.degraded {

@@ -129,7 +129,7 @@ func (d *ControlPlane) savedState(devices []topology.Device) savedState {
 func (k *stateWriter) save(next savedState, now time.Time) <-chan error {
 	kept := make(chan error, 1)
 	within := saveWithin
-	if next.Memory.Counting() {
+	if next.Memory.LossPending() {
 		within = saveLossWithin
 	}
 	if now.Sub(k.at) < within && k.last.Memory != nil && sameButForTime(k.last, next) {
@@ -145,7 +145,7 @@ func (k *stateWriter) save(next savedState, now time.Time) <-chan error {
 func mentionedDevices(m guard.Memory, devices []topology.Device) []topology.Device {
 	named := make(map[string]bool)
 	for _, s := range m.Services {
-		for _, endpoints := range [][]topology.Endpoint{s.Published, s.Said, s.Gone} {
+		for _, endpoints := range [][]topology.Endpoint{s.Published, s.LastDescribed, s.RecentlyRemoved} {
 			for _, e := range endpoints {
 				named[e.Device] = true
 			}
@@ -161,6 +161,6 @@ func mentionedDevices(m guard.Memory, devices []topology.Device) []topology.Devi
 }
 
 func sameButForTime(a, b savedState) bool {
-	return a.Policy == b.Policy && a.Memory.SameButForTime(*b.Memory) && provider.Same(*a.Devices, *b.Devices) &&
+	return a.Policy == b.Policy && a.Memory.EqualExceptTimes(*b.Memory) && provider.Same(*a.Devices, *b.Devices) &&
 		drain.NewSet(a.Words).Equal(drain.NewSet(b.Words))
 }

@@ -23,13 +23,13 @@ func (d *ControlPlane) traffic() api.Traffic {
 }
 
 // trafficInput is what a table of the traffic is reckoned from.
-func (d *ControlPlane) trafficInput(p *snapshot, view traffic.View) traffic.Case {
+func (d *ControlPlane) trafficInput(p *snapshot, view traffic.View) traffic.Input {
 	policy := d.policy.Load().policy
 	var entries map[string]uint32
 	if e := d.localCluster.Load(); e != nil {
 		entries = *e
 	}
-	return traffic.Case{
+	return traffic.Input{
 		Topology: p.topology, Entries: entries, Connected: d.server.Connected(), View: view,
 		Rule: func(service string) traffic.Rule {
 			s := policy.For(service)

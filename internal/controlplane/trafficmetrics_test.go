@@ -17,7 +17,7 @@ import (
 
 func TestTrafficMetrics(t *testing.T) {
 	server := func(name, address string, healthy int) traffic.Server {
-		return traffic.Server{Endpoint: topology.Endpoint{Name: name, Address: netip.MustParseAddrPort(address)}, Expected: 0.25, Observed: 0.5, Of: 1, Healthy: healthy}
+		return traffic.Server{Endpoint: topology.Endpoint{Name: name, Address: netip.MustParseAddrPort(address)}, Expected: 0.25, Observed: 0.5, Reporting: 1, Healthy: healthy}
 	}
 	m := newTrafficMetrics(func() api.Traffic {
 		return api.Traffic{Envoys: []traffic.Envoy{{}, {Stale: true}}, Services: []traffic.Table{{

@@ -81,13 +81,13 @@ func connected(c *ControlPlane) (Level, string, string) {
 	case len(c.Envoys) == 0:
 		return Fail, "no Envoy is connected", mend
 	case len(alone) > 0:
-		return Warn, fmt.Sprintf("%d of %d servers have no Envoy connected: %s", len(alone), len(all), some(alone)), mend
+		return Warn, fmt.Sprintf("%d of %d servers have no Envoy connected: %s", len(alone), len(all), firstFew(alone)), mend
 	default:
 		return Pass, fmt.Sprintf("%d, and one beside each of %d servers", len(c.Envoys), len(all)), ""
 	}
 }
 
-func taken(c *ControlPlane) (Level, string, string) {
+func configurationAccepted(c *ControlPlane) (Level, string, string) {
 	var rejected []string
 	for _, e := range c.Envoys {
 		if e.Rejected != "" {
@@ -96,7 +96,7 @@ func taken(c *ControlPlane) (Level, string, string) {
 	}
 	switch {
 	case len(rejected) > 0:
-		return Fail, "rejected by " + some(rejected), "mend what its words name; until then it keeps what it had"
+		return Fail, "rejected by " + firstFew(rejected), "mend what its words name; until then it keeps what it had"
 	case len(c.Envoys) == 0:
 		return "", "", ""
 	default:
@@ -134,7 +134,7 @@ func versions(c *ControlPlane) (Level, string, string) {
 	case len(found) == 0:
 		return "", "", ""
 	case len(other) > 0:
-		return Warn, some(other), fmt.Sprintf("run Envoy 1.%d to 1.%d, which this program is tested with", oldestEnvoy, newestEnvoy)
+		return Warn, firstFew(other), fmt.Sprintf("run Envoy 1.%d to 1.%d, which this program is tested with", oldestEnvoy, newestEnvoy)
 	default:
 		var all []string
 		for v := range found {
@@ -145,43 +145,43 @@ func versions(c *ControlPlane) (Level, string, string) {
 	}
 }
 
-func served(c *ControlPlane) (Level, string, string) {
+func servicesServed(c *ControlPlane) (Level, string, string) {
 	if len(c.Degraded) > 0 {
-		return Fail, some(c.Degraded), "bring one of its servers back; `tailxds status` says why each of them does not serve"
+		return Fail, firstFew(c.Degraded), "bring one of its servers back; `tailxds status` says why each of them does not serve"
 	}
 	return Pass, "each service that has servers has one that serves", ""
 }
 
 func nothingHeld(c *ControlPlane) (Level, string, string) {
 	if len(c.Held) > 0 {
-		return Warn, some(c.Held), "mend the list, or let it through with `tailxds accept`"
+		return Warn, firstFew(c.Held), "mend the list, or let it through with `tailxds accept`"
 	}
 	return Pass, "all that the tailnet says is published", ""
 }
 
 func noProblems(c *ControlPlane) (Level, string, string) {
 	if len(c.Problems) > 0 {
-		return Warn, fmt.Sprintf("%d: %s", len(c.Problems), some(c.Problems)), "mend the tag, grant or attribute that each of them names"
+		return Warn, fmt.Sprintf("%d: %s", len(c.Problems), firstFew(c.Problems)), "mend the tag, grant or attribute that each of them names"
 	}
 	return Pass, "no tag, grant or attribute is ignored", ""
 }
 
-// forgotten is how old a drain without an end is when it may be forgotten.
-const forgotten = 24 * time.Hour
+// maxOpenDrainAge is how old a drain without an end is when it may be forgotten.
+const maxOpenDrainAge = 24 * time.Hour
 
 func drains(c *ControlPlane) (Level, string, string) {
 	var all, old []string
 	for _, d := range c.Drains {
 		all = append(all, d.Name)
-		if d.Until.IsZero() && c.Now.Sub(d.At) > forgotten {
+		if d.Until.IsZero() && c.Now.Sub(d.At) > maxOpenDrainAge {
 			old = append(old, fmt.Sprintf("%s by %s for %s", d.Name, d.By, age(c, d.At).Truncate(time.Hour)))
 		}
 	}
 	switch {
 	case len(old) > 0:
-		return Warn, "drained without an end: " + some(old), "end it with `tailxds restore`, or give it an end with `tailxds drain --for`"
+		return Warn, "drained without an end: " + firstFew(old), "end it with `tailxds restore`, or give it an end with `tailxds drain --for`"
 	case len(all) > 0:
-		return Pass, "drained: " + some(all), ""
+		return Pass, "drained: " + firstFew(all), ""
 	default:
 		return Pass, "none", ""
 	}

@@ -191,10 +191,10 @@ type check struct {
 	find           func(Facts) (level Level, text, mend string)
 }
 
-// ofPublished is a check that needs a control plane that has published something:
+// ifPublished is a check that needs a control plane that has published something:
 // of one that has not, nothing is known, and nothing passes.
-func ofPublished(find func(*ControlPlane) (Level, string, string)) func(Facts) (Level, string, string) {
-	return ofControlPlane(func(c *ControlPlane) (Level, string, string) {
+func ifPublished(find func(*ControlPlane) (Level, string, string)) func(Facts) (Level, string, string) {
+	return ifControlPlane(func(c *ControlPlane) (Level, string, string) {
 		if c.PublishedAt.IsZero() {
 			return "", "", ""
 		}
@@ -202,9 +202,9 @@ func ofPublished(find func(*ControlPlane) (Level, string, string)) func(Facts) (
 	})
 }
 
-// ofControlPlane is a check that needs a control plane's facts; ofNode one that
+// ifControlPlane is a check that needs a control plane's facts; ofNode one that
 // needs a control plane that is on a tailnet, and ofHost one of a host.
-func ofControlPlane(find func(*ControlPlane) (Level, string, string)) func(Facts) (Level, string, string) {
+func ifControlPlane(find func(*ControlPlane) (Level, string, string)) func(Facts) (Level, string, string) {
 	return func(f Facts) (Level, string, string) {
 		if f.ControlPlane == nil {
 			return "", "", ""
@@ -213,7 +213,7 @@ func ofControlPlane(find func(*ControlPlane) (Level, string, string)) func(Facts
 	}
 }
 
-func ofNode(find func(*ControlPlane, *Node) (Level, string, string)) func(Facts) (Level, string, string) {
+func ifNode(find func(*ControlPlane, *Node) (Level, string, string)) func(Facts) (Level, string, string) {
 	return func(f Facts) (Level, string, string) {
 		if f.ControlPlane == nil || f.ControlPlane.Node == nil || f.ControlPlane.Joining != "" {
 			return "", "", ""
@@ -222,7 +222,7 @@ func ofNode(find func(*ControlPlane, *Node) (Level, string, string)) func(Facts)
 	}
 }
 
-func ofHost(find func(*Host) (Level, string, string)) func(Facts) (Level, string, string) {
+func ifHost(find func(*Host) (Level, string, string)) func(Facts) (Level, string, string) {
 	return func(f Facts) (Level, string, string) {
 		if f.Host == nil {
 			return "", "", ""
@@ -234,33 +234,33 @@ func ofHost(find func(*Host) (Level, string, string)) func(Facts) (Level, string
 // checks are all there are.
 func checks() []check {
 	return []check{
-		{"tailnet", "joined", ofControlPlane(joined)},
-		{"tailnet", "coordination server", ofNode(coordinated)},
-		{"tailnet", "own tag", ofNode(ownTag)},
-		{"tailnet", "node key", ofNode(nodeKey)},
-		{"tailnet", "node health", ofNode(health)},
-		{"tailnet", "MagicDNS", ofNode(magicDNS)},
-		{"tailnet", "netmap cache", ofNode(netmapCache)},
-		{"tailnet", "clock", ofNode(clock)},
-		{"policy", "servers may connect", ofNode(mayConnect)},
-		{"policy", "others may not", ofNode(othersMayNot)},
-		{"policy", "direct paths", ofNode(directPaths)},
+		{"tailnet", "joined", ifControlPlane(joined)},
+		{"tailnet", "coordination server", ifNode(coordinated)},
+		{"tailnet", "own tag", ifNode(ownTag)},
+		{"tailnet", "node key", ifNode(nodeKey)},
+		{"tailnet", "node health", ifNode(health)},
+		{"tailnet", "MagicDNS", ifNode(magicDNS)},
+		{"tailnet", "netmap cache", ifNode(netmapCache)},
+		{"tailnet", "clock", ifNode(clock)},
+		{"policy", "servers may connect", ifNode(mayConnect)},
+		{"policy", "others may not", ifNode(othersMayNotConnect)},
+		{"policy", "direct paths", ifNode(directPaths)},
 		{"control plane", "version", version},
-		{"control plane", "device list", ofControlPlane(deviceList)},
-		{"control plane", "policy file", ofControlPlane(policyFile)},
-		{"control plane", "publication", ofControlPlane(publication)},
-		{"Envoys", "connected", ofControlPlane(connected)},
-		{"Envoys", "configuration taken", ofControlPlane(taken)},
-		{"Envoys", "versions", ofControlPlane(versions)},
-		{"services", "served", ofPublished(served)},
-		{"services", "nothing held", ofPublished(nothingHeld)},
-		{"services", "no problems", ofPublished(noProblems)},
-		{"services", "operators' drains", ofPublished(drains)},
-		{"this host", "name of the control plane", ofHost(resolves)},
-		{"this host", "control plane's port", ofHost(reaches)},
-		{"this host", "let in", ofHost(letIn)},
-		{"this host", "tailscaled", ofHost(tailscaled)},
-		{"this host", "direct path", ofHost(hostPath)},
-		{"this host", "Envoy", ofHost(hostEnvoy)},
+		{"control plane", "device list", ifControlPlane(deviceList)},
+		{"control plane", "policy file", ifControlPlane(policyFile)},
+		{"control plane", "publication", ifControlPlane(publication)},
+		{"Envoys", "connected", ifControlPlane(connected)},
+		{"Envoys", "configuration taken", ifControlPlane(configurationAccepted)},
+		{"Envoys", "versions", ifControlPlane(versions)},
+		{"services", "served", ifPublished(servicesServed)},
+		{"services", "nothing held", ifPublished(nothingHeld)},
+		{"services", "no problems", ifPublished(noProblems)},
+		{"services", "operators' drains", ifPublished(drains)},
+		{"this host", "name of the control plane", ifHost(resolves)},
+		{"this host", "control plane's port", ifHost(reaches)},
+		{"this host", "let in", ifHost(admitted)},
+		{"this host", "tailscaled", ifHost(tailscaled)},
+		{"this host", "direct path", ifHost(hostPath)},
+		{"this host", "Envoy", ifHost(hostEnvoy)},
 	}
 }

@@ -49,7 +49,7 @@ func well() Facts {
 	}
 }
 
-func TestNothingIsWrong(t *testing.T) {
+func TestExamine_healthyPool_allPass(t *testing.T) {
 	findings := Examine(well())
 	var texts []string
 	for _, f := range findings {
@@ -74,7 +74,7 @@ func TestNothingIsWrong(t *testing.T) {
 }
 
 // Each check finds just what is wrong, and says how to mend it.
-func TestChecks(t *testing.T) {
+func TestExamine_faults_areFound(t *testing.T) {
 	type control = func(*ControlPlane)
 	type host = func(*Host)
 	for _, c := range []struct {
@@ -141,7 +141,7 @@ func TestChecks(t *testing.T) {
 		{"no problems", Warn, "6: a; b; c; d; and 2 more", func(c *ControlPlane) { c.Problems = []string{"a", "b", "c", "d", "e", "f"} }},
 		{"no problems", Warn, "4: a; b; c; d", func(c *ControlPlane) { c.Problems = []string{"a", "b", "c", "d"} }},
 		{"operators' drains", Pass, "drained: d1; d2", func(c *ControlPlane) {
-			c.Drains = []Drain{{Name: "d1", At: noon.Add(-forgotten)}, {Name: "d2", At: noon.Add(-2 * forgotten), Until: noon.Add(1)}}
+			c.Drains = []Drain{{Name: "d1", At: noon.Add(-maxOpenDrainAge)}, {Name: "d2", At: noon.Add(-2 * maxOpenDrainAge), Until: noon.Add(1)}}
 		}},
 		{"operators' drains", Warn, "drained without an end: d1 by op for 49h0m0s", func(c *ControlPlane) {
 			c.Drains = []Drain{{Name: "d1", By: "op", At: noon.Add(-49*time.Hour - time.Minute)}}
@@ -191,7 +191,7 @@ func TestChecks(t *testing.T) {
 }
 
 // What was not asked is not judged.
-func TestOnlyWhatIsKnown(t *testing.T) {
+func TestExamine_missingFacts_skipsTheirChecks(t *testing.T) {
 	categories := func(f Facts) string {
 		var all []string
 		for _, f := range Examine(f) {

@@ -12,9 +12,9 @@ func resolves(h *Host) (Level, string, string) {
 	}
 	switch {
 	case h.ResolveError == "":
-		return Pass, some(all), ""
+		return Pass, firstFew(all), ""
 	case len(all) > 0:
-		return Warn, fmt.Sprintf("its tailscaled knows it, %s, and its resolver does not: %s", some(all), h.ResolveError),
+		return Warn, fmt.Sprintf("its tailscaled knows it, %s, and its resolver does not: %s", firstFew(all), h.ResolveError),
 			"run `tailscale set --accept-dns=true`; or leave it: an Envoy by `tailxds bootstrap` asks MagicDNS itself"
 	default:
 		return Fail, h.ResolveError, "see whether this host is on the tailnet and asks its MagicDNS, or name the control plane by its address"
@@ -32,7 +32,7 @@ func reaches(h *Host) (Level, string, string) {
 	}
 }
 
-func letIn(h *Host) (Level, string, string) {
+func admitted(h *Host) (Level, string, string) {
 	switch {
 	case len(h.Addresses) == 0 || h.DialError != "":
 		return "", "", ""
@@ -54,9 +54,9 @@ func tailscaled(h *Host) (Level, string, string) {
 	case h.Node.State != "Running":
 		return Fail, "it is not on the tailnet: " + h.Node.State, "run `tailscale up`, and see `tailscale status`"
 	case h.Node.LinkDown:
-		return Warn, "its link to the coordination server is down", linkMend
+		return Warn, "its link to the coordination server is down", linkRemedy
 	case len(h.Node.Health) > 0:
-		return Warn, some(h.Node.Health), "mend what it complains of"
+		return Warn, firstFew(h.Node.Health), "mend what it complains of"
 	default:
 		return Pass, strings.TrimSpace("as " + h.Node.Name + " " + strings.Join(h.Node.Tags, " ")), ""
 	}
@@ -69,7 +69,7 @@ func hostPath(h *Host) (Level, string, string) {
 	case Direct:
 		return Pass, "to the control plane", ""
 	default:
-		return Warn, fmt.Sprintf("to the control plane by %s", h.Path), relayMend
+		return Warn, fmt.Sprintf("to the control plane by %s", h.Path), relayRemedy
 	}
 }
 

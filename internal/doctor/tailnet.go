@@ -21,15 +21,15 @@ func joined(c *ControlPlane) (Level, string, string) {
 	}
 }
 
-// linkMend is for a node that lost the coordination server. Its client waits
+// linkRemedy is for a node that lost the coordination server. Its client waits
 // n*n*10 ms before its n-th new try, 30 s at most, and half as long again by
 // chance: https://github.com/tailscale/tailscale/blob/v1.102.5/util/backoff/backoff.go
 // A try that nobody refuses or answers takes its time, too.
-const linkMend = "see whether its host reaches the coordination server; once it does, the node connects by itself, within two minutes"
+const linkRemedy = "see whether its host reaches the coordination server; once it does, the node connects by itself, within two minutes"
 
 func coordinated(_ *ControlPlane, n *Node) (Level, string, string) {
 	if n.LinkDown {
-		return Warn, "its node's link to it is down, so it learns of peers, tags and the policy late", linkMend
+		return Warn, "its node's link to it is down, so it learns of peers, tags and the policy late", linkRemedy
 	}
 	return Pass, "its node is in touch with it", ""
 }
@@ -77,7 +77,7 @@ func nodeKey(c *ControlPlane, n *Node) (Level, string, string) {
 
 func health(_ *ControlPlane, n *Node) (Level, string, string) {
 	if len(n.Health) > 0 {
-		return Warn, some(n.Health), "mend what its node complains of"
+		return Warn, firstFew(n.Health), "mend what its node complains of"
 	}
 	return Pass, "its node has no complaints", ""
 }
@@ -140,22 +140,22 @@ func mayConnect(c *ControlPlane, _ *Node) (Level, string, string) {
 	case len(shut) == 0:
 		return Pass, fmt.Sprintf("the policy lets them reach port %d", c.Port), ""
 	case c.ByCapability:
-		return Warn, fmt.Sprintf("whether the policy lets them reach port %d depends on their capabilities: %s", c.Port, some(shut)),
+		return Warn, fmt.Sprintf("whether the policy lets them reach port %d depends on their capabilities: %s", c.Port, firstFew(shut)),
 			"run `tailxds doctor --control-plane` on one of them"
 	default:
-		return Fail, fmt.Sprintf("the policy does not let them reach port %d: %s", c.Port, some(shut)),
+		return Fail, fmt.Sprintf("the policy does not let them reach port %d: %s", c.Port, firstFew(shut)),
 			fmt.Sprintf("grant their tags tcp:%d on the control plane's tag: see docs/grants.md", c.Port)
 	}
 }
 
-// everybody are the addresses of all nodes of a tailnet.
-func everybody() []netip.Prefix {
+// tailnetPrefixes are the addresses of all nodes of a tailnet.
+func tailnetPrefixes() []netip.Prefix {
 	return []netip.Prefix{netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("fd7a:115c:a1e0::/48")}
 }
 
-func othersMayNot(c *ControlPlane, _ *Node) (Level, string, string) {
+func othersMayNotConnect(c *ControlPlane, _ *Node) (Level, string, string) {
 	for _, s := range c.Sources {
-		if slices.ContainsFunc(everybody(), func(all netip.Prefix) bool { return s.Bits() <= all.Bits() && s.Contains(all.Addr()) }) {
+		if slices.ContainsFunc(tailnetPrefixes(), func(all netip.Prefix) bool { return s.Bits() <= all.Bits() && s.Contains(all.Addr()) }) {
 			return Warn, fmt.Sprintf("the policy lets the whole tailnet reach port %d; who is no endpoint is refused there, and knocks all the same", c.Port),
 				fmt.Sprintf("grant tcp:%d on the control plane's tag to the servers' tags only: see docs/grants.md", c.Port)
 		}
@@ -172,20 +172,20 @@ func directPaths(c *ControlPlane, _ *Node) (Level, string, string) {
 	}
 	slices.Sort(relayed)
 	if relayed = slices.Compact(relayed); len(relayed) > 0 {
-		return Warn, "a relay is between the control plane and " + some(relayed), relayMend
+		return Warn, "a relay is between the control plane and " + firstFew(relayed), relayRemedy
 	}
 	return Pass, "no relay is in use", ""
 }
 
-const relayMend = "let UDP through between them, or leave it: a relay costs time, and no requests; `tailscale netcheck` tells more"
+const relayRemedy = "let UDP through between them, or leave it: a relay costs time, and no requests; `tailscale netcheck` tells more"
 
-// mostNamed is how many things a finding names.
-const mostNamed = 4
+// maxNamed is how many things a finding names.
+const maxNamed = 4
 
-// some names the first few.
-func some(all []string) string {
-	if len(all) > mostNamed {
-		return strings.Join(all[:mostNamed], "; ") + fmt.Sprintf("; and %d more", len(all)-mostNamed)
+// firstFew names the first few.
+func firstFew(all []string) string {
+	if len(all) > maxNamed {
+		return strings.Join(all[:maxNamed], "; ") + fmt.Sprintf("; and %d more", len(all)-maxNamed)
 	}
 	return strings.Join(all, "; ")
 }

@@ -42,20 +42,20 @@ type Envoy struct {
 // read: first what was done, then what came of it.
 func Diff(was, is Snapshot) []Event {
 	return slices.Concat(
-		policies(was, is),
-		services(was.Topology, is.Topology),
-		endpoints(was.Topology, is.Topology),
-		held(was.Held, is.Held),
-		degraded(was.Degraded, is.Degraded),
-		problems(was.Problems, is.Problems),
-		envoys(was.Envoys, is.Envoys),
+		diffPolicies(was, is),
+		diffServices(was.Topology, is.Topology),
+		diffEndpoints(was.Topology, is.Topology),
+		diffHeld(was.Held, is.Held),
+		diffDegraded(was.Degraded, is.Degraded),
+		diffProblems(was.Problems, is.Problems),
+		diffEnvoys(was.Envoys, is.Envoys),
 	)
 }
 
-// services tells which services came and went.
-func services(was, is topology.Topology) []Event {
+// diffServices tells which services came and went.
+func diffServices(was, is topology.Topology) []Event {
 	var all []Event
-	before, after := named(was), named(is)
+	before, after := servicesByName(was), servicesByName(is)
 	for _, name := range slices.Sorted(maps.Keys(union(before, after))) {
 		_, w := before[name]
 		_, i := after[name]
@@ -69,7 +69,7 @@ func services(was, is topology.Topology) []Event {
 	return all
 }
 
-func named(t topology.Topology) map[string]topology.Service {
+func servicesByName(t topology.Topology) map[string]topology.Service {
 	all := make(map[string]topology.Service)
 	for _, s := range t.Services {
 		all[s.Name] = s
@@ -77,24 +77,24 @@ func named(t topology.Topology) map[string]topology.Service {
 	return all
 }
 
-// place is an endpoint's identity. A device can be listed twice with an address,
+// endpointKey is an endpoint's identity. A device can be listed twice with an address,
 // while it is gone.
-type place struct {
+type endpointKey struct {
 	service, device string
 	address         netip.AddrPort
 	nth             int
 }
 
-// places are all endpoints but those of services that are the same as in
+// endpointsByKey are all endpoints but those of services that are the same as in
 // another topology. Who drained them is told on its own, with the person.
-func places(t topology.Topology, but map[string]topology.Service) map[place]topology.Endpoint {
-	all := make(map[place]topology.Endpoint)
+func endpointsByKey(t topology.Topology, but map[string]topology.Service) map[endpointKey]topology.Endpoint {
+	all := make(map[endpointKey]topology.Endpoint)
 	for _, s := range t.Services {
 		if o, ok := but[s.Name]; ok && s.SameServing(o) && slices.Equal(s.Idle, o.Idle) {
 			continue
 		}
 		for _, e := range slices.Concat(s.Serving(), s.Idle) {
-			at := place{s.Name, e.Device, e.Address, 0}
+			at := endpointKey{s.Name, e.Device, e.Address, 0}
 			for _, taken := all[at]; taken; _, taken = all[at] {
 				at.nth++
 			}
@@ -105,7 +105,7 @@ func places(t topology.Topology, but map[string]topology.Service) map[place]topo
 	return all
 }
 
-func (p place) compare(o place) int {
+func (p endpointKey) compare(o endpointKey) int {
 	if c := strings.Compare(p.service, o.service); c != 0 {
 		return c
 	}
@@ -118,11 +118,11 @@ func (p place) compare(o place) int {
 	return p.nth - o.nth
 }
 
-// endpoints tells what became of each endpoint.
-func endpoints(was, is topology.Topology) []Event {
+// diffEndpoints tells what became of each endpoint.
+func diffEndpoints(was, is topology.Topology) []Event {
 	var all []Event
-	before, after := places(was, named(is)), places(is, named(was))
-	for _, at := range slices.SortedFunc(maps.Keys(union(before, after)), place.compare) {
+	before, after := endpointsByKey(was, servicesByName(is)), endpointsByKey(is, servicesByName(was))
+	for _, at := range slices.SortedFunc(maps.Keys(union(before, after)), endpointKey.compare) {
 		w, there := before[at]
 		i, stays := after[at]
 		change := func(kind Kind, key, from, to, text string) {
@@ -137,13 +137,13 @@ func endpoints(was, is topology.Topology) []Event {
 		}
 		switch {
 		case !there:
-			change(Added, "", "", string(i.State), fmt.Sprintf("%s came to %s: %s, weight %d%s", i.Name, at.service, i.State, i.Weight, in(i.Region)))
+			change(Added, "", "", string(i.State), fmt.Sprintf("%s came to %s: %s, weight %d%s", i.Name, at.service, i.State, i.Weight, inRegion(i.Region)))
 		case !stays:
-			change(Removed, "", string(w.State), "", fmt.Sprintf("%s is gone from %s; it was %s with weight %d%s", w.Name, at.service, w.State, w.Weight, in(w.Region)))
+			change(Removed, "", string(w.State), "", fmt.Sprintf("%s is gone from %s; it was %s with weight %d%s", w.Name, at.service, w.State, w.Weight, inRegion(w.Region)))
 		default:
-			for _, v := range values() {
+			for _, v := range attributes() {
 				if from, to := v.of(w), v.of(i); from != to {
-					change(v.kind, v.key, from, to, fmt.Sprintf("%s in %s: %s %s → %s", i.Name, at.service, v.key, none(from), none(to)))
+					change(v.kind, v.key, from, to, fmt.Sprintf("%s in %s: %s %s → %s", i.Name, at.service, v.key, orNone(from), orNone(to)))
 				}
 			}
 		}
@@ -151,18 +151,18 @@ func endpoints(was, is topology.Topology) []Event {
 	return all
 }
 
-// value is one that an endpoint has, and how it is written and read.
-type value struct {
+// attribute is one that an endpoint has, and how it is written and read.
+type attribute struct {
 	key  string
 	kind Kind
 	of   func(topology.Endpoint) string
 	set  func(*topology.Endpoint, string)
 }
 
-// values are all that an endpoint has besides its place.
-func values() []value {
+// attributes are all that an endpoint has besides its place.
+func attributes() []attribute {
 	number := func(s string) uint32 { n, _ := strconv.ParseUint(s, 10, 32); return uint32(n) }
-	return []value{
+	return []attribute{
 		{"weight", Weight, func(e topology.Endpoint) string { return fmt.Sprint(e.Weight) }, func(e *topology.Endpoint, s string) { e.Weight = number(s) }},
 		{"region", Moved, func(e topology.Endpoint) string { return e.Region }, func(e *topology.Endpoint, s string) { e.Region = s }},
 		{"zone", Moved, func(e topology.Endpoint) string { return e.Zone }, func(e *topology.Endpoint, s string) { e.Zone = s }},
@@ -172,22 +172,22 @@ func values() []value {
 	}
 }
 
-func in(region string) string {
+func inRegion(region string) string {
 	if region == "" {
 		return ""
 	}
 	return " in " + region
 }
 
-func none(s string) string {
+func orNone(s string) string {
 	if s == "" {
 		return "none"
 	}
 	return s
 }
 
-// held tells whom the guard began to hold, and whom it holds no more.
-func held(was, is []guard.Held) []Event {
+// diffHeld tells whom the guard began to hold, and whom it holds no more.
+func diffHeld(was, is []guard.Held) []Event {
 	type who struct{ service, device string }
 	gather := func(all []guard.Held) map[who]guard.HeldEndpoint {
 		by := make(map[who]guard.HeldEndpoint)
@@ -225,7 +225,7 @@ func held(was, is []guard.Held) []Event {
 	return all
 }
 
-func degraded(was, is []guard.Degraded) []Event {
+func diffDegraded(was, is []guard.Degraded) []Event {
 	gather := func(all []guard.Degraded) map[string]bool {
 		by := make(map[string]bool)
 		for _, d := range all {
@@ -246,7 +246,7 @@ func degraded(was, is []guard.Degraded) []Event {
 	return all
 }
 
-func problems(was, is []topology.Problem) []Event {
+func diffProblems(was, is []topology.Problem) []Event {
 	var all []Event
 	tell := func(kind Kind, of, not []topology.Problem, verb string) {
 		known := make(map[topology.Problem]bool)
@@ -263,13 +263,13 @@ func problems(was, is []topology.Problem) []Event {
 		}
 	}
 	tell(Problem, is, was, "")
-	tell(Mended, was, is, "mended: ")
+	tell(Fixed, was, is, "mended: ")
 	return all
 }
 
-// envoys tells of Envoys that came and went, many at once in one change, and of
+// diffEnvoys tells of Envoys that came and went, many at once in one change, and of
 // what they rejected.
-func envoys(was, is []Envoy) []Event {
+func diffEnvoys(was, is []Envoy) []Event {
 	type who struct {
 		device, node string
 		address      netip.AddrPort
@@ -283,7 +283,7 @@ func envoys(was, is []Envoy) []Event {
 		return by
 	}
 	// An Envoy says its name after it has come: that is no other one.
-	before, after := gather(anonymous(was)), gather(anonymous(is))
+	before, after := gather(withoutNodes(was)), gather(withoutNodes(is))
 	var came, went []string
 	var all []Event
 	// A device with many streams has one change of a kind and type, or it alone would
@@ -320,10 +320,10 @@ func envoys(was, is []Envoy) []Event {
 		}
 	}
 	slices.SortFunc(all, func(a, b Event) int { return strings.Compare(a.Text, b.Text) })
-	return slices.Concat(flow(Went, went, "left"), flow(Came, came, "connected"), all)
+	return slices.Concat(connectionEvents(EnvoyDisconnected, went, "left"), connectionEvents(EnvoyConnected, came, "connected"), all)
 }
 
-func anonymous(all []Envoy) []Envoy {
+func withoutNodes(all []Envoy) []Envoy {
 	all = slices.Clone(all)
 	for i := range all {
 		all[i].Node = ""
@@ -331,7 +331,7 @@ func anonymous(all []Envoy) []Envoy {
 	return all
 }
 
-func flow(kind Kind, devices []string, verb string) []Event {
+func connectionEvents(kind Kind, devices []string, verb string) []Event {
 	switch len(devices) {
 	case 0:
 		return nil
@@ -339,12 +339,12 @@ func flow(kind Kind, devices []string, verb string) []Event {
 		return []Event{{Kind: kind, Name: devices[0], Text: "the Envoy of " + devices[0] + " " + verb}}
 	default:
 		slices.Sort(devices)
-		return []Event{{Kind: kind, To: strconv.Itoa(len(devices)), Text: fmt.Sprintf("%d Envoys %s: %s", len(devices), verb, list(devices))}}
+		return []Event{{Kind: kind, To: strconv.Itoa(len(devices)), Text: fmt.Sprintf("%d Envoys %s: %s", len(devices), verb, joinNames(devices))}}
 	}
 }
 
-// list names some of many.
-func list(names []string) string {
+// joinNames names some of many.
+func joinNames(names []string) string {
 	const most = 5
 	switch n := len(names); {
 	case n == 1:

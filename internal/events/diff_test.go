@@ -16,9 +16,9 @@ import (
 )
 
 // apply does to a topology what changes tell.
-func apply(services map[string]bool, endpoints map[place]topology.Endpoint, changes []Event) {
+func apply(services map[string]bool, endpoints map[endpointKey]topology.Endpoint, changes []Event) {
 	for _, c := range changes {
-		at := place{c.Service, c.Device, c.endpoint.Address, c.nth}
+		at := endpointKey{c.Service, c.Device, c.endpoint.Address, c.nth}
 		switch {
 		case c.Kind == Service && c.From == "" && c.To != "":
 			services[c.Service] = true
@@ -30,7 +30,7 @@ func apply(services map[string]bool, endpoints map[place]topology.Endpoint, chan
 			delete(endpoints, at)
 		case c.Key != "":
 			e := endpoints[at]
-			for _, v := range values() {
+			for _, v := range attributes() {
 				if v.key == c.Key {
 					v.set(&e, c.To)
 				}
@@ -64,16 +64,16 @@ func topologies() *rapid.Generator[topology.Topology] {
 	})
 }
 
-func TestWhatIsToldGivesTheNewState(t *testing.T) {
+func TestDiff_anyTopologies_appliedGivesTheNewOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		was, is := topologies().Draw(t, "was"), topologies().Draw(t, "is")
 		changes := Diff(Snapshot{Topology: was}, Snapshot{Topology: is})
-		services, endpoints := union(named(was), map[string]bool{}), places(was, nil)
+		services, endpoints := union(servicesByName(was), map[string]bool{}), endpointsByKey(was, nil)
 		apply(services, endpoints, changes)
-		if want := union(named(is), map[string]bool{}); !maps.Equal(services, want) {
+		if want := union(servicesByName(is), map[string]bool{}); !maps.Equal(services, want) {
 			t.Errorf("services %v, want %v", services, want)
 		}
-		if want := places(is, nil); !maps.Equal(endpoints, want) {
+		if want := endpointsByKey(is, nil); !maps.Equal(endpoints, want) {
 			t.Errorf("got %v, want %v", endpoints, want)
 		}
 		for _, c := range changes {
@@ -89,7 +89,7 @@ func TestWhatIsToldGivesTheNewState(t *testing.T) {
 
 // Endpoints are told of by service, device and address, the numbers of devices in
 // their order, and those that a list has twice as it has them.
-func TestDiffIsInOrder(t *testing.T) {
+func TestDiff_endpoints_areInOrder(t *testing.T) {
 	at := func(device, name, address string) topology.Endpoint {
 		return topology.Endpoint{Device: device, Name: name, Address: netip.MustParseAddrPort(address), Weight: 1, State: topology.Serving}
 	}
@@ -113,7 +113,7 @@ func TestDiffIsInOrder(t *testing.T) {
 	}
 }
 
-func TestDiffReads(t *testing.T) {
+func TestDiff_changes_readWell(t *testing.T) {
 	address := netip.MustParseAddrPort("100.64.0.1:8080")
 	service := func(weight uint32, state topology.State) topology.Topology {
 		return topology.Topology{Services: []topology.Service{topology.NewService("server", []topology.Endpoint{
@@ -144,8 +144,8 @@ func TestDiffReads(t *testing.T) {
 		},
 		"held":              {Snapshot{}, Snapshot{Held: held}, []string{"held west-1 is held in server, though it is offline"}},
 		"held no longer":    {Snapshot{Held: held}, Snapshot{}, []string{"released west-1 is held in server no longer"}},
-		"nobody serves":     {Snapshot{}, Snapshot{Degraded: []guard.Degraded{{Service: "server", Of: 2}}}, []string{"service nobody serves server"}},
-		"somebody serves":   {Snapshot{Degraded: []guard.Degraded{{Service: "server", Of: 2}}}, Snapshot{}, []string{"service server is served again"}},
+		"nobody serves":     {Snapshot{}, Snapshot{Degraded: []guard.Degraded{{Service: "server", Known: 2}}}, []string{"service nobody serves server"}},
+		"somebody serves":   {Snapshot{Degraded: []guard.Degraded{{Service: "server", Known: 2}}}, Snapshot{}, []string{"service server is served again"}},
 		"a problem":         {Snapshot{}, Snapshot{Problems: []topology.Problem{bad, bad}}, []string{"problem west-1 tag:weight-x: ignored"}},
 		"a problem's end":   {Snapshot{Problems: []topology.Problem{bad}}, Snapshot{}, []string{"mended mended: west-1 tag:weight-x: ignored"}},
 		"an Envoy":          {Snapshot{}, Snapshot{Envoys: []Envoy{envoy("a", nil)}}, []string{"came the Envoy of a connected"}},
@@ -186,7 +186,7 @@ func TestDiffReads(t *testing.T) {
 }
 
 // Who is held is told service by service, the numbers of devices in their order.
-func TestHeldIsInOrder(t *testing.T) {
+func TestDiff_heldEndpoints_areInOrder(t *testing.T) {
 	held := func(service string, devices ...string) guard.Held {
 		h := guard.Held{Service: service}
 		for _, d := range devices {
@@ -210,7 +210,7 @@ func TestHeldIsInOrder(t *testing.T) {
 
 // An edit of one service's policy is the service's; one of several, or of the
 // defaults, is of none.
-func TestWhosePolicyItIs(t *testing.T) {
+func TestDiff_policyOfSomeServices_namesThem(t *testing.T) {
 	policies := func(timeout string, of ...string) map[string]map[string]string {
 		all := map[string]map[string]string{"": {"timeout": "1s"}, "a": {"timeout": "1s"}, "b": {"timeout": "1s"}}
 		for _, name := range of {

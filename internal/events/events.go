@@ -21,25 +21,25 @@ type Kind string
 
 // The kinds of changes.
 const (
-	Started   Kind = "started"   // the control plane
-	Added     Kind = "added"     // an endpoint, that serves or is idle
-	Removed   Kind = "removed"   // an endpoint
-	Weight    Kind = "weight"    // of an endpoint
-	Moved     Kind = "moved"     // an endpoint's region, zone or priority
-	State     Kind = "state"     // of an endpoint: serving, drained, offline, …
-	Service   Kind = "service"   // came or went, or nobody serves it
-	Held      Kind = "held"      // an endpoint is published against the list
-	Released  Kind = "released"  // and is no more
-	Problem   Kind = "problem"   // something is ignored, or wrong
-	Mended    Kind = "mended"    // a problem that was
-	Came      Kind = "came"      // Envoys connected
-	Went      Kind = "went"      // Envoys left
-	Rejected  Kind = "rejected"  // an Envoy rejected resources
-	Recovered Kind = "recovered" // and took them
-	Policy    Kind = "policy"    // was edited
-	Accepted  Kind = "accepted"  // a person let through what was held
-	Drain     Kind = "drain"     // a person's word on a device
-	Restore   Kind = "restore"   // and its end
+	Started           Kind = "started"   // the control plane
+	Added             Kind = "added"     // an endpoint, that serves or is idle
+	Removed           Kind = "removed"   // an endpoint
+	Weight            Kind = "weight"    // of an endpoint
+	Moved             Kind = "moved"     // an endpoint's region, zone or priority
+	State             Kind = "state"     // of an endpoint: serving, drained, offline, …
+	Service           Kind = "service"   // came or went, or nobody serves it
+	Held              Kind = "held"      // an endpoint is published against the list
+	Released          Kind = "released"  // and is no more
+	Problem           Kind = "problem"   // something is ignored, or wrong
+	Fixed             Kind = "mended"    // a problem that was
+	EnvoyConnected    Kind = "came"      // Envoys connected
+	EnvoyDisconnected Kind = "went"      // Envoys left
+	Rejected          Kind = "rejected"  // an Envoy rejected resources
+	Recovered         Kind = "recovered" // and took them
+	Policy            Kind = "policy"    // was edited
+	Accepted          Kind = "accepted"  // a person let through what was held
+	Drain             Kind = "drain"     // a person's word on a device
+	Restore           Kind = "restore"   // and its end
 )
 
 // Event is one thing that happened.
@@ -64,7 +64,7 @@ type Event struct {
 	By string `json:"by,omitempty"`
 	// Reach tells how far Envoys are with what was published by it; nil if nothing
 	// was.
-	Reach *Rollout `json:"reach,omitempty"`
+	Rollout *Rollout `json:"reach,omitempty"`
 
 	// endpoint is the one that came, went or changed: the one before, if there was
 	// one.
@@ -78,7 +78,7 @@ type Event struct {
 type Rollout struct {
 	// Told is how many Envoys were sent something, and Acked how many of them have
 	// all of it. Rejected is how many refused a part.
-	Told     int `json:"told"`
+	Sent     int `json:"told"`
 	Acked    int `json:"acked"`
 	Rejected int `json:"rejected,omitempty"`
 	// Millis is when the last one of them had it, after the publication.
@@ -87,7 +87,7 @@ type Rollout struct {
 
 // String is "on 12 of 12 Envoys after 0.31 s".
 func (r Rollout) String() string {
-	s := fmt.Sprintf("on %d of %d Envoys after %.2f s", r.Acked, r.Told, r.Millis/1000)
+	s := fmt.Sprintf("on %d of %d Envoys after %.2f s", r.Acked, r.Sent, r.Millis/1000)
 	if r.Rejected > 0 {
 		s += fmt.Sprintf(", rejected by %d", r.Rejected)
 	}
@@ -95,62 +95,62 @@ func (r Rollout) String() string {
 }
 
 const (
-	// keepFor is how long changes are kept, and keepLast how many stay whatever
+	// retention is how long changes are kept, and keepLast how many stay whatever
 	// their age.
-	keepFor  = 15 * time.Minute
-	keepLast = 50
-	// keepMost bounds how many are kept, and keepOfOne those of one device or Envoy:
+	retention = 15 * time.Minute
+	minKept   = 50
+	// maxKept bounds how many are kept, and keepOfOne those of one device or Envoy:
 	// one that comes and goes all the time leaves room for others.
-	keepMost  = 2_000
-	keepOfOne = 100
-	// longestText bounds each text: problems hold what others wrote.
-	longestText = 500
+	maxKept  = 2_000
+	maxOfOne = 100
+	// maxText bounds each text: problems hold what others wrote.
+	maxText = 500
 )
 
 // Log is what changed of late. Its zero value is empty.
 type Log struct {
-	mu      sync.Mutex
-	changes []Event // the oldest first
-	last    uint64  // ID
+	mu     sync.Mutex
+	events []Event // the oldest first
+	lastID uint64  // ID
 }
 
 // Add writes down what happened at a time, and the number of the publication
-// that told Envoys of it, for [Log.Reached]; 0 if none did.
-func (j *Log) Add(at time.Time, publication uint64, changes ...Event) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
+// that told Envoys of it, for [Log.SetRollout]; 0 if none did.
+func (l *Log) Add(at time.Time, publication uint64, changes ...Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	for _, c := range changes {
-		j.last++
-		c.ID, c.At, c.publication = j.last, at, publication
+		l.lastID++
+		c.ID, c.At, c.publication = l.lastID, at, publication
 		for _, text := range []*string{&c.Text, &c.From, &c.To, &c.Service, &c.Device, &c.Name, &c.Key, &c.By} {
-			*text = short(*text)
+			*text = truncate(*text)
 		}
-		j.changes = append(j.changes, c)
+		l.events = append(l.events, c)
 	}
-	j.drop(at)
+	l.expire(at)
 }
 
-func short(s string) string {
-	if r := []rune(s); len(r) > longestText {
-		return string(r[:longestText]) + "…"
+func truncate(s string) string {
+	if r := []rune(s); len(r) > maxText {
+		return string(r[:maxText]) + "…"
 	}
 	return s
 }
 
-// drop forgets what is too old or too much.
-func (j *Log) drop(now time.Time) {
-	n := max(0, len(j.changes)-keepMost)
-	for n < len(j.changes)-keepLast && now.Sub(j.changes[n].At) > keepFor {
+// expire forgets what is too old or too much.
+func (l *Log) expire(now time.Time) {
+	n := max(0, len(l.events)-maxKept)
+	for n < len(l.events)-minKept && now.Sub(l.events[n].At) > retention {
 		n++
 	}
-	j.changes = slices.Delete(j.changes, 0, n)
+	l.events = slices.Delete(l.events, 0, n)
 	of := make(map[string]int)
-	for _, c := range j.changes {
-		of[c.whose()]++
+	for _, c := range l.events {
+		of[c.subject()]++
 	}
-	j.changes = slices.DeleteFunc(j.changes, func(c Event) bool { // the oldest first
-		whose := c.whose()
-		if whose == "" || of[whose] <= keepOfOne {
+	l.events = slices.DeleteFunc(l.events, func(c Event) bool { // the oldest first
+		whose := c.subject()
+		if whose == "" || of[whose] <= maxOfOne {
 			return false
 		}
 		of[whose]--
@@ -158,30 +158,30 @@ func (j *Log) drop(now time.Time) {
 	})
 }
 
-// whose is the device that a change is about; empty if it is about none.
-func (c Event) whose() string { return cmp.Or(c.Device, c.Name) }
+// subject is the device that a change is about; empty if it is about none.
+func (c Event) subject() string { return cmp.Or(c.Device, c.Name) }
 
-// Reached tells how far Envoys are with a publication.
-func (j *Log) Reached(publication uint64, r Rollout) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if publication == 0 || r.Told == 0 {
+// SetRollout tells how far Envoys are with a publication.
+func (l *Log) SetRollout(publication uint64, r Rollout) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if publication == 0 || r.Sent == 0 {
 		return
 	}
-	for i := len(j.changes) - 1; i >= 0; i-- {
-		c := &j.changes[i]
+	for i := len(l.events) - 1; i >= 0; i-- {
+		c := &l.events[i]
 		switch {
 		case c.publication == 0:
 		case c.publication < publication:
 			return
-		case c.publication == publication && c.published():
-			c.Reach = &r
+		case c.publication == publication && c.hasRollout():
+			c.Rollout = &r
 		}
 	}
 }
 
-// published tells whether Envoys are told of such a change.
-func (c Event) published() bool {
+// hasRollout tells whether Envoys are told of such a change.
+func (c Event) hasRollout() bool {
 	switch c.Kind {
 	case Added, Removed, Weight, Moved, State, Released, Policy:
 		return true
@@ -190,12 +190,12 @@ func (c Event) published() bool {
 	}
 }
 
-// Changes are those that are remembered, the newest first.
-func (j *Log) Changes(now time.Time) []Event {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.drop(now)
-	all := slices.Clone(j.changes)
+// Recent are those that are remembered, the newest first.
+func (l *Log) Recent(now time.Time) []Event {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.expire(now)
+	all := slices.Clone(l.events)
 	slices.Reverse(all)
 	return all
 }

@@ -14,50 +14,50 @@ func add(j *Log, at time.Time, n int) {
 	}
 }
 
-func TestTheLastMinutesStay(t *testing.T) {
+func TestRecent_oldEvents_lastOnesStay(t *testing.T) {
 	var j Log
 	start := time.Unix(0, 0)
 	add(&j, start, 60)
-	add(&j, start.Add(keepFor), 10)
-	count := func(after time.Duration) int { return len(j.Changes(start.Add(after))) }
-	if n := count(keepFor); n != 70 {
+	add(&j, start.Add(retention), 10)
+	count := func(after time.Duration) int { return len(j.Recent(start.Add(after))) }
+	if n := count(retention); n != 70 {
 		t.Errorf("%d after 15 minutes, want all", n)
 	}
-	if n := count(keepFor + 1); n != keepLast {
-		t.Errorf("%d after more, want the last %d", n, keepLast)
+	if n := count(retention + 1); n != minKept {
+		t.Errorf("%d after more, want the last %d", n, minKept)
 	}
-	if n := count(9 * keepFor); n != keepLast {
-		t.Errorf("%d after hours, want the last %d", n, keepLast)
+	if n := count(9 * retention); n != minKept {
+		t.Errorf("%d after hours, want the last %d", n, minKept)
 	}
-	all := j.Changes(start)
-	if all[0].ID != 70 || all[keepLast-1].ID != 21 || all[0].Text != "9" {
-		t.Errorf("the newest is %+v, the oldest %+v", all[0], all[keepLast-1])
+	all := j.Recent(start)
+	if all[0].ID != 70 || all[minKept-1].ID != 21 || all[0].Text != "9" {
+		t.Errorf("the newest is %+v, the oldest %+v", all[0], all[minKept-1])
 	}
-	add(&j, start.Add(keepFor), 2*keepMost)
-	if n := count(keepFor); n != keepMost {
-		t.Errorf("%d, want no more than %d", n, keepMost)
+	add(&j, start.Add(retention), 2*maxKept)
+	if n := count(retention); n != maxKept {
+		t.Errorf("%d, want no more than %d", n, maxKept)
 	}
 }
 
-func TestReachIsOfOnePublication(t *testing.T) {
+func TestSetRollout_publication_setsOnlyItsEvents(t *testing.T) {
 	var j Log
 	now := time.Unix(0, 0)
-	j.Reached(1, Rollout{Told: 1}) // of nothing
+	j.SetRollout(1, Rollout{Sent: 1}) // of nothing
 	j.Add(now, 1, Event{Kind: Weight})
-	j.Reached(1, Rollout{Told: 12, Acked: 12, Millis: 310})
-	j.Add(now, 2, Event{Kind: State}, Event{Kind: Came})
+	j.SetRollout(1, Rollout{Sent: 12, Acked: 12, Millis: 310})
+	j.Add(now, 2, Event{Kind: State}, Event{Kind: EnvoyConnected})
 	j.Add(now, 0, Event{Kind: State})
-	j.Reached(2, Rollout{Told: 12, Acked: 3})
-	j.Reached(2, Rollout{Told: 12, Acked: 11, Rejected: 1, Millis: 1200})
-	j.Reached(2, Rollout{}) // it was told to nobody
-	j.Reached(0, Rollout{Told: 4})
+	j.SetRollout(2, Rollout{Sent: 12, Acked: 3})
+	j.SetRollout(2, Rollout{Sent: 12, Acked: 11, Rejected: 1, Millis: 1200})
+	j.SetRollout(2, Rollout{}) // it was told to nobody
+	j.SetRollout(0, Rollout{Sent: 4})
 	var got []string
-	for _, c := range j.Changes(now) {
-		if c.Reach == nil {
+	for _, c := range j.Recent(now) {
+		if c.Rollout == nil {
 			got = append(got, "")
 			continue
 		}
-		got = append(got, c.Reach.String())
+		got = append(got, c.Rollout.String())
 	}
 	want := []string{"", "", "on 11 of 12 Envoys after 1.20 s, rejected by 1", "on 12 of 12 Envoys after 0.31 s"}
 	if !slices.Equal(got, want) {
@@ -65,15 +65,15 @@ func TestReachIsOfOnePublication(t *testing.T) {
 	}
 }
 
-func TestTextsAreBounded(t *testing.T) {
+func TestAdd_longTexts_areTruncated(t *testing.T) {
 	var j Log
-	j.Add(time.Unix(0, 0), 0, Event{Text: strings.Repeat("ä", 2*longestText)})
-	if got := []rune(j.Changes(time.Unix(0, 0))[0].Text); len(got) != longestText+1 || got[longestText] != '…' {
+	j.Add(time.Unix(0, 0), 0, Event{Text: strings.Repeat("ä", 2*maxText)})
+	if got := []rune(j.Recent(time.Unix(0, 0))[0].Text); len(got) != maxText+1 || got[maxText] != '…' {
 		t.Errorf("%d runes", len(got))
 	}
-	whole := strings.Repeat("ä", longestText)
+	whole := strings.Repeat("ä", maxText)
 	j.Add(time.Unix(0, 0), 0, Event{Text: whole})
-	if got := j.Changes(time.Unix(0, 0))[0].Text; got != whole {
+	if got := j.Recent(time.Unix(0, 0))[0].Text; got != whole {
 		t.Errorf("a text of the greatest length became %q", got)
 	}
 }
@@ -87,13 +87,13 @@ func TestAdd_flappingDevice_leavesOthers(t *testing.T) {
 		at = at.Add(time.Millisecond)
 		j.Add(at, 0,
 			Event{Kind: State, Device: "flaps", Text: fmt.Sprint(n)},
-			Event{Kind: Came, Name: "an Envoy", Text: fmt.Sprint(n), By: strings.Repeat("x", 10_000)})
+			Event{Kind: EnvoyConnected, Name: "an Envoy", Text: fmt.Sprint(n), By: strings.Repeat("x", 10_000)})
 	}
-	all := j.Changes(at)
-	if len(all) != 2+2*keepOfOne || all[len(all)-1].Text != "an edit" || all[len(all)-2].Text != "a drain" || all[0].Text != "4999" || all[2*keepOfOne-1].Text != "4900" {
+	all := j.Recent(at)
+	if len(all) != 2+2*maxOfOne || all[len(all)-1].Text != "an edit" || all[len(all)-2].Text != "a drain" || all[0].Text != "4999" || all[2*maxOfOne-1].Text != "4900" {
 		t.Errorf("%d changes from %q to %q", len(all), all[0].Text, all[len(all)-1].Text)
 	}
-	if len([]rune(all[0].By)) > longestText+1 {
+	if len([]rune(all[0].By)) > maxText+1 {
 		t.Errorf("a text of %d is kept", len(all[0].By))
 	}
 }

@@ -143,7 +143,7 @@ func (w *world) restart() {
 func (w *world) published(service string) string {
 	for _, s := range w.last.Topology.Services {
 		if s.Name == service {
-			return strings.Join(devices(s.Serving()), " ")
+			return strings.Join(deviceIDs(s.Serving()), " ")
 		}
 	}
 	return ""
@@ -173,7 +173,7 @@ func (w *world) wantReason(service, part string) {
 	}
 }
 
-func TestASmallLossActsAtOnceALargeOneStands(t *testing.T) {
+func TestDecide_loss_actsAtOnceIfSmallAndWaitsIfLarge(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, fleet("s", 4))
 	w.list(5*time.Second, fleet("s", 2))
@@ -190,7 +190,7 @@ func TestASmallLossActsAtOnceALargeOneStands(t *testing.T) {
 
 // An Envoy that connects is no fact about devices, so it ends no hold; nor does a
 // device that joined meanwhile.
-func TestJudge_deviceJoinsWhileALossIsHeld_theHoldStays(t *testing.T) {
+func TestDecide_deviceJoinsWhileALossIsHeld_theHoldStays(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, fleet("s", 3))
 	joined := append(fleet("s", 1), device(4, "tag:weight-1", "tag:service-s"))
@@ -214,7 +214,7 @@ func TestJudge_deviceJoinsWhileALossIsHeld_theHoldStays(t *testing.T) {
 
 // A rolling upgrade replaces every device within a minute: each new one serves before
 // an old one goes, so nothing is held.
-func TestJudge_rollingReplacement_isNotHeld(t *testing.T) {
+func TestDecide_rollingReplacement_isNotHeld(t *testing.T) {
 	w := newWorld(t)
 	devices := fleet("s", 4)
 	w.list(0, devices)
@@ -229,7 +229,7 @@ func TestJudge_rollingReplacement_isNotHeld(t *testing.T) {
 }
 
 // Of a service that is new, too, all that there is serves until its keys expire.
-func TestJudge_allKeysOfANewServiceExpireSoon_theyServe(t *testing.T) {
+func TestDecide_allKeysOfANewServiceExpireSoon_theyServe(t *testing.T) {
 	w := newWorld(t)
 	expires := noon.Add(time.Minute)
 	soon := fleet("s", 4)
@@ -274,7 +274,7 @@ func TestAccept_expiringDevicesOfANewService_staysUntilTheirKeysAreRenewed(t *te
 }
 
 // A device that no other can connect to is lost as one that is missing.
-func TestJudge_devicesBecomeUnreachable_areLostAsOthers(t *testing.T) {
+func TestDecide_devicesBecomeUnreachable_areLostAsOthers(t *testing.T) {
 	w := newWorld(t)
 	locked := func(numbers ...int) []topology.Device {
 		all := fleet("s", 4)
@@ -294,7 +294,7 @@ func TestJudge_devicesBecomeUnreachable_areLostAsOthers(t *testing.T) {
 	w.want("s", "1 2 3 4")
 }
 
-func TestWhatStandsIsForgiven(t *testing.T) {
+func TestDecide_confirmedLoss_doesNotCountForTheNext(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, fleet("s", 10))
 	w.every(65*time.Second, fleet("s", 6))
@@ -303,7 +303,7 @@ func TestWhatStandsIsForgiven(t *testing.T) {
 }
 
 // What is held, or serves by its own Envoy's word, stands where it stood.
-func TestHoldingIsNoChange(t *testing.T) {
+func TestDecide_heldEndpoints_keepTheirOrder(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, fleet("s", 11))
 	before := w.last.Topology.Services
@@ -319,7 +319,7 @@ func TestHoldingIsNoChange(t *testing.T) {
 	}
 }
 
-func TestServicesDoNotWaitForEachOther(t *testing.T) {
+func TestDecide_lossInOneService_othersDoNotWait(t *testing.T) {
 	all := append(fleet("big", 30), device(31, "tag:service-small"), device(32, "tag:service-small"), device(33, "tag:service-small"))
 	w := newWorld(t)
 	w.list(0, all)
@@ -336,7 +336,7 @@ func TestServicesDoNotWaitForEachOther(t *testing.T) {
 	}
 }
 
-func TestFlappingNeverWearsItDown(t *testing.T) {
+func TestDecide_flappingDevices_areNeverRemoved(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 10)
 	w.list(0, all)
@@ -352,7 +352,7 @@ func TestFlappingNeverWearsItDown(t *testing.T) {
 	w.want("s", "10 8 9") // now it stood
 }
 
-func TestAFailingSourceStartsTheTimeAnew(t *testing.T) {
+func TestDecide_sourceFails_clockStartsAnew(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
 	w.list(0, all)
@@ -367,7 +367,7 @@ func TestAFailingSourceStartsTheTimeAnew(t *testing.T) {
 	w.want("s", "1")
 }
 
-func TestADeadLinkRemovesNobody(t *testing.T) {
+func TestDecide_linkIsDown_removesNothing(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
 	w.list(0, all)
@@ -375,8 +375,8 @@ func TestADeadLinkRemovesNobody(t *testing.T) {
 	w.every(10*time.Minute, all[:3])
 	w.want("s", "1 2 3 4")
 	w.wantReason("s", "1 of 4 serving devices are missing while the link is down; judged again when that is mended")
-	if h := w.last.Held[0]; h.Until != nil || !w.last.ListAt.IsZero() {
-		t.Errorf("it is said to end at %v, by a list at %v", h.Until, w.last.ListAt)
+	if h := w.last.Held[0]; h.Until != nil || !w.last.NextListAt.IsZero() {
+		t.Errorf("it is said to end at %v, by a list at %v", h.Until, w.last.NextListAt)
 	}
 	w.list(time.Second, retag(all, []string{"tag:service-s", "tag:weight-0"}, 2))
 	w.want("s", "1 3 4") // a drain is the operator's word
@@ -385,7 +385,7 @@ func TestADeadLinkRemovesNobody(t *testing.T) {
 	w.want("s", "1 2 3")
 }
 
-func TestNothingEmptiesAServiceButAPerson(t *testing.T) {
+func TestDecide_allEndpointsLeave_staysUntilAccepted(t *testing.T) {
 	soon := noon.Add(5 * time.Minute)
 	expiring := fleet("s", 3)
 	for i := range expiring {
@@ -408,8 +408,8 @@ func TestNothingEmptiesAServiceButAPerson(t *testing.T) {
 			w.every(time.Hour, devices)
 			w.want("s", "1 2 3")
 			w.wantReason("s", "until another serves, or until `tailxds accept s`")
-			if h := w.last.Held[0]; h.Until != nil || !w.last.ListAt.IsZero() {
-				t.Errorf("it is said to end at %v, by a list at %v", h.Until, w.last.ListAt)
+			if h := w.last.Held[0]; h.Until != nil || !w.last.NextListAt.IsZero() {
+				t.Errorf("it is said to end at %v, by a list at %v", h.Until, w.last.NextListAt)
 			}
 			if len(w.last.Degraded) != 1 || w.last.Degraded[0].String() != "s: 0 of 3 serving" {
 				t.Errorf("degraded: %+v", w.last.Degraded)
@@ -436,7 +436,7 @@ func TestNothingEmptiesAServiceButAPerson(t *testing.T) {
 }
 
 // However many of a service were let go, the last one keeps its name.
-func TestTheLastOfManyIsNotForgotten(t *testing.T) {
+func TestDecide_manySmallLosses_addUp(t *testing.T) {
 	for of := 2; of <= 10; of++ {
 		for stays := 1; stays < of; stays++ {
 			w := newWorld(t)
@@ -451,7 +451,7 @@ func TestTheLastOfManyIsNotForgotten(t *testing.T) {
 	}
 }
 
-func TestAPartOfADrainIsNotHeld(t *testing.T) {
+func TestDecide_partIsDrained_actsAtOnce(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 10)
 	w.list(0, all)
@@ -465,7 +465,7 @@ func TestAPartOfADrainIsNotHeld(t *testing.T) {
 }
 
 // An operator's drain shows once, whatever else the list says of the device.
-func TestAnOperatorsDrainShows(t *testing.T) {
+func TestDecide_operatorsDrain_isShown(t *testing.T) {
 	all := fleet("s", 3)
 	for name, list := range map[string][]topology.Device{
 		"listed": all, "missing": all[1:], "offline": off(all, 1), "drained twice": retag(all, []string{"tag:service-s", "tag:weight-0"}, 1),
@@ -484,7 +484,7 @@ func TestAnOperatorsDrainShows(t *testing.T) {
 	}
 }
 
-func TestADrainWaitsWhereTheOthersAreOnlyHeld(t *testing.T) {
+func TestDecide_othersAreHeld_drainWaits(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 3)
 	w.list(0, all)
@@ -492,7 +492,7 @@ func TestADrainWaitsWhereTheOthersAreOnlyHeld(t *testing.T) {
 	w.want("s", "1 2 3")
 }
 
-func TestAFirstListThatSaysOfflineOfAll(t *testing.T) {
+func TestDecide_firstListSaysAllOffline_servesWithinTheGrace(t *testing.T) {
 	w := newWorld(t)
 	all := off(fleet("s", 3), 1, 2, 3)
 	w.list(0, all)
@@ -504,7 +504,7 @@ func TestAFirstListThatSaysOfflineOfAll(t *testing.T) {
 	w.want("s", "1 2 3")
 }
 
-func TestAcceptOnlyWhatIsHeld(t *testing.T) {
+func TestAccept_heldService_acceptsOnlyThat(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, append(fleet("s", 3), device(7, "tag:service-t")))
 	if _, _, err := w.m.Accept(""); !errors.Is(err, ErrNothingHeld) || strings.Contains(err.Error(), "service") {
@@ -530,7 +530,7 @@ func TestAcceptOnlyWhatIsHeld(t *testing.T) {
 	}
 }
 
-func TestOnlyAListProvesTheLoss(t *testing.T) {
+func TestDecide_noNewList_confirmsNoLoss(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
 	w.list(0, all)

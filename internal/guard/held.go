@@ -16,8 +16,8 @@ type Held struct {
 	Endpoints []HeldEndpoint `json:"endpoints"`
 	// Lacks is how many devices that serve, or did of late, are lost, and Of
 	// how many those are.
-	Lacks int `json:"lacks"`
-	Of    int `json:"of"`
+	Lost  int `json:"lacks"`
+	Total int `json:"of"`
 	// Since is when this loss was first seen.
 	Since time.Time `json:"since"`
 	// Until is when the next list can let it through; absent if time will not.
@@ -40,79 +40,79 @@ type HeldEndpoint struct {
 type Degraded struct {
 	Service string `json:"service"`
 	// Of is how many devices are known to it.
-	Of int `json:"of"`
+	Known int `json:"of"`
 }
 
-func (d Degraded) String() string { return fmt.Sprintf("%s: 0 of %d serving", d.Service, d.Of) }
+func (d Degraded) String() string { return fmt.Sprintf("%s: 0 of %d serving", d.Service, d.Known) }
 
-// findings are what decided about one service.
-type findings struct {
-	lacks, of      int
-	tooMuch, alone bool
-	clock          Loss
+// serviceFindings are what decided about one service.
+type serviceFindings struct {
+	lost, total                 int
+	exceedsFraction, noneServes bool
+	clock                       Loss
 }
 
-// tell adds what is held of a service to the verdict, and whether anybody
+// reportService adds what is held of a service to the verdict, and whether anybody
 // serves it.
-func (j *judge) tell(service string, h hearing, held []topology.Endpoint, f findings) {
-	if known := h.known(held); len(h.serving) == 0 && known > 0 {
-		j.v.Degraded = append(j.v.Degraded, Degraded{service, known})
+func (j *decider) reportService(service string, h evidence, held []topology.Endpoint, f serviceFindings) {
+	if known := h.countKnown(held); len(h.serving) == 0 && known > 0 {
+		j.decision.Degraded = append(j.decision.Degraded, Degraded{service, known})
 	}
 	if len(held) == 0 {
 		return
 	}
-	told := Held{Service: service, Lacks: f.lacks, Of: f.of, Since: f.clock.Since}
+	told := Held{Service: service, Lost: f.lost, Total: f.total, Since: f.clock.Since}
 	if told.Since.IsZero() {
-		told.Since = j.c.Now // drains alone
+		told.Since = j.input.Now // drains alone
 	}
 	for _, e := range held {
-		told.Endpoints = append(told.Endpoints, HeldEndpoint{e.Device, e.Name, e.Address.String(), h.listed(e.Device)})
+		told.Endpoints = append(told.Endpoints, HeldEndpoint{e.Device, e.Name, e.Address.String(), h.listState(e.Device)})
 	}
-	if !f.alone && j.healthy() {
-		until := f.clock.last.Add(j.c.HoldFor - f.clock.Stood)
+	if !f.noneServes && j.healthy() {
+		until := f.clock.confirmedAt.Add(j.input.HoldFor - f.clock.ConfirmedFor)
 		told.Until = &until
-		if j.v.ListAt.IsZero() || until.Before(j.v.ListAt) {
-			j.v.ListAt = until
+		if j.decision.NextListAt.IsZero() || until.Before(j.decision.NextListAt) {
+			j.decision.NextListAt = until
 		}
 	}
 	told.Reason = j.reason(told, f)
-	j.v.Held = append(j.v.Held, told)
+	j.decision.Held = append(j.decision.Held, told)
 }
 
-// known counts the devices of a service.
-func (h hearing) known(held []topology.Endpoint) int {
-	return len(devices(append(h.idleBeside(nil), append(held, h.serving...)...)))
+// countKnown counts the devices of a service.
+func (h evidence) countKnown(held []topology.Endpoint) int {
+	return len(deviceIDs(append(h.idleBeside(nil), append(held, h.serving...)...)))
 }
 
-// listed is what the list says of a device that is held.
-func (h hearing) listed(id string) string {
-	switch state, idle := h.why[id]; {
+// listState is what the list says of a device that is held.
+func (h evidence) listState(id string) string {
+	switch state, idle := h.idleState[id]; {
 	case idle:
 		return string(state)
-	case h.gone[id]:
+	case h.missing[id]:
 		return "missing"
 	default:
 		return "withdrawn"
 	}
 }
 
-func (j *judge) reason(held Held, f findings) string {
+func (j *decider) reason(held Held, f serviceFindings) string {
 	command := "`tailxds accept " + held.Service + "`"
 	switch {
-	case f.alone:
+	case f.noneServes:
 		return fmt.Sprintf("%s: the last %d that serve are %s at once; they stay until another serves, or until %s",
-			held.Service, len(held.Endpoints), held.kinds(), command)
+			held.Service, len(held.Endpoints), held.listStates(), command)
 	case !j.healthy():
 		return fmt.Sprintf("%s: %d of %d serving devices are %s while %s; judged again when that is mended, or applied at once by %s",
-			held.Service, held.Lacks, held.Of, held.kinds(), j.c.List.UnhealthyReason, command)
+			held.Service, held.Lost, held.Total, held.listStates(), j.input.List.UnhealthyReason, command)
 	default:
 		return fmt.Sprintf("%s: %d of %d serving devices are %s at once; applied at %s if that stands, or at once by %s",
-			held.Service, held.Lacks, held.Of, held.kinds(), held.Until.Format(time.TimeOnly), command)
+			held.Service, held.Lost, held.Total, held.listStates(), held.Until.Format(time.TimeOnly), command)
 	}
 }
 
-// kinds are what the list says of the held endpoints, "missing or offline".
-func (held Held) kinds() string {
+// listStates are what the list says of the held endpoints, "missing or offline".
+func (held Held) listStates() string {
 	var kinds []string
 	for _, kind := range []string{"missing", "offline", "withdrawn", "drained", "expiring", "expired"} {
 		for _, e := range held.Endpoints {

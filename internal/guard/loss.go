@@ -8,13 +8,13 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// split gives the endpoints that were published and do not serve by what was
+// splitRemoved gives the endpoints that were published and do not serve by what was
 // heard: those that are lost, and those that leave by a drain.
-func (h hearing) split(was Service, accepted map[string]bool) (lost, left []topology.Endpoint) {
+func (h evidence) splitRemoved(was Service, accepted map[string]bool) (lost, left []topology.Endpoint) {
 	for _, e := range was.Published {
 		switch {
 		case h.serves[e.Device] || accepted[e.Device]:
-		case h.drained(e.Device):
+		case h.leaves(e.Device):
 			left = append(left, e)
 		default:
 			lost = append(lost, e)
@@ -23,13 +23,13 @@ func (h hearing) split(was Service, accepted map[string]bool) (lost, left []topo
 	return lost, left
 }
 
-// drained tells whether a device leaves on purpose, or by its key. One that
+// leaves tells whether a device leaves on purpose, or by its key. One that
 // serves on another port does not leave.
-func (h hearing) drained(id string) bool {
+func (h evidence) leaves(id string) bool {
 	if h.serves[id] {
 		return false
 	}
-	switch h.why[id] {
+	switch h.idleState[id] {
 	case topology.Drained, topology.Expiring, topology.Expired:
 		return true
 	default:
@@ -37,14 +37,14 @@ func (h hearing) drained(id string) bool {
 	}
 }
 
-// count returns the devices that served, of late too, and are lost, and those that
+// measureLoss returns the devices that served, of late too, and are lost, and those that
 // a loss is measured against. While devices of a loss are held back, those are the
 // devices that served when it began: a device that joins meanwhile does not dilute it.
 // Where nothing is held back they are counted anew, so that a rolling replacement,
 // whose new devices serve before the old ones go, is not held.
-func (j *judge) count(h hearing, was Service, accepted map[string]bool) (lost, served []string) {
-	for _, id := range devices(slices.Concat(was.Published, was.Gone)) {
-		if h.drained(id) || accepted[id] {
+func (j *decider) measureLoss(h evidence, was Service, accepted map[string]bool) (lost, served []string) {
+	for _, id := range deviceIDs(slices.Concat(was.Published, was.RecentlyRemoved)) {
+		if h.leaves(id) || accepted[id] {
 			continue
 		}
 		served = append(served, id)
@@ -61,21 +61,21 @@ func (j *judge) count(h hearing, was Service, accepted map[string]bool) (lost, s
 	return lost, served
 }
 
-// present counts the devices that a loss is measured against: those that served
+// countServed counts the devices that a loss is measured against: those that served
 // when it began, without those that leave on purpose, and those that are lost.
-func (h hearing) present(served, lost []string, accepted map[string]bool) int {
-	of := slices.DeleteFunc(slices.Concat(served, lost), func(id string) bool { return h.drained(id) || accepted[id] })
+func (h evidence) countServed(served, lost []string, accepted map[string]bool) int {
+	of := slices.DeleteFunc(slices.Concat(served, lost), func(id string) bool { return h.leaves(id) || accepted[id] })
 	slices.Sort(of)
 	return len(slices.Compact(of))
 }
 
-// expiring are the idle endpoints that serve where no other does: their keys expire
+// expiringEndpoints are the idle endpoints that serve where no other does: their keys expire
 // soon, and until then they can.
-func (j *judge) expiring(h hearing, beside []topology.Endpoint, dismissed []string) []topology.Endpoint {
+func (j *decider) expiringEndpoints(h evidence, beside []topology.Endpoint, dismissed []string) []topology.Endpoint {
 	online := make(map[string]bool)
-	for _, d := range j.c.List.Devices {
-		since, known := j.v.Memory.Offline[d.ID]
-		online[d.ID] = d.Online || (known && j.c.Now.Before(since.Add(j.c.Grace)))
+	for _, d := range j.input.List.Devices {
+		since, known := j.decision.Memory.Offline[d.ID]
+		online[d.ID] = d.Online || (known && j.input.Now.Before(since.Add(j.input.Grace)))
 	}
 	taken := make(map[netip.AddrPort]bool)
 	for _, e := range beside {
@@ -83,7 +83,7 @@ func (j *judge) expiring(h hearing, beside []topology.Endpoint, dismissed []stri
 	}
 	var all []topology.Endpoint
 	for _, e := range h.idle {
-		if !h.expires(e) || !online[e.Device] || taken[e.Address] || slices.Contains(dismissed, e.Device) {
+		if !h.servesUntilExpiry(e) || !online[e.Device] || taken[e.Address] || slices.Contains(dismissed, e.Device) {
 			continue
 		}
 		e.State = topology.Serving
@@ -92,16 +92,16 @@ func (j *judge) expiring(h hearing, beside []topology.Endpoint, dismissed []stri
 	return all
 }
 
-// expires reports whether an idle endpoint could serve until its key expires.
-func (h hearing) expires(e topology.Endpoint) bool {
+// servesUntilExpiry reports whether an idle endpoint could serve until its key expires.
+func (h evidence) servesUntilExpiry(e topology.Endpoint) bool {
 	return e.State == topology.Expiring && !e.DrainRequested()
 }
 
 // dismissed are those of some devices whose keys still expire soon, sorted.
-func (h hearing) dismissed(ids []string) []string {
+func (h evidence) dismissed(ids []string) []string {
 	var all []string
 	for _, e := range h.idle {
-		if h.expires(e) && slices.Contains(ids, e.Device) {
+		if h.servesUntilExpiry(e) && slices.Contains(ids, e.Device) {
 			all = append(all, e.Device)
 		}
 	}
@@ -109,37 +109,37 @@ func (h hearing) dismissed(ids []string) []string {
 	return slices.Compact(all)
 }
 
-// clock measures for how long lists have confirmed just this loss.
-func (j *judge) clock(l Loss, devices []string) Loss {
-	at := j.c.List.At
+// advanceClock measures for how long lists have confirmed just this loss.
+func (j *decider) advanceClock(l Loss, devices []string) Loss {
+	at := j.input.List.At
 	switch {
 	case len(devices) == 0:
 		return Loss{}
 	case !slices.Equal(l.Devices, devices):
-		l = Loss{Devices: devices, Since: j.c.Now}
+		l = Loss{Devices: devices, Since: j.input.Now}
 		if j.healthy() {
-			l.last = j.c.Now
+			l.confirmedAt = j.input.Now
 		}
 		return l
 	}
 	switch {
 	case !j.healthy():
-		l.Stood, l.last = 0, time.Time{}
-	case !at.After(l.last):
-	case l.last.IsZero():
-		l.last = at
-	case j.c.List.HealthySince.After(l.last):
-		l.Stood, l.last = 0, at // it was not well in between
+		l.ConfirmedFor, l.confirmedAt = 0, time.Time{}
+	case !at.After(l.confirmedAt):
+	case l.confirmedAt.IsZero():
+		l.confirmedAt = at
+	case j.input.List.HealthySince.After(l.confirmedAt):
+		l.ConfirmedFor, l.confirmedAt = 0, at // it was not well in between
 	default:
-		l.Stood += at.Sub(l.last)
-		l.last = at
+		l.ConfirmedFor += at.Sub(l.confirmedAt)
+		l.confirmedAt = at
 	}
 	return l
 }
 
-// stillGone are the endpoints that count as lost for a further loss: those that
+// recentlyRemoved are the endpoints that count as lost for a further loss: those that
 // went, did not come back, and whose loss has not stood its time.
-func stillGone(all []topology.Endpoint, loss []string, stood bool) []topology.Endpoint {
+func recentlyRemoved(all []topology.Endpoint, loss []string, stood bool) []topology.Endpoint {
 	var gone []topology.Endpoint
 	seen := make(map[string]bool)
 	for _, e := range all {

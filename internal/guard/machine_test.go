@@ -45,7 +45,7 @@ type seen struct {
 	restarted bool
 }
 
-func TestWhateverHappensTheRulesHold(t *testing.T) {
+func TestDecide_randomRuns_rulesHold(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &machine{world: newWorld(t), before: map[string][]topology.Endpoint{}, gone: map[string]map[string]bool{}, history: map[string][]seen{}, served: map[string]map[string]bool{}, accepted: map[string][]string{}}
 		m.devices = append(fleet("a", 5), device(6, "tag:service-b"), device(7, "tag:service-b", "tag:weight-2"))
@@ -215,8 +215,8 @@ func (m *machine) stillAway(sameTime bool) map[string]bool {
 // returns tells whether an endpoint served before the source failed, and may
 // still be on its way back.
 func (m *machine) returns(service string, e topology.Endpoint) bool {
-	return m.away[e.Device] && slices.Contains(devices(m.before[service]), e.Device) && !m.current.HealthySince.IsZero() &&
-		m.now.Before(m.current.HealthySince.Add(returnWithin))
+	return m.away[e.Device] && slices.Contains(deviceIDs(m.before[service]), e.Device) && !m.current.HealthySince.IsZero() &&
+		m.now.Before(m.current.HealthySince.Add(returnGrace))
 }
 
 // judged judges by the last list and holds the verdict to the rules.
@@ -276,7 +276,7 @@ func (m *machine) again(t *rapid.T) {
 func losses(held []Held) []Held {
 	held = slices.Clone(held)
 	for i := range held {
-		if held[i].Lacks == 0 {
+		if held[i].Lost == 0 {
 			held[i].Since = time.Time{}
 		}
 	}
@@ -292,7 +292,7 @@ func (m *machine) vouched(e topology.Endpoint) bool {
 	at, known := m.words[e.Device]
 	until := at.Add(grace)
 	if at.Before(m.streams) {
-		until = m.streams.Add(returnWithin)
+		until = m.streams.Add(returnGrace)
 	}
 	if !known || !m.now.Before(until) {
 		return false
@@ -343,7 +343,7 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 		}
 		if vouched || returns {
 			serving[e.Device] = true
-			if !slices.Contains(devices(now), e.Device) {
+			if !slices.Contains(deviceIDs(now), e.Device) {
 				t.Fatalf("it is offline, and its Envoy is connected (%v) or it may come back (%v): %+v", vouched, returns, e)
 			}
 		}
@@ -373,7 +373,7 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 	maps.DeleteFunc(gone, func(id string, _ bool) bool { return drains(id) })
 	var removed []string
 	for _, e := range was {
-		stays := slices.Contains(devices(now), e.Device)
+		stays := slices.Contains(deviceIDs(now), e.Device)
 		switch {
 		case serving[e.Device]:
 		case stays && !slices.Contains(now, e):
@@ -387,7 +387,7 @@ func (m *machine) rules(t *rapid.T, service string, built topology.Service, now 
 	for _, id := range removed {
 		within := grace
 		if m.away[id] {
-			within = returnWithin
+			within = returnGrace
 		}
 		if state[id] == topology.Offline && m.now.Before(m.current.HealthySince.Add(within)) {
 			t.Fatalf("%s of %s was removed %s after it could come back", id, service, m.now.Sub(m.current.HealthySince))

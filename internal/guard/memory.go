@@ -34,13 +34,13 @@ type Memory struct {
 	Offline map[string]time.Time `json:"offline,omitempty"`
 	// Witnessed are the devices that serve by the word of their own Envoy alone,
 	// and when that was connected last.
-	Witnessed map[string]time.Time `json:"witnessed,omitempty"`
+	ConfirmedByEnvoy map[string]time.Time `json:"witnessed,omitempty"`
 	// Services are what was published, by name.
 	Services map[string]Service `json:"services,omitempty"`
 
 	// returning are the devices that were published when the source was well again,
 	// and are offline in each list since: they may be on their way back.
-	returning map[string]bool
+	mayReturn map[string]bool
 }
 
 // Service is what is remembered of one service.
@@ -49,10 +49,10 @@ type Service struct {
 	Published []topology.Endpoint `json:"published,omitempty"`
 	// Said are the endpoints that devices described last, idle ones too. They
 	// count where a value can't be read. See [topology.Rules].
-	Said []topology.Endpoint `json:"said,omitempty"`
+	LastDescribed []topology.Endpoint `json:"said,omitempty"`
 	// Gone are the endpoints that were removed, and whose loss has not stood
 	// its time yet: a further loss is counted together with it.
-	Gone []topology.Endpoint `json:"gone,omitempty"`
+	RecentlyRemoved []topology.Endpoint `json:"gone,omitempty"`
 	// Loss is the loss that the clock runs for.
 	Loss Loss `json:"loss,omitzero"`
 	// Held are the IDs of the devices that are published against the list.
@@ -75,11 +75,11 @@ type Loss struct {
 	// Since is when this loss was first seen.
 	Since time.Time `json:"since,omitzero"`
 	// Stood is for how long lists have confirmed it without a break.
-	Stood time.Duration `json:"stood,omitempty"`
+	ConfirmedFor time.Duration `json:"stood,omitempty"`
 
 	// last is when a list confirmed it last; zero after a restart, so that the
 	// time in which nobody looked does not count.
-	last time.Time
+	confirmedAt time.Time
 }
 
 // List is what a source gave, and how well it is.
@@ -109,9 +109,9 @@ func (m Memory) Observe(list List) (Memory, []topology.Device) {
 		return m, m.stamp(list.Devices, m.Offline)
 	}
 	first, again := m.List.IsZero(), m.List.Before(list.HealthySince)
-	m = m.adopt(list)
-	served, published := m.away(list.Devices)
-	away := m.returning
+	m = m.adoptIDs(list)
+	served, published := m.offlineDevices(list.Devices)
+	away := m.mayReturn
 	if again { // nobody could come back before
 		away = published
 	}
@@ -132,13 +132,13 @@ func (m Memory) Observe(list List) (Memory, []topology.Device) {
 			offline[d.ID] = list.At
 		}
 	}
-	m.Offline, m.returning, m.List = offline, returning, list.At
+	m.Offline, m.mayReturn, m.List = offline, returning, list.At
 	return m, m.stamp(list.Devices, offline)
 }
 
-// away tells which of the devices that are offline served, and which of them are
+// offlineDevices tells which of the devices that are offline served, and which of them are
 // published.
-func (m Memory) away(devices []topology.Device) (served, published map[string]bool) {
+func (m Memory) offlineDevices(devices []topology.Device) (served, published map[string]bool) {
 	away := make(map[string]bool)
 	for _, d := range devices {
 		if !d.Online {
@@ -150,7 +150,7 @@ func (m Memory) away(devices []topology.Device) (served, published map[string]bo
 		return served, published
 	}
 	for _, s := range m.Services {
-		for _, e := range s.Said {
+		for _, e := range s.LastDescribed {
 			// One that was away already when it was listed first never served.
 			if away[e.Device] && (e.State == topology.Serving || e.State == topology.Drained) {
 				served[e.Device] = true
@@ -179,13 +179,13 @@ func (Memory) stamp(devices []topology.Device, offline map[string]time.Time) []t
 	return stamped
 }
 
-// adopt gives what is remembered the IDs of the list. A device keeps its ID
+// adoptIDs gives what is remembered the IDs of the list. A device keeps its ID
 // within one provider; where it does not, its address tells.
-func (m Memory) adopt(list List) Memory {
+func (m Memory) adoptIDs(list List) Memory {
 	was := m.Provider
 	another := was != "" && was != list.Provider
 	m.Provider = list.Provider
-	strangers := m.strangers(list, another)
+	strangers := m.unlistedEndpoints(list, another)
 	if len(strangers) == 0 {
 		return m
 	}
@@ -211,25 +211,25 @@ func (m Memory) adopt(list List) Memory {
 	if len(renamed) == 0 {
 		return m
 	}
-	m.Offline, m.Witnessed = rename(m.Offline, renamed), rename(m.Witnessed, renamed)
+	m.Offline, m.ConfirmedByEnvoy = renameIDs(m.Offline, renamed), renameIDs(m.ConfirmedByEnvoy, renamed)
 	services := make(map[string]Service, len(m.Services))
 	for name, s := range m.Services {
-		services[name] = s.rename(renamed)
+		services[name] = s.renameIDs(renamed)
 	}
 	m.Services = services
 	return m
 }
 
-// strangers are the remembered endpoints whose devices the list does not have by
+// unlistedEndpoints are the remembered endpoints whose devices the list does not have by
 // their ID; all of them, if the list is another provider's.
-func (m Memory) strangers(list List, another bool) []topology.Endpoint {
+func (m Memory) unlistedEndpoints(list List, another bool) []topology.Endpoint {
 	listed := make(map[string]bool)
 	if !another {
 		listed = list.ids()
 	}
 	var all []topology.Endpoint
 	for _, s := range m.Services {
-		for _, endpoints := range [][]topology.Endpoint{s.Published, s.Said, s.Gone} {
+		for _, endpoints := range [][]topology.Endpoint{s.Published, s.LastDescribed, s.RecentlyRemoved} {
 			for _, e := range endpoints {
 				if !listed[e.Device] {
 					all = append(all, e)
@@ -240,8 +240,8 @@ func (m Memory) strangers(list List, another bool) []topology.Endpoint {
 	return all
 }
 
-// rename gives times other IDs; of two that become one the later counts.
-func rename(byID map[string]time.Time, to map[string]string) map[string]time.Time {
+// renameIDs gives times other IDs; of two that become one the later counts.
+func renameIDs(byID map[string]time.Time, to map[string]string) map[string]time.Time {
 	all := make(map[string]time.Time, len(byID))
 	for id, at := range byID {
 		if other, ok := to[id]; ok {
@@ -254,7 +254,7 @@ func rename(byID map[string]time.Time, to map[string]string) map[string]time.Tim
 	return all
 }
 
-func (s Service) rename(to map[string]string) Service {
+func (s Service) renameIDs(to map[string]string) Service {
 	endpoints := func(all []topology.Endpoint) []topology.Endpoint {
 		all = slices.Clone(all)
 		for i := range all {
@@ -274,7 +274,7 @@ func (s Service) rename(to map[string]string) Service {
 		slices.Sort(all)
 		return all
 	}
-	s.Published, s.Said, s.Gone = endpoints(s.Published), endpoints(s.Said), endpoints(s.Gone)
+	s.Published, s.LastDescribed, s.RecentlyRemoved = endpoints(s.Published), endpoints(s.LastDescribed), endpoints(s.RecentlyRemoved)
 	s.Loss.Devices, s.Loss.Served = ids(s.Loss.Devices), ids(s.Loss.Served)
 	s.Held, s.Dismissed = ids(s.Held), ids(s.Dismissed)
 	return s
@@ -283,14 +283,14 @@ func (s Service) rename(to map[string]string) Service {
 // LastGood is what each device said last, for [topology.Rules].
 // It is put in order once it is asked for.
 func (m Memory) LastGood() func(id string) topology.ServiceEndpoints {
-	all := sync.OnceValue(m.saidByDevice)
+	all := sync.OnceValue(m.lastDescribedByDevice)
 	return func(id string) topology.ServiceEndpoints { return all()[id] }
 }
 
-func (m Memory) saidByDevice() map[string]topology.ServiceEndpoints {
+func (m Memory) lastDescribedByDevice() map[string]topology.ServiceEndpoints {
 	all := make(map[string]topology.ServiceEndpoints)
 	for name, s := range m.Services {
-		for _, e := range s.Said {
+		for _, e := range s.LastDescribed {
 			if all[e.Device] == nil {
 				all[e.Device] = make(topology.ServiceEndpoints)
 			}
@@ -327,8 +327,8 @@ func (m Memory) Accept(service string) (Memory, []string, error) {
 	}
 }
 
-// Counting tells whether the clock of a loss runs.
-func (m Memory) Counting() bool {
+// LossPending tells whether the clock of a loss runs.
+func (m Memory) LossPending() bool {
 	for _, s := range m.Services {
 		if len(s.Loss.Devices) > 0 {
 			return true
@@ -337,13 +337,13 @@ func (m Memory) Counting() bool {
 	return false
 }
 
-// SameButForTime tells whether two memories differ in no more than when the
+// EqualExceptTimes tells whether two memories differ in no more than when the
 // last list was taken and how long a loss stands.
-func (m Memory) SameButForTime(o Memory) bool {
+func (m Memory) EqualExceptTimes(o Memory) bool {
 	anyTime := func(time.Time, time.Time) bool { return true }
-	return m.Provider == o.Provider && maps.EqualFunc(m.Offline, o.Offline, time.Time.Equal) && maps.EqualFunc(m.Witnessed, o.Witnessed, anyTime) &&
+	return m.Provider == o.Provider && maps.EqualFunc(m.Offline, o.Offline, time.Time.Equal) && maps.EqualFunc(m.ConfirmedByEnvoy, o.ConfirmedByEnvoy, anyTime) &&
 		maps.EqualFunc(m.Services, o.Services, func(a, b Service) bool {
-			return slices.Equal(a.Published, b.Published) && slices.Equal(a.Said, b.Said) && slices.Equal(a.Gone, b.Gone) &&
+			return slices.Equal(a.Published, b.Published) && slices.Equal(a.LastDescribed, b.LastDescribed) && slices.Equal(a.RecentlyRemoved, b.RecentlyRemoved) &&
 				slices.Equal(a.Held, b.Held) && slices.Equal(a.Loss.Devices, b.Loss.Devices) &&
 				slices.Equal(a.Loss.Served, b.Loss.Served) && slices.Equal(a.Dismissed, b.Dismissed)
 		})
@@ -355,7 +355,7 @@ func (m Memory) Check() error {
 		if err := topology.ValidName(name); err != nil {
 			return fmt.Errorf("the service name %q %w", name, err)
 		}
-		for _, e := range slices.Concat(s.Published, s.Said, s.Gone) {
+		for _, e := range slices.Concat(s.Published, s.LastDescribed, s.RecentlyRemoved) {
 			if e.Device == "" || !e.Address.IsValid() || e.Address.Port() == 0 {
 				return fmt.Errorf("service %s has an endpoint without device or address", name)
 			}

@@ -13,7 +13,7 @@ import (
 )
 
 // A device that joined anew has another ID and its old address: it is the same.
-func TestADeviceThatJoinedAnewIsTheSame(t *testing.T) {
+func TestObserve_deviceJoinedAnew_isTheSame(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, fleet("s", 3))
 	again := fleet("s", 3)
@@ -34,7 +34,7 @@ func TestADeviceThatJoinedAnewIsTheSame(t *testing.T) {
 
 // Another provider's device 1 is not the one that was remembered as 1, also if
 // that one is known by its address no more.
-func TestAnotherProvidersIDsAreNotMistaken(t *testing.T) {
+func TestObserve_sameIDsOfAnotherProvider_areOtherDevices(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, fleet("s", 2))
 	w.provider = "netmap"
@@ -52,7 +52,7 @@ func TestAnotherProvidersIDsAreNotMistaken(t *testing.T) {
 	w.wantReason("s", "")
 }
 
-func TestALossGoesOnUnderNewIDs(t *testing.T) {
+func TestObserve_newIDs_lossGoesOn(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, fleet("s", 5))
 	w.list(time.Second, off(fleet("s", 5), 1, 2)) // within the grace
@@ -69,21 +69,21 @@ func TestALossGoesOnUnderNewIDs(t *testing.T) {
 	w.wantReason("s", "s: 3 of 5 serving devices are missing")
 }
 
-func TestTheNextLookIsForTheFirstHoldThatEnds(t *testing.T) {
+func TestDecide_severalHolds_nextListIsForTheFirstToEnd(t *testing.T) {
 	w := newWorld(t)
 	all := append(fleet("s", 3), device(11, "tag:service-t"), device(12, "tag:service-t"), device(13, "tag:service-t"))
 	w.list(0, all)
 	w.list(10*time.Second, append(all[:1:1], all[3:]...)) // s is held
 	w.list(10*time.Second, append(all[:1:1], all[3]))     // and t
-	if want := noon.Add(70 * time.Second); !w.last.ListAt.Equal(want) || !w.last.Held[0].Until.Equal(want) {
-		t.Errorf("look at %v, %s until %v, want %v", w.last.ListAt, w.last.Held[0].Service, w.last.Held[0].Until, want)
+	if want := noon.Add(70 * time.Second); !w.last.NextListAt.Equal(want) || !w.last.Held[0].Until.Equal(want) {
+		t.Errorf("look at %v, %s until %v, want %v", w.last.NextListAt, w.last.Held[0].Service, w.last.Held[0].Until, want)
 	}
 	if want := noon.Add(80 * time.Second); !w.last.Held[1].Until.Equal(want) || !w.last.Held[1].Since.Equal(noon.Add(20*time.Second)) {
 		t.Errorf("t is held since %v until %v", w.last.Held[1].Since, w.last.Held[1].Until)
 	}
 	w.list(40*time.Second, append(all[:1:1], all[3])) // the clock counts from list to list
-	if want := noon.Add(70 * time.Second); !w.last.ListAt.Equal(want) {
-		t.Errorf("look at %v, want %v", w.last.ListAt, want)
+	if want := noon.Add(70 * time.Second); !w.last.NextListAt.Equal(want) {
+		t.Errorf("look at %v, want %v", w.last.NextListAt, want)
 	}
 	w.list(10*time.Second, append(all[:1:1], all[3]))
 	w.want("s", "1")
@@ -93,7 +93,7 @@ func TestTheNextLookIsForTheFirstHoldThatEnds(t *testing.T) {
 	}
 }
 
-func TestWhatIsHeldSaysWhatTheListSays(t *testing.T) {
+func TestDecide_heldEndpoints_tellTheirListState(t *testing.T) {
 	soon, past := noon.Add(time.Minute), noon.Add(-time.Minute)
 	w := newWorld(t)
 	all := fleet("s", 6)
@@ -120,14 +120,14 @@ func TestWhatIsHeldSaysWhatTheListSays(t *testing.T) {
 			t.Errorf("idle and held at once: %+v", s.Idle)
 		}
 	}
-	if w.last.Degraded[0].Of != 6 {
+	if w.last.Degraded[0].Known != 6 {
 		t.Errorf("degraded %+v", w.last.Degraded)
 	}
 }
 
 // Who left for another service, or lost its address to another, is not
 // published twice.
-func TestAnAddressHasOneOwner(t *testing.T) {
+func TestDecide_addressMovesToAnotherDevice_isPublishedOnce(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, fleet("s", 2))
 	thief := device(1, "tag:service-s")
@@ -150,25 +150,25 @@ func TestAnAddressHasOneOwner(t *testing.T) {
 	w.want("s", "1")
 }
 
-func TestMemoryIsTheSameButForTime(t *testing.T) {
+func TestEqualExceptTimes_changes_areTold(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 3)
 	w.list(0, all)
 	before := w.m
-	if before.Counting() {
+	if before.LossPending() {
 		t.Error("a clock runs, and nothing is lost")
 	}
 	w.list(time.Second, all)
-	if !w.m.SameButForTime(before) {
+	if !w.m.EqualExceptTimes(before) {
 		t.Error("only time has passed")
 	}
 	w.list(time.Second, all[:1])
-	if w.m.SameButForTime(before) || !w.m.Counting() {
+	if w.m.EqualExceptTimes(before) || !w.m.LossPending() {
 		t.Error("a loss is no passing of time")
 	}
 	held := w.m
 	w.list(time.Second, all[:1])
-	if !w.m.SameButForTime(held) {
+	if !w.m.EqualExceptTimes(held) {
 		t.Error("only the clock ran on")
 	}
 	differs := map[string]func(){
@@ -187,14 +187,14 @@ func TestMemoryIsTheSameButForTime(t *testing.T) {
 		w.provider = "file"
 		w.list(time.Second, all)
 		was := w.m
-		if change(); w.m.SameButForTime(was) {
+		if change(); w.m.EqualExceptTimes(was) {
 			t.Errorf("%s is no passing of time", name)
 		}
 	}
 }
 
 // Devices may be taken into a list that others hold: it must not change.
-func TestObserveChangesNoList(t *testing.T) {
+func TestObserve_sharedList_isNotChanged(t *testing.T) {
 	all := off(fleet("s", 2), 1)
 	var m Memory
 	m, stamped := m.Observe(List{Provider: "file", Devices: all, At: noon})
@@ -207,7 +207,7 @@ func TestObserveChangesNoList(t *testing.T) {
 	}
 }
 
-func TestMemoryOfNonsenseIsRefused(t *testing.T) {
+func TestCheck_invalidMemory_isRefused(t *testing.T) {
 	for name, text := range map[string]string{
 		"no address":  `{"services":{"s":{"published":[{"device":"1","weight":1,"state":"serving"}]}}}`,
 		"no device":   `{"services":{"s":{"said":[{"address":"100.64.0.1:80","weight":1}]}}}`,
@@ -227,7 +227,7 @@ func TestMemoryOfNonsenseIsRefused(t *testing.T) {
 	}
 }
 
-func TestAHoldGoesOnOverARestart(t *testing.T) {
+func TestDecide_restart_holdGoesOn(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
 	w.list(0, all)
@@ -243,7 +243,7 @@ func TestAHoldGoesOnOverARestart(t *testing.T) {
 	w.want("s", "1")
 }
 
-func TestAnotherProviderKnowsThemByTheirAddresses(t *testing.T) {
+func TestObserve_anotherProvider_matchesByAddress(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, fleet("s", 4))
 	w.provider = "netmap"
@@ -267,7 +267,7 @@ func TestAnotherProviderKnowsThemByTheirAddresses(t *testing.T) {
 
 // A device with two endpoints of which one is drained, and that goes offline, is
 // lost like others: it does not leave on purpose.
-func TestADrainedPortIsNoDrainOfTheDevice(t *testing.T) {
+func TestDecide_onePortDrained_deviceCountsAsLost(t *testing.T) {
 	grants := func(n, weight int) topology.Device {
 		d := device(n)
 		for port, w := range map[int]int{81: 1, 82: weight} {
@@ -289,7 +289,7 @@ func TestADrainedPortIsNoDrainOfTheDevice(t *testing.T) {
 }
 
 // A clock that was ahead does not keep a device for as long as it was.
-func TestAnOfflineInTheFutureIsOfNow(t *testing.T) {
+func TestObserve_offlineSinceTheFuture_countsFromNow(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
 	w.list(0, all)
@@ -303,7 +303,7 @@ func TestAnOfflineInTheFutureIsOfNow(t *testing.T) {
 }
 
 // A newcomer that is offline has no grace, whatever its list says of since when.
-func TestAListDoesNotSaySinceWhen(t *testing.T) {
+func TestObserve_listSaysSinceWhen_isIgnored(t *testing.T) {
 	w := newWorld(t)
 	w.list(0, nil)
 	newcomer := off(fleet("s", 1), 1)
@@ -312,7 +312,7 @@ func TestAListDoesNotSaySinceWhen(t *testing.T) {
 	w.want("s", "")
 }
 
-func TestTheGraceOfADeviceGoesOnOverARestart(t *testing.T) {
+func TestObserve_restart_graceGoesOn(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
 	w.list(0, all)
@@ -330,7 +330,7 @@ func TestTheGraceOfADeviceGoesOnOverARestart(t *testing.T) {
 
 // A device can't come back while its coordination server is away: the time that
 // it has begins anew when that is well again, and is as long as it may need.
-func TestTheGraceBeginsAnewWhenTheSourceIsWellAgain(t *testing.T) {
+func TestDecide_sourceRecovers_graceBeginsAnew(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
 	w.list(0, all)
@@ -349,10 +349,10 @@ func TestTheGraceBeginsAnewWhenTheSourceIsWellAgain(t *testing.T) {
 	w.list(0, off(all, 1, 2))
 	w.list(grace, off(all, 1, 2))
 	w.want("s", "2 3 4")
-	if want := w.healthy.Add(returnWithin); !w.last.Topology.Next.Equal(want) {
+	if want := w.healthy.Add(returnGrace); !w.last.Topology.Next.Equal(want) {
 		t.Errorf("judged again at %v, want %v", w.last.Topology.Next, want)
 	}
-	w.list(returnWithin-grace-time.Second, off(all, 1, 2))
+	w.list(returnGrace-grace-time.Second, off(all, 1, 2))
 	w.want("s", "2 3 4")
 	w.list(time.Second, off(all, 1, 2))
 	w.want("s", "3 4")
@@ -360,7 +360,7 @@ func TestTheGraceBeginsAnewWhenTheSourceIsWellAgain(t *testing.T) {
 
 // Who goes offline after the source is well again has the grace that all have,
 // and so has who was back.
-func TestWhoGoesAfterAnOutageGetsNoMoreTime(t *testing.T) {
+func TestDecide_offlineAfterAnOutage_hasTheUsualGrace(t *testing.T) {
 	w := newWorld(t)
 	all := append(fleet("s", 6), device(7, "tag:service-s"))
 	w.list(0, all)
@@ -374,12 +374,12 @@ func TestWhoGoesAfterAnOutageGetsNoMoreTime(t *testing.T) {
 	w.want("s", "1 2 3 4 5 6 7")
 	w.list(grace, off(all, 1, 2, 3))
 	w.want("s", "2 4 5 6 7")
-	w.list(returnWithin-grace-2*time.Second, off(all, 1, 2, 3))
+	w.list(returnGrace-grace-2*time.Second, off(all, 1, 2, 3))
 	w.want("s", "4 5 6 7")
 }
 
 // What a device says of itself is believed, though it was on its way back.
-func TestWhoIsOnItsWayBackCanBeTakenOut(t *testing.T) {
+func TestDecide_returningDeviceIsTakenOut_actsAtOnce(t *testing.T) {
 	for name, now := range map[string][]string{"its tags are taken away": nil, "it is drained": {"tag:service-s", "tag:weight-0"}, "it moves": {"tag:service-t"}} {
 		w := newWorld(t)
 		all := append(fleet("s", 5), device(6, "tag:service-t"))
@@ -396,7 +396,7 @@ func TestWhoIsOnItsWayBackCanBeTakenOut(t *testing.T) {
 
 // What an Envoy said while its device lacked the coordination server counts when
 // the grace, which began anew, is over.
-func TestAWordOutlivesAGraceThatBeganAnew(t *testing.T) {
+func TestDecide_graceBeganAnew_confirmationCountsAfterIt(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
 	w.list(0, all)
@@ -413,19 +413,19 @@ func TestAWordOutlivesAGraceThatBeganAnew(t *testing.T) {
 	if p := w.last.Problems; len(p) != 1 || !strings.Contains(p[0].Reason, "its own Envoy was connected") {
 		t.Errorf("problems %+v", p)
 	}
-	w.list(returnWithin-grace, off(all, 1))
+	w.list(returnGrace-grace, off(all, 1))
 	w.want("s", "2 3 4")
 }
 
 // A device that is back needs nobody's word, and keeps none for later.
-func TestAWordIsForgottenWhenTheDeviceIsBack(t *testing.T) {
+func TestDecide_deviceIsBack_confirmationIsForgotten(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
 	w.list(0, all)
 	w.stream[netip.MustParseAddr("100.64.0.1")] = true
 	w.every(time.Minute, off(all, 1))
 	w.list(time.Second, all)
-	if len(w.m.Witnessed) > 0 {
-		t.Errorf("remembered: %v", w.m.Witnessed)
+	if len(w.m.ConfirmedByEnvoy) > 0 {
+		t.Errorf("remembered: %v", w.m.ConfirmedByEnvoy)
 	}
 }

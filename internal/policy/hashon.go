@@ -37,7 +37,7 @@ func (h HashOn) String() string {
 
 // ReadSection reads {header: H}, {cookie: C} or source.
 func (h *HashOn) ReadSection(from yamldoc.Section) {
-	if from.Word() == "source" {
+	if from.Scalar() == "source" {
 		*h = HashOn{Source: true}
 		return
 	}

@@ -14,8 +14,8 @@ import (
 	"time"
 )
 
-// answerWithin bounds each call: both ends are in the same network namespace.
-const answerWithin = 2 * time.Second
+// callTimeout bounds each call: both ends are in the same network namespace.
+const callTimeout = 2 * time.Second
 
 // Options say whom to tell, and how long to wait then.
 type Options struct {
@@ -42,10 +42,10 @@ func Run(ctx context.Context, opts Options) error {
 
 	var faults []error
 	if opts.EnvoyAdmin != "" {
-		faults = append(faults, tell(ctx, http.MethodPost, strings.TrimSuffix(opts.EnvoyAdmin, "/")+"/healthcheck/fail"))
+		faults = append(faults, call(ctx, http.MethodPost, strings.TrimSuffix(opts.EnvoyAdmin, "/")+"/healthcheck/fail"))
 	}
 	if opts.UnhealthyURL != "" {
-		faults = append(faults, tell(ctx, http.MethodGet, opts.UnhealthyURL))
+		faults = append(faults, call(ctx, http.MethodGet, opts.UnhealthyURL))
 	}
 	select {
 	case <-over.C:
@@ -61,16 +61,16 @@ func Run(ctx context.Context, opts Options) error {
 func Undo(ctx context.Context, opts Options) error {
 	var faults []error
 	if opts.EnvoyAdmin != "" {
-		faults = append(faults, tell(ctx, http.MethodPost, strings.TrimSuffix(opts.EnvoyAdmin, "/")+"/healthcheck/ok"))
+		faults = append(faults, call(ctx, http.MethodPost, strings.TrimSuffix(opts.EnvoyAdmin, "/")+"/healthcheck/ok"))
 	}
 	if opts.HealthyURL != "" {
-		faults = append(faults, tell(ctx, http.MethodGet, opts.HealthyURL))
+		faults = append(faults, call(ctx, http.MethodGet, opts.HealthyURL))
 	}
 	return errors.Join(slices.DeleteFunc(faults, func(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) })...)
 }
 
-func tell(ctx context.Context, method, url string) error {
-	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+func call(ctx context.Context, method, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, method, url, nil)
 	if err != nil {

@@ -34,7 +34,7 @@ func (r *recorder) seen() []string {
 	return slices.Clone(r.asked)
 }
 
-func TestRunTellsBothAndThenWaits(t *testing.T) {
+func TestRun_envoyAndServer_areToldBeforeTheWait(t *testing.T) {
 	asked := &recorder{status: http.StatusOK}
 	srv := httptest.NewServer(asked)
 	defer srv.Close()
@@ -53,7 +53,7 @@ func TestRunTellsBothAndThenWaits(t *testing.T) {
 	}
 }
 
-func TestRunWaitsAlsoWhenNobodyListens(t *testing.T) {
+func TestRun_nothingListens_waitsAllTheSame(t *testing.T) {
 	asked := &recorder{status: http.StatusInternalServerError}
 	srv := httptest.NewServer(asked)
 	defer srv.Close()
@@ -71,7 +71,7 @@ func TestRunWaitsAlsoWhenNobodyListens(t *testing.T) {
 	}
 }
 
-func TestRunEndsWithItsContext(t *testing.T) {
+func TestRun_contextEnds_endsEarly(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	err := shutdown.Run(ctx, shutdown.Options{Wait: time.Hour})
@@ -80,7 +80,7 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestUndoTellsWhoIsThere(t *testing.T) {
+func TestUndo_oneIsAway_tellsTheOther(t *testing.T) {
 	asked := &recorder{status: http.StatusOK}
 	srv := httptest.NewServer(asked)
 	defer srv.Close()

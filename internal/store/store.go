@@ -58,10 +58,10 @@ func (f File) Quarantine() (string, error) {
 // String implements [Store].
 func (f File) String() string { return string(f) }
 
-// limit is how much of a document Kubernetes takes: a Secret holds 1 MiB, and
+// maxSecretBytes is how much of a document Kubernetes takes: a Secret holds 1 MiB, and
 // the node's key is there, too.
 // https://kubernetes.io/docs/concepts/configuration/secret/#restriction-data-size
-const limit = 900 << 10
+const maxSecretBytes = 900 << 10
 
 // Node keeps the document beside the node's key, compressed.
 type Node struct {
@@ -98,7 +98,7 @@ func (n Node) Save(document []byte) error {
 	if err := w.Close(); err != nil {
 		return fmt.Errorf("pack %s: %w", n, err)
 	}
-	if packed.Len() > limit {
+	if packed.Len() > maxSecretBytes {
 		return fmt.Errorf("write %s: %d bytes are more than a Secret holds; give --state-dir a volume and leave --state-store out", n, packed.Len())
 	}
 	if err := n.Store.WriteState(n.Key, packed.Bytes()); err != nil {

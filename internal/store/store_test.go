@@ -19,7 +19,7 @@ import (
 	"tailscale.com/ipn/store/mem"
 )
 
-func TestADocumentComesBackWhole(t *testing.T) {
+func TestLoad_savedDocument_isTheSame(t *testing.T) {
 	for name, s := range map[string]Store{
 		"file": File(filepath.Join(t.TempDir(), "memory.json")),
 		"node": Node{Store: new(mem.Store), Key: "tailxds-memory"},
@@ -40,7 +40,7 @@ func TestADocumentComesBackWhole(t *testing.T) {
 	}
 }
 
-func TestAFileIsForItsOwnerAndSetAside(t *testing.T) {
+func TestFile_savedDocument_isPrivateAndQuarantined(t *testing.T) {
 	f := File(filepath.Join(t.TempDir(), "memory.json"))
 	if err := f.Save([]byte("x")); err != nil {
 		t.Fatal(err)
@@ -63,14 +63,14 @@ func TestAFileIsForItsOwnerAndSetAside(t *testing.T) {
 	}
 }
 
-func TestASecretHoldsSoMuch(t *testing.T) {
+func TestNode_largeDocument_isRefused(t *testing.T) {
 	n := Node{Store: new(mem.Store), Key: "tailxds-memory"}
-	noise := make([]byte, limit+1)
+	noise := make([]byte, maxSecretBytes+1)
 	_, _ = rand.Read(noise)
 	if err := n.Save(noise); err == nil || !strings.Contains(err.Error(), "give --state-dir a volume") {
 		t.Errorf("saved %d bytes: %v", len(noise), err)
 	}
-	if err := n.Save(bytes.Repeat([]byte("endpoint "), limit)); err != nil {
+	if err := n.Save(bytes.Repeat([]byte("endpoint "), maxSecretBytes)); err != nil {
 		t.Errorf("what packs well: %v", err)
 	}
 	if err := n.Store.WriteState(n.Key, []byte("no gzip")); err != nil {
@@ -102,7 +102,7 @@ func (s *slow) String() string { return "slow" }
 
 func text(s string) Document { return func() ([]byte, error) { return []byte(s), nil } }
 
-func TestTheWriterSavesTheNewestAndWaitsForNobody(t *testing.T) {
+func TestWriter_slowStore_savesTheNewest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		s := &slow{let: make(chan error, 10)}
@@ -117,14 +117,14 @@ func TestTheWriterSavesTheNewestAndWaitsForNobody(t *testing.T) {
 		}
 		s.let <- errors.New("disk full")
 		s.let <- errors.New("disk full")
-		time.Sleep(apart)
+		time.Sleep(minWriteInterval)
 		synctest.Wait()
 		if strings.Contains(log.String(), "saved again") {
 			t.Errorf("it fails still, and the log says:\n%s", log.String())
 		}
 		w.Save(text("5"))
 		s.let <- nil
-		time.Sleep(apart)
+		time.Sleep(minWriteInterval)
 		synctest.Wait()
 		cancel()
 		s.let <- nil
@@ -141,7 +141,7 @@ func TestTheWriterSavesTheNewestAndWaitsForNobody(t *testing.T) {
 }
 
 // Whoever waits for a document is told of it, or of a newer one.
-func TestTheWriterTellsWhatIsSaved(t *testing.T) {
+func TestWriter_waiters_areToldOnceSaved(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &slow{let: make(chan error)}
 		w := NewWriter(s, slog.New(slog.DiscardHandler))
@@ -158,7 +158,7 @@ func TestTheWriterTellsWhatIsSaved(t *testing.T) {
 			says error
 			told int
 		}{{full, 1}, {nil, 2}} {
-			time.Sleep(apart)
+			time.Sleep(minWriteInterval)
 			synctest.Wait()
 			if len(told) > 0 {
 				t.Fatal("told before it was saved")
@@ -180,7 +180,7 @@ func TestTheWriterTellsWhatIsSaved(t *testing.T) {
 
 // What changes all the time is written four times a second, the last of it too,
 // and nothing else is even encoded.
-func TestTheWriterTakesItsTime(t *testing.T) {
+func TestWriter_manyChanges_areWrittenFourTimesASecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := File(filepath.Join(t.TempDir(), "memory.json"))
 		w := NewWriter(f, slog.New(slog.DiscardHandler))
@@ -199,7 +199,7 @@ func TestTheWriterTakesItsTime(t *testing.T) {
 			}
 			time.Sleep(time.Millisecond)
 		}
-		time.Sleep(apart)
+		time.Sleep(minWriteInterval)
 		if got, _ := f.Load(); string(got) != "1999" || encoded != 9 {
 			t.Errorf("encoded %d documents, want 9; the last saved is %s", encoded, got)
 		}
@@ -210,7 +210,7 @@ func TestTheWriterTakesItsTime(t *testing.T) {
 	})
 }
 
-func TestTheWriterTellsWhatCanNotBeWrittenDown(t *testing.T) {
+func TestWriter_documentFails_tellsWaiters(t *testing.T) {
 	f := File(filepath.Join(t.TempDir(), "memory.json"))
 	w := NewWriter(f, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -228,7 +228,7 @@ func TestTheWriterTellsWhatCanNotBeWrittenDown(t *testing.T) {
 	}
 }
 
-func TestTheWriterSavesWhatIsLeft(t *testing.T) {
+func TestWriter_ends_savesWhatIsLeft(t *testing.T) {
 	f := File(filepath.Join(t.TempDir(), "memory.json"))
 	w := NewWriter(f, slog.New(slog.DiscardHandler))
 	ctx, cancel := context.WithCancel(t.Context())

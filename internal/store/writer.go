@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	// apart is the least time from one document to the next: what changes many times
+	// minWriteInterval is the least time from one document to the next: what changes many times
 	// a second must cost neither disk nor processor as often.
-	apart = 250 * time.Millisecond
+	minWriteInterval = 250 * time.Millisecond
 	// A document that can't be saved is tried again after minRetry, and ever later up
 	// to maxRetry.
 	minRetry = time.Second
@@ -23,7 +23,7 @@ const (
 type Writer struct {
 	store Store
 	log   *slog.Logger
-	next  chan pending
+	next  chan writeRequest
 
 	mu     sync.Mutex
 	failed Failure
@@ -39,15 +39,15 @@ type Failure struct {
 // Document is the text to save, once it is asked for.
 type Document func() ([]byte, error)
 
-// pending is a document that is to be saved, and who waits for that.
-type pending struct {
+// writeRequest is a document that is to be saved, and who waits for that.
+type writeRequest struct {
 	document Document
 	saved    []chan<- error
 }
 
 // NewWriter returns a writer to a store. It writes while Run runs.
 func NewWriter(s Store, log *slog.Logger) *Writer {
-	return &Writer{store: s, log: log, next: make(chan pending, 1)}
+	return &Writer{store: s, log: log, next: make(chan writeRequest, 1)}
 }
 
 // Failure tells whether documents can't be saved now.
@@ -62,7 +62,7 @@ func (w *Writer) Failure() Failure {
 // have room, is told once this document or a newer one is saved, or why it could
 // not be at the first try.
 func (w *Writer) Save(document Document, saved ...chan<- error) {
-	next := pending{document, saved}
+	next := writeRequest{document, saved}
 	select {
 	case outdated := <-w.next:
 		next.saved = append(outdated.saved, saved...)
@@ -80,7 +80,7 @@ func (w *Writer) Run(ctx context.Context) error {
 	retry.Stop()
 	var unsaved Document // the last one, if it could not be saved
 	wait := minRetry
-	save := func(p pending) {
+	save := func(p writeRequest) {
 		if w.save(p) {
 			unsaved, wait = nil, minRetry
 			retry.Stop()
@@ -95,10 +95,10 @@ func (w *Writer) Run(ctx context.Context) error {
 		case next := <-w.next:
 			save(next)
 		case <-retry.C:
-			save(pending{document: unsaved})
+			save(writeRequest{document: unsaved})
 		case <-ctx.Done():
 		}
-		pause.Reset(apart)
+		pause.Reset(minWriteInterval)
 		select {
 		case <-pause.C:
 		case <-ctx.Done():
@@ -109,7 +109,7 @@ func (w *Writer) Run(ctx context.Context) error {
 		save(next)
 	default:
 		if unsaved != nil {
-			save(pending{document: unsaved})
+			save(writeRequest{document: unsaved})
 		}
 	}
 	return nil
@@ -117,7 +117,7 @@ func (w *Writer) Run(ctx context.Context) error {
 
 // save tells whether a document is saved. It logs a failure once, and when it is
 // over.
-func (w *Writer) save(next pending) bool {
+func (w *Writer) save(next writeRequest) bool {
 	document, err := next.document()
 	if err == nil {
 		err = w.store.Save(document)

@@ -28,7 +28,7 @@ func endpoints(n int) []topology.Endpoint {
 
 func addressOf(i int) netip.Addr { return netip.AddrFrom4([4]byte{100, 100, byte(i >> 8), byte(i)}) }
 
-func TestNoMoreEnvoysThanFit(t *testing.T) {
+func TestExport_manyEnvoys_areBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.SetPublished(published("s", "west"))
@@ -37,17 +37,17 @@ func TestNoMoreEnvoysThanFit(t *testing.T) {
 			r.send((&export{node: node}).endpoint("s", at(1).String(), true, 1, 0, 0))
 		}
 		count := func() int { return len(r.View(time.Now()).Envoys) }
-		for i := range 3 * mostOfAddress {
+		for i := range 3 * maxEnvoysPerAddress {
 			hello(addressOf(0), fmt.Sprint("made up ", i))
 		}
-		if n := count(); n != mostOfAddress {
-			t.Fatalf("one address has %d Envoys, want at most %d", n, mostOfAddress)
+		if n := count(); n != maxEnvoysPerAddress {
+			t.Fatalf("one address has %d Envoys, want at most %d", n, maxEnvoysPerAddress)
 		}
-		for i := range mostEnvoys {
+		for i := range maxEnvoys {
 			hello(addressOf(i+1), "n")
 		}
-		if n := count(); n != mostEnvoys {
-			t.Fatalf("%d Envoys, want at most %d", n, mostEnvoys)
+		if n := count(); n != maxEnvoys {
+			t.Fatalf("%d Envoys, want at most %d", n, maxEnvoys)
 		}
 		// Who is new takes the place of who is silent, and of nobody else.
 		time.Sleep(time.Minute)
@@ -59,19 +59,19 @@ func TestNoMoreEnvoysThanFit(t *testing.T) {
 				names += e.Node + " "
 			}
 		}
-		if names != "made up 0 new " || count() != mostEnvoys {
+		if names != "made up 0 new " || count() != maxEnvoys {
 			t.Errorf("%q of %d", names, count())
 		}
-		hello(addressOf(1), strings.Repeat("x", longestName+1))
+		hello(addressOf(1), strings.Repeat("x", maxName+1))
 		for _, e := range r.View(time.Now()).Envoys {
-			if len(e.Node) > longestName {
+			if len(e.Node) > maxName {
 				t.Error("a name that long is kept")
 			}
 		}
 	})
 }
 
-func TestNoMoreCellsThanFit(t *testing.T) {
+func TestExport_manyEndpoints_areBounded(t *testing.T) {
 	const each = 10_000
 	r := newRig(t)
 	r.SetPublished(topology.Topology{Services: []topology.Service{topology.NewService("s", endpoints(each))}})
@@ -79,49 +79,49 @@ func TestNoMoreCellsThanFit(t *testing.T) {
 	for i := range each {
 		e.gauge("cluster.endpoint.healthy", "s", at(i+1).String(), 1)
 	}
-	for i := range mostCells/each + 3 {
+	for i := range maxEndpointStats/each + 3 {
 		r.who.Address = addressOf(i)
 		r.send(e)
 	}
-	if r.cells != mostCells {
-		t.Errorf("%d cells, want at most %d", r.cells, mostCells)
+	if r.endpointStatsCount != maxEndpointStats {
+		t.Errorf("%d cells, want at most %d", r.endpointStatsCount, maxEndpointStats)
 	}
 }
 
-func TestNoMoreHistoryThanFits(t *testing.T) {
+func TestExport_manyServices_historiesAreBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		var all topology.Topology
-		for i := range mostServices + 10 {
+		for i := range maxHistories + 10 {
 			all.Services = append(all.Services, topology.NewService(fmt.Sprint("s", i), endpoints(30)))
 		}
 		r.SetPublished(all)
 		r.askAll(all.Services...)
-		if len(r.histories) != mostServices || r.recorded != mostHistories {
-			t.Fatalf("%d histories of %d endpoints, want at most %d and %d", len(r.histories), r.recorded, mostServices, mostHistories)
+		if len(r.histories) != maxHistories || r.historyEndpoints != maxHistoryEndpoints {
+			t.Fatalf("%d histories of %d endpoints, want at most %d and %d", len(r.histories), r.historyEndpoints, maxHistories, maxHistoryEndpoints)
 		}
 		// Those that got nothing for as long as it lasts make room.
 		time.Sleep(steps * stepTime)
 		for _, s := range all.Services {
 			r.askAll(s)
 		}
-		if len(r.histories) != mostServices || r.recorded > mostHistories {
-			t.Errorf("%d histories of %d endpoints", len(r.histories), r.recorded)
+		if len(r.histories) != maxHistories || r.historyEndpoints > maxHistoryEndpoints {
+			t.Errorf("%d histories of %d endpoints", len(r.histories), r.historyEndpoints)
 		}
 		sum := 0
 		for _, h := range r.histories {
 			sum += len(h.endpoints)
 		}
-		if sum != r.recorded {
-			t.Errorf("%d endpoints are recorded, and %d counted", sum, r.recorded)
+		if sum != r.historyEndpoints {
+			t.Errorf("%d endpoints are recorded, and %d counted", sum, r.historyEndpoints)
 		}
 		r.who.Region = ""
 		r.who.Known = false
-		for i := range 2 * mostEntries {
+		for i := range 2 * maxHistoryRegions {
 			r.send((&export{node: "n", region: fmt.Sprint("r", i)}).counter("cluster.endpoint.rq_total", "s3", at(1).String(), delta, 1))
 		}
 		for name, h := range r.histories {
-			if len(h.entries) > mostEntries {
+			if len(h.entries) > maxHistoryRegions {
 				t.Errorf("%s has entries in %d regions", name, len(h.entries))
 			}
 		}
@@ -129,7 +129,7 @@ func TestNoMoreHistoryThanFits(t *testing.T) {
 }
 
 // What nobody publishes is nobody's: a peer can tell of it as much as it likes.
-func TestOnlyWhatIsPublishedCounts(t *testing.T) {
+func TestExport_unpublishedEndpoints_areIgnored(t *testing.T) {
 	r := newRig(t)
 	r.send((&export{node: "n"}).endpoint("s", at(1).String(), true, 5, 0, 0)) // nothing is
 	r.SetPublished(published("s", "west"))
@@ -144,13 +144,13 @@ func TestOnlyWhatIsPublishedCounts(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	}
-	if len(r.histories) != 0 || r.cells != 0 {
-		t.Errorf("%d histories, %d cells", len(r.histories), r.cells)
+	if len(r.histories) != 0 || r.endpointStatsCount != 0 {
+		t.Errorf("%d histories, %d cells", len(r.histories), r.endpointStatsCount)
 	}
 }
 
 // Whatever bytes arrive, reading them ends, and what is kept makes sense.
-func FuzzReport(f *testing.F) {
+func FuzzExport(f *testing.F) {
 	for _, name := range []string{"testdata/envoy.pb"} {
 		raw, err := os.ReadFile(name)
 		if err != nil {
@@ -183,7 +183,7 @@ func FuzzReport(f *testing.F) {
 					t.Errorf("%s of %v", p, s.Latency.Count())
 				}
 				for _, p := range s.Endpoints {
-					if p.Requests < 0 || p.Errors > p.Requests || p.ConnectFails < 0 || p.Requests > mostOfOne {
+					if p.Requests < 0 || p.Errors > p.Requests || p.ConnectFails < 0 || p.Requests > maxDelta {
 						t.Errorf("%+v", p)
 					}
 				}
@@ -292,7 +292,7 @@ func BenchmarkView(b *testing.B) {
 
 // An endpoint that is told of no more makes room for others, once its last requests
 // are too old to count; so does its service.
-func TestWhatIsToldNoMoreMakesRoom(t *testing.T) {
+func TestExport_endpointsNoLongerReported_areForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.SetPublished(published("s", "west", "east"))
@@ -306,21 +306,21 @@ func TestWhatIsToldNoMoreMakesRoom(t *testing.T) {
 			time.Sleep(5 * time.Second)
 			r.send(one())
 		}
-		if r.cells != 1 {
-			t.Errorf("%d cells of one endpoint", r.cells)
+		if r.endpointStatsCount != 1 {
+			t.Errorf("%d cells of one endpoint", r.endpointStatsCount)
 		}
 		for range 4 {
 			time.Sleep(5 * time.Second)
 			r.send(&export{node: "n"})
 		}
-		if e := r.View(time.Now()).Envoys[0]; r.cells != 0 || len(e.Services) != 0 {
-			t.Errorf("of an Envoy that tells nothing: %d cells, %+v", r.cells, e.Services)
+		if e := r.View(time.Now()).Envoys[0]; r.endpointStatsCount != 0 || len(e.Services) != 0 {
+			t.Errorf("of an Envoy that tells nothing: %d cells, %+v", r.endpointStatsCount, e.Services)
 		}
 	})
 }
 
 // A service has a history from its first request on.
-func TestAHistoryBeginsWithARequest(t *testing.T) {
+func TestExport_firstRequest_beginsAHistory(t *testing.T) {
 	quiet := func() *export { return (&export{node: "n"}).endpoint("s", at(1).String(), true, 0, 0, 3) }
 	for name, c := range map[string]struct {
 		told *export
@@ -342,15 +342,15 @@ func TestAHistoryBeginsWithARequest(t *testing.T) {
 
 // When all places are taken, a service takes that of one that got nothing for as
 // long as a history lasts, and of no other.
-func TestAServiceTakesTheHistoryOfAnIdleOne(t *testing.T) {
+func TestExport_historiesAreFull_replacesAnIdleOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		var all topology.Topology
-		for i := range mostServices + 1 {
+		for i := range maxHistories + 1 {
 			all.Services = append(all.Services, topology.NewService(fmt.Sprint("s", i), endpoints(1)))
 		}
 		r.SetPublished(all)
-		idle, busy, next := all.Services[0], all.Services[1:mostServices], all.Services[mostServices]
+		idle, busy, next := all.Services[0], all.Services[1:maxHistories], all.Services[maxHistories]
 		has := func(s topology.Service) bool { return len(r.History(s.Name, time.Now()).Endpoints) > 0 }
 		r.askAll(append(busy, idle)...)
 		time.Sleep((steps - 1) * stepTime)
@@ -375,7 +375,7 @@ func TestAServiceTakesTheHistoryOfAnIdleOne(t *testing.T) {
 
 // An Envoy that reports each second is stale after 10 s of silence, and forgotten
 // after 15 minutes, not sooner.
-func TestWhenAnEnvoyIsStaleAndForgotten(t *testing.T) {
+func TestView_silentEnvoy_isStaleAndThenForgotten(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.SetPublished(published("s", "west"))
@@ -403,11 +403,11 @@ func TestWhenAnEnvoyIsStaleAndForgotten(t *testing.T) {
 }
 
 // What is as long as may be is taken; one more is not.
-func TestTheLongestThatIsTaken(t *testing.T) {
+func TestExport_nameOrHistogramAtItsBound_isTaken(t *testing.T) {
 	for _, more := range []int{0, 1} {
 		r := newRig(t)
 		r.SetPublished(published("s", "west"))
-		node := strings.Repeat("x", longestName+more)
+		node := strings.Repeat("x", maxName+more)
 		r.send((&export{node: node}).endpoint("s", at(1).String(), true, 1, 0, 0))
 		e := r.View(time.Now()).Envoys[0]
 		if got := e.Node == node; got != (more == 0) {
@@ -417,7 +417,7 @@ func TestTheLongestThatIsTaken(t *testing.T) {
 	for _, more := range []int{0, 1} {
 		r := newRig(t)
 		r.SetPublished(published("s", "west"))
-		counts := make([]uint64, mostBuckets+more)
+		counts := make([]uint64, maxBuckets+more)
 		counts[0] = 1
 		bounds := make([]float64, len(counts)-1)
 		for i := range bounds {

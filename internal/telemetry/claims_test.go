@@ -18,11 +18,11 @@ func TestExport_manyRegionsOfOneAddress_fewCount(t *testing.T) {
 			r.who.Address = addressOf(address)
 			r.send((&export{node: "n", region: region}).endpoint("s", at(1).String(), true, 10, 0, 0))
 		}
-		for i := range 10 * mostRegions {
+		for i := range 10 * maxRegionClaims {
 			send(1, fmt.Sprintf("made-up-%d", i))
 		}
-		if got := r.byRegion(); len(got) != mostRegions {
-			t.Fatalf("one address made up %d regions, want at most %d", len(got), mostRegions)
+		if got := r.byRegion(); len(got) != maxRegionClaims {
+			t.Fatalf("one address made up %d regions, want at most %d", len(got), maxRegionClaims)
 		}
 		send(2, "east")
 		if got := r.byRegion(); got["east"] == 0 {

@@ -2,9 +2,9 @@ package telemetry
 
 import "time"
 
-// setBack is how far the wall clock goes back at least where it was set: calls
+// minSetBack is how far the wall clock goes back at least where it was set: calls
 // that overtake each other, and a clock that is slewed, differ by less.
-const setBack = 5 * time.Second
+const minSetBack = 5 * time.Second
 
 // steadyClock makes a time that never goes back of the wall clock's, which may be
 // set back: by one that does, what is remembered would lie in the future, and
@@ -18,7 +18,7 @@ type steadyClock struct {
 func (c *steadyClock) steady(wall time.Time) time.Time {
 	wall = wall.Round(0) // else the difference would be that of another clock
 	switch back := c.latest.Sub(wall); {
-	case back >= setBack:
+	case back >= minSetBack:
 		c.behind += back
 		c.latest = wall
 	case back < 0:

@@ -59,17 +59,17 @@ func TestSteady_anyWallClock_neverGoesBack(t *testing.T) {
 		wall := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 		last := c.steady(wall)
 		for range rapid.IntRange(1, 50).Draw(t, "steps") {
-			step := rapid.SampledFrom([]time.Duration{0, time.Millisecond, time.Second, time.Minute, time.Hour, -time.Millisecond, -time.Second, -setBack, -time.Hour}).Draw(t, "step")
+			step := rapid.SampledFrom([]time.Duration{0, time.Millisecond, time.Second, time.Minute, time.Hour, -time.Millisecond, -time.Second, -minSetBack, -time.Hour}).Draw(t, "step")
 			wall = wall.Add(step)
 			now := c.steady(wall)
 			if now.Before(last) {
 				t.Fatalf("it went back by %v", last.Sub(now))
 			}
-			if passed := now.Sub(last); passed > max(step, 0)+setBack {
+			if passed := now.Sub(last); passed > max(step, 0)+minSetBack {
 				t.Fatalf("%v on the wall are %v", step, passed)
 			}
 			last = now
-			if off := c.wall(now).Sub(wall); off < 0 || off >= setBack {
+			if off := c.wall(now).Sub(wall); off < 0 || off >= minSetBack {
 				t.Fatalf("on the wall it is %v off", off)
 			}
 		}

@@ -30,14 +30,14 @@ const (
 	nodeName   = "service.instance.id"
 )
 
-// said is what one report of an Envoy says.
-type said struct {
+// report is what one report of an Envoy says.
+type report struct {
 	node, region string
-	services     map[string]*saidService
+	services     map[string]*serviceReport
 }
 
 // requests to all endpoints.
-func (s said) requests() (sum float64) {
+func (s report) requests() (sum float64) {
 	for _, of := range s.services {
 		for _, e := range of.endpoints {
 			sum += e.requests
@@ -46,13 +46,13 @@ func (s said) requests() (sum float64) {
 	return sum
 }
 
-type saidService struct {
+type serviceReport struct {
 	latency   traffic.Latency
-	endpoints map[netip.AddrPort]*saidEndpoint
+	endpoints map[netip.AddrPort]*endpointReport
 }
 
-// nothing tells whether no request began or ended since the last report.
-func (s saidService) nothing() bool {
+// isIdle tells whether no request began or ended since the last report.
+func (s serviceReport) isIdle() bool {
 	for _, e := range s.endpoints {
 		if e.requests > 0 || e.errors > 0 {
 			return false
@@ -61,11 +61,11 @@ func (s saidService) nothing() bool {
 	return s.latency.Count() == 0
 }
 
-// saidEndpoint is what happened to an endpoint since the last report, and how it
+// endpointReport is what happened to an endpoint since the last report, and how it
 // is now.
-type saidEndpoint struct {
+type endpointReport struct {
 	// tally holds totals until [endpointStats.difference], and what is new after.
-	tally
+	counts
 	// hasTotals is whether the report has counters of the endpoint, and young whether
 	// the Envoy has only just begun to count.
 	hasTotals, young bool
@@ -73,30 +73,30 @@ type saidEndpoint struct {
 	healthy          bool
 }
 
-// since makes of a total what was counted since another one; of all of it, if the
+// subtract makes of a total what was counted since another one; of all of it, if the
 // Envoy began anew meanwhile.
-func (e *saidEndpoint) since(last tally) {
+func (e *endpointReport) subtract(last counts) {
 	if e.requests >= last.requests && e.errors >= last.errors && e.fails >= last.fails {
-		e.tally = tally{e.requests - last.requests, e.errors - last.errors, e.fails - last.fails}
+		e.counts = counts{e.requests - last.requests, e.errors - last.errors, e.fails - last.fails}
 	}
-	e.tally = tally{min(e.requests, mostOfOne), min(e.errors, mostOfOne), min(e.fails, mostOfOne)}
+	e.counts = counts{min(e.requests, maxDelta), min(e.errors, maxDelta), min(e.fails, maxDelta)}
 }
 
-// settle takes failed connections from the errors: Envoy counts them there, also
+// excludeConnectFails takes failed connections from the errors: Envoy counts them there, also
 // where a health check made them, and no request was sent.
-func (e *saidEndpoint) settle() { e.errors = max(0, e.errors-e.fails) }
+func (e *endpointReport) excludeConnectFails() { e.errors = max(0, e.errors-e.fails) }
 
-// mostOfOne bounds what one report may claim of one endpoint, so that no sum
+// maxDelta bounds what one report may claim of one endpoint, so that no sum
 // ever overflows: more than any Envoy can do. mostOfAll bounds a total: up to it
 // floats tell numbers apart.
 const (
-	mostOfOne = 1e9
-	mostOfAll = 1 << 53
+	maxDelta = 1e9
+	maxTotal = 1 << 53
 )
 
-// counted is how long a counter has counted, by its Envoy's own clock; for ever if
+// countingFor is how long a counter has counted, by its Envoy's own clock; for ever if
 // it does not tell.
-func counted(point *metrics.NumberDataPoint) time.Duration {
+func countingFor(point *metrics.NumberDataPoint) time.Duration {
 	began, now := point.GetStartTimeUnixNano(), point.GetTimeUnixNano()
 	// Envoy 1.40 tells when a total began in microseconds, and all else in
 	// nanoseconds, which were this few in 1971 only.
@@ -109,12 +109,12 @@ func counted(point *metrics.NumberDataPoint) time.Duration {
 	return time.Duration(min(now-began, math.MaxInt64))
 }
 
-// youngFor is how long an Envoy may have counted when its first report counts whole.
-const youngFor = 2 * usual
+// maxYoungAge is how long an Envoy may have counted when its first report counts whole.
+const maxYoungAge = 2 * defaultInterval
 
 // decode reads a report of those services and endpoints that are known.
-func decode(request *collector.ExportMetricsServiceRequest, known func(service string, endpoint netip.AddrPort) bool) said {
-	s := said{services: make(map[string]*saidService)}
+func decode(request *collector.ExportMetricsServiceRequest, known func(service string, endpoint netip.AddrPort) bool) report {
+	s := report{services: make(map[string]*serviceReport)}
 	for _, resource := range request.GetResourceMetrics() {
 		for _, attribute := range resource.GetResource().GetAttributes() {
 			switch attribute.GetKey() {
@@ -133,8 +133,8 @@ func decode(request *collector.ExportMetricsServiceRequest, known func(service s
 	return s
 }
 
-func (s *said) read(metric *metrics.Metric, known func(string, netip.AddrPort) bool) {
-	add := func(to func(*saidEndpoint) *float64) {
+func (s *report) read(metric *metrics.Metric, known func(string, netip.AddrPort) bool) {
+	add := func(to func(*endpointReport) *float64) {
 		sum := metric.GetSum()
 		// Envoys send totals, because a request for /stats takes from differences:
 		// docs/adr/023-totals.md. All else would count requests twice.
@@ -144,46 +144,46 @@ func (s *said) read(metric *metrics.Metric, known func(string, netip.AddrPort) b
 		for _, point := range sum.GetDataPoints() {
 			if e := s.endpoint(point.GetAttributes(), known); e != nil {
 				at := to(e)
-				*at = min(*at+float64(max(point.GetAsInt(), 0)), mostOfAll)
-				e.hasTotals, e.young = true, counted(point) <= youngFor
+				*at = min(*at+float64(max(point.GetAsInt(), 0)), maxTotal)
+				e.hasTotals, e.young = true, countingFor(point) <= maxYoungAge
 			}
 		}
 	}
-	set := func(to func(*saidEndpoint, int64)) {
+	set := func(to func(*endpointReport, int64)) {
 		for _, point := range metric.GetGauge().GetDataPoints() {
 			if e := s.endpoint(point.GetAttributes(), known); e != nil {
-				to(e, min(max(point.GetAsInt(), 0), mostOfOne))
+				to(e, min(max(point.GetAsInt(), 0), maxDelta))
 			}
 		}
 	}
 	switch metric.GetName() {
 	case endpointRequests:
-		add(func(e *saidEndpoint) *float64 { return &e.requests })
+		add(func(e *endpointReport) *float64 { return &e.requests })
 	case endpointErrors:
-		add(func(e *saidEndpoint) *float64 { return &e.errors })
+		add(func(e *endpointReport) *float64 { return &e.errors })
 	case endpointFails:
-		add(func(e *saidEndpoint) *float64 { return &e.fails })
+		add(func(e *endpointReport) *float64 { return &e.fails })
 	case endpointActive:
-		set(func(e *saidEndpoint, n int64) { e.inFlight = uint64(n) })
+		set(func(e *endpointReport, n int64) { e.inFlight = uint64(n) })
 	case endpointHealthy:
-		set(func(e *saidEndpoint, n int64) { e.healthy = n > 0 })
+		set(func(e *endpointReport, n int64) { e.healthy = n > 0 })
 	case clusterTime:
 		s.latency(metric.GetHistogram(), known)
 	}
 }
 
-func (s *said) latency(histogram *metrics.Histogram, known func(string, netip.AddrPort) bool) {
+func (s *report) latency(histogram *metrics.Histogram, known func(string, netip.AddrPort) bool) {
 	if histogram.GetAggregationTemporality() != metrics.AggregationTemporality_AGGREGATION_TEMPORALITY_DELTA {
 		return
 	}
 	for _, point := range histogram.GetDataPoints() {
-		name := value(point.GetAttributes(), ofCluster)
+		name := attributeValue(point.GetAttributes(), ofCluster)
 		counts := point.GetBucketCounts()
-		if !known(name, netip.AddrPort{}) || len(counts) > mostBuckets {
+		if !known(name, netip.AddrPort{}) || len(counts) > maxBuckets {
 			continue
 		}
 		for _, n := range counts {
-			if n > mostOfOne {
+			if n > maxDelta {
 				return
 			}
 		}
@@ -191,35 +191,35 @@ func (s *said) latency(histogram *metrics.Histogram, known func(string, netip.Ad
 	}
 }
 
-// mostBuckets bounds the work that one histogram may make.
-const mostBuckets = 1_000
+// maxBuckets bounds the work that one histogram may make.
+const maxBuckets = 1_000
 
-func (s *said) service(name string) *saidService {
+func (s *report) service(name string) *serviceReport {
 	of := s.services[name]
 	if of == nil {
-		of = &saidService{endpoints: make(map[netip.AddrPort]*saidEndpoint)}
+		of = &serviceReport{endpoints: make(map[netip.AddrPort]*endpointReport)}
 		s.services[name] = of
 	}
 	return of
 }
 
 // endpoint is the one that a point is about; nil if nobody knows it.
-func (s *said) endpoint(attributes []*common.KeyValue, known func(string, netip.AddrPort) bool) *saidEndpoint {
-	address, err := netip.ParseAddrPort(value(attributes, ofEndpoint))
-	name := value(attributes, ofCluster)
+func (s *report) endpoint(attributes []*common.KeyValue, known func(string, netip.AddrPort) bool) *endpointReport {
+	address, err := netip.ParseAddrPort(attributeValue(attributes, ofEndpoint))
+	name := attributeValue(attributes, ofCluster)
 	if err != nil || !known(name, address) {
 		return nil
 	}
 	of := s.service(name)
 	e := of.endpoints[address]
 	if e == nil {
-		e = &saidEndpoint{}
+		e = &endpointReport{}
 		of.endpoints[address] = e
 	}
 	return e
 }
 
-func value(attributes []*common.KeyValue, key string) string {
+func attributeValue(attributes []*common.KeyValue, key string) string {
 	for _, a := range attributes {
 		if a.GetKey() == key {
 			return a.GetValue().GetStringValue()

@@ -10,18 +10,18 @@ import (
 )
 
 const (
-	// usual is an Envoy's interval until it is known: Envoy's own default.
-	usual = 5 * time.Second
-	// half of the time that rates are of: short enough to see a change soon, and
+	// defaultInterval is an Envoy's interval until it is known: Envoy's own default.
+	defaultInterval = 5 * time.Second
+	// halfWindow of the time that rates are of: short enough to see a change soon, and
 	// long enough to count.
-	half = 4 * time.Second
+	halfWindow = 4 * time.Second
 	// An Envoy is stale when it has missed missedReports, and at least staleAfter;
 	// it is forgotten after forgetAfter.
 	missedReports = 3
 	staleAfter    = 10 * time.Second
 	forgetAfter   = 15 * time.Minute
-	// longestInterval is the longest that is believed.
-	longestInterval = time.Minute
+	// maxInterval is the longest that is believed.
+	maxInterval = time.Minute
 )
 
 // envoyKey tells Envoys apart: several may share an address. It is what a stream of
@@ -36,105 +36,105 @@ type envoyKey struct {
 // from turned to seen.
 type envoy struct {
 	Caller
-	since, turned, seen time.Time
-	interval            time.Duration
-	services            map[string]*service
+	since, rotated, seen time.Time
+	interval             time.Duration
+	services             map[string]*serviceStats
 }
 
-type service struct {
-	before, now traffic.Latency
-	endpoints   map[netip.AddrPort]*cell
+type serviceStats struct {
+	previous, current traffic.Latency
+	endpoints         map[netip.AddrPort]*endpointStats
 }
 
-// cell is one endpoint, as one Envoy sees it.
-type cell struct {
-	before, now tally
-	last        tally // the last totals
-	inFlight    uint64
+// endpointStats is one endpoint, as one Envoy sees it.
+type endpointStats struct {
+	previous, current counts
+	last              counts // the last totals
+	inFlight          uint64
 	// open are the requests that were told of and may still fail.
-	open    float64
-	healthy bool
-	told    bool // in the last report
+	unfinished float64
+	healthy    bool
+	reported   bool // in the last report
 }
 
-// judge believes as many errors as there are requests that can have failed: one
+// boundErrors believes as many errors as there are requests that can have failed: one
 // that begins before a report is taken, and ends after it, is a request of that
 // report and an error of the next. Envoy takes the counts one after the other, so
 // that any request of a report may do so, and not only those then in flight.
-func (c *cell) judge(t *saidEndpoint) {
-	t.errors = min(t.errors, t.requests+c.open)
-	c.open = min(c.open+t.requests-t.errors, float64(t.inFlight)+t.requests)
+func (c *endpointStats) boundErrors(t *endpointReport) {
+	t.errors = min(t.errors, t.requests+c.unfinished)
+	c.unfinished = min(c.unfinished+t.requests-t.errors, float64(t.inFlight)+t.requests)
 }
 
 // difference replaces an endpoint's totals by what is new of them.
-func (c *cell) difference(t *saidEndpoint, first bool) {
+func (c *endpointStats) difference(t *endpointReport, first bool) {
 	if !t.hasTotals {
 		return // counters that never moved are not sent
 	}
-	total := t.tally
+	total := t.counts
 	if first && !t.young {
 		c.last = total
 	}
-	t.since(c.last)
+	t.subtract(c.last)
 	c.last = total
 }
 
 // discard drops totals that have nothing to be compared with.
-func (e *saidEndpoint) discard() { e.tally = tally{} }
+func (e *endpointReport) discard() { e.counts = counts{} }
 
-type tally struct{ requests, errors, fails float64 }
+type counts struct{ requests, errors, fails float64 }
 
-func (t *tally) add(o tally) {
+func (t *counts) add(o counts) {
 	t.requests += o.requests
 	t.errors += o.errors
 	t.fails += o.fails
 }
 
-// note keeps a report.
-func (r *Receiver) note(who Caller, s said, now time.Time) {
+// record keeps a report.
+func (r *Receiver) record(who Caller, s report, now time.Time) {
 	key := r.keyOf(who, s)
 	e := r.envoys[key]
 	// Of an Envoy that was not heard of before, or not for long, nobody knows which
 	// part of a total is new.
 	first := e == nil || e.stale(now)
 	if e == nil {
-		if e = r.welcome(key, now); e == nil {
+		if e = r.admit(key, now); e == nil {
 			for _, told := range s.services {
 				for _, t := range told.endpoints {
 					t.discard()
 				}
 			}
-			r.count(who.Address, who.Region, s.requests())
+			r.countRequests(who.Address, who.Region, s.requests())
 			return
 		}
 	}
 	e.Caller = who
-	from := e.covers(now)
-	if e.seen.Sub(e.turned) >= half {
-		r.turn(e)
+	from := e.startOf(now)
+	if e.seen.Sub(e.rotated) >= halfWindow {
+		r.rotateWindow(e)
 	}
 	e.seen = now
 	for _, of := range e.services {
 		for _, c := range of.endpoints { // a report is whole
-			if !c.told {
-				c.last = tally{} // it left; if it comes back, it is counted from nothing
+			if !c.reported {
+				c.last = counts{} // it left; if it comes back, it is counted from nothing
 			}
-			c.told, c.healthy, c.inFlight = false, false, 0
+			c.reported, c.healthy, c.inFlight = false, false, 0
 		}
 	}
 	for name, told := range s.services {
-		r.noteService(e, name, told, first)
+		r.recordService(e, name, told, first)
 	}
-	r.count(who.Address, who.Region, s.requests())
-	r.remember(who.Region, s, from, now)
+	r.countRequests(who.Address, who.Region, s.requests())
+	r.recordHistory(who.Region, s, from, now)
 }
 
 // keyOf tells whose report it is. The name by the connection is above what the
 // report says itself: that is its bootstrap's, which several Envoys may share. An
 // Envoy whose name was not known before is the same one, and is not there twice.
-func (r *Receiver) keyOf(who Caller, s said) envoyKey {
-	said := envoyKey{who.Address, bounded(s.node)}
-	key := envoyKey{who.Address, bounded(who.Node)}
+func (r *Receiver) keyOf(who Caller, s report) envoyKey {
+	said := envoyKey{who.Address, boundName(s.node)}
+	key := envoyKey{who.Address, boundName(who.Node)}
 	if key.node == "" || key == said {
 		return said
 	}
@@ -149,9 +149,9 @@ func (r *Receiver) keyOf(who Caller, s said) envoyKey {
 	return key
 }
 
-// welcome makes room for an Envoy that reports for the first time, if need be by
+// admit makes room for an Envoy that reports for the first time, if need be by
 // forgetting one that is stale; nil if there is none.
-func (r *Receiver) welcome(key envoyKey, now time.Time) *envoy {
+func (r *Receiver) admit(key envoyKey, now time.Time) *envoy {
 	beside := 0
 	var silent, silentBeside envoyKey // for the longest time
 	older := func(a, b envoyKey) bool { return r.envoys[b] == nil || r.envoys[a].seen.Before(r.envoys[b].seen) }
@@ -167,17 +167,17 @@ func (r *Receiver) welcome(key envoyKey, now time.Time) *envoy {
 		}
 	}
 	leaves := silent
-	if beside >= mostOfAddress {
+	if beside >= maxEnvoysPerAddress {
 		leaves = silentBeside
 	}
-	if beside >= mostOfAddress || len(r.envoys) >= mostEnvoys {
+	if beside >= maxEnvoysPerAddress || len(r.envoys) >= maxEnvoys {
 		if !r.envoys[leaves].stale(now) {
 			return nil
 		}
 		r.forget(leaves)
 	}
-	start := now.Add(-usual)
-	e := &envoy{interval: usual, since: start, turned: start, seen: start, services: make(map[string]*service)}
+	start := now.Add(-defaultInterval)
+	e := &envoy{interval: defaultInterval, since: start, rotated: start, seen: start, services: make(map[string]*serviceStats)}
 	r.envoys[key] = e
 	return e
 }
@@ -185,25 +185,25 @@ func (r *Receiver) welcome(key envoyKey, now time.Time) *envoy {
 func (r *Receiver) forget(key envoyKey) {
 	e := r.envoys[key]
 	for _, of := range e.services {
-		r.cells -= len(of.endpoints)
+		r.endpointStatsCount -= len(of.endpoints)
 	}
 	delete(r.envoys, key)
 }
 
-// covers is since when a report tells that arrives now: since the last one, if
+// startOf is since when a report tells that arrives now: since the last one, if
 // none was lost on the way.
-func (e *envoy) covers(now time.Time) time.Time {
+func (e *envoy) startOf(now time.Time) time.Time {
 	if e.stale(now) {
-		e.since, e.turned, e.seen = now.Add(-e.interval), now.Add(-e.interval), now.Add(-e.interval)
+		e.since, e.rotated, e.seen = now.Add(-e.interval), now.Add(-e.interval), now.Add(-e.interval)
 		for _, of := range e.services {
-			of.before, of.now = traffic.Latency{}, traffic.Latency{}
+			of.previous, of.current = traffic.Latency{}, traffic.Latency{}
 			for _, c := range of.endpoints {
-				c.before, c.now = tally{}, tally{}
+				c.previous, c.current = counts{}, counts{}
 			}
 		}
 		return e.seen
 	}
-	e.interval = min(now.Sub(e.seen), longestInterval)
+	e.interval = min(now.Sub(e.seen), maxInterval)
 	return e.seen
 }
 
@@ -211,47 +211,47 @@ func (e *envoy) stale(now time.Time) bool {
 	return now.Sub(e.seen) > max(missedReports*e.interval, staleAfter)
 }
 
-// turn makes what is new old, and drops what was old and what is told no more.
-func (r *Receiver) turn(e *envoy) {
-	e.since, e.turned = e.turned, e.seen
+// rotateWindow makes what is new old, and drops what was old and what is told no more.
+func (r *Receiver) rotateWindow(e *envoy) {
+	e.since, e.rotated = e.rotated, e.seen
 	for name, of := range e.services {
-		of.before, of.now = of.now, traffic.Latency{}
+		of.previous, of.current = of.current, traffic.Latency{}
 		for address, c := range of.endpoints {
-			c.before, c.now = c.now, tally{}
-			if !c.told && c.before == (tally{}) {
+			c.previous, c.current = c.current, counts{}
+			if !c.reported && c.previous == (counts{}) {
 				delete(of.endpoints, address)
-				r.cells--
+				r.endpointStatsCount--
 			}
 		}
-		if len(of.endpoints) == 0 && of.before.Count() == 0 {
+		if len(of.endpoints) == 0 && of.previous.Count() == 0 {
 			delete(e.services, name)
 		}
 	}
 }
 
-func (r *Receiver) noteService(e *envoy, name string, told *saidService, first bool) {
+func (r *Receiver) recordService(e *envoy, name string, told *serviceReport, first bool) {
 	of := e.services[name]
 	if of == nil {
-		of = &service{endpoints: make(map[netip.AddrPort]*cell)}
+		of = &serviceStats{endpoints: make(map[netip.AddrPort]*endpointStats)}
 		e.services[name] = of
 	}
-	of.now.Add(told.latency, 1)
+	of.current.Add(told.latency, 1)
 	for address, t := range told.endpoints {
 		c := of.endpoints[address]
 		if c == nil {
-			if r.cells >= mostCells {
+			if r.endpointStatsCount >= maxEndpointStats {
 				t.discard()
 				continue
 			}
-			c = &cell{}
+			c = &endpointStats{}
 			of.endpoints[address] = c
-			r.cells++
+			r.endpointStatsCount++
 		}
 		c.difference(t, first)
-		t.settle()
-		c.judge(t)
-		c.now.add(t.tally)
-		c.told, c.healthy, c.inFlight = true, t.healthy, t.inFlight
+		t.excludeConnectFails()
+		c.boundErrors(t)
+		c.current.add(t.counts)
+		c.reported, c.healthy, c.inFlight = true, t.healthy, t.inFlight
 	}
 }
 
@@ -281,9 +281,9 @@ func (e *envoy) view(key envoyKey, now time.Time) traffic.Envoy {
 		Device: e.Device, Address: key.address, Node: key.node, Region: e.Region,
 		Seen: e.seen, Stale: e.stale(now), Over: e.seen.Sub(e.since),
 	}
-	alone := e.seen.Sub(e.turned) >= 2*half // what is new is enough
+	alone := e.seen.Sub(e.rotated) >= 2*halfWindow // what is new is enough
 	if alone {
-		v.Over = e.seen.Sub(e.turned)
+		v.Over = e.seen.Sub(e.rotated)
 	}
 	rate := func(n float64) float64 {
 		if v.Stale || v.Over <= 0 {
@@ -294,18 +294,18 @@ func (e *envoy) view(key envoyKey, now time.Time) traffic.Envoy {
 	for name, of := range e.services {
 		s := traffic.Service{Name: name}
 		if !v.Stale {
-			s.Latency = of.now.Clone()
+			s.Latency = of.current.Clone()
 			if !alone {
-				s.Latency.Add(of.before, 1)
+				s.Latency.Add(of.previous, 1)
 			}
 		}
 		for address, c := range of.endpoints {
-			if !c.told {
+			if !c.reported {
 				continue
 			}
-			sum := c.now
+			sum := c.current
 			if !alone {
-				sum.add(c.before)
+				sum.add(c.previous)
 			}
 			s.Endpoints = append(s.Endpoints, traffic.Endpoint{
 				Address: address, Healthy: c.healthy, InFlight: c.inFlight,

@@ -13,12 +13,12 @@ const (
 	// stepTime is how fine the history is, and steps how long: 15 minutes.
 	stepTime = 5 * time.Second
 	steps    = 180
-	// mostServices have a history, and mostEntries regions in each.
-	mostServices = 256
-	mostEntries  = 64
-	// longestWait is how long at most a step waits for Envoys that are slow to
+	// maxHistories have a history, and mostEntries regions in each.
+	maxHistories      = 256
+	maxHistoryRegions = 64
+	// maxReportDelay is how long at most a step waits for Envoys that are slow to
 	// report, before it is shown.
-	longestWait = 30 * time.Second
+	maxReportDelay = 30 * time.Second
 )
 
 // history is one service's, in rings: a step's number by their length is its
@@ -40,47 +40,47 @@ type series struct {
 
 func stepOf(at time.Time) int64 { return at.UnixNano() / int64(stepTime) }
 
-func startOf(step int64) time.Time { return time.Unix(0, step*int64(stepTime)) }
+func stepStart(step int64) time.Time { return time.Unix(0, step*int64(stepTime)) }
 
-// remember adds what a report says to the steps that it tells of, each by its
+// recordHistory adds what a report says to the steps that it tells of, each by its
 // part of the time.
-func (r *Receiver) remember(region string, s said, from, until time.Time) {
+func (r *Receiver) recordHistory(region string, s report, from, until time.Time) {
 	for name, told := range s.services {
-		if told.nothing() {
+		if told.isIdle() {
 			continue
 		}
 		h := r.histories[name]
 		if h == nil {
-			if len(r.histories) >= mostServices && !r.forgetOne(stepOf(until)) {
+			if len(r.histories) >= maxHistories && !r.forgetIdleHistory(stepOf(until)) {
 				continue
 			}
 			h = &history{newest: stepOf(until), endpoints: make(map[netip.AddrPort]*series), entries: make(map[string]*ring)}
 			r.histories[name] = h
 		}
-		r.recorded -= len(h.endpoints)
+		r.historyEndpoints -= len(h.endpoints)
 		h.advance(stepOf(until))
-		for _, p := range partsOf(from, until) {
+		for _, p := range splitBySteps(from, until) {
 			if p.step > h.newest-steps {
-				h.add(region, r.published[name], told, p, mostHistories-r.recorded)
+				h.add(region, r.published[name], told, p, maxHistoryEndpoints-r.historyEndpoints)
 			}
 		}
-		r.recorded += len(h.endpoints)
+		r.historyEndpoints += len(h.endpoints)
 	}
 }
 
-// part is how much of a time lies in a step.
-type part struct {
+// stepShare is how much of a time lies in a step.
+type stepShare struct {
 	step  int64
 	share float64
 }
 
-func partsOf(from, until time.Time) []part {
+func splitBySteps(from, until time.Time) []stepShare {
 	if !from.Before(until) {
-		return []part{{stepOf(until), 1}}
+		return []stepShare{{stepOf(until), 1}}
 	}
-	var all []part
+	var all []stepShare
 	for step := stepOf(from); step <= stepOf(until); step++ {
-		low, high := startOf(step), startOf(step+1)
+		low, high := stepStart(step), stepStart(step+1)
 		if low.Before(from) {
 			low = from
 		}
@@ -88,7 +88,7 @@ func partsOf(from, until time.Time) []part {
 			high = until
 		}
 		if high.After(low) {
-			all = append(all, part{step, high.Sub(low).Seconds() / until.Sub(from).Seconds()})
+			all = append(all, stepShare{step, high.Sub(low).Seconds() / until.Sub(from).Seconds()})
 		}
 	}
 	return all
@@ -113,7 +113,7 @@ func (h *history) advance(to int64) {
 
 // add adds a part of what a report says to a step; of endpoints that are new,
 // only so many.
-func (h *history) add(region string, regions map[netip.AddrPort]string, told *saidService, p part, room int) {
+func (h *history) add(region string, regions map[netip.AddrPort]string, told *serviceReport, p stepShare, room int) {
 	at := p.step % steps
 	share := float32(p.share)
 	h.latency[at].Add(told.latency, p.share)
@@ -140,7 +140,7 @@ func (h *history) add(region string, regions map[netip.AddrPort]string, told *sa
 		}
 		entry := h.entries[region]
 		if entry == nil {
-			if len(h.entries) >= mostEntries {
+			if len(h.entries) >= maxHistoryRegions {
 				continue
 			}
 			entry = &ring{}
@@ -150,12 +150,12 @@ func (h *history) add(region string, regions map[netip.AddrPort]string, told *sa
 	}
 }
 
-// forgetOne makes room for a service's history: that of one that got no request
+// forgetIdleHistory makes room for a service's history: that of one that got no request
 // for as long as a history lasts goes. It tells whether there was one.
-func (r *Receiver) forgetOne(now int64) bool {
+func (r *Receiver) forgetIdleHistory(now int64) bool {
 	for name, h := range r.histories {
 		if h.newest <= now-steps {
-			r.recorded -= len(h.endpoints)
+			r.historyEndpoints -= len(h.endpoints)
 			delete(r.histories, name)
 			return true
 		}
@@ -169,10 +169,10 @@ func (r *Receiver) History(service string, now time.Time) traffic.History {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now = r.clock.steady(now)
-	newest := stepOf(now.Add(-r.slowest(now))) - 1
+	newest := stepOf(now.Add(-r.maxReportInterval(now))) - 1
 	first := newest - steps + 2 // one is being written over
 	out := traffic.History{
-		Start: r.clock.wall(startOf(first)), Step: stepTime, Endpoints: []traffic.EndpointHistory{}, Entries: make(map[string][]float64),
+		Start: r.clock.wall(stepStart(first)), Step: stepTime, Endpoints: []traffic.EndpointHistory{}, Entries: make(map[string][]float64),
 		Crossing: make([]float64, newest-first+1), Latency: make([]traffic.Latency, newest-first+1),
 	}
 	h := r.histories[service]
@@ -207,13 +207,13 @@ func (r *Receiver) History(service string, now time.Time) traffic.History {
 	return out
 }
 
-// slowest is how long the slowest of the Envoys takes between reports.
-func (r *Receiver) slowest(now time.Time) time.Duration {
+// maxReportInterval is how long the slowest of the Envoys takes between reports.
+func (r *Receiver) maxReportInterval(now time.Time) time.Duration {
 	wait := time.Duration(0)
 	for _, e := range r.envoys {
 		if !e.stale(now) {
 			wait = max(wait, e.interval)
 		}
 	}
-	return min(wait, longestWait)
+	return min(wait, maxReportDelay)
 }

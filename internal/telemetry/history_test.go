@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-func TestHistoryTellsEachStep(t *testing.T) {
+func TestHistory_steps_haveTheirRequests(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.SetPublished(published("s", "west", "east"))
@@ -65,7 +65,7 @@ func TestHistoryTellsEachStep(t *testing.T) {
 
 // A request that begins before a report is taken and fails after it is a request
 // of one report, and an error of the next. Nobody gets more errors than requests.
-func TestAnErrorThatIsToldLaterThanItsRequest(t *testing.T) {
+func TestExport_errorAfterItsRequest_countsOnce(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		reports [][3]int64 // requests, errors, in flight

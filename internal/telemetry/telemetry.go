@@ -39,21 +39,21 @@ type Caller struct {
 
 // What is kept at most.
 const (
-	// mostEnvoys report at a time, and mostOfAddress of them from one address:
+	// maxEnvoys report at a time, and mostOfAddress of them from one address:
 	// nobody can keep others from being heard.
-	mostEnvoys    = 4_000
-	mostOfAddress = 16
-	// mostCells are the endpoints that Envoys tell of, all Envoys together; about
+	maxEnvoys           = 4_000
+	maxEnvoysPerAddress = 16
+	// maxEndpointStats are the endpoints that Envoys tell of, all Envoys together; about
 	// 130 bytes each.
-	mostCells = 400_000
-	// mostHistories are the endpoints, all services together, whose history is
+	maxEndpointStats = 400_000
+	// maxHistoryEndpoints are the endpoints, all services together, whose history is
 	// kept; about 3 kB each.
-	mostHistories = 5_000
-	// mostRegions bounds the regions that one address can make up where there is no
+	maxHistoryEndpoints = 5_000
+	// maxRegionClaims bounds the regions that one address can make up where there is no
 	// tailnet.
-	mostRegions = 8
-	// longestName bounds what an Envoy calls itself and its region.
-	longestName = 255
+	maxRegionClaims = 8
+	// maxName bounds what an Envoy calls itself and its region.
+	maxName = 255
 )
 
 // Receiver keeps what Envoys report.
@@ -62,15 +62,15 @@ type Receiver struct {
 	caller func(context.Context) Caller
 	now    func() time.Time
 
-	mu        sync.Mutex
-	clock     steadyClock
-	requests  map[balance.Reporter]float64         // since the last call of Requests
-	published map[string]map[netip.AddrPort]string // each endpoint's region, by service
-	envoys    map[envoyKey]*envoy
-	claims    map[netip.Addr]map[string]time.Time // of regions, and when each was made last
-	cells     int                                 // of all envoys
-	histories map[string]*history
-	recorded  int // endpoints in all histories
+	mu                 sync.Mutex
+	clock              steadyClock
+	requests           map[balance.Reporter]float64         // since the last call of Requests
+	published          map[string]map[netip.AddrPort]string // each endpoint's region, by service
+	envoys             map[envoyKey]*envoy
+	claims             map[netip.Addr]map[string]time.Time // of regions, and when each was made last
+	endpointStatsCount int                                 // of all envoys
+	histories          map[string]*history
+	historyEndpoints   int // endpoints in all histories
 }
 
 // NewReceiver returns a receiver that asks caller who makes a call, and now for
@@ -121,26 +121,26 @@ func (r *Receiver) Export(ctx context.Context, request *collector.ExportMetricsS
 	defer r.mu.Unlock()
 	now := r.clock.steady(r.now())
 	if !who.Known {
-		who.Region = r.claim(who.Address, bounded(s.region), now)
+		who.Region = r.claimRegion(who.Address, boundName(s.region), now)
 	}
-	r.note(who, s, now)
+	r.record(who, s, now)
 	return &collector.ExportMetricsServiceResponse{}, nil
 }
 
-// claim returns the region that a caller without a tailnet says it is in; empty if
+// claimRegion returns the region that a caller without a tailnet says it is in; empty if
 // its address says so of too many. Else one could fill what is kept by region.
-func (r *Receiver) claim(from netip.Addr, region string, now time.Time) string {
+func (r *Receiver) claimRegion(from netip.Addr, region string, now time.Time) string {
 	if region == "" {
 		return "" // it claims nothing
 	}
 	of := r.claims[from]
 	if _, known := of[region]; !known {
 		maps.DeleteFunc(of, func(_ string, last time.Time) bool { return now.Sub(last) > forgetAfter })
-		if len(of) >= mostRegions {
+		if len(of) >= maxRegionClaims {
 			return ""
 		}
 		if of == nil {
-			if len(r.claims) >= mostEnvoys && !r.forgetClaims(now) {
+			if len(r.claims) >= maxEnvoys && !r.forgetOldClaims(now) {
 				return ""
 			}
 			of = make(map[string]time.Time)
@@ -151,8 +151,8 @@ func (r *Receiver) claim(from netip.Addr, region string, now time.Time) string {
 	return region
 }
 
-// forgetClaims makes room for those of another address, and tells whether it did.
-func (r *Receiver) forgetClaims(now time.Time) bool {
+// forgetOldClaims makes room for those of another address, and tells whether it did.
+func (r *Receiver) forgetOldClaims(now time.Time) bool {
 	maps.DeleteFunc(r.claims, func(_ netip.Addr, of map[string]time.Time) bool {
 		for _, last := range of {
 			if now.Sub(last) <= forgetAfter {
@@ -161,23 +161,23 @@ func (r *Receiver) forgetClaims(now time.Time) bool {
 		}
 		return true
 	})
-	return len(r.claims) < mostEnvoys
+	return len(r.claims) < maxEnvoys
 }
 
-func bounded(name string) string {
-	if len(name) > longestName {
+func boundName(name string) string {
+	if len(name) > maxName {
 		return ""
 	}
 	return name
 }
 
-// count sums up the requests that a device reports to enter in a region.
-func (r *Receiver) count(device netip.Addr, region string, requests float64) {
+// countRequests sums up the requests that a device reports to enter in a region.
+func (r *Receiver) countRequests(device netip.Addr, region string, requests float64) {
 	if requests == 0 || region == "" {
 		return
 	}
 	key := balance.Reporter{Device: device, Region: region}
-	if _, known := r.requests[key]; known || len(r.requests) < mostEnvoys {
+	if _, known := r.requests[key]; known || len(r.requests) < maxEnvoys {
 		r.requests[key] += requests
 	}
 }

@@ -135,7 +135,7 @@ type counters map[string]int64
 func (c counters) toTotals(of string, request *collector.ExportMetricsServiceRequest) {
 	listed, sent := make(map[string]bool), make(map[string]bool)
 	id := func(attributes []*common.KeyValue) string {
-		return of + " " + value(attributes, ofCluster) + " " + value(attributes, ofEndpoint) + " "
+		return of + " " + attributeValue(attributes, ofCluster) + " " + attributeValue(attributes, ofEndpoint) + " "
 	}
 	all := request.GetResourceMetrics()[0].GetScopeMetrics()[0].GetMetrics()
 	for _, m := range all {
@@ -206,7 +206,7 @@ func (r *rig) askAll(services ...topology.Service) {
 	r.send(e)
 }
 
-func TestRequestsAreCountedByTheRegionWhereTheyEnter(t *testing.T) {
+func TestRequests_reports_areCountedByRegion(t *testing.T) {
 	r := newRig(t)
 	r.SetPublished(published("s", "west", "east"))
 	want := func(want map[string]float64) {
@@ -233,11 +233,11 @@ func TestRequestsAreCountedByTheRegionWhereTheyEnter(t *testing.T) {
 	r.send((&export{}).counter(total, "s", a, delta, 7))
 	want(map[string]float64{"east": 6})
 	r.who.Address = addressOf(9)
-	for i := range 100 * mostRegions {
+	for i := range 100 * maxRegionClaims {
 		r.send((&export{region: fmt.Sprint(i)}).counter(total, "s", a, delta, 1))
 	}
-	if n := len(r.byRegion()); n != mostRegions {
-		t.Errorf("%d regions are remembered, want at most %d", n, mostRegions)
+	if n := len(r.byRegion()); n != maxRegionClaims {
+		t.Errorf("%d regions are remembered, want at most %d", n, maxRegionClaims)
 	}
 	r.who.Address = addressOf(7)
 	r.send((&export{region: "east"}).counter(total, "s", a, delta, 6)) // beside one that makes regions up
@@ -247,7 +247,7 @@ func TestRequestsAreCountedByTheRegionWhereTheyEnter(t *testing.T) {
 	want(map[string]float64{})
 }
 
-func TestViewIsOfTheLastSeconds(t *testing.T) {
+func TestView_reports_areOfTheLastSeconds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.SetPublished(published("s", "west", "east"))
@@ -292,15 +292,15 @@ func TestViewIsOfTheLastSeconds(t *testing.T) {
 			t.Errorf("silent for 20 s: %+v", v)
 		}
 		time.Sleep(forgetAfter)
-		if v := r.View(time.Now()); len(v.Envoys) != 0 || r.cells != 0 {
-			t.Errorf("silent for 15 minutes: %+v, %d cells", v, r.cells)
+		if v := r.View(time.Now()); len(v.Envoys) != 0 || r.endpointStatsCount != 0 {
+			t.Errorf("silent for 15 minutes: %+v, %d cells", v, r.endpointStatsCount)
 		}
 	})
 }
 
 // Who reports is told by its connection, where that is known: several Envoys of one
 // address may share a bootstrap, and with it the name that their reports have.
-func TestAReportIsOfWhoseConnectionItCameOver(t *testing.T) {
+func TestExport_sharedNodeName_connectionTellsTheEnvoy(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.SetPublished(published("s", "west"))
@@ -332,8 +332,8 @@ func TestAReportIsOfWhoseConnectionItCameOver(t *testing.T) {
 		send("2", "two", "shared", 100)
 		send("1", "one", "shared", 0)
 		want("one 10, two 20, ")
-		if r.cells != 2 {
-			t.Errorf("%d cells are counted of 2", r.cells)
+		if r.endpointStatsCount != 2 {
+			t.Errorf("%d cells are counted of 2", r.endpointStatsCount)
 		}
 		r.who.Address = netip.MustParseAddr("100.64.9.8")
 		send("3", "one", "one", 50) // of another address

@@ -24,7 +24,7 @@ func totals(requests, errors, fails int64, counted time.Duration) *export {
 }
 
 // Envoys tell totals: what is new of them counts, once.
-func TestWhatIsNewOfTotals(t *testing.T) {
+func TestExport_totals_countWhatIsNew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t)
 		r.SetPublished(published("s", "west"))
@@ -66,12 +66,12 @@ func TestWhatIsNewOfTotals(t *testing.T) {
 		want("after a silence", 7)
 
 		r.who.Address = addressOf(1)
-		send(totals(7, 0, 0, youngFor+1))
+		send(totals(7, 0, 0, maxYoungAge+1))
 		want("an Envoy that may have told another control plane before", 0)
 		r.who.Address = addressOf(2)
-		send(totals(7, 0, 0, youngFor))
+		send(totals(7, 0, 0, maxYoungAge))
 		want("an Envoy that has just started", 7)
-		nano := totals(7, 0, 0, youngFor)
+		nano := totals(7, 0, 0, maxYoungAge)
 		for _, m := range nano.metrics {
 			for _, p := range m.GetSum().GetDataPoints() {
 				p.StartTimeUnixNano *= 1000

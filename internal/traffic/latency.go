@@ -36,26 +36,26 @@ func (l *Latency) Observe(upper []float64, counts []uint64) {
 	if len(upper) == 0 || len(counts) != len(upper)+1 || !slices.IsSorted(upper) || slices.ContainsFunc(upper, func(b float64) bool { return math.IsNaN(b) || b < 0 }) {
 		return
 	}
-	l.grow()
+	l.allocate()
 	low := 0.0
 	for i, n := range counts {
 		high := math.Inf(1)
 		if i < len(upper) {
 			high = upper[i]
 		}
-		l.spread(low, high, float64(n))
+		l.addUniformly(low, high, float64(n))
 		low = high
 	}
 }
 
-func (l *Latency) grow() {
+func (l *Latency) allocate() {
 	if l.counts == nil {
 		l.counts = make([]float64, len(bounds)+1)
 	}
 }
 
-// spread adds n requests that took between low and high.
-func (l *Latency) spread(low, high, n float64) {
+// addUniformly adds n requests that took between low and high.
+func (l *Latency) addUniformly(low, high, n float64) {
 	first := sort.SearchFloat64s(bounds[:], math.Nextafter(low, math.Inf(1)))
 	last := sort.SearchFloat64s(bounds[:], high)
 	if first >= last || math.IsInf(high, 1) {
@@ -79,7 +79,7 @@ func (l *Latency) Add(o Latency, part float64) {
 	if o.counts == nil || part == 0 {
 		return
 	}
-	l.grow()
+	l.allocate()
 	for i, n := range o.counts {
 		l.counts[i] += n * part
 	}

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestQuantiles(t *testing.T) {
+func TestQuantile_observations_interpolates(t *testing.T) {
 	observed := func(upper []float64, counts ...uint64) (l Latency) {
 		l.Observe(upper, counts)
 		return l
@@ -45,7 +45,7 @@ func TestQuantiles(t *testing.T) {
 	}
 }
 
-func TestTheLeastIsWhereTheFirstIs(t *testing.T) {
+func TestQuantile_zero_isTheFirstBucket(t *testing.T) {
 	var l Latency
 	l.Observe([]float64{10, 20}, []uint64{0, 100, 0})
 	if got := l.Quantile(0); got != 10*time.Millisecond {
@@ -55,7 +55,7 @@ func TestTheLeastIsWhereTheFirstIs(t *testing.T) {
 
 // However histograms are cut and added up, nothing is lost, and a quantile is
 // where it was within a bucket.
-func TestNothingIsLost(t *testing.T) {
+func TestObserve_anyBounds_keepsTheCount(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		upper := slices.Compact(slices.Sorted(slices.Values(rapid.SliceOfN(rapid.Float64Range(0, 400_000), 1, 20).Draw(t, "bounds"))))
 		counts := rapid.SliceOfN(rapid.Uint64Range(0, 1e6), len(upper)+1, len(upper)+1).Draw(t, "counts")
@@ -82,7 +82,7 @@ func TestNothingIsLost(t *testing.T) {
 	})
 }
 
-func TestLatencyInJSON(t *testing.T) {
+func TestMarshalJSON_latency_hasCounts(t *testing.T) {
 	var l Latency
 	l.Observe([]float64{10, 20}, []uint64{0, 100, 0})
 	text, err := json.Marshal([]Latency{{}, l})
@@ -91,7 +91,7 @@ func TestLatencyInJSON(t *testing.T) {
 	}
 }
 
-func TestTheSameBoundsLoseNothing(t *testing.T) {
+func TestObserve_sameBounds_isExact(t *testing.T) {
 	bounds := Bounds()
 	for i := range len(bounds) + 1 {
 		counts := make([]uint64, len(bounds)+1)

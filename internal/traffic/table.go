@@ -13,8 +13,8 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Case is what there is to reckon with.
-type Case struct {
+// Input is what there is to reckon with.
+type Input struct {
 	// Topology is what is published.
 	Topology topology.Topology
 	// Rule is how a service is balanced.
@@ -80,13 +80,13 @@ type Server struct {
 	Observed float64 `json:"observed"`
 	// Off tells that the two differ by more than two points and chance, as they do
 	// for some seconds after a change.
-	Off      bool    `json:"off"`
+	Deviates bool    `json:"off"`
 	Requests float64 `json:"requests"`
 	Errors   float64 `json:"errors"`
 	InFlight uint64  `json:"inFlight"`
 	// Healthy is how many Envoys find it healthy, of so many that tell of it.
-	Healthy int `json:"healthy"`
-	Of      int `json:"of"`
+	Healthy   int `json:"healthy"`
+	Reporting int `json:"of"`
 	// UnhealthyFor are the Envoys that do not, by device.
 	UnhealthyFor []string `json:"unhealthyFor"`
 	// Envoy tells whether the device's own Envoy is connected to the control
@@ -95,7 +95,7 @@ type Server struct {
 }
 
 // Unhealthy tells whether every Envoy that tells of a server finds it unhealthy.
-func (s Server) Unhealthy() bool { return s.Of > 0 && s.Healthy == 0 }
+func (s Server) Unhealthy() bool { return s.Reporting > 0 && s.Healthy == 0 }
 
 // Unhealthy are the servers that every Envoy finds unhealthy, though they are
 // published.
@@ -115,87 +115,87 @@ func Unhealthy(tables []Table) []topology.Problem {
 }
 
 // Tables are one for each service, in the order of the topology.
-func Tables(c Case) []Table {
+func Tables(c Input) []Table {
 	tables := make([]Table, 0, len(c.Topology.Services))
 	for _, s := range c.Topology.Services {
-		tables = append(tables, c.table(s))
+		tables = append(tables, c.buildTable(s))
 	}
 	return tables
 }
 
-// reckoning is a table in the making.
-type reckoning struct {
-	c       Case
-	service topology.Service
-	rule    Rule
-	at      map[netip.AddrPort]int // a server's place in the table
-	table   Table
-	entries map[string]*entry
-	groups  map[string]*group
-	latency Latency
-	counted float64 // requests
+// tableBuilder is a table in the making.
+type tableBuilder struct {
+	input    Input
+	service  topology.Service
+	rule     Rule
+	index    map[netip.AddrPort]int // a server's place in the table
+	table    Table
+	entries  map[string]*entryBuilder
+	groups   map[string]*envoyGroup
+	latency  Latency
+	requests float64 // requests
 }
 
-type entry struct {
+type entryBuilder struct {
 	Entry
 	latency Latency
 }
 
-// group is Envoys in one region that find the same endpoints healthy: they
+// envoyGroup is Envoys in one region that find the same endpoints healthy: they
 // spread their requests alike.
-type group struct {
-	region  string
-	sick    map[netip.AddrPort]bool
-	envoys  float64
-	request float64
+type envoyGroup struct {
+	region    string
+	unhealthy map[netip.AddrPort]bool
+	envoys    float64
+	requests  float64
 }
 
-func (c Case) table(s topology.Service) Table {
+func (c Input) buildTable(s topology.Service) Table {
 	rule := c.Rule(s.Name)
-	r := &reckoning{
-		c: c, service: s, rule: rule, at: make(map[netip.AddrPort]int),
+	r := &tableBuilder{
+		input: c, service: s, rule: rule, index: make(map[netip.AddrPort]int),
 		table:   Table{Service: s.Name, Locality: rule.Mode, Entries: []Entry{}, Servers: []Server{}},
-		entries: make(map[string]*entry), groups: make(map[string]*group),
+		entries: make(map[string]*entryBuilder), groups: make(map[string]*envoyGroup),
 	}
 	for _, e := range slices.Concat(s.Serving(), s.Idle) {
-		r.at[e.Address] = len(r.table.Servers)
+		r.index[e.Address] = len(r.table.Servers)
 		r.table.Servers = append(r.table.Servers, Server{Endpoint: e, Envoy: c.Connected[e.Address.Addr()], UnhealthyFor: []string{}})
 	}
 	for _, e := range c.View.Envoys {
 		i := slices.IndexFunc(e.Services, func(of Service) bool { return of.Name == s.Name })
 		if i >= 0 && !e.Stale {
-			r.hear(e, e.Services[i])
+			r.addReport(e, e.Services[i])
 		}
 	}
-	r.observe()
-	r.expect()
+	r.setObserved()
+	r.setExpected()
 	for i := range r.table.Servers {
 		s := &r.table.Servers[i]
-		s.Off = off(s.Observed, s.Expected, r.counted)
+		s.Deviates = deviates(s.Observed, s.Expected, r.requests)
 	}
 	return r.table
 }
 
-// off tells whether an observed share of n requests is another than was
+// deviates tells whether an observed share of n requests is another than was
 // expected: by more than two points and four standard deviations, which are
 // without end while there are none.
-func off(observed, expected, n float64) bool {
+func deviates(observed, expected, n float64) bool {
 	return math.Abs(observed-expected) > 0.02+4*math.Sqrt(expected*(1-expected)/n)
 }
 
-// hear takes what one Envoy says.
-func (r *reckoning) hear(e Envoy, of Service) {
+// addReport takes what one Envoy says.
+func (r *tableBuilder) addReport(e Envoy, of Service) {
 	at := r.entries[e.Region]
 	if at == nil {
-		at = &entry{Entry: Entry{Region: e.Region, To: make([]float64, len(r.table.Servers))}}
+		at = &entryBuilder{Entry: Entry{Region: e.Region, To: make([]float64, len(r.table.Servers))}}
 		r.entries[e.Region] = at
 	}
 	at.Envoys++
 	at.latency.Add(of.Latency, 1)
-	g := &group{region: e.Region, sick: make(map[netip.AddrPort]bool), envoys: 1}
+	g := &envoyGroup{region: e.Region, unhealthy: make(map[netip.AddrPort]bool), envoys: 1}
 	name := []byte(e.Region)
 	for _, p := range of.Endpoints {
-		i, ok := r.at[p.Address]
+		i, ok := r.index[p.Address]
 		if !ok {
 			continue // it is published no more
 		}
@@ -206,30 +206,30 @@ func (r *reckoning) hear(e Envoy, of Service) {
 		at.Requests += p.Requests
 		at.Errors += p.Errors
 		at.To[i] += p.Requests
-		g.request += p.Requests
-		r.counted += p.Requests * e.Over.Seconds()
+		g.requests += p.Requests
+		r.requests += p.Requests * e.Over.Seconds()
 		if s.State != topology.Serving {
 			continue
 		}
-		s.Of++
+		s.Reporting++
 		if p.Healthy {
 			s.Healthy++
 			continue
 		}
 		s.UnhealthyFor = append(s.UnhealthyFor, cmp.Or(e.Device, e.Node))
-		g.sick[p.Address] = true
+		g.unhealthy[p.Address] = true
 		name = append(append(name, ' '), p.Address.String()...)
 	}
 	if known := r.groups[string(name)]; known != nil {
 		known.envoys++
-		known.request += g.request
+		known.requests += g.requests
 		return
 	}
 	r.groups[string(name)] = g
 }
 
-// observe sums up what was measured.
-func (r *reckoning) observe() {
+// setObserved sums up what was measured.
+func (r *tableBuilder) setObserved() {
 	t := &r.table
 	for _, region := range slices.Sorted(maps.Keys(r.entries)) {
 		e := r.entries[region]
@@ -243,14 +243,14 @@ func (r *reckoning) observe() {
 	for i := range t.Servers {
 		s := &t.Servers[i]
 		t.InFlight += s.InFlight
-		s.Observed = part(s.Requests, t.Requests)
+		s.Observed = fraction(s.Requests, t.Requests)
 	}
 	for i := range t.Entries {
 		e := &t.Entries[i]
-		e.Share = part(e.Requests, t.Requests)
+		e.Share = fraction(e.Requests, t.Requests)
 		for j, n := range e.To {
 			if crosses(e.Region, t.Servers[j].Region) {
-				t.Crossing += part(n, t.Requests)
+				t.Crossing += fraction(n, t.Requests)
 			}
 		}
 	}
@@ -259,7 +259,7 @@ func (r *reckoning) observe() {
 // crosses tells whether a request leaves its region, where both ends are known.
 func crosses(from, to string) bool { return from != "" && to != "" && from != to }
 
-func part(of, all float64) float64 {
+func fraction(of, all float64) float64 {
 	if all == 0 {
 		return 0
 	}
@@ -271,45 +271,45 @@ func quantiles(l Latency) (p50, p99 float64) {
 	return ms(0.5), ms(0.99)
 }
 
-// expect reckons each server's share: by what each group of Envoys is to do, and
+// setExpected reckons each server's share: by what each group of Envoys is to do, and
 // how many of the requests enter at it. While there are none, regions count as
 // they were published, and else each Envoy.
-func (r *reckoning) expect() {
+func (r *tableBuilder) setExpected() {
 	groups := slices.Collect(maps.Values(r.groups))
-	weight := func(g *group) float64 { return g.request }
+	weight := func(g *envoyGroup) float64 { return g.requests }
 	if r.table.Requests == 0 {
 		here := make(map[string]float64)
 		for _, g := range groups {
 			here[g.region] += g.envoys
 		}
-		weight = func(g *group) float64 { return float64(r.c.Entries[g.region]) * g.envoys / here[g.region] }
-		for region := range r.c.Entries {
+		weight = func(g *envoyGroup) float64 { return float64(r.input.Entries[g.region]) * g.envoys / here[g.region] }
+		for region := range r.input.Entries {
 			if here[region] == 0 { // its Envoys have not reported yet
-				groups = append(groups, &group{region: region, envoys: 1})
+				groups = append(groups, &envoyGroup{region: region, envoys: 1})
 				here[region] = 1
 			}
 		}
-		if len(r.c.Entries) == 0 {
-			weight = func(g *group) float64 { return g.envoys }
+		if len(r.input.Entries) == 0 {
+			weight = func(g *envoyGroup) float64 { return g.envoys }
 		}
 	}
 	if len(groups) == 0 {
-		groups = append(groups, &group{envoys: 1})
-		weight = func(*group) float64 { return 1 }
+		groups = append(groups, &envoyGroup{envoys: 1})
+		weight = func(*envoyGroup) float64 { return 1 }
 	}
 	var all float64
 	for _, g := range groups {
 		all += weight(g)
 	}
 	caller := balance.Caller{Entries: make(map[string]float64), Failover: r.rule.Failover, Overprovisioning: r.rule.Overprovisioning}
-	for region, n := range r.c.Entries {
+	for region, n := range r.input.Entries {
 		caller.Entries[region] = float64(n)
 	}
 	for _, g := range groups {
 		caller.Region = g.region
-		shares := balance.Shares(r.service, r.rule.Mode, caller, func(e topology.Endpoint) bool { return !g.sick[e.Address] })
+		shares := balance.Shares(r.service, r.rule.Mode, caller, func(e topology.Endpoint) bool { return !g.unhealthy[e.Address] })
 		for i, share := range shares {
-			share *= part(weight(g), all)
+			share *= fraction(weight(g), all)
 			r.table.Servers[i].Expected += share
 			if crosses(g.region, r.table.Servers[i].Region) {
 				r.table.CrossingExpected += share

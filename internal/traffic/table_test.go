@@ -45,7 +45,7 @@ func envoy(name, region, sick string, requests ...float64) Envoy {
 
 func tableOf(t *testing.T, mode balance.Mode, entries map[string]uint32, envoys ...Envoy) Table {
 	t.Helper()
-	tables := Tables(Case{
+	tables := Tables(Input{
 		Topology: world(), Rule: func(string) Rule { return Rule{Mode: mode} }, Entries: entries,
 		Connected: map[netip.Addr]bool{address(0).Addr(): true}, View: View{Envoys: envoys},
 	})
@@ -74,7 +74,7 @@ func (t Table) named(name string) (int, Server) {
 func expected(s Server) float64 { return s.Expected }
 func observed(s Server) float64 { return s.Observed }
 
-func TestObservedBesideExpected(t *testing.T) {
+func TestTables_reports_observedBesideExpected(t *testing.T) {
 	table := tableOf(t, balance.Exact, nil, envoy("w1", "west", "", 10, 30, 20, 20, 0), envoy("w2", "west", "b", 8, 0, 16, 16, 0), envoy("e1", "east", "bc", 0, 0, 0, 40, 0))
 	shares(t, "observed", table, observed, 18/160.0, 30/160.0, 36/160.0, 76/160.0, 0)
 	shares(t, "expected", table, expected, // a half by weight, a quarter without b, a quarter without b and c
@@ -88,10 +88,10 @@ func TestObservedBesideExpected(t *testing.T) {
 	i, b := table.named("b")
 	_, a := table.named("a")
 	_, e := table.named("e")
-	if b.Healthy != 1 || b.Of != 3 || !slices.Equal(b.UnhealthyFor, []string{"w2", "e1"}) || b.Unhealthy() || b.Envoy || !a.Envoy {
+	if b.Healthy != 1 || b.Reporting != 3 || !slices.Equal(b.UnhealthyFor, []string{"w2", "e1"}) || b.Unhealthy() || b.Envoy || !a.Envoy {
 		t.Errorf("%+v", b)
 	}
-	if e.Of != 0 || e.Unhealthy() {
+	if e.Reporting != 0 || e.Unhealthy() {
 		t.Errorf("nobody judges who is drained: %+v", e)
 	}
 	west := table.Entries[1]
@@ -100,7 +100,7 @@ func TestObservedBesideExpected(t *testing.T) {
 	}
 }
 
-func TestWithoutRequestsTheEntriesCount(t *testing.T) {
+func TestTables_noRequests_entriesCount(t *testing.T) {
 	quiet := []float64{0, 0, 0, 0, 0}
 	local := func(entries map[string]uint32, envoys ...Envoy) Table {
 		return tableOf(t, balance.Local, entries, envoys...)
@@ -118,12 +118,12 @@ func TestWithoutRequestsTheEntriesCount(t *testing.T) {
 	stale.Stale = true
 	table := local(nil, stale)
 	shares(t, "the stale say nothing", table, expected, 1/8.0, 3/8.0, 1/4.0, 1/4.0, 0)
-	if table.Servers[0].Of != 0 || table.Requests != 0 {
+	if table.Servers[0].Reporting != 0 || table.Requests != 0 {
 		t.Errorf("%+v", table)
 	}
 }
 
-func TestAllFindItUnhealthy(t *testing.T) {
+func TestTables_allEnvoysFindItUnhealthy_expectsNothing(t *testing.T) {
 	table := tableOf(t, balance.Exact, nil, envoy("w", "west", "a", 0, 3, 2, 2, 0), envoy("e", "east", "a", 0, 3, 2, 2, 0))
 	_, a := table.named("a")
 	if _, b := table.named("b"); !a.Unhealthy() || b.Unhealthy() {
@@ -132,7 +132,7 @@ func TestAllFindItUnhealthy(t *testing.T) {
 	shares(t, "expected", table, expected, 0, 3/7.0, 2/7.0, 2/7.0, 0)
 }
 
-func TestOffByMoreThanChance(t *testing.T) {
+func TestDeviates_shares_byMoreThanChance(t *testing.T) {
 	for _, test := range []struct {
 		observed, expected, n float64
 		want                  bool
@@ -149,19 +149,19 @@ func TestOffByMoreThanChance(t *testing.T) {
 		{0.021, 0, 1, true},
 		{0.97, 1, 1, true},
 	} {
-		if got := off(test.observed, test.expected, test.n); got != test.want {
+		if got := deviates(test.observed, test.expected, test.n); got != test.want {
 			t.Errorf("%v of %v requests, expected %v: %t", test.observed, test.n, test.expected, got)
 		}
 	}
 }
 
 // The longer it was measured, the less is chance.
-func TestOffCountsTheRequests(t *testing.T) {
+func TestTables_moreRequests_leaveLessToChance(t *testing.T) {
 	for rate, want := range map[float64]bool{1: false, 100: true} {
 		w := envoy("w", "west", "", 0.125*rate, 0.525*rate, 0.175*rate, 0.175*rate, 0)
 		w.Services = w.Services[1:]
 		table := tableOf(t, balance.Exact, nil, w)
-		if _, b := table.named("b"); b.Off != want || !close(b.Observed, 0.525) {
+		if _, b := table.named("b"); b.Deviates != want || !close(b.Observed, 0.525) {
 			t.Errorf("at %v requests a second for ten seconds: %+v", rate, b)
 		}
 	}
@@ -169,7 +169,7 @@ func TestOffCountsTheRequests(t *testing.T) {
 
 // Two Envoys on a device differ by what they call themselves, and two of one name by
 // where they report from.
-func TestAnEnvoyIsKnownByAddressAndNode(t *testing.T) {
+func TestEnvoy_sharedAddressOrNode_isTold(t *testing.T) {
 	at := func(i int, node string) Envoy { return Envoy{Address: address(i).Addr(), Node: node} }
 	view := View{Envoys: []Envoy{at(1, "a"), at(1, "b"), at(2, "b")}}
 	for i, want := range view.Envoys {

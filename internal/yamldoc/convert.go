@@ -15,7 +15,7 @@ func FromJSON(text []byte) ([]byte, error) {
 	if err := yaml.Load(text, &n); err != nil {
 		return nil, fmt.Errorf("read JSON: %w", err)
 	}
-	plain(&n)
+	simplifyStyle(&n)
 	text, err := yaml.Dump(&n, yaml.WithLineWidth(-1), yaml.WithQuotePreference(yaml.QuoteDouble))
 	if err != nil {
 		return nil, fmt.Errorf("write YAML: %w", err)
@@ -23,15 +23,15 @@ func FromJSON(text []byte) ([]byte, error) {
 	return text, nil
 }
 
-// plain takes away the braces and quotes that JSON needs and YAML does not.
-func plain(n *yaml.Node) {
+// simplifyStyle takes away the braces and quotes that JSON needs and YAML does not.
+func simplifyStyle(n *yaml.Node) {
 	text := n.Kind == yaml.ScalarNode && n.Style&yaml.DoubleQuotedStyle != 0
 	n.Style = 0
 	if text && ambiguous(n.Value) {
 		n.Style = yaml.DoubleQuotedStyle
 	}
 	for _, of := range n.Content {
-		plain(of)
+		simplifyStyle(of)
 	}
 }
 

@@ -17,7 +17,7 @@ type Fault struct {
 	// Reason says what would be right.
 	Reason string
 
-	number bool // a number was wanted there, and none could be read
+	needsNumber bool // a number was wanted there, and none could be read
 }
 
 // String is "line 3: services.hello.retries: must be from 0 to 10".
@@ -39,8 +39,8 @@ type Faults []Fault
 // says that there may be more.
 const maxFaults = 100
 
-// full tells whether no further fault is noted.
-func (f Faults) full() bool { return len(f) >= maxFaults }
+// isFull tells whether no further fault is noted.
+func (f Faults) isFull() bool { return len(f) >= maxFaults }
 
 // Error has all of them on one line.
 func (f Faults) Error() string {
@@ -51,8 +51,8 @@ func (f Faults) Error() string {
 	return strings.Join(all, "; ")
 }
 
-// at tells whether a fault is noted at a path or below it.
-func (f Faults) at(path string) bool {
+// hasAt tells whether a fault is noted at a path or below it.
+func (f Faults) hasAt(path string) bool {
 	return slices.ContainsFunc(f, func(fault Fault) bool {
 		rest, below := strings.CutPrefix(fault.Path, path)
 		return below && (path == "" || rest == "" || rest[0] == '.' || rest[0] == '[')
@@ -64,7 +64,7 @@ func (f Faults) sorted() Faults {
 	all := slices.SortedStableFunc(slices.Values(f), func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	if f.full() {
+	if f.isFull() {
 		last := all[len(all)-1]
 		all = append(all, Fault{Line: last.Line, Column: last.Column, Reason: fmt.Sprintf("the first %d faults are listed, and there may be more", maxFaults)})
 	}

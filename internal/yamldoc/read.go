@@ -99,7 +99,7 @@ func (s Section) readMap(into reflect.Value) {
 
 func (s Section) readList(into reflect.Value) {
 	if s.node.Kind != yaml.SequenceNode {
-		s.AddError("must be a list, and not %s", said(s.node))
+		s.AddError("must be a list, and not %s", describe(s.node))
 		return
 	}
 	all := reflect.MakeSlice(into.Type(), len(s.node.Content), len(s.node.Content))
@@ -111,7 +111,7 @@ func (s Section) readList(into reflect.Value) {
 
 func (s Section) readText(into encoding.TextUnmarshaler) {
 	if s.node.Kind != yaml.ScalarNode {
-		s.AddError("must be one value, and not %s", said(s.node))
+		s.AddError("must be one value, and not %s", describe(s.node))
 		return
 	}
 	if err := into.UnmarshalText([]byte(s.node.Value)); err != nil {
@@ -127,18 +127,18 @@ func (s Section) readOne(into reflect.Value) {
 	case reflect.Bool:
 		want, tag = "true or false", "!!bool"
 	case reflect.Uint16:
-		want, tag = fmt.Sprintf("a whole number from 0 to %d", math.MaxUint16), number
+		want, tag = fmt.Sprintf("a whole number from 0 to %d", math.MaxUint16), intTag
 	case reflect.Uint32:
-		want, tag = fmt.Sprintf("a whole number from 0 to %d", uint32(math.MaxUint32)), number
+		want, tag = fmt.Sprintf("a whole number from 0 to %d", uint32(math.MaxUint32)), intTag
 	}
 	if (tag == "" || s.node.ShortTag() == tag) && s.node.Load(into.Addr().Interface()) == nil {
 		return
 	}
-	if s.faults.full() {
+	if s.faults.isFull() {
 		return
 	}
-	s.AddError("must be %s, and not %s", want, said(s.node))
-	(*s.faults)[len(*s.faults)-1].number = tag == number
+	s.AddError("must be %s, and not %s", want, describe(s.node))
+	(*s.faults)[len(*s.faults)-1].needsNumber = tag == intTag
 }
 
-const number = "!!int"
+const intTag = "!!int"

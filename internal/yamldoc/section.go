@@ -14,10 +14,10 @@ import (
 // Section is what stands at a path of a document, and where what is wrong with
 // it is noted.
 type Section struct {
-	faults *Faults
-	path   string
-	node   *yaml.Node // nil where nothing stands
-	near   *yaml.Node // what stands nearest to the path
+	faults  *Faults
+	path    string
+	node    *yaml.Node // nil where nothing stands
+	nearest *yaml.Node // what stands nearest to the path
 }
 
 // Err is all that was noted of the whole document, as [Faults]; nil if nothing
@@ -33,12 +33,12 @@ func (s Section) Err() error {
 func (s Section) Written() bool { return s.node != nil }
 
 // Null tells whether no value stands there.
-func (s Section) Null() bool { return s.node == nil || s.node.ShortTag() == null }
+func (s Section) Null() bool { return s.node == nil || s.node.ShortTag() == nullTag }
 
-const null = "!!null"
+const nullTag = "!!null"
 
-// Word is the value that stands there, if it is one value.
-func (s Section) Word() string {
+// Scalar is the value that stands there, if it is one value.
+func (s Section) Scalar() string {
 	if s.Null() || s.node.Kind != yaml.ScalarNode {
 		return ""
 	}
@@ -46,16 +46,16 @@ func (s Section) Word() string {
 }
 
 // Valid tells whether nothing was noted there, nor below.
-func (s Section) Valid() bool { return !s.faults.at(s.path) }
+func (s Section) Valid() bool { return !s.faults.hasAt(s.path) }
 
 // AddError notes what is wrong with it, unless enough is noted already.
 func (s Section) AddError(format string, args ...any) {
-	if s.faults.full() {
+	if s.faults.isFull() {
 		return
 	}
 	fault := Fault{Line: 1, Column: 1, Path: s.path, Reason: fmt.Sprintf(format, args...)}
-	if s.near != nil {
-		fault.Line, fault.Column = s.near.Line, s.near.Column
+	if s.nearest != nil {
+		fault.Line, fault.Column = s.nearest.Line, s.nearest.Column
 	}
 	*s.faults = append(*s.faults, fault)
 }
@@ -63,10 +63,10 @@ func (s Section) AddError(format string, args ...any) {
 // Require notes what a value must be, unless it is that. One that could not be read
 // is wrong already; of a number, it is told then which there are.
 func (s Section) Require(ok bool, want string) {
-	unread := slices.IndexFunc(*s.faults, func(f Fault) bool { return f.number && f.Path == s.path })
+	unread := slices.IndexFunc(*s.faults, func(f Fault) bool { return f.needsNumber && f.Path == s.path })
 	switch {
 	case unread >= 0:
-		(*s.faults)[unread].Reason = want + ", and not " + said(s.node)
+		(*s.faults)[unread].Reason = want + ", and not " + describe(s.node)
 	case !ok && s.Valid():
 		s.AddError("%s", want)
 	}
@@ -74,7 +74,7 @@ func (s Section) Require(ok bool, want string) {
 
 // AddUnknownKeys notes that there is no such key, and which one was probably meant.
 func (s Section) AddUnknownKeys(keys []string) {
-	if s.faults.full() {
+	if s.faults.isFull() {
 		return
 	}
 	name := strings.ToLower(s.path[strings.LastIndexByte(s.path, '.')+1:])
@@ -111,8 +111,8 @@ func (s Section) Item(n int) Section {
 		s.node = nil
 		return s
 	}
-	s.near = s.node.Content[n]
-	s.node = meant(s.near)
+	s.nearest = s.node.Content[n]
+	s.node = resolve(s.nearest)
 	return s
 }
 
@@ -129,7 +129,7 @@ func (s Section) Key(name string) Section {
 }
 
 func (s Section) below(p pair) Section {
-	return Section{s.faults, s.join(p.key.Value), meant(p.value), p.value}
+	return Section{s.faults, s.join(p.key.Value), resolve(p.value), p.value}
 }
 
 func (s Section) join(name string) string { return strings.TrimPrefix(s.path+"."+name, ".") }
@@ -145,14 +145,14 @@ type Entry struct {
 // Entries are the keys of a mapping. It notes those that stand there twice.
 func (s Section) Entries() []Entry {
 	if s.node.Kind != yaml.MappingNode {
-		s.AddError("must be keys and their values, and not %s", said(s.node))
+		s.AddError("must be keys and their values, and not %s", describe(s.node))
 		return nil
 	}
 	lines := make(map[string]int)
 	var all []Entry
 	for _, p := range pairs(s.node) {
 		e := Entry{p.key.Value, s.below(p), s.below(p)}
-		e.AtKey.near = p.key
+		e.AtKey.nearest = p.key
 		line, twice := lines[e.Name]
 		switch {
 		case !twice:

@@ -37,7 +37,7 @@ func ParseWithin(text []byte, limits Limits) (Section, error) {
 	if what := limits.exceeded(text); what != "" {
 		return Section{}, Faults{{Line: 1, Column: 1, Reason: what}}
 	}
-	if line, what := unreadable(text); what != "" {
+	if line, what := findUnreadable(text); what != "" {
 		return Section{}, Faults{{Line: line, Column: 1, Reason: what}}
 	}
 	root := Section{faults: new(Faults)}
@@ -45,7 +45,7 @@ func ParseWithin(text []byte, limits Limits) (Section, error) {
 	err := yaml.Load(text, &documents, yaml.WithAllDocuments())
 	switch {
 	case err != nil:
-		return Section{}, noYAML(text, err)
+		return Section{}, syntaxFaults(text, err)
 	case len(documents) > 1:
 		return Section{}, Faults{{Line: documents[1].Line, Column: 1, Reason: "a second YAML document begins here; one is wanted"}}
 	case len(documents) == 0 || len(documents[0].Content) == 0:
@@ -55,16 +55,16 @@ func ParseWithin(text []byte, limits Limits) (Section, error) {
 	// building all of it.
 	var all any
 	if err := documents[0].Load(&all, yaml.WithUniqueKeys(false)); err != nil {
-		return Section{}, noYAML(text, err)
+		return Section{}, syntaxFaults(text, err)
 	}
-	root.near = documents[0].Content[0]
-	root.node = meant(root.near)
+	root.nearest = documents[0].Content[0]
+	root.node = resolve(root.nearest)
 	return root, nil
 }
 
-// noYAML is the library's first error, with its place. It takes a text that ends
+// syntaxFaults is the library's first error, with its place. It takes a text that ends
 // without a new line to have one more.
-func noYAML(text []byte, err error) Faults {
+func syntaxFaults(text []byte, err error) Faults {
 	at := &yaml.LoadError{Message: err.Error()}
 	_ = errors.As(err, &at)
 	reason := "this is no YAML that can be read: " + at.Message
@@ -102,8 +102,8 @@ func tabAt(line string, column int) int {
 // lineBreak is what ends a line of YAML 1.1, by which the library counts.
 func lineBreak() *regexp.Regexp { return regexp.MustCompile("\r\n|[\n\r\u0085\u2028\u2029]") }
 
-// unreadable says which line holds what no YAML may hold.
-func unreadable(text []byte) (line int, what string) {
+// findUnreadable says which line holds what no YAML may hold.
+func findUnreadable(text []byte) (line int, what string) {
 	line = 1
 	for len(text) > 0 {
 		r, size := utf8.DecodeRune(text)
@@ -120,8 +120,8 @@ func unreadable(text []byte) (line int, what string) {
 	return 0, ""
 }
 
-// meant is what an alias stands for.
-func meant(n *yaml.Node) *yaml.Node {
+// resolve is what an alias stands for.
+func resolve(n *yaml.Node) *yaml.Node {
 	for n.Kind == yaml.AliasNode {
 		n = n.Alias
 	}
@@ -141,13 +141,13 @@ func pairs(n *yaml.Node) []pair {
 	}
 	var own, merged []pair
 	merge := func(of *yaml.Node) {
-		for _, p := range pairs(meant(of)) {
+		for _, p := range pairs(resolve(of)) {
 			merged = append(merged, pair{p.key, p.value, true})
 		}
 	}
 	for both := range slices.Chunk(n.Content, 2) {
-		key, value := meant(both[0]), both[1]
-		switch of := meant(value); {
+		key, value := resolve(both[0]), both[1]
+		switch of := resolve(value); {
 		case key.ShortTag() != "!!merge":
 			own = append(own, pair{key, value, false})
 		case of.Kind == yaml.SequenceNode:
@@ -161,8 +161,8 @@ func pairs(n *yaml.Node) []pair {
 	return append(own, merged...)
 }
 
-// said is what stands there, for people.
-func said(n *yaml.Node) string {
+// describe is what stands there, for people.
+func describe(n *yaml.Node) string {
 	switch n.Kind {
 	case yaml.MappingNode:
 		return "keys with values"

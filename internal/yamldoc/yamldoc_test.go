@@ -45,7 +45,7 @@ type odd string
 func (o *odd) ReadSection(from Section) {
 	of := struct {
 		Of string `yaml:"of"`
-	}{from.Word()}
+	}{from.Scalar()}
 	if of.Of == "" && !from.Fits(&of) {
 		from.AddError("must be a word, or {of: word}")
 	}
@@ -62,7 +62,7 @@ func read(text string) (sample, error) {
 	return s, err
 }
 
-func TestReadFillsWhatIsWritten(t *testing.T) {
+func TestRead_document_fillsTheValue(t *testing.T) {
 	got, err := read(`
 name: 5
 on: true
@@ -87,7 +87,7 @@ below: {size: l, odd: {of: x}}
 	}
 }
 
-func TestWhatIsNotWrittenStays(t *testing.T) {
+func TestRead_missingKey_keepsTheValue(t *testing.T) {
 	for _, text := range []string{"", "# nothing\n", "{}", "null", "---\n", "below:\n", "below: {}\n"} {
 		if got, err := read(text); err != nil || got.Name != "was" || got.Port != 1 || len(got.Words) != 1 || len(got.Headers) != 1 {
 			t.Errorf("%q: %+v, %v", text, got, err)
@@ -99,7 +99,7 @@ func TestWhatIsNotWrittenStays(t *testing.T) {
 	}
 }
 
-func TestFaultsTellPlaceKeyAndMend(t *testing.T) {
+func TestRead_faults_tellPlaceKeyAndRemedy(t *testing.T) {
 	for text, want := range map[string]string{
 		"nam: x":                                "1:1 nam: there is no such key; did you mean name?",
 		"nothing: x":                            "1:1 nothing: there is no such key; there are any, below, headers, many, maybe, name, on, port, words",
@@ -150,7 +150,7 @@ func TestFaultsTellPlaceKeyAndMend(t *testing.T) {
 }
 
 // Neither depth nor references make a small text a large one.
-func TestNothingGrowsWithoutEnd(t *testing.T) {
+func TestParse_hostileText_isBounded(t *testing.T) {
 	laughs := "a: &a [x, x, x, x, x, x, x, x, x]\n"
 	for c := 'b'; c <= 'j'; c++ {
 		laughs += fmt.Sprintf("%c: &%c [%s]\n", c, c, strings.TrimSuffix(strings.Repeat("*"+string(c-1)+", ", 9), ", "))
@@ -219,7 +219,7 @@ func TestList_hostileText_isBounded(t *testing.T) {
 	}
 }
 
-func TestReferencesAndMerges(t *testing.T) {
+func TestRead_aliasesAndMerges_areResolved(t *testing.T) {
 	got, err := read("headers: &h {a: x, b: y}\nbelow: &b {size: m}\n")
 	if err != nil || got.Headers["b"] != "y" || got.Below.Size != 1 {
 		t.Errorf("%+v, %v", got, err)
@@ -237,7 +237,7 @@ func TestReferencesAndMerges(t *testing.T) {
 	}
 }
 
-func TestAWordIsOneValue(t *testing.T) {
+func TestScalar_values_onlyScalars(t *testing.T) {
 	for text, want := range map[string]string{"below: {odd: s}": "s", "below: {odd: {of: x}}": "x", "below: {odd: 5}": "5"} {
 		if got, err := read(text); err != nil || string(got.Below.Odd) != want {
 			t.Errorf("%q: %q, %v, want %s", text, got.Below.Odd, err, want)
@@ -247,7 +247,7 @@ func TestAWordIsOneValue(t *testing.T) {
 
 // Of a number that can't be read it is told which numbers are good; of one that can,
 // only if it is none of them; of what is no number, what it must be at all.
-func TestWhichNumbersThereAre(t *testing.T) {
+func TestRequire_unreadableNumber_tellsTheRange(t *testing.T) {
 	for text, want := range map[string]string{
 		"port: 5":            "",
 		"port: 11":           "line 1: port: must be from 1 to 10",
@@ -276,7 +276,7 @@ func TestWhichNumbersThereAre(t *testing.T) {
 	}
 }
 
-func TestASectionKnowsItsPlace(t *testing.T) {
+func TestAt_paths_haveTheirPlace(t *testing.T) {
 	root, err := Parse([]byte("a:\n  b: [x, {c: 1}]\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -355,7 +355,7 @@ func must(text []byte, err error) []byte {
 	return text
 }
 
-func TestFromJSON(t *testing.T) {
+func TestFromJSON_texts_stayTexts(t *testing.T) {
 	out, err := FromJSON([]byte(`{"zone": "a", "list": [{"b": 1, "a": "1"}, []], "long": "` + strings.Repeat("word ", 40) + `end", "none": null}`))
 	want := "zone: a\nlist:\n- b: 1\n  a: \"1\"\n- []\nlong: " + strings.Repeat("word ", 40) + "end\nnone: null\n"
 	if diff := cmp.Diff(want, string(out)); err != nil || diff != "" {

@@ -27,8 +27,8 @@ func (f Input) changed() []dashboard.Change {
 		if rest, ok := strings.CutPrefix(c.Text, c.Name+" "); ok && c.Name != "" {
 			change.Name, change.Text = c.Name, rest
 		}
-		if c.Reach != nil {
-			change.Effect = c.Reach.String()
+		if c.Rollout != nil {
+			change.Effect = c.Rollout.String()
 		}
 		all = append(all, change)
 	}
@@ -44,9 +44,9 @@ const (
 // signOf is the sign by which the page shows a change.
 func signOf(c events.Event) string {
 	switch c.Kind {
-	case events.Added, events.Came:
+	case events.Added, events.EnvoyConnected:
 		return "joined"
-	case events.Removed, events.Went:
+	case events.Removed, events.EnvoyDisconnected:
 		return "left"
 	case events.Weight, events.Held, events.Rejected, events.Policy, events.Accepted:
 		return string(c.Kind)
@@ -65,7 +65,7 @@ func signOf(c events.Event) string {
 		}
 	case events.Problem:
 		return "attention"
-	case events.Mended, events.Recovered, events.Released:
+	case events.Fixed, events.Recovered, events.Released:
 		return "in-sync"
 	default:
 		return "other"

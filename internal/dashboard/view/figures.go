@@ -28,7 +28,7 @@ func (f Input) tick(p places) dashboard.Tick {
 	}
 	for _, i := range p.servers {
 		s := f.Table.Servers[i]
-		row := [6]float64{unknown, unknown, unknown, fine(s.Expected), float64(s.Healthy), float64(s.Of)}
+		row := [6]float64{unknown, unknown, unknown, fine(s.Expected), float64(s.Healthy), float64(s.Reporting)}
 		if measured {
 			row[0], row[1] = tenths(s.Requests), tenths(s.Errors)
 		}

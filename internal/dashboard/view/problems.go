@@ -36,12 +36,12 @@ func (f Input) problems(p places) []dashboard.Problem {
 // don't reach it.
 func (f Input) healthProblems(s traffic.Server) []dashboard.Problem {
 	about := dashboard.Problem{About: dashboard.AboutServer, ID: s.Address.String(), Name: cmp.Or(s.Name, s.Device)}
-	about.Words = fmt.Sprintf("%d of %d Envoys say so", s.Of-s.Healthy, s.Of)
+	about.Words = fmt.Sprintf("%d of %d Envoys say so", s.Reporting-s.Healthy, s.Reporting)
 	switch {
 	case s.Unhealthy():
 		about.Severity, about.Title = dashboard.Error, "is unhealthy"
 		about.Mend = fmt.Sprintf("is its server up at %s, and does the policy's health_check fit it?", s.Address)
-	case s.State == topology.Serving && s.Healthy < s.Of:
+	case s.State == topology.Serving && s.Healthy < s.Reporting:
 		about.Severity, about.Title = dashboard.Warning, "is unhealthy for some"
 		about.Words += ": " + some(s.UnhealthyFor)
 		about.Mend = "is the way from them to it open? To the others it answers"

@@ -41,7 +41,7 @@ type Input struct {
 	Envoys   []Envoy        // that are connected
 	// Traffic is what Envoys measured, Tables that of all services, and Table and
 	// History that of the service which is shown.
-	Traffic traffic.Case
+	Traffic traffic.Input
 	Tables  []traffic.Table
 	Table   traffic.Table
 	History traffic.History

@@ -47,7 +47,7 @@ func known(endpoints []topology.Endpoint, envoys []Envoy, reports ...traffic.Env
 	for _, e := range endpoints {
 		f.Devices = append(f.Devices, topology.Device{ID: e.Device, Name: e.Name, Tags: []string{"tag:weight-1"}})
 	}
-	f.Traffic = traffic.Case{
+	f.Traffic = traffic.Input{
 		Topology: topology.Topology{Services: f.Services}, View: traffic.View{At: noon, Envoys: reports},
 		Rule: func(string) traffic.Rule { return traffic.Rule{Mode: balance.Exact, Overprovisioning: 140} },
 	}

@@ -58,7 +58,7 @@ func TestProblems(t *testing.T) {
 		"unhealthy for one":  {sickFor(1), "warning: a is unhealthy for some 1 of 6 Envoys say so: e1"},
 		"unhealthy for four": {sickFor(4), "warning: a is unhealthy for some 4 of 6 Envoys say so: e1, e2, e3, e4"},
 		"unhealthy for five": {sickFor(5), "warning: a is unhealthy for some 5 of 6 Envoys say so: e1, e2, e3, e4 and 1 more"},
-		"for one, but idle":  {of(func(f *Input) { f.Table.Servers[3].Of, f.Table.Servers[3].Healthy = 2, 1 }), ""},
+		"for one, but idle":  {of(func(f *Input) { f.Table.Servers[3].Reporting, f.Table.Servers[3].Healthy = 2, 1 }), ""},
 		"rejected":           {of(func(f *Input) { f.Envoys[0].Rejected = map[string]string{"CDS": "no"} }), "error: west-1 rejected what it was sent CDS: no"},
 		"silent":             {of(func(f *Input) { f.Traffic.View.Envoys[0].Stale = true }), "warning: west-1 reports no more"},
 		"no report, no name": {of(func(f *Input) { f.Envoys[0].Node = "other" }), "warning: west-1 reports nothing"},
@@ -92,7 +92,7 @@ func TestSinceWhenAProblemIs(t *testing.T) {
 		{ID: 5, At: noon.Add(-time.Second), Kind: events.Rejected, Name: "other"},
 		{ID: 4, At: noon.Add(-2 * time.Second), Kind: events.Rejected, Name: f.Envoys[0].Device},
 		{ID: 3, At: noon.Add(-3 * time.Second), Kind: events.Rejected, Name: f.Envoys[0].Device},
-		{ID: 2, At: noon.Add(-4 * time.Second), Kind: events.Mended, Device: "d1", To: "tag:x"},
+		{ID: 2, At: noon.Add(-4 * time.Second), Kind: events.Fixed, Device: "d1", To: "tag:x"},
 		{ID: 1, At: noon.Add(-5 * time.Second), Kind: events.Problem, Device: "d1", To: "tag:x"},
 	}
 	var since []int64
@@ -153,7 +153,7 @@ func TestNotices(t *testing.T) {
 func TestChanges(t *testing.T) {
 	f := pool()
 	f.Changes = []events.Event{
-		{ID: 9, At: noon, Kind: events.Weight, Service: "server", Name: "a", Text: "a in server: weight 1 → 2", Reach: &events.Rollout{Told: 2, Acked: 1, Millis: 310}},
+		{ID: 9, At: noon, Kind: events.Weight, Service: "server", Name: "a", Text: "a in server: weight 1 → 2", Rollout: &events.Rollout{Sent: 2, Acked: 1, Millis: 310}},
 		{ID: 8, At: noon, Kind: events.Weight, Service: "other", Name: "a", Text: "a in other: weight 1 → 2"},
 		{ID: 7, At: noon, Kind: events.Drain, Name: "a", Text: "a is drained by alice until it is restored", By: "alice"},
 		{ID: 6, At: noon, Kind: events.Accepted, Text: "what was held is let through", By: "alice"},
@@ -175,10 +175,10 @@ func TestChanges(t *testing.T) {
 
 func TestSigns(t *testing.T) {
 	for want, changes := range map[string][]events.Event{
-		"joined": {{Kind: events.Added}, {Kind: events.Came}}, "left": {{Kind: events.Removed}, {Kind: events.Went}, {Kind: events.State, To: "offline"}, {Kind: events.State, To: "expired"}},
+		"joined": {{Kind: events.Added}, {Kind: events.EnvoyConnected}}, "left": {{Kind: events.Removed}, {Kind: events.EnvoyDisconnected}, {Kind: events.State, To: "offline"}, {Kind: events.State, To: "expired"}},
 		"weight": {{Kind: events.Weight}}, "held": {{Kind: events.Held}}, "rejected": {{Kind: events.Rejected}}, "policy": {{Kind: events.Policy}}, "accepted": {{Kind: events.Accepted}},
 		"drained": {{Kind: events.Drain}, {Kind: events.State, To: "drained"}}, "restored": {{Kind: events.Restore}, {Kind: events.State, To: "serving"}},
-		"attention": {{Kind: events.Problem}}, "in-sync": {{Kind: events.Mended}, {Kind: events.Recovered}, {Kind: events.Released}},
+		"attention": {{Kind: events.Problem}}, "in-sync": {{Kind: events.Fixed}, {Kind: events.Recovered}, {Kind: events.Released}},
 		"other": {{Kind: events.Started}, {Kind: events.Moved}, {Kind: events.Service}},
 	} {
 		for _, c := range changes {

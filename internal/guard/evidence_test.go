@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-func TestTheSecondWitness(t *testing.T) {
+func TestDecide_envoyIsConnected_deviceStays(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 4)
 	w.list(0, all)
@@ -44,7 +44,7 @@ func TestTheSecondWitness(t *testing.T) {
 }
 
 // Envoys connect again after a restart, but not at once.
-func TestAWitnessIsRememberedOverARestart(t *testing.T) {
+func TestDecide_restart_envoyMayReconnect(t *testing.T) {
 	for name, jump := range map[string]time.Duration{"short": time.Second, "long": 24 * time.Hour, "with the clock set back": -24 * time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -55,7 +55,7 @@ func TestAWitnessIsRememberedOverARestart(t *testing.T) {
 			w.want("s", "1 2 3 4")
 			before := w.m
 			w.list(time.Second, off(all[1:], 2))
-			if !w.m.SameButForTime(before) {
+			if !w.m.EqualExceptTimes(before) {
 				t.Error("only time has passed")
 			}
 
@@ -66,19 +66,19 @@ func TestAWitnessIsRememberedOverARestart(t *testing.T) {
 			w.healthy = w.now
 			w.list(31*time.Second, off(all[1:], 2)) // Envoy waits for up to 30 s
 			w.want("s", "1 2 3 4")
-			w.list(returnWithin-32*time.Second, off(all[1:], 2))
+			w.list(returnGrace-32*time.Second, off(all[1:], 2))
 			w.want("s", "1 2 3 4")
 			w.stream[netip.MustParseAddr("100.64.0.2")] = true // it is back
 			w.list(time.Second, off(all[1:], 2))
 			w.want("s", "2 3 4")
-			if w.m.SameButForTime(before) {
+			if w.m.EqualExceptTimes(before) {
 				t.Error("a witness that is gone is no passing of time")
 			}
 		})
 	}
 }
 
-func TestAWitnessKeepsItsWordUnderANewID(t *testing.T) {
+func TestDecide_newID_confirmationIsKept(t *testing.T) {
 	w := newWorld(t)
 	all := fleet("s", 3)
 	w.list(0, all)

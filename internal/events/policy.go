@@ -11,11 +11,11 @@ import (
 // one edit of the defaults is one of many services.
 type edit struct{ key, from, to string }
 
-// policies tells which values of the policy differ.
-func policies(was, is Snapshot) []Event {
+// diffPolicies tells which values of the policy differ.
+func diffPolicies(was, is Snapshot) []Event {
 	edits := make(map[edit][]string)
 	for name := range union(was.Policies, is.Policies) {
-		w, i := policyOf(was.Policies, name), policyOf(is.Policies, name)
+		w, i := effectivePolicy(was.Policies, name), effectivePolicy(is.Policies, name)
 		for key := range union(w, i) {
 			if e := (edit{key, w[key], i[key]}); e.from != e.to {
 				edits[e] = append(edits[e], name)
@@ -25,7 +25,7 @@ func policies(was, is Snapshot) []Event {
 	var all []Event
 	for _, key := range slices.Sorted(maps.Keys(union(was.Ingress, is.Ingress))) {
 		if from, to := was.Ingress[key], is.Ingress[key]; from != to {
-			all = append(all, Event{Kind: Policy, Key: key, From: from, To: to, Text: fmt.Sprintf("policy of the ingress: %s %s → %s", key, none(from), none(to))})
+			all = append(all, Event{Kind: Policy, Key: key, From: from, To: to, Text: fmt.Sprintf("policy of the ingress: %s %s → %s", key, orNone(from), orNone(to))})
 		}
 	}
 	for _, e := range slices.SortedFunc(maps.Keys(edits), edit.compare) {
@@ -38,21 +38,21 @@ func policies(was, is Snapshot) []Event {
 		if names[0] == "" {
 			names[0] = "the defaults"
 		}
-		c.Text = fmt.Sprintf("policy of %s: %s %s → %s", list(names), e.key, none(e.from), none(e.to))
+		c.Text = fmt.Sprintf("policy of %s: %s %s → %s", joinNames(names), e.key, orNone(e.from), orNone(e.to))
 		all = append(all, c)
 	}
 	switch {
 	case was.PolicyError == is.PolicyError:
 	case is.PolicyError == "":
-		all = append(all, Event{Kind: Mended, Text: "the policy file is good again"})
+		all = append(all, Event{Kind: Fixed, Text: "the policy file is good again"})
 	default:
 		all = append(all, Event{Kind: Problem, Text: "the policy file is bad, the last good policy stays: " + is.PolicyError})
 	}
 	return all
 }
 
-// policyOf is the policy of a service, or that of all which have none.
-func policyOf(all map[string]map[string]string, name string) map[string]string {
+// effectivePolicy is the policy of a service, or that of all which have none.
+func effectivePolicy(all map[string]map[string]string, name string) map[string]string {
 	if own, ok := all[name]; ok {
 		return own
 	}

@@ -43,7 +43,7 @@ type Decision struct {
 	// Problems are where the witnesses disagree.
 	Problems []topology.Problem
 	// ListAt is when a further list can let something through; zero is never.
-	ListAt time.Time
+	NextListAt time.Time
 	// Memory is what the next judgement needs.
 	Memory Memory
 }
@@ -66,7 +66,7 @@ type Decision struct {
 //     serves. A new service of which all keys expire soon is served by them.
 //   - What is held stays as it was published last.
 func Decide(m Memory, c Input) Decision {
-	j := judge{c: c, listed: sync.OnceValue(c.List.ids), witnessed: m.Witnessed, v: Decision{Memory: m}}
+	j := decider{input: c, listedIDs: sync.OnceValue(c.List.ids), confirmed: m.ConfirmedByEnvoy, decision: Decision{Memory: m}}
 	built, names := make(map[string]topology.Service), make(map[string]bool)
 	for _, s := range c.Built.Services {
 		built[s.Name], names[s.Name] = s, true
@@ -74,22 +74,22 @@ func Decide(m Memory, c Input) Decision {
 	for name := range m.Services {
 		names[name] = true
 	}
-	j.v.Topology.Next = c.Built.Next
-	j.v.Memory.Services = make(map[string]Service)
-	j.v.Memory.Witnessed = make(map[string]time.Time)
+	j.decision.Topology.Next = c.Built.Next
+	j.decision.Memory.Services = make(map[string]Service)
+	j.decision.Memory.ConfirmedByEnvoy = make(map[string]time.Time)
 	for _, name := range slices.Sorted(maps.Keys(names)) {
 		said, exists := built[name]
 		said.Name = name
-		s, remembered := j.service(said, m.Services[name])
-		if !remembered.empty() {
-			j.v.Memory.Services[name] = remembered
+		s, remembered := j.decideService(said, m.Services[name])
+		if !remembered.isEmpty() {
+			j.decision.Memory.Services[name] = remembered
 		}
 		// Else its loss was accepted, and it is forgotten.
-		if exists || !remembered.empty() {
-			j.v.Topology.Services = append(j.v.Topology.Services, s)
+		if exists || !remembered.isEmpty() {
+			j.decision.Topology.Services = append(j.decision.Topology.Services, s)
 		}
 	}
-	return j.v
+	return j.decision
 }
 
 // ids are the IDs of the devices.
@@ -101,42 +101,44 @@ func (l List) ids() map[string]bool {
 	return all
 }
 
-func (s Service) empty() bool { return len(s.Published)+len(s.Said)+len(s.Gone)+len(s.Dismissed) == 0 }
-
-type judge struct {
-	c      Input
-	listed func() map[string]bool // device IDs
-	// witnessed is what was remembered of Envoys' words, see [Memory].
-	witnessed map[string]time.Time
-	v         Decision
+func (s Service) isEmpty() bool {
+	return len(s.Published)+len(s.LastDescribed)+len(s.RecentlyRemoved)+len(s.Dismissed) == 0
 }
 
-// byDevice puts endpoints in the order of the list, so that what is held is no
+type decider struct {
+	input     Input
+	listedIDs func() map[string]bool // device IDs
+	// witnessed is what was remembered of Envoys' words, see [Memory].
+	confirmed map[string]time.Time
+	decision  Decision
+}
+
+// sortByDevice puts endpoints in the order of the list, so that what is held is no
 // change, and two control planes that hold different endpoints publish the same.
-func byDevice(endpoints []topology.Endpoint) {
+func sortByDevice(endpoints []topology.Endpoint) {
 	slices.SortStableFunc(endpoints, compareDevices)
 }
 
 func compareDevices(a, b topology.Endpoint) int { return topology.CompareIDs(a.Device, b.Device) }
 
-// service judges one service.
-func (j *judge) service(built topology.Service, was Service) (topology.Service, Service) {
-	b := j.hear(built, was)
+// decideService judges one service.
+func (j *decider) decideService(built topology.Service, was Service) (topology.Service, Service) {
+	b := j.gatherEvidence(built, was)
 	accepted := make(map[string]bool)
 	if was.accepted {
 		for _, id := range was.Held {
 			accepted[id] = true
 		}
-		was.Gone = nil // forgiven
+		was.RecentlyRemoved = nil // forgiven
 	}
-	lost, left := b.split(was, accepted)
-	loss, served := j.count(b, was, accepted)
-	clock := j.clock(was.Loss, loss)
+	lost, left := b.splitRemoved(was, accepted)
+	loss, served := j.measureLoss(b, was, accepted)
+	clock := j.advanceClock(was.Loss, loss)
 	clock.Served = served
-	of := b.present(served, loss, accepted)
+	of := b.countServed(served, loss, accepted)
 	alone := len(b.serving) == 0
-	stood := clock.Stood >= j.c.HoldFor && j.healthy()
-	tooMuch := float64(len(loss)) > j.c.HoldFraction*float64(of)
+	stood := clock.ConfirmedFor >= j.input.HoldFor && j.healthy()
+	tooMuch := float64(len(loss)) > j.input.HoldFraction*float64(of)
 
 	var held, gone []topology.Endpoint
 	if alone || !j.healthy() || (tooMuch && !stood) {
@@ -147,119 +149,119 @@ func (j *judge) service(built topology.Service, was Service) (topology.Service, 
 	dismissed := b.dismissed(slices.Concat(was.Dismissed, slices.Collect(maps.Keys(accepted))))
 	if alone {
 		held = append(held, left...)
-		held = append(held, j.expiring(b, held, dismissed)...)
+		held = append(held, j.expiringEndpoints(b, held, dismissed)...)
 	}
-	held = b.without(held)
-	byDevice(held)
+	held = b.withoutTaken(held)
+	sortByDevice(held)
 
-	now := Service{Published: slices.Concat(b.serving, held), Loss: clock, Held: devices(held), Dismissed: dismissed}
-	byDevice(now.Published)
-	now.Gone = stillGone(slices.Concat(was.Gone, gone), loss, stood && !alone)
-	now.Said = said(built, was, now)
+	now := Service{Published: slices.Concat(b.serving, held), Loss: clock, Held: deviceIDs(held), Dismissed: dismissed}
+	sortByDevice(now.Published)
+	now.RecentlyRemoved = recentlyRemoved(slices.Concat(was.RecentlyRemoved, gone), loss, stood && !alone)
+	now.LastDescribed = lastDescribed(built, was, now)
 	if len(loss) == 0 {
 		now.Loss.Served = nil
 	}
-	j.tell(built.Name, b, held, findings{len(loss), of, tooMuch, alone, clock})
+	j.reportService(built.Name, b, held, serviceFindings{len(loss), of, tooMuch, alone, clock})
 	return topology.NewService(built.Name, slices.Concat(now.Published, b.idleBeside(held))), now
 }
 
-// hearing is what both witnesses say of one service.
-type hearing struct {
-	serving []topology.Endpoint
-	idle    []topology.Endpoint
-	serves  map[string]bool           // device IDs
-	why     map[string]topology.State // of idle devices
-	taken   map[netip.AddrPort]bool   // by those that serve
-	gone    map[string]bool           // published, and not in the list
+// evidence is what both witnesses say of one service.
+type evidence struct {
+	serving      []topology.Endpoint
+	idle         []topology.Endpoint
+	serves       map[string]bool           // device IDs
+	idleState    map[string]topology.State // of idle devices
+	addressTaken map[netip.AddrPort]bool   // by those that serve
+	missing      map[string]bool           // published, and not in the list
 }
 
-// hear takes what the list says, and believes a device's own Envoy where the
+// gatherEvidence takes what the list says, and believes a device's own Envoy where the
 // list says that the device is gone or offline.
-func (j *judge) hear(built topology.Service, was Service) hearing {
-	h := hearing{
-		serves: make(map[string]bool), why: make(map[string]topology.State),
-		taken: make(map[netip.AddrPort]bool), gone: make(map[string]bool),
+func (j *decider) gatherEvidence(built topology.Service, was Service) evidence {
+	h := evidence{
+		serves: make(map[string]bool), idleState: make(map[string]topology.State),
+		addressTaken: make(map[netip.AddrPort]bool), missing: make(map[string]bool),
 	}
 	serve := func(e topology.Endpoint) {
-		h.serving, h.serves[e.Device], h.taken[e.Address] = append(h.serving, e), true, true
+		h.serving, h.serves[e.Device], h.addressTaken[e.Address] = append(h.serving, e), true, true
 	}
 	for _, e := range built.Serving() {
 		serve(e)
-		j.remember(e.Device)
+		j.keepConfirmation(e.Device)
 	}
 	for _, e := range built.Idle {
 		switch {
-		case e.State == topology.Offline && !e.DrainRequested() && !h.taken[e.Address] && (j.vouches(e, "offline",
+		case e.State == topology.Offline && !e.DrainRequested() && !h.addressTaken[e.Address] && (j.envoyConfirms(e, "offline",
 			"the list says that the device is offline, but its own Envoy %s connected, so it serves on: does it reach the coordination server?") ||
-			j.returns(e, was)):
+			j.withinReturnGrace(e, was)):
 			e.State = topology.Serving
 			serve(e)
 		default:
 			h.idle = append(h.idle, e)
-			h.leaves(e)
+			h.addIdleState(e)
 		}
 	}
-	vouched, described := make(map[string]bool), maps.Clone(h.why)
-	for id := range j.c.Built.Drains {
-		h.why[id] = topology.Drained // whatever the list says of it: an operator wants it out
+	vouched, described := make(map[string]bool), maps.Clone(h.idleState)
+	for id := range j.input.Built.Drains {
+		h.idleState[id] = topology.Drained // whatever the list says of it: an operator wants it out
 	}
 	for _, e := range was.Published {
-		drain, drained := j.c.Built.Drains[e.Device]
+		drain, drained := j.input.Built.Drains[e.Device]
 		switch {
 		case h.serves[e.Device]:
 		case drained && described[e.Device] == "":
 			e.State, e.DrainedBy = topology.Drained, drain.String()
 			h.idle = append(h.idle, e)
-		case drained || j.listed()[e.Device]:
-		case !h.taken[e.Address] && j.vouches(e, "missing",
+		case drained || j.listedIDs()[e.Device]:
+		case !h.addressTaken[e.Address] && j.envoyConfirms(e, "missing",
 			"the list lacks the device, but its own Envoy %s connected, so it serves on: is the list whole?"):
-			h.serving, h.taken[e.Address] = append(h.serving, e), true
+			h.serving, h.addressTaken[e.Address] = append(h.serving, e), true
 			vouched[e.Device] = true
 		default:
-			h.gone[e.Device] = true
+			h.missing[e.Device] = true
 		}
 	}
 	maps.Copy(h.serves, vouched)
 	return h
 }
 
-// wake has it judged again at a time.
-func (j *judge) wake(at time.Time) {
-	if next := &j.v.Topology.Next; next.IsZero() || at.Before(*next) {
+// wakeAt has it judged again at a time.
+func (j *decider) wakeAt(at time.Time) {
+	if next := &j.decision.Topology.Next; next.IsZero() || at.Before(*next) {
 		*next = at
 	}
 }
 
-// leaves notes why an endpoint is idle. A device that is offline does not leave
+// addIdleState notes why an endpoint is idle. A device that is offline does not leave
 // by a drain, though another of its endpoints is drained.
-func (h hearing) leaves(e topology.Endpoint) {
+func (h evidence) addIdleState(e topology.Endpoint) {
 	state := e.State
 	if e.DrainRequested() {
 		state = topology.Drained // whatever else it is
 	}
-	if h.why[e.Device] != topology.Offline {
-		h.why[e.Device] = state
+	if h.idleState[e.Device] != topology.Offline {
+		h.idleState[e.Device] = state
 	}
 }
 
-func (j *judge) healthy() bool { return !j.c.List.HealthySince.IsZero() }
+func (j *decider) healthy() bool { return !j.input.List.HealthySince.IsZero() }
 
-// without leaves out what can't stay, since another has the address now.
-func (h hearing) without(held []topology.Endpoint) []topology.Endpoint {
-	return slices.DeleteFunc(held, func(e topology.Endpoint) bool { return h.taken[e.Address] })
+// withoutTaken leaves out what can't stay, since another has the address now.
+func (h evidence) withoutTaken(held []topology.Endpoint) []topology.Endpoint {
+	return slices.DeleteFunc(held, func(e topology.Endpoint) bool { return h.addressTaken[e.Address] })
 }
 
 // idleBeside are the idle endpoints but of those that are held.
-func (h hearing) idleBeside(held []topology.Endpoint) []topology.Endpoint {
-	ids := devices(held)
+func (h evidence) idleBeside(held []topology.Endpoint) []topology.Endpoint {
+	ids := deviceIDs(held)
 	return slices.DeleteFunc(slices.Clone(h.idle), func(e topology.Endpoint) bool {
 		_, stays := slices.BinarySearch(ids, e.Device)
 		return stays
 	})
 }
 
-// devices are the IDs of the endpoints' devices, sorted and once each.
-func devices(endpoints []topology.Endpoint) []string {
+// deviceIDs are the IDs of the endpoints' devices, sorted and once each.
+func deviceIDs(endpoints []topology.Endpoint) []string {
 	var ids []string
 	for _, e := range endpoints {
 		ids = append(ids, e.Device)
@@ -268,19 +270,19 @@ func devices(endpoints []topology.Endpoint) []string {
 	return slices.Compact(ids)
 }
 
-// said is what devices said last of a service. Who is published, or went of
+// lastDescribed is what devices said last of a service. Who is published, or went of
 // late, and says nothing now, is remembered.
-func said(built topology.Service, was, now Service) []topology.Endpoint {
+func lastDescribed(built topology.Service, was, now Service) []topology.Endpoint {
 	all := slices.Concat(built.Serving(), built.Idle)
 	spoke := make(map[string]bool)
 	for _, e := range all {
 		spoke[e.Device] = true
 	}
 	counts := make(map[string]bool)
-	for _, e := range slices.Concat(now.Published, now.Gone) {
+	for _, e := range slices.Concat(now.Published, now.RecentlyRemoved) {
 		counts[e.Device] = true
 	}
-	for _, e := range was.Said {
+	for _, e := range was.LastDescribed {
 		if !spoke[e.Device] && counts[e.Device] {
 			all = append(all, e)
 		}

@@ -15,7 +15,7 @@ type Reporter struct {
 	Region string
 }
 
-// Entries are how many requests enter in each region, and what was published of
+// IngressLoad are how many requests enter in each region, and what was published of
 // them.
 //
 // Envoys report that themselves, and one may be wrong or lie. So what a reporter
@@ -23,46 +23,46 @@ type Reporter struct {
 // measured is forgotten as soon as it was learned, when the window has passed.
 // A reporter that lies for long is believed in the end, as one that sends as many
 // requests is.
-type Entries struct {
-	// Published are the weights that Envoys have, by region, out of [whole].
+type IngressLoad struct {
+	// Published are the weights that Envoys have, by region, out of [totalWeight].
 	Published map[string]uint32
 
-	steps []measured           // the last ones, the newest last
-	peaks map[Reporter]float64 // of late, as believed, in requests a second
+	intervals []interval           // the last ones, the newest last
+	peaks     map[Reporter]float64 // of late, as believed, in requests a second
 }
 
-// measured is what is believed of one step.
-type measured struct {
+// interval is what is believed of one step.
+type interval struct {
 	over     time.Duration
 	requests map[Reporter]float64
 }
 
 const (
-	// whole is what the weights of all regions add up to, about: fine enough
+	// totalWeight is what the weights of all regions add up to, about: fine enough
 	// for a share of one in ten thousand.
-	whole = 10_000
+	totalWeight = 10_000
 	// window is how long what was measured counts.
 	window = 10 * time.Second
-	// growth is how much more than its peak a reporter is believed in a step: ten
+	// maxGrowth is how much more than its peak a reporter is believed in a step: ten
 	// times as many requests count whole in the fourth, after some eight seconds.
-	growth = 2
-	// believed is a rate, in requests a second, that nobody is too new for.
-	believed = 25
-	// halfPeak is the time in which a peak loses half of itself, so that an Envoy
+	maxGrowth = 2
+	// freeRate is a rate, in requests a second, that nobody is too new for.
+	freeRate = 25
+	// peakHalfLife is the time in which a peak loses half of itself, so that an Envoy
 	// that was away for a minute need not begin anew.
-	halfPeak = time.Minute
-	// worthwhile is the change of a region's share below which nothing is
+	peakHalfLife = time.Minute
+	// minChange is the change of a region's share below which nothing is
 	// published: each change is sent to every Envoy.
-	worthwhile = 0.02
+	minChange = 0.02
 )
 
 // Next takes what was reported in some time, and how many devices with Envoys are
 // connected in each region, which counts while nothing is measured. It tells
 // whether there is something new to publish.
-func (e Entries) Next(requests map[Reporter]float64, envoys map[string]int, over time.Duration) (Entries, bool) {
-	next := Entries{Published: e.Published, steps: e.within(window - over)}
-	step := measured{over, e.believe(requests, over)}
-	next.steps = append(next.steps, step)
+func (e IngressLoad) Next(requests map[Reporter]float64, envoys map[string]int, over time.Duration) (IngressLoad, bool) {
+	next := IngressLoad{Published: e.Published, intervals: e.lastIntervals(window - over)}
+	step := interval{over, e.boundRequests(requests, over)}
+	next.intervals = append(next.intervals, step)
 	next.peaks = e.peaksAfter(step)
 
 	shares := next.Rates()
@@ -80,26 +80,26 @@ func (e Entries) Next(requests map[Reporter]float64, envoys map[string]int, over
 		// used any moment: the smallest weight there is keeps it known.
 		for region, n := range envoys {
 			if n > 0 && shares[region] == 0 {
-				shares[region] = total / whole
+				shares[region] = total / totalWeight
 			}
 		}
 	}
-	shares = normal(shares)
-	if !e.moved(shares) {
+	shares = normalize(shares)
+	if !e.differs(shares) {
 		return next, false
 	}
 	next.Published = make(map[string]uint32, len(shares))
 	for region, share := range shares {
-		next.Published[region] = max(1, uint32(math.Round(share*whole)))
+		next.Published[region] = max(1, uint32(math.Round(share*totalWeight)))
 	}
 	return next, true
 }
 
 // Rates are the requests a second that are believed to enter, by region.
-func (e Entries) Rates() map[string]float64 {
+func (e IngressLoad) Rates() map[string]float64 {
 	sums := make(map[string]float64)
 	var over time.Duration
-	for _, s := range e.steps {
+	for _, s := range e.intervals {
 		over += s.over
 		for r, n := range s.requests {
 			sums[r.Region] += n
@@ -111,22 +111,22 @@ func (e Entries) Rates() map[string]float64 {
 	return sums
 }
 
-// within are the newest steps that last no longer than a time together.
-func (e Entries) within(long time.Duration) []measured {
-	first := len(e.steps)
-	for first > 0 && e.steps[first-1].over <= long {
+// lastIntervals are the newest steps that last no longer than a time together.
+func (e IngressLoad) lastIntervals(long time.Duration) []interval {
+	first := len(e.intervals)
+	for first > 0 && e.intervals[first-1].over <= long {
 		first--
-		long -= e.steps[first].over
+		long -= e.intervals[first].over
 	}
-	return slices.Clone(e.steps[first:])
+	return slices.Clone(e.intervals[first:])
 }
 
-// believe bounds what each reporter says: by its own peak, by what the others
+// boundRequests bounds what each reporter says: by its own peak, by what the others
 // have in the middle, or by a rate that nobody is too new for. While nothing is
 // measured there is nothing to go by, and all counts.
-func (e Entries) believe(requests map[Reporter]float64, over time.Duration) map[Reporter]float64 {
+func (e IngressLoad) boundRequests(requests map[Reporter]float64, over time.Duration) map[Reporter]float64 {
 	out := make(map[Reporter]float64, len(requests))
-	idle := !slices.ContainsFunc(e.steps, func(s measured) bool { return len(s.requests) > 0 })
+	idle := !slices.ContainsFunc(e.intervals, func(s interval) bool { return len(s.requests) > 0 })
 	rates := make(map[Reporter]float64, len(requests))
 	for r, peak := range e.peaks {
 		rates[r] = peak
@@ -145,7 +145,7 @@ func (e Entries) believe(requests map[Reporter]float64, over time.Duration) map[
 		case idle:
 			out[r] = n
 		default:
-			limit := growth * max(e.peaks[r], medianWithout(sorted, rates[r]), believed)
+			limit := maxGrowth * max(e.peaks[r], medianWithout(sorted, rates[r]), freeRate)
 			out[r] = min(n, limit*over.Seconds())
 		}
 	}
@@ -170,10 +170,10 @@ func medianWithout(sorted []float64, value float64) float64 {
 }
 
 // peaksAfter are the peaks once a step has passed.
-func (e Entries) peaksAfter(step measured) map[Reporter]float64 {
+func (e IngressLoad) peaksAfter(step interval) map[Reporter]float64 {
 	const forget = 0.01 // requests a second
 	peaks := make(map[Reporter]float64, len(e.peaks))
-	left := math.Exp2(-step.over.Seconds() / halfPeak.Seconds())
+	left := math.Exp2(-step.over.Seconds() / peakHalfLife.Seconds())
 	for r, peak := range e.peaks {
 		if peak *= left; peak >= forget {
 			peaks[r] = peak
@@ -200,17 +200,17 @@ func (e Entries) peaksAfter(step measured) map[Reporter]float64 {
 // maxReporters bounds whose peaks are remembered: more than report at a time.
 const maxReporters = 8_000
 
-// moved tells whether any region's share is another than was published.
-func (e Entries) moved(shares map[string]float64) bool {
+// differs tells whether any region's share is another than was published.
+func (e IngressLoad) differs(shares map[string]float64) bool {
 	before := make(map[string]float64, len(e.Published))
 	for region, w := range e.Published {
 		before[region] = float64(w)
 	}
-	before = normal(before)
+	before = normalize(before)
 	for region := range union(shares, before) {
 		_, now := shares[region]
 		_, was := before[region]
-		if now != was || math.Abs(shares[region]-before[region]) > worthwhile {
+		if now != was || math.Abs(shares[region]-before[region]) > minChange {
 			return true
 		}
 	}

@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func published(e Entries) string {
+func published(e IngressLoad) string {
 	var all []string
 	for _, region := range slices.Sorted(maps.Keys(e.Published)) {
 		all = append(all, fmt.Sprintf("%s=%d", region, e.Published[region]))
@@ -31,8 +31,8 @@ var west, east = device(1, "west"), device(2, "east")
 
 const every = 2 * time.Second
 
-func TestEntriesFollowWhatIsMeasured(t *testing.T) {
-	var e Entries
+func TestNext_reports_areFollowed(t *testing.T) {
+	var e IngressLoad
 	envoys := map[string]int{"west": 2, "east": 2}
 	step := func(want string, news bool, requests map[Reporter]float64) {
 		t.Helper()
@@ -69,7 +69,7 @@ func TestEntriesFollowWhatIsMeasured(t *testing.T) {
 
 // run takes the same requests a second for some steps of two seconds, and
 // returns the share of west in percent.
-func (e *Entries) run(n int, rates map[Reporter]float64) float64 {
+func (e *IngressLoad) run(n int, rates map[Reporter]float64) float64 {
 	for range n {
 		requests := make(map[Reporter]float64)
 		for r, rate := range rates {
@@ -81,12 +81,12 @@ func (e *Entries) run(n int, rates map[Reporter]float64) float64 {
 	for region, w := range e.Published {
 		weights[region] = float64(w)
 	}
-	return 100 * normal(weights)["west"]
+	return 100 * normalize(weights)["west"]
 }
 
 // An Envoy that really has ten times as many requests is believed within seconds.
 func TestNext_honestBurst_countsWithinSeconds(t *testing.T) {
-	var e Entries
+	var e IngressLoad
 	if got := e.run(20, map[Reporter]float64{west: 50, east: 50}); got != 50 {
 		t.Fatalf("west has %v %%", got)
 	}
@@ -100,7 +100,7 @@ func TestNext_honestBurst_countsWithinSeconds(t *testing.T) {
 		t.Errorf("ten seconds after it ended west has %.1f %%", got)
 	}
 	// What begins everywhere at once is believed at once.
-	e = Entries{}
+	e = IngressLoad{}
 	e.run(30, nil)
 	if got := e.run(1, map[Reporter]float64{west: 900, east: 100}); got != 90 {
 		t.Errorf("after an idle time west has %.1f %%", got)
@@ -118,7 +118,7 @@ func TestNext_honestBurst_countsWithinSeconds(t *testing.T) {
 func TestNext_falseReports_moveLittleAndAreForgotten(t *testing.T) {
 	for _, honest := range []float64{1, 50, 5000} {
 		for _, others := range []byte{1, 9} { // besides the liar in west
-			var e Entries
+			var e IngressLoad
 			rates := map[Reporter]float64{west: honest * float64(others)}
 			for n := range others {
 				rates[device(10+n, "east")] = honest
@@ -130,7 +130,7 @@ func TestNext_falseReports_moveLittleAndAreForgotten(t *testing.T) {
 			rates[west] = 1e9
 			lied := e.run(2, rates)
 			limit := 66.0
-			if truth < growth*believed { // so little that any burst is likely
+			if truth < maxGrowth*freeRate { // so little that any burst is likely
 				limit = 99
 			}
 			if lied > limit {
@@ -146,7 +146,7 @@ func TestNext_falseReports_moveLittleAndAreForgotten(t *testing.T) {
 
 // A newcomer that lies counts no more than twice what the others have.
 func TestNext_falseNewcomer_isBoundedByTheOthers(t *testing.T) {
-	var e Entries
+	var e IngressLoad
 	rates := map[Reporter]float64{west: 100, east: 100}
 	e.run(20, rates)
 	rates[device(9, "west")] = 1e9
@@ -156,10 +156,10 @@ func TestNext_falseNewcomer_isBoundedByTheOthers(t *testing.T) {
 }
 
 // believeNaively is believe as one would write it without regard to its cost.
-func (e Entries) believeNaively(requests map[Reporter]float64, over time.Duration) map[Reporter]float64 {
+func (e IngressLoad) believeNaively(requests map[Reporter]float64, over time.Duration) map[Reporter]float64 {
 	out := map[Reporter]float64{}
 	idle := true
-	for _, s := range e.steps {
+	for _, s := range e.intervals {
 		idle = idle && len(s.requests) == 0
 	}
 	level := func(r Reporter) float64 { return max(e.peaks[r], requests[r]/over.Seconds()) }
@@ -178,7 +178,7 @@ func (e Entries) believeNaively(requests map[Reporter]float64, over time.Duratio
 		slices.Sort(others)
 		limit := math.Inf(1)
 		if k := len(others); k > 0 && !idle {
-			limit = growth * max(e.peaks[r], (others[(k-1)/2]+others[k/2])/2, believed)
+			limit = maxGrowth * max(e.peaks[r], (others[(k-1)/2]+others[k/2])/2, freeRate)
 		}
 		if n > 0 {
 			out[r] = min(n, limit*over.Seconds())
@@ -193,7 +193,7 @@ func (e Entries) believeNaively(requests map[Reporter]float64, over time.Duratio
 func TestNext_randomReports_sameAsNaiveModel(t *testing.T) {
 	all := []Reporter{west, east, device(3, "eu"), device(4, "eu")}
 	rapid.Check(t, func(t *rapid.T) {
-		var e Entries
+		var e IngressLoad
 		for range rapid.IntRange(1, 20).Draw(t, "steps") {
 			requests, envoys := map[Reporter]float64{}, map[string]int{"west": 1, "east": 1, "eu": rapid.IntRange(0, 2).Draw(t, "envoys")}
 			for _, r := range all {
@@ -203,7 +203,7 @@ func TestNext_randomReports_sameAsNaiveModel(t *testing.T) {
 			}
 			want := e.believeNaively(requests, every)
 			next, _ := e.Next(requests, envoys, every)
-			if got := next.steps[len(next.steps)-1].requests; !maps.Equal(got, want) {
+			if got := next.intervals[len(next.intervals)-1].requests; !maps.Equal(got, want) {
 				t.Fatalf("believed %v, want %v of %v after %v", got, want, requests, e)
 			}
 			e = next
@@ -224,27 +224,27 @@ func TestNext_randomReports_sameAsNaiveModel(t *testing.T) {
 
 // near checks that published shares are near to the measured ones, and that the
 // state is bounded.
-func (e Entries) near(t *rapid.T) {
-	shares, weights := normal(e.Rates()), map[string]float64{}
+func (e IngressLoad) near(t *rapid.T) {
+	shares, weights := normalize(e.Rates()), map[string]float64{}
 	for region, w := range e.Published {
 		if w == 0 {
 			t.Fatalf("weight 0 of %s: Envoy refuses it", region)
 		}
 		weights[region] = float64(w)
 	}
-	weights = normal(weights)
+	weights = normalize(weights)
 	for region, share := range shares {
-		if d := share - weights[region]; math.Abs(d) > worthwhile+0.01 {
+		if d := share - weights[region]; math.Abs(d) > minChange+0.01 {
 			t.Fatalf("%s has %v and is published with %v", region, share, weights[region])
 		}
 	}
-	if len(e.steps) > int(window/every) || len(e.peaks) > 4 {
-		t.Fatalf("%d steps and %d peaks are remembered", len(e.steps), len(e.peaks))
+	if len(e.intervals) > int(window/every) || len(e.peaks) > 4 {
+		t.Fatalf("%d steps and %d peaks are remembered", len(e.intervals), len(e.peaks))
 	}
 }
 
 func TestNext_manyReporters_areBounded(t *testing.T) {
-	var e Entries
+	var e IngressLoad
 	for i := range 3 {
 		requests := map[Reporter]float64{}
 		for n := range maxReporters {
@@ -264,14 +264,14 @@ func TestNext_manyReporters_areBounded(t *testing.T) {
 }
 
 // A change of two points of a hundred is worth telling everybody, and no less.
-func TestWhatIsWorthwhile(t *testing.T) {
-	e := Entries{Published: map[string]uint32{"west": 5000, "east": 5000}}
+func TestNext_smallChange_isNotPublished(t *testing.T) {
+	e := IngressLoad{Published: map[string]uint32{"west": 5000, "east": 5000}}
 	for share, want := range map[float64]bool{51.9: false, 52.1: true, 48.1: false, 47.9: true} {
-		if got := e.moved(map[string]float64{"west": share / 100, "east": 1 - share/100}); got != want {
+		if got := e.differs(map[string]float64{"west": share / 100, "east": 1 - share/100}); got != want {
 			t.Errorf("%v %%: %t", share, got)
 		}
 	}
-	if !e.moved(map[string]float64{"west": 0.5, "east": 0.499, "eu": 0.001}) || !e.moved(map[string]float64{"west": 1}) {
+	if !e.differs(map[string]float64{"west": 0.5, "east": 0.499, "eu": 0.001}) || !e.differs(map[string]float64{"west": 1}) {
 		t.Error("a region that comes or goes is told")
 	}
 }
