@@ -18,26 +18,26 @@ import (
 )
 
 // adminHandler answers the admin API and the live page on the admin address.
-func (d *ControlPlane) adminHandler() http.Handler {
+func (c *ControlPlane) adminHandler() http.Handler {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newMetrics(d), newTrafficMetrics(d.traffic))
+	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), newMetrics(c), newTrafficMetrics(c.traffic))
 	return api.Handler(api.Sources{
-		Ready:   d.readiness,
-		Status:  func() any { return d.Status() },
-		Traffic: func() any { return d.traffic() },
-		History: func(service string) (any, error) { return d.history(service) },
-		Explain: func(of, from string) (any, error) { return d.explain(of, from) },
-		Doctor:  func(ctx context.Context) any { return d.AddFacts(ctx) },
-		Diff:    d.diffs,
-		Accept:  func(ctx context.Context, service string) error { return d.accept(ctx, service, LocalOperator("")) },
+		Ready:   c.readiness,
+		Status:  func() any { return c.status() },
+		Traffic: func() any { return c.traffic() },
+		History: func(service string) (any, error) { return c.history(service) },
+		Explain: func(of, from string) (any, error) { return c.explain(of, from) },
+		Doctor:  func(ctx context.Context) any { return c.facts(ctx) },
+		Diff:    c.diffs,
+		Accept:  func(ctx context.Context, service string) error { return c.accept(ctx, service, localOperator("")) },
 		Drain: func(ctx context.Context, device string, long time.Duration, user string) (string, error) {
-			return d.drain(ctx, device, long, LocalOperator(user))
+			return c.drain(ctx, device, long, localOperator(user))
 		},
 		Restore: func(ctx context.Context, device, user string) (string, error) {
-			return d.restore(ctx, device, LocalOperator(user))
+			return c.restore(ctx, device, localOperator(user))
 		},
-		Hosts:   d.config.AdminHosts,
-		Page:    d.dashboard.Handler(adminAuthorizer()),
+		Hosts:   c.config.AdminHosts,
+		Page:    c.dashboard.Handler(adminAuthorizer()),
 		Metrics: promhttp.HandlerFor(registry, promhttp.HandlerOpts{}),
 	})
 }
@@ -50,7 +50,7 @@ func adminAuthorizer() dashboard.Authorizer {
 		Who: func(r *http.Request) (dashboard.Viewer, error) {
 			from, err := netip.ParseAddrPort(r.RemoteAddr)
 			if err == nil && from.Addr().Unmap().IsLoopback() {
-				return dashboard.Viewer{Name: LocalOperator(""), Role: dashboard.RoleOperate}, nil
+				return dashboard.Viewer{Name: localOperator(""), Role: dashboard.RoleOperate}, nil
 			}
 			return dashboard.Viewer{Name: cmp.Or(from.Addr().Unmap().String(), r.RemoteAddr), Role: dashboard.RoleView}, nil
 		},
@@ -58,14 +58,14 @@ func adminAuthorizer() dashboard.Authorizer {
 	}
 }
 
-// MaxUser is how much of a user's name is taken.
-const MaxUser = 64
+// maxUser is how much of a user's name is taken.
+const maxUser = 64
 
-// LocalOperator is how an operator is named who comes by loopback, where nobody
+// localOperator is how an operator is named who comes by loopback, where nobody
 // can be told from another: by what the command says of its user.
-func LocalOperator(user string) string {
-	if text := []rune(input.Printable(user)); len(text) > MaxUser {
-		user = string(text[:MaxUser])
+func localOperator(user string) string {
+	if text := []rune(input.Printable(user)); len(text) > maxUser {
+		user = string(text[:maxUser])
 	}
 	return cmp.Or(strings.TrimSpace(input.Printable(user)), "the operator") + " at the control plane"
 }

@@ -3,6 +3,7 @@ package controlplane
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/tailxds/tailxds/internal/dashboard"
@@ -18,5 +19,14 @@ func TestTheAdminAddressesDoor(t *testing.T) {
 		if v, err := adminAuthorizer().Who(r); err != nil || v.Role != want || v.Name == "" {
 			t.Errorf("from %s: %+v, want %q", from, v, want)
 		}
+	}
+}
+
+func TestLocalOperator_anyName_isShortAndPrintable(t *testing.T) {
+	if by := localOperator(strings.Repeat("é", 300) + "\x1b"); len([]rune(by)) != maxUser+len(" at the control plane") {
+		t.Errorf("an operator's name is %q", by)
+	}
+	if by := localOperator(" "); by != "the operator at the control plane" {
+		t.Errorf("no name is %q", by)
 	}
 }

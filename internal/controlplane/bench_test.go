@@ -103,21 +103,16 @@ func BenchmarkOneChange(b *testing.B) {
 	for _, n := range []int{100, 1_000, 10_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			log := slog.New(slog.DiscardHandler)
-			d, err := New(Config{Rules: topology.Rules{DefaultService: "server", DefaultPort: 8080}, Provider: provider.File, HoldFraction: 0.5, HoldFor: time.Minute},
-				store.File(filepath.Join(b.TempDir(), "memory.json")), log)
-			if err != nil {
-				b.Fatal(err)
-			}
-			d.start(provider.NewWatcher(nil, provider.Options{Provider: provider.File, Log: log}), xds.NewServer(xds.Config{Types: envoy.Types()}))
+			config := Config{Rules: topology.Rules{DefaultService: "server", DefaultPort: 8080}, Provider: provider.File, HoldFraction: 0.5, HoldFor: time.Minute}
+			c := newControlPlane(config, emptyBeginning(b, store.File(filepath.Join(b.TempDir(), "memory.json"))), links{watcher: provider.NewWatcher(nil, provider.Options{Provider: provider.File, Log: log})}, log)
 			devices := manyDevices(n)
-			clock, look := newAlarm(), newAlarm()
 			at := time.Now()
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
 				devices[0].Tags = []string{"tag:service-s0", fmt.Sprintf("tag:weight-%d", 1+i%2), "tag:region-west"}
 				at = at.Add(time.Second)
-				d.list = guard.List{Provider: provider.File, Devices: devices, At: at, HealthySince: at}
-				d.reconcile(clock, look)
+				c.list = guard.List{Provider: provider.File, Devices: devices, At: at, HealthySince: at}
+				c.reconcile(at)
 			}
 		})
 	}
@@ -133,4 +128,15 @@ func publishTo(b *testing.B, s *xds.Server, t topology.Topology, last *envoy.Res
 		b.Fatal(err)
 	}
 	return next
+}
+
+// emptyBeginning is that of a first start without a policy file.
+func emptyBeginning(tb testing.TB, kept store.Store) beginning {
+	tb.Helper()
+	b := beginning{store: kept}
+	b.saved, b.lost = loadState(kept, slog.New(slog.DiscardHandler))
+	if err := b.readPolicy("", slog.New(slog.DiscardHandler)); err != nil {
+		tb.Fatal(err)
+	}
+	return b
 }

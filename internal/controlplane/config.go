@@ -1,6 +1,10 @@
 package controlplane
 
 import (
+	"log/slog"
+	"net"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/tailxds/tailxds/internal/provider"
@@ -66,4 +70,26 @@ func (c Config) rules(now time.Time) topology.Rules {
 	r := c.Rules
 	r.Now = now
 	return r
+}
+
+// providerConfig is what the device source needs.
+func (c Config) providerConfig(log *slog.Logger) provider.Config {
+	return provider.Config{
+		Provider: c.Provider, Tailnet: c.Tailnet, APIURL: c.APIURL, ControlURL: c.ControlURL,
+		APIToken: c.APIToken, ClientID: c.ClientID, ClientSecret: c.ClientSecret,
+		Devices: c.Devices, TagPrefix: c.Rules.TagPrefix, MaxBytes: c.MaxResponseBytes, Log: log,
+	}
+}
+
+// others are the control planes to exchange words with: all that were named but
+// for this one, so that all can be given the same names.
+func (c Config) others() []string {
+	return slices.DeleteFunc(slices.Clone(c.Peers), func(name string) bool {
+		host, _, err := net.SplitHostPort(name)
+		if err != nil {
+			host = name
+		}
+		first, _, _ := strings.Cut(host, ".")
+		return strings.EqualFold(first, c.Hostname)
+	})
 }

@@ -35,27 +35,23 @@ type drainResult struct {
 // drain takes a device out of all its services, until long is over if it is not
 // 0, whatever attributes, grants and tags say. The answer is a sentence for the
 // operator, whom by names. It returns once that is published and kept.
-func (d *ControlPlane) drain(ctx context.Context, device string, long time.Duration, by string) (string, error) {
-	return d.requestDrain(ctx, drainRequest{device: device, drain: true, long: long, by: by})
+func (c *ControlPlane) drain(ctx context.Context, device string, long time.Duration, by string) (string, error) {
+	return c.requestDrain(ctx, drainRequest{device: device, drain: true, long: long, by: by})
 }
 
 // restore takes back what drain said.
-func (d *ControlPlane) restore(ctx context.Context, device, by string) (string, error) {
-	return d.requestDrain(ctx, drainRequest{device: device, by: by})
+func (c *ControlPlane) restore(ctx context.Context, device, by string) (string, error) {
+	return c.requestDrain(ctx, drainRequest{device: device, by: by})
 }
 
 // errNotYet answers an operator before there is anything to steer.
 var errNotYet = errors.New("the control plane knows no devices yet")
 
 // requestDrain hands an order to the loop, and waits until it is obeyed.
-func (d *ControlPlane) requestDrain(ctx context.Context, o drainRequest) (string, error) {
-	if !d.started() {
-		_, detail := d.readiness()
-		return "", fmt.Errorf("%w: it is %s", errNotYet, detail)
-	}
+func (c *ControlPlane) requestDrain(ctx context.Context, o drainRequest) (string, error) {
 	o.answer = make(chan drainResult, 1)
 	select {
-	case d.drainRequests <- o:
+	case c.drainRequests <- o:
 	case <-ctx.Done():
 		return "", fmt.Errorf("tell the control plane: %w", context.Cause(ctx))
 	}
@@ -71,27 +67,27 @@ func (d *ControlPlane) requestDrain(ctx context.Context, o drainRequest) (string
 	case <-ctx.Done():
 		a.text += "; whether it is kept over a restart is not known yet"
 	}
-	return a.text + d.waitForPeers(ctx), nil
+	return a.text + c.waitForPeers(ctx), nil
 }
 
 // applyDrain does what an operator wants, and says what came of it. Only the loop
 // calls it.
-func (d *ControlPlane) applyDrain(o drainRequest, now time.Time, publish func() <-chan error) drainResult {
-	if d.list.Provider == "" {
+func (c *ControlPlane) applyDrain(o drainRequest, now time.Time) drainResult {
+	if c.list.Provider == "" {
 		return drainResult{err: errNotYet}
 	}
-	devices := d.planInput().devices()
-	devices = append(devices, d.drains.Unknown(d.list.Provider, devices, now)...)
+	devices := c.planInput().devices()
+	devices = append(devices, c.drains.Unknown(c.list.Provider, devices, now)...)
 	device, err := drain.Find(o.device, devices)
 	if err != nil {
 		return drainResult{err: err}
 	}
-	before, drained := d.drains.Active(d.list.Provider, devices, now)[device.ID]
+	before, drained := c.drains.Active(c.list.Provider, devices, now)[device.ID]
 	if !o.drain && !drained {
-		return drainResult{text: fmt.Sprintf("%s was not drained by an operator%s", device, otherwise(d.published.Load(), device.ID)), saved: done()}
+		return drainResult{text: fmt.Sprintf("%s was not drained by an operator%s", device, otherwise(c.published.Load(), device.ID)), saved: done()}
 	}
 	word := drain.Record{
-		Provider: d.list.Provider, Device: device.ID, Name: device.Name, Addresses: device.Addresses[:min(len(device.Addresses), drain.MaxAddresses)],
+		Provider: c.list.Provider, Device: device.ID, Name: device.Name, Addresses: device.Addresses[:min(len(device.Addresses), drain.MaxAddresses)],
 		Drain: o.drain, By: o.by, At: now,
 	}
 	if o.long > 0 {
@@ -100,34 +96,34 @@ func (d *ControlPlane) applyDrain(o drainRequest, now time.Time, publish func() 
 	if err := errors.Join(word.Check(), word.CheckDates(now)); err != nil {
 		return drainResult{err: err}
 	}
-	if o.drain && !drained && d.drains.Full(now) {
+	if o.drain && !drained && c.drains.Full(now) {
 		return drainResult{err: fmt.Errorf("%d devices are drained, and no more can be: restore some, or set their weight to 0 where they are described", drain.MaxRecords)}
 	}
-	d.drains = d.drains.Add(word)
+	c.drains = c.drains.Add(word)
 	change := events.Event{Kind: events.Drain, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is drained by " + topology.Drain{By: o.by, Until: word.Until}.String()}
 	if !o.drain {
 		change.Kind, change.Text = events.Restore, device.Name+" is restored; it was drained by "+before.String()
 	}
-	d.events.Add(now, 0, change)
-	saved := publish()
+	c.events.Add(now, 0, change)
+	saved := c.reconcile(now)
 	if !o.drain {
-		d.log.Warn("an operator restored a device", "device", device.ID, "name", device.Name, "by", o.by)
-		return drainResult{text: fmt.Sprintf("%s serves again as its own metadata says; it was drained by %s%s", device, before, otherwise(d.published.Load(), device.ID)), saved: saved}
+		c.log.Warn("an operator restored a device", "device", device.ID, "name", device.Name, "by", o.by)
+		return drainResult{text: fmt.Sprintf("%s serves again as its own metadata says; it was drained by %s%s", device, before, otherwise(c.published.Load(), device.ID)), saved: saved}
 	}
-	d.log.Warn("an operator drained a device", "device", device.ID, "name", device.Name, "by", o.by, "until", word.Until)
-	return drainResult{text: d.drained(device, word), saved: saved}
+	c.log.Warn("an operator drained a device", "device", device.ID, "name", device.Name, "by", o.by, "until", word.Until)
+	return drainResult{text: c.drained(device, word), saved: saved}
 }
 
 // drained says what came of a drain.
-func (d *ControlPlane) drained(device drain.Device, word drain.Record) string {
+func (c *ControlPlane) drained(device drain.Device, word drain.Record) string {
 	ends := "until `tailxds restore " + cmp.Or(device.Name, device.ID) + "`"
 	if !word.Until.IsZero() {
 		ends = "until " + word.Until.UTC().Format("2006-01-02 15:04:05 MST") + ", or " + ends
 	}
-	if text := d.publishErr.Load(); text != nil {
+	if text := c.publishErr.Load(); text != nil {
 		return fmt.Sprintf("%s is to be drained %s, BUT nothing can be published now: %s", device, ends, *text)
 	}
-	p := d.published.Load()
+	p := c.published.Load()
 	var stuck []string
 	for _, h := range p.held {
 		if slices.ContainsFunc(h.Endpoints, func(e guard.HeldEndpoint) bool { return e.Device == device.ID }) {
@@ -222,32 +218,32 @@ func (k planInput) devices() []drain.Device {
 }
 
 // pruneDrains forgets the words that have ended, and tells of it. Only the loop calls it.
-func (d *ControlPlane) pruneDrains(now time.Time) {
-	if d.drains.Empty() {
+func (c *ControlPlane) pruneDrains(now time.Time) {
+	if c.drains.Empty() {
 		return
 	}
-	words, ended := d.drains.Prune(now)
+	words, ended := c.drains.Prune(now)
 	for i, w := range ended {
 		if i == maxLoggedDrains {
-			d.log.Info("further drains have ended", "drains", len(ended)-i)
-			d.events.Add(now, 0, events.Event{Kind: events.Restore, Text: fmt.Sprintf("%d further drains have ended", len(ended)-i)})
+			c.log.Info("further drains have ended", "drains", len(ended)-i)
+			c.events.Add(now, 0, events.Event{Kind: events.Restore, Text: fmt.Sprintf("%d further drains have ended", len(ended)-i)})
 			break
 		}
-		d.log.Info("an operator's drain has ended", "device", w.Device, "name", w.Name, "by", w.By, "until", w.Until)
-		d.events.Add(now, 0, events.Event{Kind: events.Restore, Device: w.Device, Name: w.Name, Text: "the drain of " + w.Name + " has ended; it was " + w.By + "'s"})
+		c.log.Info("an operator's drain has ended", "device", w.Device, "name", w.Name, "by", w.By, "until", w.Until)
+		c.events.Add(now, 0, events.Event{Kind: events.Restore, Device: w.Device, Name: w.Name, Text: "the drain of " + w.Name + " has ended; it was " + w.By + "'s"})
 	}
-	k := d.planInput()
+	k := c.planInput()
 	devices := k.devices()
-	if d.list.At.IsZero() {
+	if c.list.At.IsZero() {
 		devices = nil // nobody knows yet who is there
 	}
 	var dropped int
-	d.drains, ended, dropped = words.Observe(k.list.Provider, devices, now)
+	c.drains, ended, dropped = words.Observe(k.list.Provider, devices, now)
 	if len(ended) > 0 {
-		d.log.Info("drains and restorations are forgotten of devices that are gone for a week", "devices", len(ended), "first", ended[0].Name)
+		c.log.Info("drains and restorations are forgotten of devices that are gone for a week", "devices", len(ended), "first", ended[0].Name)
 	}
 	if dropped > 0 {
-		d.log.Warn("there are more drains and restorations than are kept", "kept", drain.MaxRecords, "dropped", dropped)
+		c.log.Warn("there are more drains and restorations than are kept", "kept", drain.MaxRecords, "dropped", dropped)
 	}
 }
 

@@ -21,42 +21,40 @@ type lastEvents struct {
 
 // recordEvents writes down what is different since the last time. Only the loop calls
 // it.
-func (d *ControlPlane) recordEvents(now time.Time) {
-	p := d.published.Load()
+func (c *ControlPlane) recordEvents(now time.Time) {
+	p := c.published.Load()
 	if p == nil {
 		return
 	}
-	was := d.lastEvents
-	d.lastEvents = lastEvents{at: now, publication: d.reached().Publication, situation: d.eventSnapshot(p, *d.policy.Load(), d.tables)}
+	was := c.lastEvents
+	c.lastEvents = lastEvents{at: now, publication: c.reached().Publication, situation: c.eventSnapshot(p, *c.policy.Load(), c.tables)}
 	if was.at.IsZero() {
-		d.events.Add(now, 0, events.Event{Kind: events.Started, Text: fmt.Sprintf("the control plane started; it knows %d devices", len(p.devices))})
+		c.events.Add(now, 0, events.Event{Kind: events.Started, Text: fmt.Sprintf("the control plane started; it knows %d devices", len(p.devices))})
 		return
 	}
-	publication := d.lastEvents.publication
+	publication := c.lastEvents.publication
 	if publication == was.publication {
 		publication = 0 // Envoys were told nothing new
 	}
-	d.events.Add(now, publication, events.Diff(was.situation, d.lastEvents.situation)...)
+	c.events.Add(now, publication, events.Diff(was.situation, c.lastEvents.situation)...)
 }
 
 // reached takes over how far Envoys are with the last publication.
-func (d *ControlPlane) reached() xds.Rollout {
-	r := d.server.Rollout()
-	d.events.SetRollout(r.Publication, events.Rollout{Sent: r.Told, Acked: r.Acked, Rejected: r.Rejected, Millis: float64(r.After) / float64(time.Millisecond)})
+func (c *ControlPlane) reached() xds.Rollout {
+	r := c.server.Rollout()
+	c.events.SetRollout(r.Publication, events.Rollout{Sent: r.Told, Acked: r.Acked, Rejected: r.Rejected, Millis: float64(r.After) / float64(time.Millisecond)})
 	return r
 }
 
 // changes are what happened of late, the newest first.
-func (d *ControlPlane) changes() []events.Event {
-	if d.started() {
-		d.reached()
-	}
-	return concat(d.events.Recent(time.Now()))
+func (c *ControlPlane) changes() []events.Event {
+	c.reached()
+	return concat(c.events.Recent(time.Now()))
 }
 
 // problemsOf are all problems there are now, beside what was measured.
-func (d *ControlPlane) problemsOf(p *snapshot, streams []xds.Stream, tables []traffic.Table) []topology.Problem {
-	return slices.Concat(p.problems, d.ownProblems(), misplacedEnvoys(streams), crowdedRegions(d.server.CrowdedRegions()), peerProblems(d.peerStates(), d.config.Hostname, time.Now()), traffic.Unhealthy(tables))
+func (c *ControlPlane) problemsOf(p *snapshot, streams []xds.Stream, tables []traffic.Table) []topology.Problem {
+	return slices.Concat(p.problems, c.ownProblems(), misplacedEnvoys(streams), crowdedRegions(c.server.CrowdedRegions()), peerProblems(c.peerStates(), c.config.Hostname, time.Now()), traffic.Unhealthy(tables))
 }
 
 // envoysOf are the connected Envoys as the journal tells of them.
@@ -76,33 +74,33 @@ func envoysOf(streams []xds.Stream) []events.Envoy {
 
 // eventSnapshot is what the journal compares: what is published, by which policy, and
 // what was measured.
-func (d *ControlPlane) eventSnapshot(p *snapshot, policy policyFile, tables []traffic.Table) events.Snapshot {
-	streams := d.server.Streams()
+func (c *ControlPlane) eventSnapshot(p *snapshot, policy policyFile, tables []traffic.Table) events.Snapshot {
+	streams := c.server.Streams()
 	return events.Snapshot{
-		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: d.problemsOf(p, streams, tables),
+		Topology: p.topology, Held: p.held, Degraded: p.degraded, Problems: c.problemsOf(p, streams, tables),
 		Envoys: envoysOf(streams), PolicyError: policy.err, Policies: policy.values, Ingress: policy.ingress,
 	}
 }
 
 // ownProblems are those of the control plane itself: that its state was lost or
 // can't be saved, and that it sends its API token unencrypted.
-func (d *ControlPlane) ownProblems() []topology.Problem {
+func (c *ControlPlane) ownProblems() []topology.Problem {
 	var problems []topology.Problem
-	if to := provider.PlainHTTP(d.config.providerConfig(d.log)); to != "" {
-		problems = append(problems, topology.Problem{Name: d.config.Hostname, Subject: "api token", Reason: plainHTTP(to)})
+	if to := provider.PlainHTTP(c.config.providerConfig(c.log)); to != "" {
+		problems = append(problems, topology.Problem{Name: c.config.Hostname, Subject: "api token", Reason: plainHTTP(to)})
 	}
-	for _, reason := range d.stateTrouble() {
-		problems = append(problems, topology.Problem{Name: d.config.Hostname, Subject: "state", Reason: reason})
+	for _, reason := range c.stateTrouble() {
+		problems = append(problems, topology.Problem{Name: c.config.Hostname, Subject: "state", Reason: reason})
 	}
 	return problems
 }
 
 // stateTrouble says what is wrong with the saved state.
-func (d *ControlPlane) stateTrouble() (reasons []string) {
-	if lost := d.lost.Load(); lost != nil {
+func (c *ControlPlane) stateTrouble() (reasons []string) {
+	if lost := c.lost.Load(); lost != nil {
 		reasons = append(reasons, *lost)
 	}
-	if f := d.stateWriter.writer.Failure(); f.Err != nil {
+	if f := c.stateWriter.writer.Failure(); f.Err != nil {
 		reasons = append(reasons, fmt.Sprintf("the state cannot be saved since %s, so a restart would lose recent changes: %v", f.Since.UTC().Format(time.RFC3339), f.Err))
 	}
 	return reasons

@@ -16,15 +16,15 @@ import (
 )
 
 // explain tells of one service, of one device, or of all endpoints.
-func (d *ControlPlane) explain(of, from string) (api.Explanation, error) {
+func (c *ControlPlane) explain(of, from string) (api.Explanation, error) {
 	doc := api.Explanation{At: time.Now(), Devices: []api.ExplainedDevice{}}
-	p := d.published.Load()
-	if p == nil || !d.started() {
-		_, detail := d.readiness()
+	p := c.published.Load()
+	if p == nil {
+		_, detail := c.readiness()
 		return doc, fmt.Errorf("nothing can be explained yet: %s", detail)
 	}
 	known := p.known()
-	view := d.reports.View(doc.At)
+	view := c.reports.View(doc.At)
 	if from != "" {
 		caller, err := drain.Find(from, known)
 		if err != nil {
@@ -43,7 +43,7 @@ func (d *ControlPlane) explain(of, from string) (api.Explanation, error) {
 			return doc, unknownServiceOrDevice(p, of, err)
 		}
 	}
-	tables := traffic.Tables(d.trafficInput(p, view))
+	tables := traffic.Tables(c.trafficInput(p, view))
 	for _, k := range known {
 		if device.ID != "" && device.ID != k.ID {
 			continue

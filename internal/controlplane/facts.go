@@ -17,29 +17,18 @@ import (
 // factsWithin bounds how long the tailnet is asked.
 const factsWithin = 5 * time.Second
 
-// AddFacts are what the control plane knows for `tailxds doctor`.
-func (d *ControlPlane) AddFacts(ctx context.Context) *doctor.ControlPlane {
+// facts are what the control plane knows for `tailxds doctor`.
+func (c *ControlPlane) facts(ctx context.Context) *doctor.ControlPlane {
 	ctx, cancel := context.WithTimeout(ctx, factsWithin)
 	defer cancel()
-	doc := d.Status()
-	f := &doctor.ControlPlane{
-		Version: doc.Version, Now: time.Now(), Port: d.config.Port, Advertised: d.config.AdvertiseTags,
-		PolicyError: doc.Policy.Error, PublishError: doc.Error, Degraded: doc.Degraded,
-		Endpoints: []doctor.Endpoint{}, Envoys: []doctor.Envoy{}, Held: []string{}, Problems: []string{}, Drains: []doctor.Drain{},
-	}
-	if doc.At != nil {
-		f.PublishedAt = *doc.At
-	}
-	if !d.started() {
-		_, f.Joining = d.readiness()
-		return f
-	}
+	doc := c.status()
+	f := doctorFacts(c.config, doc)
 	f.Source, f.SourceError, f.LastGood = doc.Provider.Provider, doc.Provider.Error, doc.Provider.LastGood
-	witnesses := d.server.Connected()
+	connected := c.server.Connected()
 	for _, s := range doc.Services {
 		for _, e := range slices.Concat(s.Serving(), s.Idle) {
 			a := e.Address.Addr()
-			f.Endpoints = append(f.Endpoints, doctor.Endpoint{Service: s.Name, Name: e.Name, Address: a, State: string(e.State), Connected: witnesses[a]})
+			f.Endpoints = append(f.Endpoints, doctor.Endpoint{Service: s.Name, Name: e.Name, Address: a, State: string(e.State), Connected: connected[a]})
 		}
 	}
 	for _, e := range doc.Envoys {
@@ -55,12 +44,29 @@ func (d *ControlPlane) AddFacts(ctx context.Context) *doctor.ControlPlane {
 	for _, p := range doc.Problems {
 		f.Problems = append(f.Problems, p.String())
 	}
-	for _, w := range doc.Drains {
-		f.Drains = append(f.Drains, doctor.Drain{Name: w.Name, By: w.By, At: w.At, Until: w.Until})
+	for _, r := range doc.Drains {
+		f.Drains = append(f.Drains, doctor.Drain{Name: r.Name, By: r.By, At: r.At, Until: r.Until})
 	}
-	if d.tailnet != nil {
-		d.tailnet.AddFacts(ctx, f)
-		f.ClockAhead = tailnet.ClockAhead(ctx, cmp.Or(d.config.ControlURL, ipn.DefaultControlURL))
+	if c.links.node != nil {
+		c.links.node.AddFacts(ctx, f)
+		f.ClockAhead = tailnet.ClockAhead(ctx, cmp.Or(c.config.ControlURL, ipn.DefaultControlURL))
+	}
+	return f
+}
+
+// doctorFacts are those of a control plane's configuration and status. Before the
+// tailnet is joined, that is all there is.
+func doctorFacts(config Config, doc api.Status) *doctor.ControlPlane {
+	f := &doctor.ControlPlane{
+		Version: doc.Version, Now: time.Now(), Port: config.Port, Advertised: config.AdvertiseTags,
+		PolicyError: doc.Policy.Error, PublishError: doc.Error, Degraded: doc.Degraded,
+		Endpoints: []doctor.Endpoint{}, Envoys: []doctor.Envoy{}, Held: []string{}, Problems: []string{}, Drains: []doctor.Drain{},
+	}
+	if doc.At != nil {
+		f.PublishedAt = *doc.At
+	}
+	if doc.Provider == nil {
+		f.Joining = doc.Detail
 	}
 	return f
 }

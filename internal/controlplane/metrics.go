@@ -19,7 +19,11 @@ import (
 // differ from what /status says. deploy/monitoring alerts on them.
 type metrics struct {
 	d *ControlPlane
+	descriptions
+}
 
+// descriptions are those of the metrics of a control plane.
+type descriptions struct {
 	build, ready, age, failures, held, heldEndpoints, degraded, devices, problems, published *prometheus.Desc
 	endpoints, besides, weight, envoys, xds, rejected, policyBad, keyExpires, ownKeyExpires  *prometheus.Desc
 	linkUp, stateLost, stateUnsaved                                                          *prometheus.Desc
@@ -31,12 +35,13 @@ const keyWarning = 30 * 24 * time.Hour
 // scrapeTimeout bounds what a scrape asks the node.
 const scrapeTimeout = 2 * time.Second
 
-func newMetrics(d *ControlPlane) *metrics {
+func newMetrics(d *ControlPlane) *metrics { return &metrics{d, newDescriptions()} }
+
+func newDescriptions() descriptions {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("tailxds_"+name, help, labels, nil)
 	}
-	return &metrics{
-		d:             d,
+	return descriptions{
 		build:         desc("build_info", "1; what the program was built from.", "version", "commit", "goversion"),
 		ready:         desc("ready", "1 once resources are served."),
 		age:           desc("provider_last_good_age_seconds", "Age of the device list that is served; of the process before there is one.", "provider"),
@@ -80,14 +85,10 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	tell(m.policyBad, one(m.d.policy.Load().wrong() != ""))
 	tell(m.stateLost, one(m.d.lost.Load() != nil))
 	tell(m.stateUnsaved, one(m.d.stateWriter.writer.Failure().Err != nil))
-	if !m.d.started() {
-		tell(m.age, time.Since(m.d.began).Seconds(), m.d.config.Provider)
-		return
-	}
-	s := m.d.watcher.Status()
+	s := m.d.links.watcher.Status()
 	lastGood := s.LastGood
 	if lastGood.IsZero() {
-		lastGood = m.d.began
+		lastGood = m.d.streamsSince
 	}
 	tell(m.age, time.Since(lastGood).Seconds(), s.Provider)
 	tell(m.failures, float64(s.Failures), s.Provider)
@@ -115,14 +116,14 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 }
 
 func (m *metrics) collectNode(tell gauge, s provider.Status) {
-	if m.d.ownKeyExpires == nil {
-		return // no tailnet, no node
+	if m.d.links.node == nil {
+		return
 	}
 	tell(m.linkUp, one(!s.LinkDown))
 	// Prometheus gives a collector no context.
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
-	if at := m.d.ownKeyExpires(ctx); at != nil {
+	if at := m.d.links.node.KeyExpiry(ctx); at != nil {
 		tell(m.ownKeyExpires, float64(at.Unix()))
 	}
 }

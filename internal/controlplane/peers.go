@@ -5,82 +5,51 @@ import (
 	"context"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
 	"time"
 
-	"golang.org/x/sync/errgroup"
-
-	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/drain"
 	"github.com/tailxds/tailxds/internal/drain/peersync"
-	"github.com/tailxds/tailxds/internal/tailnet"
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// others are the control planes to exchange words with: all that were named but
-// for this one, so that all can be given the same names.
-func (o Config) others() []string {
-	return slices.DeleteFunc(slices.Clone(o.Peers), func(name string) bool {
-		host, _, err := net.SplitHostPort(name)
-		if err != nil {
-			host = name
-		}
-		first, _, _ := strings.Cut(host, ".")
-		return strings.EqualFold(first, o.Hostname)
-	})
+// tailnetHandler answers on the tailnet: the live page, `tailxds diff`, and other
+// control planes.
+func (c *ControlPlane) tailnetHandler() http.Handler {
+	pages := http.NewServeMux()
+	authorizer := c.links.node.Authorizer()
+	pages.Handle("/", c.dashboard.Handler(authorizer))
+	pages.Handle("POST /diff", authorizer.AdmitOperators(c.diffs))
+	if c.peers != nil {
+		pages.Handle("GET "+peersync.Path, authorizer.Admit(c.peers))
+	}
+	return pages
 }
 
-// pagePort is where the tailnet finds the live page, http://tsnet-dynamic-eds/,
-// and other control planes find this one.
-const pagePort = ":80"
-
-// servePeers prepares what the tailnet finds on port 80: the live page, and the
-// exchange with other control planes, if there are any. It returns what serves
-// them until its context ends.
-func (d *ControlPlane) servePeers(t *tailnet.Node) (func(context.Context) error, error) {
-	listener, err := t.Listen(pagePort)
-	if err != nil {
-		return nil, fmt.Errorf("listen for the live page on the tailnet: %w", err)
-	}
-	pages := http.NewServeMux()
-	door := t.Authorizer()
-	pages.Handle("/", d.dashboard.Handler(door))
-	pages.Handle("POST /diff", door.AdmitOperators(d.diffs))
-	if names := d.config.others(); len(names) > 0 {
-		d.peers = peersync.New(peersync.Config{
-			Names: names, Dial: t.DialOperator, PeerName: t.NameOf, Log: d.log,
-			Receive: func(ctx context.Context, words []drain.Record) {
-				select {
-				case d.remoteDrains <- words:
-				case <-ctx.Done():
-				}
-			},
-		})
-		pages.Handle("GET "+peersync.Path, door.Admit(d.peers))
-	}
-	return func(ctx context.Context) error {
-		var on errgroup.Group
-		on.Go(func() error { return api.Serve(ctx, listener, pages) })
-		if d.peers != nil {
-			on.Go(func() error { return d.peers.Run(ctx) })
-		}
-		return on.Wait()
-	}, nil
+// newExchange makes the exchange with other control planes.
+func newExchange(c *ControlPlane, names []string) *peersync.Exchange {
+	return peersync.New(peersync.Config{
+		Names: names, Dial: c.links.node.DialOperator, PeerName: c.links.node.NameOf, Log: c.log,
+		Receive: func(ctx context.Context, records []drain.Record) {
+			select {
+			case c.remoteDrains <- records:
+			case <-ctx.Done():
+			}
+		},
+	})
 }
 
 // connected are the addresses of the devices whose Envoys are connected here or
 // to another control plane.
-func (d *ControlPlane) connected() map[netip.Addr]bool {
-	all := d.server.Connected()
-	if d.peers == nil {
+func (c *ControlPlane) connected() map[netip.Addr]bool {
+	all := c.server.Connected()
+	if c.peers == nil {
 		return all
 	}
 	all = maps.Clone(all)
-	for _, a := range d.peers.Connected() {
+	for _, a := range c.peers.Connected() {
 		all[a] = true
 	}
 	return all
@@ -88,37 +57,37 @@ func (d *ControlPlane) connected() map[netip.Addr]bool {
 
 // mergeRemoteDrains takes what operators said to another control plane. Only the loop calls
 // it.
-func (d *ControlPlane) mergeRemoteDrains(words []drain.Record, now time.Time) {
+func (c *ControlPlane) mergeRemoteDrains(words []drain.Record, now time.Time) {
 	type said struct {
 		device string
 		at     int64
 	}
 	known := make(map[said]bool)
-	for _, w := range d.drains.Records() {
+	for _, w := range c.drains.Records() {
 		known[said{w.Device, w.At.UnixNano()}] = true
 	}
-	d.drains = d.drains.Merge(words, now)
-	d.pruneDrains(now) // also while nothing can be published yet
+	c.drains = c.drains.Merge(words, now)
+	c.pruneDrains(now) // also while nothing can be published yet
 	heard := 0
-	for _, w := range d.drains.Records() {
+	for _, w := range c.drains.Records() {
 		if known[said{w.Device, w.At.UnixNano()}] {
 			continue
 		}
 		if heard++; heard <= maxLoggedDrains {
-			d.log.Warn("an operator told another control plane", "device", w.Device, "name", w.Name, "drain", w.Drain, "by", w.By, "until", w.Until)
+			c.log.Warn("an operator told another control plane", "device", w.Device, "name", w.Name, "drain", w.Drain, "by", w.By, "until", w.Until)
 		}
 	}
 	if heard > maxLoggedDrains {
-		d.log.Warn("operators told another control plane more", "devices", heard-maxLoggedDrains)
+		c.log.Warn("operators told another control plane more", "devices", heard-maxLoggedDrains)
 	}
 }
 
-// peerStates are the other control planes; none before the tailnet is joined.
-func (d *ControlPlane) peerStates() []peersync.State {
-	if !d.started() || d.peers == nil {
+// peerStates are the other control planes.
+func (c *ControlPlane) peerStates() []peersync.State {
+	if c.peers == nil {
 		return nil
 	}
-	return d.peers.States()
+	return c.peers.States()
 }
 
 // peerTimeout is how long an operator waits for other control planes to know,
@@ -126,14 +95,14 @@ func (d *ControlPlane) peerStates() []peersync.State {
 const peerTimeout = 3 * time.Second
 
 // waitForPeers waits until the others know what was said here, and says who does not.
-func (d *ControlPlane) waitForPeers(ctx context.Context) string {
-	if d.peers == nil {
+func (c *ControlPlane) waitForPeers(ctx context.Context) string {
+	if c.peers == nil {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(ctx, cmp.Or(d.config.PeerTimeout, peerTimeout))
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(c.config.PeerTimeout, peerTimeout))
 	defer cancel()
 	var text strings.Builder
-	for _, s := range d.peers.WaitSynced(ctx) {
+	for _, s := range c.peers.WaitSynced(ctx) {
 		if s.Synced {
 			fmt.Fprintf(&text, "; %s knows, too", s.Name)
 		} else {

@@ -13,57 +13,69 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/policy"
+	"github.com/tailxds/tailxds/internal/provider"
+	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/topology"
-	"github.com/tailxds/tailxds/internal/xds"
 )
 
-// A policy that can be read and not published delays no device, is told once,
+// A policy that can be read and not published delays no device, is logged once,
 // and is tried again with each publication.
-func TestAPolicyThatCannotBePublished(t *testing.T) {
+func TestReconcile_policyThatCannotBePublished_lastGoodStays(t *testing.T) {
 	var log bytes.Buffer
-	d := &ControlPlane{
-		config: Config{PolicyFile: filepath.Join(t.TempDir(), "policy.yaml")}, log: slog.New(slog.NewTextHandler(&log, nil)),
-		server: xds.NewServer(xds.Config{Types: envoy.Types()}),
-	}
-	if err := os.WriteFile(d.config.PolicyFile, nil, 0o600); err != nil {
+	file := filepath.Join(t.TempDir(), "policy.yaml")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	first := topology.Topology{Services: []topology.Service{{Name: "server"}}}
+	logger := slog.New(slog.NewTextHandler(&log, nil))
+	begin := emptyBeginning(t, store.File(filepath.Join(t.TempDir(), "memory.json")))
+	c := newControlPlane(Config{PolicyFile: file, Rules: topology.Rules{DefaultService: "server", DefaultPort: 8080}}, begin,
+		links{watcher: provider.NewWatcher(nil, provider.Options{Provider: provider.File, Log: logger})}, logger)
+	published := func() string {
+		t.Helper()
+		c.reconcile(time.Now())
+		if text := c.publishErr.Load(); text != nil {
+			return *text
+		}
+		return ""
+	}
+	at := time.Now()
+	c.list = guard.List{Provider: provider.File, Devices: manyDevices(1), At: at, HealthySince: at}
 	unfit := policyFile{policy: policy.Policy{}, text: "unfit"} // its every value is out of bounds
-	d.policy.Store(&unfit)
-	if err := d.publishResources(first); err == nil {
-		t.Fatal("there is no good policy, and yet something was published")
+	c.policy.Store(&unfit)
+	if text := published(); !strings.Contains(text, "the last good resources stay") || c.published.Load() != nil {
+		t.Fatalf("there is no good policy, and yet something was published: %q", text)
 	}
 
-	kept := "services: {shop: {hosts: [shop.example.com]}}"
-	if err := d.firstPolicy(kept); err != nil {
+	last, err := parsePolicy(file, "services: {shop: {hosts: [shop.example.com]}}")
+	if err != nil {
 		t.Fatal(err)
 	}
-	d.policy.Store(&unfit)
+	c.good = &last
 	for range 3 {
-		if err := d.publishResources(first); err != nil {
-			t.Fatalf("the last good policy is not served: %v", err)
+		if text := published(); text != "" || c.published.Load() == nil {
+			t.Fatalf("the last good policy is not served: %q", text)
 		}
+		c.policy.Store(&policyFile{policy: unfit.policy, text: unfit.text, unfit: c.policy.Load().unfit})
 	}
-	if d.good.text != kept {
-		t.Errorf("the good policy is now %q", d.good.text)
+	if c.good.text != last.text {
+		t.Errorf("the good policy is now %q", c.good.text)
 	}
-	if wrong := d.policy.Load().wrong(); !strings.HasPrefix(wrong, d.config.PolicyFile+": ") || !strings.Contains(wrong, "the last good resources stay") {
+	if wrong := c.policy.Load().wrong(); !strings.HasPrefix(wrong, file+": ") || !strings.Contains(wrong, "the last good resources stay") {
 		t.Errorf("what is wrong: %q", wrong)
 	}
-	if n := strings.Count(log.String(), "level=ERROR"); n != 1 {
-		t.Errorf("%d errors were logged, want one:\n%s", n, log.String())
+	if n := strings.Count(log.String(), "the policy can't be published"); n != 1 {
+		t.Errorf("it was logged %d times, want once:\n%s", n, log.String())
 	}
 
-	d.policy.Store(&policyFile{policy: policy.Default(), unfit: "something"})
-	same, err := loadPolicy(d.config.PolicyFile)
-	if d.applyEdit(edit{same, err}) {
+	c.policy.Store(&policyFile{policy: policy.Default(), unfit: "something"})
+	same, err := loadPolicy(file)
+	if c.applyEdit(edit{same, err}) {
 		t.Error("the file says nothing new, and is taken for an edit")
 	}
-	if err := d.publishResources(first); err != nil || d.policy.Load().wrong() != "" {
-		t.Errorf("now it fits: %v, %q", err, d.policy.Load().wrong())
+	if text := published(); text != "" || c.policy.Load().wrong() != "" {
+		t.Errorf("now it fits: %q, %q", text, c.policy.Load().wrong())
 	}
 }
 

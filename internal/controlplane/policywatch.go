@@ -87,21 +87,21 @@ type edit struct {
 
 // watchPolicy hands each edit of the policy file to the loop until ctx ends. It
 // parses beside the loop: that takes long for a large file.
-func (d *ControlPlane) watchPolicy(ctx context.Context) error {
-	if d.config.PolicyFile == "" {
+func (c *ControlPlane) watchPolicy(ctx context.Context) error {
+	if c.config.PolicyFile == "" {
 		return nil
 	}
-	w := policyWatcher{path: d.config.PolicyFile}
+	w := policyWatcher{path: c.config.PolicyFile}
 	tick := time.NewTicker(editsEvery)
 	defer tick.Stop()
 	for {
 		if text, changed, err := w.look(time.Now()); changed {
 			e := edit{err: err}
 			if err == nil {
-				e.policy, e.err = parsePolicy(d.config.PolicyFile, string(text))
+				e.policy, e.err = parsePolicy(c.config.PolicyFile, string(text))
 			}
 			select {
-			case d.policyEdits <- e:
+			case c.policyEdits <- e:
 			case <-ctx.Done():
 				return nil
 			}

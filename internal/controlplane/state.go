@@ -115,11 +115,11 @@ type stateWriter struct {
 }
 
 // savedState is what is to be remembered now.
-func (d *ControlPlane) savedState(devices []topology.Device) savedState {
-	m := d.memory
-	next := savedState{Version: stateVersion, Memory: &m, Devices: new(mentionedDevices(m, devices)), Words: d.drains.Records()}
-	if d.good != nil {
-		next.Policy = d.good.text
+func (c *ControlPlane) savedState(devices []topology.Device) savedState {
+	m := c.memory
+	next := savedState{Version: stateVersion, Memory: &m, Devices: new(mentionedDevices(m, devices)), Words: c.drains.Records()}
+	if c.good != nil {
+		next.Policy = c.good.text
 	}
 	return next
 }

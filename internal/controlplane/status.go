@@ -9,6 +9,7 @@ import (
 	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/drain"
 	"github.com/tailxds/tailxds/internal/envoy"
+	"github.com/tailxds/tailxds/internal/events"
 	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/traffic"
@@ -18,14 +19,8 @@ import (
 
 // readiness is true from the first publication on: what was good once is
 // served, however old it is, and the detail says how old.
-func (d *ControlPlane) readiness() (bool, string) {
-	if !d.started() {
-		if why := d.joining.Load(); why != nil {
-			return false, "not ready: joining the tailnet: " + *why
-		}
-		return false, "not ready: joining the tailnet"
-	}
-	p, s := d.published.Load(), d.watcher.Status()
+func (c *ControlPlane) readiness() (bool, string) {
+	p, s := c.published.Load(), c.links.watcher.Status()
 	var but []string
 	switch {
 	case p == nil && s.Error != "":
@@ -39,7 +34,7 @@ func (d *ControlPlane) readiness() (bool, string) {
 	case s.LinkDown: // where the list does not come by that link
 		but = append(but, "the control plane's own link to the coordination server is down")
 	}
-	but = append(but, d.stateTrouble()...)
+	but = append(but, c.stateTrouble()...)
 	for _, h := range p.held {
 		but = append(but, "a new device list is held: "+h.Reason)
 	}
@@ -61,31 +56,33 @@ func sharesOf(tables []traffic.Table) []api.EndpointShare {
 	return shares
 }
 
-func (d *ControlPlane) Status() api.Status { return d.statusBeside(d.traffic().Services) }
+func (c *ControlPlane) status() api.Status { return c.statusWith(c.traffic().Services) }
 
-// statusBeside is the status beside what was measured of the services.
-func (d *ControlPlane) statusBeside(tables []traffic.Table) api.Status {
-	doc := api.Status{
-		Version: version.Current().Version, Policy: api.PolicyStatus{File: d.config.PolicyFile, Error: d.policy.Load().wrong()}, Degraded: []string{}, Held: []guard.Held{}, Drains: []drain.Record{},
-		Services: []topology.Service{}, Shares: sharesOf(tables), Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{},
-		Changes: d.changes(),
+// emptyStatus is the status of a control plane that has published nothing.
+func emptyStatus(config Config, policyError string) api.Status {
+	return api.Status{
+		Version: version.Current().Version, Policy: api.PolicyStatus{File: config.PolicyFile, Error: policyError},
+		Degraded: []string{}, Held: []guard.Held{}, Drains: []drain.Record{}, Services: []topology.Service{}, Shares: []api.EndpointShare{},
+		Problems: []topology.Problem{}, Envoys: []xds.Stream{}, Devices: []topology.Device{}, Changes: []events.Event{},
 	}
-	doc.Ready, doc.Detail = d.readiness()
-	if d.started() {
-		s := d.watcher.Status()
-		doc.Provider = &s
-		doc.Envoys = d.server.Streams()
-		doc.Peers = d.peerStates()
-		var checks envoy.Checks
-		if resources := d.resources.Load(); resources != nil {
-			checks = resources.Checks()
-		}
-		doc.HealthChecks = &api.HealthChecks{Envoys: checks.Envoys, Interval: checks.Every.String()}
+}
+
+// statusWith is the status, with what was measured of the services.
+func (c *ControlPlane) statusWith(tables []traffic.Table) api.Status {
+	doc := emptyStatus(c.config, c.policy.Load().wrong())
+	doc.Ready, doc.Detail = c.readiness()
+	doc.Shares, doc.Changes = sharesOf(tables), c.changes()
+	doc.Provider = new(c.links.watcher.Status())
+	doc.Envoys, doc.Peers = c.server.Streams(), c.peerStates()
+	var checks envoy.Checks
+	if resources := c.resources.Load(); resources != nil {
+		checks = resources.Checks()
 	}
-	if text := d.publishErr.Load(); text != nil {
+	doc.HealthChecks = &api.HealthChecks{Envoys: checks.Envoys, Interval: checks.Every.String()}
+	if text := c.publishErr.Load(); text != nil {
 		doc.Error = *text
 	}
-	if p := d.published.Load(); p != nil {
+	if p := c.published.Load(); p != nil {
 		doc.At = &p.at
 		doc.Held = concat(doc.Held, p.held)
 		doc.Drains = concat(doc.Drains, p.drains)
@@ -93,7 +90,7 @@ func (d *ControlPlane) statusBeside(tables []traffic.Table) api.Status {
 			doc.Degraded = append(doc.Degraded, s.String())
 		}
 		doc.Services = concat(doc.Services, p.topology.Services)
-		doc.Problems = concat(doc.Problems, d.problemsOf(p, doc.Envoys, tables))
+		doc.Problems = concat(doc.Problems, c.problemsOf(p, doc.Envoys, tables))
 		doc.Devices = concat(doc.Devices, p.devices)
 	}
 	return doc

@@ -12,25 +12,30 @@ import (
 
 // traffic is what Envoys measured last. Whoever shows shares takes them from
 // here.
-func (d *ControlPlane) traffic() api.Traffic {
+func (c *ControlPlane) traffic() api.Traffic {
 	now := time.Now()
-	p := d.published.Load()
-	if p == nil || !d.started() {
-		return api.Traffic{At: now, Services: []traffic.Table{}, Envoys: []traffic.Envoy{}}
+	p := c.published.Load()
+	if p == nil {
+		return emptyTraffic(now)
 	}
-	view := d.reports.View(now)
-	return api.Traffic{At: now, Services: traffic.Tables(d.trafficInput(p, view)), Envoys: concat(view.Envoys)}
+	view := c.reports.View(now)
+	return api.Traffic{At: now, Services: traffic.Tables(c.trafficInput(p, view)), Envoys: concat(view.Envoys)}
+}
+
+// emptyTraffic is the document before anything is published.
+func emptyTraffic(at time.Time) api.Traffic {
+	return api.Traffic{At: at, Services: []traffic.Table{}, Envoys: []traffic.Envoy{}}
 }
 
 // trafficInput is what a table of the traffic is reckoned from.
-func (d *ControlPlane) trafficInput(p *snapshot, view traffic.View) traffic.Input {
-	policy := d.policy.Load().policy
+func (c *ControlPlane) trafficInput(p *snapshot, view traffic.View) traffic.Input {
+	policy := c.policy.Load().policy
 	var entries map[string]uint32
-	if e := d.localCluster.Load(); e != nil {
+	if e := c.localCluster.Load(); e != nil {
 		entries = *e
 	}
 	return traffic.Input{
-		Topology: p.topology, Entries: entries, Connected: d.server.Connected(), View: view,
+		Topology: p.topology, Entries: entries, Connected: c.server.Connected(), View: view,
 		Rule: func(service string) traffic.Rule {
 			s := policy.For(service)
 			return traffic.Rule{Mode: s.Locality, Failover: s.Failover, Overprovisioning: s.OverprovisioningFactor}
@@ -39,10 +44,10 @@ func (d *ControlPlane) trafficInput(p *snapshot, view traffic.View) traffic.Inpu
 }
 
 // history is the last minutes of a service's traffic.
-func (d *ControlPlane) history(service string) (traffic.History, error) {
-	p := d.published.Load()
+func (c *ControlPlane) history(service string) (traffic.History, error) {
+	p := c.published.Load()
 	if p == nil || !slices.ContainsFunc(p.topology.Services, func(s topology.Service) bool { return s.Name == service }) {
 		return traffic.History{}, fmt.Errorf("there is no service %q", service)
 	}
-	return d.reports.History(service, time.Now()), nil
+	return c.reports.History(service, time.Now()), nil
 }

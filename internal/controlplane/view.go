@@ -5,17 +5,18 @@ import (
 	"context"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/api"
 	"github.com/tailxds/tailxds/internal/dashboard"
 	"github.com/tailxds/tailxds/internal/dashboard/view"
 	"github.com/tailxds/tailxds/internal/traffic"
 	"github.com/tailxds/tailxds/internal/xds"
 )
 
-// newPage is the live page of a daemon.
-func newPage(d *ControlPlane) *dashboard.Dashboard {
+// newDashboard makes the live page of a control plane.
+func newDashboard(d *ControlPlane) *dashboard.Dashboard {
 	return dashboard.New(dashboard.Source{
-		Look:    d.pagesOf,
-		Preview: func(a dashboard.Action) dashboard.Preview { return d.pageOf(a.Service).Preview(a) },
+		Look:    d.viewsOf,
+		Preview: func(a dashboard.Action) dashboard.Preview { return d.viewInputOf(a.Service).Preview(a) },
 		Accept: func(ctx context.Context, by, service string) error {
 			return d.accept(ctx, service, by)
 		},
@@ -30,16 +31,16 @@ func newPage(d *ControlPlane) *dashboard.Dashboard {
 	})
 }
 
-// pagesOf are the pages of some services, gathered once. Names that no service has
+// viewsOf are the views of some services, gathered once. Names that no service has
 // share a page.
-func (d *ControlPlane) pagesOf(services []string) []*dashboard.View {
-	facts := d.pageFacts()
+func (c *ControlPlane) viewsOf(services []string) []*dashboard.View {
+	facts := c.viewInput()
 	views := make(map[string]*dashboard.View)
 	all := make([]*dashboard.View, 0, len(services))
 	for _, service := range services {
-		f := d.factsOf(facts, service)
+		f := c.withService(facts, service)
 		if views[f.Table.Service] == nil {
-			f.History = d.reports.History(f.Table.Service, f.Now)
+			f.History = c.reports.History(f.Table.Service, f.Now)
 			v := f.View()
 			views[f.Table.Service] = &v
 		}
@@ -48,47 +49,56 @@ func (d *ControlPlane) pagesOf(services []string) []*dashboard.View {
 	return all
 }
 
-// pageOf gathers what there is to show of a service; of another one, if there is
+// viewInputOf gathers what there is to show of a service; of another one, if there is
 // none of that name.
-func (d *ControlPlane) pageOf(service string) view.Input {
-	f := d.factsOf(d.pageFacts(), service)
-	f.History = d.reports.History(f.Table.Service, f.Now)
+func (c *ControlPlane) viewInputOf(service string) view.Input {
+	f := c.withService(c.viewInput(), service)
+	f.History = c.reports.History(f.Table.Service, f.Now)
 	return f
 }
 
-// factsOf turns to a service.
-func (d *ControlPlane) factsOf(f view.Input, service string) view.Input {
+// withService turns to a service.
+func (c *ControlPlane) withService(f view.Input, service string) view.Input {
 	if len(f.Tables) > 0 {
-		f.Table = view.TableOf(f.Tables, cmp.Or(service, d.config.Rules.DefaultService))
+		f.Table = view.TableOf(f.Tables, cmp.Or(service, c.config.Rules.DefaultService))
 	}
 	return f
 }
 
-// pageFacts gathers what there is to show of all services.
-func (d *ControlPlane) pageFacts() view.Input {
-	f := view.Input{Now: time.Now(), Tailnet: d.config.Hostname, Table: traffic.Table{Service: d.config.Rules.DefaultService}}
-	if d.config.Listen != "" {
-		f.Tailnet = "no tailnet"
+// viewInput gathers what there is to show of all services.
+func (c *ControlPlane) viewInput() view.Input {
+	now := time.Now()
+	var reported traffic.Input
+	var tables []traffic.Table
+	if p := c.published.Load(); p != nil {
+		reported = c.trafficInput(p, c.reports.View(now))
+		tables = traffic.Tables(reported)
 	}
-	if p := d.published.Load(); p != nil && d.started() {
-		f.Traffic = d.trafficInput(p, d.reports.View(f.Now))
-		f.Tables = traffic.Tables(f.Traffic)
+	in := viewInput(c.config, now, c.statusWith(tables))
+	in.Traffic, in.Tables = reported, tables
+	return in
+}
+
+// viewInput is what there is to show of a status.
+func viewInput(config Config, now time.Time, doc api.Status) view.Input {
+	in := view.Input{Now: now, Tailnet: config.Hostname, Table: traffic.Table{Service: config.Rules.DefaultService}}
+	if config.Listen != "" {
+		in.Tailnet = "no tailnet"
 	}
-	doc := d.statusBeside(f.Tables)
-	f.Version, f.Ready, f.Detail, f.PolicyError, f.PublishError = doc.Version, doc.Ready, doc.Detail, doc.Policy.Error, doc.Error
-	f.Services, f.Devices, f.Problems, f.Degraded = doc.Services, doc.Devices, doc.Problems, doc.Degraded
-	f.Held, f.Drains, f.Changes = doc.Held, doc.Drains, doc.Changes
+	in.Version, in.Ready, in.Detail, in.PolicyError, in.PublishError = doc.Version, doc.Ready, doc.Detail, doc.Policy.Error, doc.Error
+	in.Services, in.Devices, in.Problems, in.Degraded = doc.Services, doc.Devices, doc.Problems, doc.Degraded
+	in.Held, in.Drains, in.Changes = doc.Held, doc.Drains, doc.Changes
 	if s := doc.Provider; s != nil {
-		f.Source = &view.Source{Stale: s.Stale, LastGood: s.LastGood, Error: s.Error, LinkDown: s.LinkDown}
+		in.Source = &view.Source{Stale: s.Stale, LastGood: s.LastGood, Error: s.Error, LinkDown: s.LinkDown}
 	}
 	for _, s := range doc.Envoys {
-		f.Envoys = append(f.Envoys, pageEnvoy(s))
+		in.Envoys = append(in.Envoys, viewEnvoy(s))
 	}
-	return f
+	return in
 }
 
-// pageEnvoy is a stream as the page tells of it.
-func pageEnvoy(s xds.Stream) view.Envoy {
+// viewEnvoy is a stream as the page shows it.
+func viewEnvoy(s xds.Stream) view.Envoy {
 	e := view.Envoy{Device: s.Device, Node: s.Node, Region: s.Region, Address: s.Address.Addr(), Since: s.Since, Rejected: make(map[string]string)}
 	for kind, state := range s.Types {
 		e.Pending = e.Pending || state.Pending
