@@ -55,12 +55,6 @@ type BootstrapConfig struct {
 	ReportEvery time.Duration
 }
 
-// HostPort is a host name or an IP address, and a port.
-type HostPort struct {
-	Host string
-	Port uint16
-}
-
 // controlPlane is the name of the cluster that the bootstrap finds the control
 // plane by.
 const controlPlane = "control_plane"

@@ -13,6 +13,7 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/cache/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
+	"github.com/tailxds/tailxds/internal/balance"
 	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/topology"
 	"github.com/tailxds/tailxds/internal/xds/resource"
@@ -61,13 +62,6 @@ func (n *Resources) InRegion(url, region string) (resource.Set, error) {
 // interval open.
 func (n *Resources) Checks() Checks { return n.checks }
 
-// serviceInput is all that the resources of one service depend on.
-type serviceInput struct {
-	service     topology.Service
-	policy      policy.Service
-	assignments []string // see [assignmentNames]
-}
-
 // Build makes every resource of a topology, and of the services that the policy names
 // and no device serves, and validates it by Envoy's rules. Resources whose input is that
 // of the last build are the same messages, so that a change costs what it touches; last
@@ -105,7 +99,7 @@ func buildServices(t topology.Topology, p policy.Policy, defaultService string, 
 		next.all[row.URL] = make(resourceSet)
 	}
 	t = withPolicyServices(t, p)
-	next.shared = sharedInput{services: names(t), policy: p, defaultService: defaultService}
+	next.shared = sharedInput{services: serviceNames(t), policy: p, defaultService: defaultService}
 	samePolicy := last.services != nil && reflect.DeepEqual(p, last.shared.policy)
 	for _, s := range t.Services {
 		if err := next.addService(s, p.For(s.Name), samePolicy, last); err != nil {
@@ -149,6 +143,15 @@ func (n *Resources) addShared(row resourceType, sameInput bool, last *Resources)
 	}
 	n.named[row.URL] = set
 	return nil
+}
+
+// serviceNames returns the names of all services.
+func serviceNames(t topology.Topology) []string {
+	all := make([]string, len(t.Services))
+	for i, s := range t.Services {
+		all[i] = s.Name
+	}
+	return all
 }
 
 // withPolicyServices adds the services that only the policy knows, without
@@ -225,6 +228,70 @@ func add(row resourceType, made []proto.Message, err error, into resourceSet) er
 	return nil
 }
 
+// assignments returns all assignments as callers of a region get them. Those that
+// look the same from everywhere are the same messages for every region.
+func (n *Resources) assignments(region string, last *Resources) (resourceSet, error) {
+	if region == "" {
+		return n.all[resourcev3.EndpointType], nil
+	}
+	if set, ok := n.regions[region]; ok {
+		return set, nil
+	}
+	set := maps.Clone(n.all[resourcev3.EndpointType])
+	for _, name := range slices.Sorted(maps.Keys(n.services)) {
+		in := n.services[name]
+		if in.policy.Locality != balance.Local {
+			continue
+		}
+		if last.sameInput(region, in.names(), set) {
+			for _, assignment := range in.names() {
+				set[assignment] = last.regions[region][assignment]
+			}
+			continue
+		}
+		made, err := endpointsFor(in, region)
+		if err != nil {
+			return nil, fmt.Errorf("service %s as seen from region %s: %w", name, region, err)
+		}
+		for _, r := range made {
+			set[cache.GetResourceName(r)] = r
+		}
+	}
+	return set, nil
+}
+
+// sameInput tells whether the assignments of these names are there for a region, made
+// from the same as those of the set.
+func (n *Resources) sameInput(region string, names []string, set resourceSet) bool {
+	return !slices.ContainsFunc(names, func(name string) bool {
+		return n.regions[region][name] == nil || n.all[resourcev3.EndpointType][name] != set[name]
+	})
+}
+
+// WithLocalCluster returns the same resources but for the assignment of
+// [LocalCluster], whose weights are each region's part of all requests, in any unit.
+// Envoys whose services are balanced to the nearest follow it at once.
+func (n *Resources) WithLocalCluster(weights map[string]uint32) (*Resources, error) {
+	assignment, err := buildLocalCluster(weights)
+	if err != nil {
+		return nil, err
+	}
+	next := *n
+	next.localCluster = assignment
+	next.all, next.regions = maps.Clone(n.all), maps.Clone(n.regions)
+	next.all[resourcev3.EndpointType] = withLocalCluster(n.all[resourcev3.EndpointType], assignment)
+	for region, set := range n.regions {
+		next.regions[region] = withLocalCluster(set, assignment)
+	}
+	return &next, nil
+}
+
+func withLocalCluster(set resourceSet, assignment *endpoint.ClusterLoadAssignment) resourceSet {
+	set = maps.Clone(set)
+	set[LocalCluster] = assignment
+	return set
+}
+
 // Resource is one rendered resource with the name of its type.
 type Resource struct {
 	Type    string // one of [TypeNames]
@@ -262,5 +329,29 @@ func TypeNames() []string {
 	return names
 }
 
-// resourceSet is resources of one type, by name.
-type resourceSet = resource.Set
+// CheckPolicy builds the resources of a policy that was parsed, and returns why Envoys
+// or gRPC clients would not take them. The rules of [policy.Parse] should leave nothing
+// that can't be built; where they do, the file is refused here, and not at the next
+// change of a device.
+func CheckPolicy(p policy.Policy) error {
+	sample := topology.Topology{Services: []topology.Service{{Name: "server"}}}
+	built, err := buildServices(sample, p, "server", &Resources{})
+	if err != nil {
+		return fmt.Errorf("no Envoy would take it: %w", err)
+	}
+	return fitsGRPC(built.named[resourcev3.ListenerType])
+}
+
+// maxGRPCListener bounds a listener of gRPC clients, in bytes. They close a stream
+// that sends more than 4 MiB at once, and some get several listeners in one message.
+const maxGRPCListener = 1 << 20
+
+// fitsGRPC refuses rules that gRPC clients cannot be sent.
+func fitsGRPC(listeners resourceSet) error {
+	for _, name := range slices.Sorted(maps.Keys(listeners)) {
+		if size := proto.Size(listeners[name]); size > maxGRPCListener {
+			return fmt.Errorf("services.%s.routes: %d bytes for a gRPC client, which takes at most %d: write fewer rules, fewer services in a split, or shorter headers", name, size, maxGRPCListener)
+		}
+	}
+	return nil
+}

@@ -3,12 +3,42 @@ package envoy
 import (
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 
 	"github.com/tailxds/tailxds/internal/topology"
 )
+
+// buildEndpoints are the service's assignment for callers of no region.
+func buildEndpoints(in serviceInput) ([]proto.Message, error) { return endpointsFor(in, "") }
+
+// endpointsFor are the service's assignment as the callers of a region get it,
+// once under each of its names, and that of gRPC clients. Its locality weights are the sums of their
+// endpoints', so that a weight means the same in every region.
+func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
+	var localities []*endpoint.LocalityLbEndpoints
+	for _, l := range seenFrom(in.service, in.policy, region).Localities {
+		locality := &endpoint.LocalityLbEndpoints{
+			Locality:            &core.Locality{Region: l.Region, Zone: l.Zone},
+			Priority:            l.Priority,
+			LoadBalancingWeight: wrapperspb.UInt32(l.Weight),
+		}
+		locality.LbEndpoints = lbEndpoints(l.Endpoints, uint32(in.policy.HealthCheck.Port))
+		localities = append(localities, locality)
+	}
+	policy := overprovisioning(in.policy, localities)
+	var all []proto.Message
+	for _, name := range in.assignments {
+		all = append(all, &endpoint.ClusterLoadAssignment{ClusterName: name, Endpoints: localities, Policy: policy})
+	}
+	if in.policy.SpeaksGRPC() {
+		all = append(all, grpcAssignment(in, localities))
+	}
+	return all, nil
+}
 
 // lbEndpoints converts endpoints to their Envoy messages. Health checks go to port
 // checkedAt; 0 is the endpoint's own.

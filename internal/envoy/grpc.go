@@ -26,11 +26,8 @@ import (
 // gRPC clients without a proxy ask for a listener by the name that they dial,
 // xds:///shop, and follow its routes, clusters and endpoints. Theirs are other
 // resources than Envoys', for gRPC spreads requests otherwise. Envoys, which ask
-// for all listeners and clusters, are not sent them: see [asked].
+// for all listeners and clusters, are not sent them: see [resource.Type].
 // https://github.com/grpc/proposal/blob/master/A27-xds-global-load-balancing.md
-
-// forGRPC is the name of a service's cluster and assignment for gRPC clients.
-func forGRPC(service string) string { return service + "/grpc" }
 
 // grpcListeners are one a service, under its name.
 func grpcListeners(in sharedInput) ([]proto.Message, error) {
@@ -253,12 +250,4 @@ func byPriority(l *endpoint.LocalityLbEndpoints) []*endpoint.LocalityLbEndpoints
 func addressOf(e *endpoint.LbEndpoint) string {
 	at := e.GetEndpoint().GetAddress().GetSocketAddress()
 	return fmt.Sprintf("%s:%d", at.GetAddress(), at.GetPortValue())
-}
-
-// names are all names under which a service's assignment is published.
-func (in serviceInput) names() []string {
-	if !in.policy.SpeaksGRPC() {
-		return in.assignments
-	}
-	return append(slices.Clone(in.assignments), forGRPC(in.service.Name))
 }

@@ -14,7 +14,7 @@ import (
 	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	tcpproxy "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/tcp_proxy/v3"
 	upstreamhttp "github.com/envoyproxy/go-control-plane/envoy/extensions/upstreams/http/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
+	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
 	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
@@ -30,7 +30,7 @@ func TestBuild_timeoutsOfZero_areToldToEnvoy(t *testing.T) {
 		}
 	}
 	routes := 0
-	for _, r := range built.all[resource.RouteType] {
+	for _, r := range built.all[resourcev3.RouteType] {
 		for _, host := range r.(*route.RouteConfiguration).GetVirtualHosts() {
 			for _, r := range host.GetRoutes() {
 				if action := r.GetRoute(); action != nil && host.GetName() == "a" {
@@ -45,7 +45,7 @@ func TestBuild_timeoutsOfZero_areToldToEnvoy(t *testing.T) {
 		}
 	}
 	managers := 0
-	for _, r := range built.all[resource.ListenerType] {
+	for _, r := range built.all[resourcev3.ListenerType] {
 		for _, chain := range r.(*listener.Listener).GetFilterChains() {
 			for _, filter := range chain.GetFilters() {
 				m := new(hcm.HttpConnectionManager)
@@ -68,7 +68,7 @@ func TestBuild_timeoutsOfZero_areToldToEnvoy(t *testing.T) {
 		}
 	}
 	proxy := new(tcpproxy.TcpProxy)
-	if err := built.all[resource.ExtensionConfigType]["tcp-b"].(*core.TypedExtensionConfig).GetTypedConfig().UnmarshalTo(proxy); err != nil {
+	if err := built.all[resourcev3.ExtensionConfigType]["tcp-b"].(*core.TypedExtensionConfig).GetTypedConfig().UnmarshalTo(proxy); err != nil {
 		t.Fatal(err)
 	}
 	none("the idle timeout of a tcp service", proxy.GetIdleTimeout())
@@ -84,7 +84,7 @@ func TestBuild_timeoutsOfZero_areToldToEnvoy(t *testing.T) {
 // What the defaults are, and that a value gets where it belongs.
 func TestBuild_timeouts_reachEnvoy(t *testing.T) {
 	built := buildOf(t, "services: {a: {stream_idle_timeout: 7s, idle_timeout: 3s, retry_buffer: 2MiB}, b: {protocol: tcp, listen: 1, stream_idle_timeout: 9s}, c: {retries: 0}}")
-	for _, host := range built.all[resource.RouteType][IngressListener].(*route.RouteConfiguration).GetVirtualHosts() {
+	for _, host := range built.all[resourcev3.RouteType][IngressListener].(*route.RouteConfiguration).GetVirtualHosts() {
 		want := map[string]struct {
 			idle   time.Duration
 			buffer uint64
@@ -96,7 +96,7 @@ func TestBuild_timeouts_reachEnvoy(t *testing.T) {
 		}
 	}
 	proxy := new(tcpproxy.TcpProxy)
-	if err := built.all[resource.ExtensionConfigType]["tcp-b"].(*core.TypedExtensionConfig).GetTypedConfig().UnmarshalTo(proxy); err != nil {
+	if err := built.all[resourcev3.ExtensionConfigType]["tcp-b"].(*core.TypedExtensionConfig).GetTypedConfig().UnmarshalTo(proxy); err != nil {
 		t.Fatal(err)
 	}
 	if got := proxy.GetIdleTimeout().AsDuration(); got != 9*time.Second {
@@ -127,7 +127,7 @@ func TestHealthCheck_longInterval_connectsAnew(t *testing.T) {
 func TestBuildListeners_editOfIngress_keepsFilterChains(t *testing.T) {
 	chains := func(text string) map[string]*listener.FilterChain {
 		all := make(map[string]*listener.FilterChain)
-		for name, r := range buildOf(t, text+"\nservices: {b: {protocol: tcp, listen: 1}}").all[resource.ListenerType] {
+		for name, r := range buildOf(t, text+"\nservices: {b: {protocol: tcp, listen: 1}}").all[resourcev3.ListenerType] {
 			for _, chain := range r.(*listener.Listener).GetFilterChains() {
 				all[name+" "+chain.GetName()] = chain
 			}
@@ -172,7 +172,7 @@ func buildOf(t *testing.T, policy string) *Resources {
 func upstreamOptions(t *testing.T, built *Resources, service string) *upstreamhttp.HttpProtocolOptions {
 	t.Helper()
 	options := new(upstreamhttp.HttpProtocolOptions)
-	packed := built.all[resource.ClusterType][service].(*cluster.Cluster).GetTypedExtensionProtocolOptions()["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
+	packed := built.all[resourcev3.ClusterType][service].(*cluster.Cluster).GetTypedExtensionProtocolOptions()["envoy.extensions.upstreams.http.v3.HttpProtocolOptions"]
 	if err := packed.UnmarshalTo(options); err != nil {
 		t.Fatal(err)
 	}

@@ -20,13 +20,9 @@ import (
 	"github.com/tailxds/tailxds/internal/policy"
 )
 
-const (
-	// IngressListener is the name of the listener on IPv4, and of its routes.
-	IngressListener = "ingress"
-	// IngressIPv6 is the listener on IPv6. It is one of its own, so that a host
-	// that has no IPv6 refuses this one alone.
-	IngressIPv6 = "ingress-ipv6"
-)
+// IngressIPv6 is the listener on IPv6. It is one of its own, so that a host that has
+// no IPv6 refuses this one alone.
+const IngressIPv6 = "ingress-ipv6"
 
 // buildListeners take requests on all addresses of the host, from the sources
 // that the policy lets in, and ask the routes where they go.

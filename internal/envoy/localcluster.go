@@ -10,7 +10,6 @@ import (
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
-	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
 // LocalCluster is the name of the originating cluster: where requests enter, and how
@@ -24,30 +23,6 @@ const LocalCluster = "tailxds-callers"
 // placeholderNetwork is a network for documentation (RFC 5737), whose addresses stand
 // for the entries of a region.
 var placeholderNetwork = netip.MustParseAddr("192.0.2.0")
-
-// WithLocalCluster returns the same resources but for the assignment of
-// [LocalCluster], whose weights are each region's part of all requests, in any unit.
-// Envoys whose services are balanced to the nearest follow it at once.
-func (n *Resources) WithLocalCluster(weights map[string]uint32) (*Resources, error) {
-	assignment, err := buildLocalCluster(weights)
-	if err != nil {
-		return nil, err
-	}
-	next := *n
-	next.localCluster = assignment
-	next.all, next.regions = maps.Clone(n.all), maps.Clone(n.regions)
-	next.all[resource.EndpointType] = withLocalCluster(n.all[resource.EndpointType], assignment)
-	for region, set := range n.regions {
-		next.regions[region] = withLocalCluster(set, assignment)
-	}
-	return &next, nil
-}
-
-func withLocalCluster(set resourceSet, assignment *endpoint.ClusterLoadAssignment) resourceSet {
-	set = maps.Clone(set)
-	set[LocalCluster] = assignment
-	return set
-}
 
 // buildLocalCluster returns the assignment of [LocalCluster]: a host a region, whose
 // weight is the region's part of all requests.

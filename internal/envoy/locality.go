@@ -12,10 +12,13 @@ import (
 
 	cluster "github.com/envoyproxy/go-control-plane/envoy/config/cluster/v3"
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
+	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
+	byload "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/client_side_weighted_round_robin/v3"
 	commonlb "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/common/v3"
 	leastrequest "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/least_request/v3"
 	random "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/random/v3"
 	roundrobin "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/round_robin/v3"
+	wrrlocality "github.com/envoyproxy/go-control-plane/envoy/extensions/load_balancing_policies/wrr_locality/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/tailxds/tailxds/internal/balance"
@@ -155,4 +158,46 @@ func rearrange(s topology.Service, place func(topology.Locality) topology.Locali
 		out.Localities = append(out.Localities, l)
 	}
 	return out
+}
+
+// weighedByLoad is the policy of a cluster whose servers report their load. Until
+// one has reported for ten seconds, Envoy's default, it gets the mean of the
+// others; while none has, all get the same.
+func weighedByLoad(p policy.Service) (*cluster.LoadBalancingPolicy, error) {
+	servers, err := lbExtension(policy.ByLoad, &byload.ClientSideWeightedRoundRobin{SlowStartConfig: slowly(p)})
+	if err != nil || p.Locality != balance.Weighted {
+		return servers, err
+	}
+	// It knows of no regions by itself.
+	return lbExtension("wrr_locality", &wrrlocality.WrrLocality{EndpointPickingPolicy: servers})
+}
+
+// panicThreshold is the share of healthy endpoints, in percent, below which Envoy
+// sends to all of a priority: 1 is the least, for Envoy compares whole percents, and
+// with 0 it answers 503 when none is healthy. See docs/adr/003-no-panic.md.
+const panicThreshold = 1
+
+// maxCountedInPercent is how many endpoints a priority can have so that one of them
+// is [panicThreshold].
+const maxCountedInPercent = 100 / panicThreshold
+
+// overprovisioning is how Envoy translates healthy endpoints into the share of
+// requests that a locality or a priority keeps. Envoy never panics while the first
+// priority counts as wholly available. So where the factor decides about nothing else,
+// with one priority and no localities to weigh, a single healthy endpoint is made to
+// count as that.
+func overprovisioning(p policy.Service, localities []*endpoint.LocalityLbEndpoints) *endpoint.ClusterLoadAssignment_Policy {
+	endpoints, weighed := 0, p.Locality == balance.Weighted && len(localities) > 1
+	for _, l := range localities {
+		endpoints += len(l.GetLbEndpoints())
+		weighed = weighed || l.GetPriority() > 0
+	}
+	switch {
+	case endpoints > maxCountedInPercent && !weighed:
+		return &endpoint.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(uint32(100 * endpoints))}
+	case p.Locality == balance.Local:
+		return &endpoint.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(localFactor), WeightedPriorityHealth: true}
+	default:
+		return &endpoint.ClusterLoadAssignment_Policy{OverprovisioningFactor: wrapperspb.UInt32(p.OverprovisioningFactor)}
+	}
 }

@@ -8,13 +8,9 @@ package envoy
 
 import (
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/wrapperspb"
 
-	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
-	endpoint "github.com/envoyproxy/go-control-plane/envoy/config/endpoint/v3"
 	resourcev3 "github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 
-	"github.com/tailxds/tailxds/internal/policy"
 	"github.com/tailxds/tailxds/internal/xds/resource"
 )
 
@@ -31,23 +27,6 @@ type resourceType struct {
 	// buildNamed builds resources for clients that ask for them by name, and not for
 	// those that ask for all. It goes with [resource.Type.ByName].
 	buildNamed func(sharedInput) ([]proto.Message, error)
-}
-
-// sharedInput is all on which resources depend that span services: which devices
-// serve them is no part of it. They are built again only when it changes.
-type sharedInput struct {
-	services       []string // sorted
-	policy         policy.Policy
-	defaultService string
-}
-
-// known returns the services as a set.
-func (in sharedInput) known() map[string]bool {
-	all := make(map[string]bool, len(in.services))
-	for _, name := range in.services {
-		all[name] = true
-	}
-	return all
 }
 
 // resourceTypes is the table of what is served: the one place where a type is added.
@@ -70,46 +49,4 @@ func Types() []resource.Type {
 		types = append(types, row.Type)
 	}
 	return types
-}
-
-// buildEndpoints are the service's assignment for callers of no region.
-func buildEndpoints(in serviceInput) ([]proto.Message, error) { return endpointsFor(in, "") }
-
-// endpointsFor are the service's assignment as the callers of a region get it,
-// once under each of its names, and that of gRPC clients. Its locality weights are the sums of their
-// endpoints', so that a weight means the same in every region.
-func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
-	var localities []*endpoint.LocalityLbEndpoints
-	for _, l := range seenFrom(in.service, in.policy, region).Localities {
-		locality := &endpoint.LocalityLbEndpoints{
-			Locality:            &core.Locality{Region: l.Region, Zone: l.Zone},
-			Priority:            l.Priority,
-			LoadBalancingWeight: wrapperspb.UInt32(l.Weight),
-		}
-		locality.LbEndpoints = lbEndpoints(l.Endpoints, uint32(in.policy.HealthCheck.Port))
-		localities = append(localities, locality)
-	}
-	policy := overprovisioning(in.policy, localities)
-	var all []proto.Message
-	for _, name := range in.assignments {
-		all = append(all, &endpoint.ClusterLoadAssignment{ClusterName: name, Endpoints: localities, Policy: policy})
-	}
-	if in.policy.SpeaksGRPC() {
-		all = append(all, grpcAssignment(in, localities))
-	}
-	return all, nil
-}
-
-func socketAddress(address string, port uint16) *core.Address {
-	return &core.Address{Address: &core.Address_SocketAddress{SocketAddress: &core.SocketAddress{
-		Address:       address,
-		PortSpecifier: &core.SocketAddress_PortValue{PortValue: uint32(port)},
-	}}}
-}
-
-func fromADS() *core.ConfigSource {
-	return &core.ConfigSource{
-		ResourceApiVersion:    core.ApiVersion_V3,
-		ConfigSourceSpecifier: &core.ConfigSource_Ads{Ads: &core.AggregatedConfigSource{}},
-	}
 }

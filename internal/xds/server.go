@@ -1,3 +1,7 @@
+// Package xds serves resources to Envoys and gRPC clients over ADS. It decides which
+// streams are open, bounds what each peer may use, and follows what each stream has
+// acknowledged. Resources arrive built, and who may connect arrives as addresses and a
+// function: it knows neither topology nor policy.
 package xds
 
 import (

@@ -6,28 +6,23 @@ import (
 	"slices"
 	"strings"
 
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	core "github.com/envoyproxy/go-control-plane/envoy/config/core/v3"
 	route "github.com/envoyproxy/go-control-plane/envoy/config/route/v3"
+	hcm "github.com/envoyproxy/go-control-plane/envoy/extensions/filters/network/http_connection_manager/v3"
 	previoushosts "github.com/envoyproxy/go-control-plane/envoy/extensions/retry/host/previous_hosts/v3"
 	matcher "github.com/envoyproxy/go-control-plane/envoy/type/matcher/v3"
 	typev3 "github.com/envoyproxy/go-control-plane/envoy/type/v3"
 
 	"github.com/tailxds/tailxds/internal/policy"
-	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// names are those of all services.
-func names(t topology.Topology) []string {
-	all := make([]string, len(t.Services))
-	for i, s := range t.Services {
-		all[i] = s.Name
-	}
-	return all
-}
+// IngressListener is the name of the listener on IPv4, and of its routes.
+const IngressListener = "ingress"
 
 // routing makes the routes of virtual hosts.
 type routing struct {
@@ -166,4 +161,157 @@ func hashPolicies(h policy.HashOn) []*route.RouteAction_HashPolicy {
 	default:
 		return nil
 	}
+}
+
+// Requests that are safe to repeat are retried also after a server may have
+// seen them; the others only while none can have.
+const (
+	retrySafe     = "connect-failure,refused-stream,reset,gateway-error"
+	retryAnything = "connect-failure,refused-stream,reset-before-request"
+)
+
+// safeMethods are those that may be repeated, the usual one first.
+// https://www.rfc-editor.org/rfc/rfc9110#section-9.2.1
+func safeMethods() []string { return []string{"GET", "HEAD", "OPTIONS"} }
+
+// buildRoutes gives every service a virtual host under its name. The default
+// service takes what no other claims.
+func buildRoutes(in sharedInput) ([]proto.Message, error) {
+	config := &route.RouteConfiguration{
+		Name: IngressListener,
+		// hello:10000 is the same host as hello.
+		IgnorePortInHostMatching: true,
+		RequestHeadersToAdd:      requestID(in.policy.Ingress),
+	}
+	domains := domains(in)
+	routing, err := newRouting(in)
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range in.services {
+		config.VirtualHosts = append(config.VirtualHosts, &route.VirtualHost{Name: name, Domains: domains[name], Routes: routing.of(name)})
+	}
+	return []proto.Message{config}, checkDomains(config)
+}
+
+// checkDomains holds the routes to the one rule of Envoy's that its validation
+// code does not know: no domain stands twice.
+func checkDomains(config *route.RouteConfiguration) error {
+	owner := make(map[string]string)
+	for _, v := range config.GetVirtualHosts() {
+		for _, domain := range v.GetDomains() {
+			if first, taken := owner[domain]; taken {
+				return fmt.Errorf("the domain %s belongs to both %s and %s", domain, first, v.GetName())
+			}
+			owner[domain] = v.GetName()
+		}
+	}
+	return nil
+}
+
+// servedBy tells a client who answered, if the policy wants it told.
+func servedBy(p policy.Service) []*core.HeaderValueOption {
+	if !p.ShowEndpoint {
+		return nil
+	}
+	return []*core.HeaderValueOption{{
+		Header:       &core.HeaderValue{Key: "x-tailxds-endpoint", Value: "%UPSTREAM_HOST_NAME%"},
+		AppendAction: core.HeaderValueOption_OVERWRITE_IF_EXISTS_OR_ADD, // what a server claims counts for nothing
+	}}
+}
+
+// domains are those of each service's virtual host. Envoy takes an exact domain
+// first, then the longest suffix wildcard (*.example.com), then the longest prefix
+// wildcard (shop.*), and * last:
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/route/v3/route_components.proto#config-route-v3-virtualhost
+//
+// So that a wildcard host of one service does not take the names of the others,
+// each service also has its name below each wildcard as an exact domain:
+// shop.example.com beside *.example.com.
+func domains(in sharedInput) map[string][]string {
+	exact, wildcards := claimedHosts(in), wildcardHosts(in)
+	all := make(map[string][]string, len(in.services))
+	for _, name := range in.services {
+		own := []string{name, name + ".*"}
+		if name == in.defaultService {
+			own = []string{"*"}
+		}
+		for _, host := range in.policy.For(name).Hosts {
+			if exact[host] == name {
+				own = append(own, host)
+			}
+		}
+		for _, wildcard := range wildcards {
+			below := name + strings.TrimPrefix(wildcard, "*")
+			if exact[wildcard] != name && exact[below] == "" {
+				own = append(own, below)
+			}
+		}
+		all[name] = own
+	}
+	return all
+}
+
+// claimedHosts are the hosts of the policy and whose they are, but for those that
+// are the name of a service: Envoy takes no domain twice, and the name goes first.
+func claimedHosts(in sharedInput) map[string]string {
+	claimed := make(map[string]string)
+	for _, name := range in.services {
+		for _, host := range in.policy.For(name).Hosts {
+			claimed[host] = name
+		}
+	}
+	for _, name := range in.services {
+		delete(claimed, name)
+	}
+	return claimed
+}
+
+// wildcardHosts are the wildcards among the hosts of all services, sorted.
+func wildcardHosts(in sharedInput) []string {
+	var all []string
+	for _, name := range in.services {
+		for _, host := range in.policy.For(name).Hosts {
+			if strings.HasPrefix(host, "*") {
+				all = append(all, host)
+			}
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// A path has many spellings that servers take for the same: /x/../cart, //cart,
+// /%63art. A rule for /cart must match all of them, or it decides about none.
+//
+// Envoy resolves dot segments and decodes letters, digits and -._~ before it
+// routes, and forwards the result: no server and no client means anything by the
+// difference. It leaves slashes as they come, for servers do mean something by // and
+// %2F (object stores, GitLab, registries); rules match those spellings instead.
+// docs/adr/025-paths.md says why.
+func normalizePaths(manager *hcm.HttpConnectionManager) {
+	manager.NormalizePath = wrapperspb.Bool(true)
+	manager.MergeSlashes = false
+	manager.PathWithEscapedSlashesAction = hcm.HttpConnectionManager_KEEP_UNCHANGED
+}
+
+// hiddenSegment is a dot segment between slashes of which one is encoded. Envoy does
+// not resolve it, and some servers do.
+const hiddenSegment = `.*(?:/|%2[Ff]|%5[Cc])(?:\.|%2[Ee]){1,2}(?:(?:/|%2[Ff]|%5[Cc]).*)?`
+
+// refuseHidden answers 400 to paths of which no rule can tell where they lead.
+func refuseHidden(service string) *route.Route {
+	match := &route.RouteMatch{PathSpecifier: pathMatching(hiddenSegment)}
+	return answer(service+"-hidden-segment", match, 400, "the path has a . or .. beside an encoded slash")
+}
+
+func pathMatching(pattern string) *route.RouteMatch_SafeRegex {
+	return &route.RouteMatch_SafeRegex{SafeRegex: &matcher.RegexMatcher{Regex: pattern}}
+}
+
+// answer is a route that Envoy answers by itself.
+func answer(name string, match *route.RouteMatch, status uint32, why string) *route.Route {
+	return &route.Route{Name: name, Match: match, Action: &route.Route_DirectResponse{DirectResponse: &route.DirectResponseAction{
+		Status: status, Body: &core.DataSource{Specifier: &core.DataSource_InlineString{InlineString: why + "\n"}},
+	}}}
 }
