@@ -91,8 +91,8 @@ func restartWithoutCoordination(ctx context.Context, t *testing.T, r *rig) {
 		r.restarts(ctx, t, part)
 	}
 	r.findsItsShares(ctx, t)
-	if status, err := r.Status(ctx); err != nil || !status.Source.Stale || len(status.Envoys) != 1 {
-		t.Errorf("the control plane should serve what it kept, to one Envoy: %+v, %d Envoys (%v)", status.Source, len(status.Envoys), err)
+	if status, err := r.Status(ctx); err != nil || !status.Provider.Stale || len(status.Envoys) != 1 {
+		t.Errorf("the control plane should serve what it kept, to one Envoy: %+v, %d Envoys (%v)", status.Provider, len(status.Envoys), err)
 	}
 
 	r.restarts(ctx, t, "headscale")

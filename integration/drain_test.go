@@ -7,8 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/tailxds/tailxds/internal/topology"
+
 	"github.com/tailxds/tailxds/integration/engine"
-	"github.com/tailxds/tailxds/integration/lab"
 	"github.com/tailxds/tailxds/integration/shares"
 )
 
@@ -62,8 +63,9 @@ func aDrainedServerEndsWhatItHas(ctx context.Context, t *testing.T, w *walk) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (lab.Idle{Name: "east-1", State: "drained"}); !slices.Contains(status.Services[0].Idle, want) {
-		t.Errorf("the status page does not show %+v: %+v", want, status.Services)
+	drained := func(e topology.Endpoint) bool { return e.Name == "east-1" && e.State == topology.Drained }
+	if !slices.ContainsFunc(status.Services[0].Idle, drained) {
+		t.Errorf("/status does not have east-1 as drained: %+v", status.Services)
 	}
 	if err := w.SetTags(ctx, node, node.Tags...); err != nil {
 		t.Fatal(err)

@@ -104,8 +104,8 @@ func (r *rig) awaitEnvoy(ctx context.Context, t *testing.T, provider string) {
 	t.Helper()
 	await(ctx, t, func() error {
 		status, err := r.Status(ctx)
-		if err == nil && (status.Source.Provider != provider || len(status.Envoys) != 1) {
-			err = fmt.Errorf("the control plane says %+v, with %d Envoys", status.Source, len(status.Envoys))
+		if err == nil && (status.Provider.Provider != provider || len(status.Envoys) != 1) {
+			err = fmt.Errorf("the control plane says %+v, with %d Envoys", status.Provider, len(status.Envoys))
 		}
 		return err
 	})
@@ -217,8 +217,8 @@ func (r *rig) again(ctx context.Context, t *testing.T) {
 	since := time.Now()
 	await(ctx, t, func() error {
 		status, err := r.Status(ctx)
-		if err == nil && (status.Source.Stale || status.Source.LastGood.Before(since)) {
-			err = errors.New("the control plane still has no new list: " + status.Source.Error)
+		if err == nil && (status.Provider.Stale || status.Provider.LastGood.Before(since)) {
+			err = errors.New("the control plane still has no new list: " + status.Provider.Error)
 		}
 		return err
 	})
@@ -231,8 +231,8 @@ func headscaleIsStopped(ctx context.Context, t *testing.T, r *rig) {
 	r.ends(ctx, t, "headscale")
 	await(ctx, t, func() error {
 		status, err := r.Status(ctx)
-		if err == nil && !status.Source.Stale {
-			err = fmt.Errorf("the control plane does not say that its list is old: %+v", status.Source)
+		if err == nil && !status.Provider.Stale {
+			err = fmt.Errorf("the control plane does not say that its list is old: %+v", status.Provider)
 		}
 		return err
 	})
@@ -273,8 +273,8 @@ func headscaleRefuses(ctx context.Context, t *testing.T, r *rig) {
 	r.emptyDatabase(ctx, t)
 	await(ctx, t, func() error {
 		status, err := r.Status(ctx)
-		if err == nil && (!status.Source.Denied || !status.Source.Stale) {
-			err = fmt.Errorf("the control plane does not say that it is refused: %+v", status.Source)
+		if err == nil && (!status.Provider.Denied || !status.Provider.Stale) {
+			err = fmt.Errorf("the control plane does not say that it is refused: %+v", status.Provider)
 		}
 		return err
 	})

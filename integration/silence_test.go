@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/events"
+
 	"github.com/tailxds/tailxds/integration/lab"
 	"github.com/tailxds/tailxds/integration/shares"
 )
@@ -102,13 +104,13 @@ func changeReachesAll(ctx context.Context, t *testing.T, l *lab.Lab) {
 	}
 	asTagged(ctx, t, l)
 	status, err := l.Status(ctx)
-	if err != nil || len(status.Envoys) != len(allEnvoys) || status.Source.Stale || status.Source.LinkDown {
-		t.Errorf("after the outage the control plane has %d Envoys, and says of its list %+v (%v)", len(status.Envoys), status.Source, err)
+	if err != nil || len(status.Envoys) != len(allEnvoys) || status.Provider.Stale || status.Provider.LinkDown {
+		t.Errorf("after the outage the control plane has %d Envoys, and says of its list %+v (%v)", len(status.Envoys), status.Provider, err)
 	}
 }
 
 // lastChange is the newest that the control plane tells of.
-func lastChange(ctx context.Context, t *testing.T, l *lab.Lab) int {
+func lastChange(ctx context.Context, t *testing.T, l *lab.Lab) uint64 {
 	t.Helper()
 	status, err := l.Status(ctx)
 	if err != nil || len(status.Changes) == 0 {
@@ -119,14 +121,14 @@ func lastChange(ctx context.Context, t *testing.T, l *lab.Lab) int {
 
 // assertNothingPublished holds that since a change no endpoint was added, lost,
 // held, or changed in any way. Envoys come and go, and problems are told.
-func assertNothingPublished(ctx context.Context, t *testing.T, l *lab.Lab, since int) {
+func assertNothingPublished(ctx context.Context, t *testing.T, l *lab.Lab, since uint64) {
 	t.Helper()
 	status, err := l.Status(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range status.Changes {
-		if c.ID > since && !slices.Contains([]string{"came", "went", "problem", "mended"}, c.Kind) {
+		if c.ID > since && !slices.Contains([]events.Kind{"came", "went", "problem", "mended"}, c.Kind) {
 			t.Errorf("the control plane published something: %s: %s", c.Kind, c.Text)
 		}
 	}

@@ -153,10 +153,8 @@ func TestEnvoy_reconnect_sendsItsNodeOnce(t *testing.T) {
 	control.Stop()
 	control.Start()
 	r.Await("the Envoy is back", func() error {
-		var status struct {
-			Envoys []struct{ Node, Envoy string }
-		}
-		if err := control.Status(&status); err != nil {
+		status, err := control.Status()
+		if err != nil {
 			return err
 		}
 		if len(status.Envoys) != 1 || status.Envoys[0].Node != "entry" || status.Envoys[0].Envoy == "" {

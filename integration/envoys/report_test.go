@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/traffic"
+
 	"github.com/tailxds/tailxds/integration/harness"
 	"github.com/tailxds/tailxds/integration/shares"
 )
@@ -34,23 +36,16 @@ func (m measured) sum(of []float64) (all float64) {
 	return all
 }
 
-// table is a service of /traffic.
-type table struct {
-	Requests, Errors, Crossing, CrossingExpected, P50, P99 float64
-	Servers                                                []struct {
-		Name                                 string
-		Expected, Observed, Requests, Errors float64
-		Healthy, Of                          int
-		UnhealthyFor                         []string
+// table is the first service of /traffic.
+func (w *world) table() (traffic.Table, error) {
+	all, err := w.control.Traffic()
+	if err == nil && len(all.Services) == 0 {
+		err = errors.New("/traffic has no service")
 	}
-}
-
-func (w *world) table() (t table, err error) {
-	var page struct{ Services []table }
-	if err := w.control.GetJSON("/traffic", &page); err != nil {
-		return t, err
+	if err != nil {
+		return traffic.Table{}, err
 	}
-	return page.Services[0], nil
+	return all.Services[0], nil
 }
 
 // fourServers are a 1 and b 3 in west, c and d with 2 each in east.
@@ -177,8 +172,8 @@ func TestHealthReports_unhealthyServer_namesCheckers(t *testing.T) {
 				if strings.Contains(sick, s.Name) {
 					healthy = 0
 				}
-				if s.Of != 2 || s.Healthy != healthy || len(s.UnhealthyFor) != 2-healthy {
-					return fmt.Errorf("%d of %d Envoys say that %s is healthy, not so %v", s.Healthy, s.Of, s.Name, s.UnhealthyFor)
+				if s.Reporting != 2 || s.Healthy != healthy || len(s.UnhealthyFor) != 2-healthy {
+					return fmt.Errorf("%d of %d Envoys say that %s is healthy, not so %v", s.Healthy, s.Reporting, s.Name, s.UnhealthyFor)
 				}
 				if math.Abs(s.Expected-expected[s.Name]) > 1e-6 {
 					return fmt.Errorf("%s is expected to get %v, want %v", s.Name, s.Expected, expected[s.Name])
@@ -190,10 +185,8 @@ func TestHealthReports_unhealthyServer_namesCheckers(t *testing.T) {
 					return fmt.Errorf("%v requests a second to %s fail", s.Errors, s.Name)
 				}
 			}
-			var status struct {
-				Problems []struct{ Name, Reason string }
-			}
-			if err := w.control.Status(&status); err != nil {
+			status, err := w.control.Status()
+			if err != nil {
 				return err
 			}
 			if len(status.Problems) != len(sick) || (sick != "" && !strings.Contains(status.Problems[0].Reason, "unhealthy")) {
@@ -212,15 +205,13 @@ func TestHealthReports_unhealthyServer_namesCheckers(t *testing.T) {
 	w.servers["c"].SetHealthCheckDelay(0)
 	await("all are well again", "", all)
 
-	var status struct {
-		Changes []struct{ Kind, Name, Text string }
-	}
-	if err := w.control.Status(&status); err != nil {
+	status, err := w.control.Status()
+	if err != nil {
 		t.Fatal(err)
 	}
 	told := ""
 	for _, c := range status.Changes {
-		told += c.Kind + " " + c.Name + "\n"
+		told += string(c.Kind) + " " + c.Name + "\n"
 	}
 	for _, want := range []string{"problem b\n", "mended b\n", "problem c\n", "mended c\n", "came "} {
 		if !strings.Contains(told, want) {
@@ -246,20 +237,12 @@ func TestRollout_change_namesEnvoysThatHaveIt(t *testing.T) {
 	}
 	w.control.SetDevices(devices...)
 	w.Await("both Envoys have the weight", func() error {
-		var status struct {
-			Changes []struct {
-				Kind, Name, To string
-				Reach          struct {
-					Told, Acked, Rejected int
-					Millis                float64
-				}
-			}
-		}
-		if err := w.control.Status(&status); err != nil {
+		status, err := w.control.Status()
+		if err != nil {
 			return err
 		}
 		for _, c := range status.Changes {
-			if c.Kind == "weight" && c.Name == "a" && c.To == "7" && c.Reach.Told == 2 && c.Reach.Acked == 2 && c.Reach.Rejected == 0 && c.Reach.Millis > 0 {
+			if r := c.Rollout; c.Kind == "weight" && c.Name == "a" && c.To == "7" && r != nil && r.Sent == 2 && r.Acked == 2 && r.Rejected == 0 && r.Millis > 0 {
 				return nil
 			}
 		}
@@ -275,23 +258,26 @@ func TestReports_severalEnvoys_keptApart(t *testing.T) {
 	for _, name := range []string{"one", "two"} {
 		w.control.EnvoySharing("shared", name).AwaitHealthy("server", 4)
 	}
-	type envoy struct{ Address, Node string }
 	themselves := func() error {
-		var measured struct{ Envoys []envoy }
-		var status struct{ Envoys []envoy }
-		if err := errors.Join(w.control.GetJSON("/traffic", &measured), w.control.Status(&status)); err != nil {
+		measured, err := w.control.Traffic()
+		if err != nil {
 			return err
 		}
-		names := ""
-		for i := range status.Envoys {
-			names += status.Envoys[i].Node + " "
-			status.Envoys[i].Address = netip.MustParseAddrPort(status.Envoys[i].Address).Addr().String()
+		status, err := w.control.Status()
+		if err != nil {
+			return err
 		}
-		byNode := func(a, b envoy) int { return strings.Compare(a.Node, b.Node) }
-		slices.SortFunc(measured.Envoys, byNode)
-		slices.SortFunc(status.Envoys, byNode)
-		if !slices.Equal(measured.Envoys, status.Envoys) || len(measured.Envoys) != 2 || strings.Contains(names, "shared") {
-			return fmt.Errorf("%v report, and %v are connected", measured.Envoys, status.Envoys)
+		var reporting, connected []string
+		for _, e := range measured.Envoys {
+			reporting = append(reporting, e.Node+" at "+e.Address.String())
+		}
+		for _, e := range status.Envoys {
+			connected = append(connected, e.Node+" at "+e.Address.Addr().String())
+		}
+		slices.Sort(reporting)
+		slices.Sort(connected)
+		if !slices.Equal(reporting, connected) || len(reporting) != 2 || strings.Contains(strings.Join(connected, " "), "shared") {
+			return fmt.Errorf("%v report, and %v are connected", reporting, connected)
 		}
 		return nil
 	}

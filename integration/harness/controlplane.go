@@ -2,7 +2,9 @@ package harness
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/exec"
@@ -10,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/tailxds/tailxds/integration/repository"
+	"github.com/tailxds/tailxds/internal/api"
 )
 
 const (
@@ -78,7 +81,7 @@ func (r *Rig) StoppedControlPlane(policy string, devices ...Device) *ControlPlan
 		c.XDS, c.Admin = net.JoinHostPort(c.V4.String(), xdsPort), adminAddress
 	} else {
 		// Other tests run on this machine, too: the kernel chooses the ports.
-		c.Host, c.XDS, c.Admin = r.here("control-plane"), localXDS+":0", localAdmin+":0"
+		c.Host, c.XDS, c.Admin = r.here("control-plane"), "127.0.0.1:0", "127.0.0.1:0"
 	}
 	c.SetDevices(devices...)
 	c.SetPolicy(policy)
@@ -117,7 +120,12 @@ func (h *Host) Run(program string, args ...string) (printed string, err error) {
 // Stop kills the control plane.
 func (c *ControlPlane) Stop() {
 	c.rig.t.Helper()
-	if err := c.process.stop(); err != nil {
+	err := c.process.stop()
+	// A killed control plane leaves the file behind, and the next start awaits a new one.
+	if removed := os.Remove(filepath.Join(c.state, api.AddressesFile)); !errors.Is(removed, fs.ErrNotExist) {
+		err = errors.Join(err, removed)
+	}
+	if err != nil {
 		c.rig.t.Fatal(err)
 	}
 }
@@ -173,8 +181,12 @@ func (c *ControlPlane) Launch(flags ...string) {
 		c.rig.t.Fatal(err)
 	}
 	if !c.rig.hub.IsOpen() {
-		c.rig.Await("the control plane listens", func() (err error) {
-			c.XDS, c.Admin, err = listeners(c.Pid())
+		c.rig.Await("the control plane listens", func() error {
+			addresses, err := api.ReadAddresses(c.state)
+			if err == nil && addresses.XDS == "" {
+				err = errors.New("it does not serve xDS yet")
+			}
+			c.XDS, c.Admin = addresses.XDS, addresses.Admin
 			return err
 		})
 	}
@@ -243,9 +255,14 @@ func (c *ControlPlane) write(path string, text []byte) {
 	}
 }
 
-// Status is /status, into a value that names what the test wants to know.
-func (c *ControlPlane) Status(into any) error {
-	return c.GetJSON("/status", into)
+// Status is /status.
+func (c *ControlPlane) Status() (status api.Status, err error) {
+	return status, c.GetJSON("/status", &status)
+}
+
+// Traffic is /traffic.
+func (c *ControlPlane) Traffic() (measured api.Traffic, err error) {
+	return measured, c.GetJSON("/traffic", &measured)
 }
 
 // Get is the text of a page of the control plane's own.
@@ -263,12 +280,8 @@ func (c *ControlPlane) GetJSON(path string, into any) error {
 
 // Rejected is why Envoys rejected resources, from /status; empty if they rejected none.
 func (c *ControlPlane) Rejected() string {
-	var status struct {
-		Envoys []struct {
-			Types map[string]struct{ Rejected string }
-		}
-	}
-	if err := c.Status(&status); err != nil {
+	status, err := c.Status()
+	if err != nil {
 		return err.Error()
 	}
 	var all []string

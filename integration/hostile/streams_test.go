@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/tailxds/tailxds/internal/api"
+
 	"golang.org/x/net/http2"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -316,10 +318,7 @@ func drain(stream grpc.ClientStream) {
 // A peer may claim to be in a few regions; the others' regions have their room.
 func TestRegions_manyClaims_fewCount(t *testing.T) {
 	c := start(t, hostile.Options{Policy: "defaults: {locality: local}\n"})
-	var status struct {
-		Envoys   []struct{ Region, Claims string }
-		Problems []struct{ Subject, Reason string }
-	}
+	var status api.Status
 	cost := c.Measure(func() {
 		conn := c.Dial(t, attacker)
 		for i := range 90 {
@@ -335,7 +334,8 @@ func TestRegions_manyClaims_fewCount(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if err := c.Status(&status); err != nil {
+		var err error
+		if status, err = c.Status(); err != nil {
 			t.Fatal(err)
 		}
 	})

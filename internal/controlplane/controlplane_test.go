@@ -127,7 +127,7 @@ func TestRun_listening_savesAddressesUntilItEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, address := range map[string]string{"admin": a.Admin, "xDS": a.XDS} {
-		conn, err := net.Dial("tcp", address)
+		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", address)
 		if err != nil {
 			t.Fatalf("the %s address %q: %v", what, address, err)
 		}
