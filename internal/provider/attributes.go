@@ -20,34 +20,34 @@ import (
 // earliest after attributeAge; and after the first list, which is whole, at
 // most attributeBudget of them a list, the longest unread first.
 const (
-	attributeAge    = 15 * time.Second
-	attributeBudget = 64
-	attributeAtOnce = 4
-	// attributeRetry is when to ask again whether the credential may read attributes.
-	attributeRetry = 10 * time.Minute
-	// attributeProbes is how many devices are looked up, a list, on an API that has
+	minAttributeAge      = 15 * time.Second
+	maxAttributeReads    = 64
+	maxAttributeRequests = 4
+	// deniedRetryInterval is when to ask again whether the credential may read attributes.
+	deniedRetryInterval = 10 * time.Minute
+	// maxAttributeProbes is how many devices are looked up, a list, on an API that has
 	// answered for none yet. A 404 is about one device, unless all of them get it.
-	attributeProbes = 3
+	maxAttributeProbes = 3
 )
 
 // attributes reads the custom posture attributes of devices, and remembers
 // them between lists.
 type attributes struct {
-	api    *api
-	prefix string             // of our tags
-	known  map[string]reading // by device ID
+	api      *api
+	prefix   string                      // of our tags
+	byDevice map[string]deviceAttributes // by device ID
 	// served is true once the API has answered, and denied is when the credential
 	// was refused last.
-	served bool
-	denied time.Time
+	supported bool
+	deniedAt  time.Time
 	// probed is how many devices were probed; told is true once the log says that
 	// attributes can't be read.
 	probed int
-	told   bool
+	logged bool
 }
 
-// reading is what one device's attributes were when they were last read.
-type reading struct {
+// deviceAttributes is what one device's attributes were when they were last read.
+type deviceAttributes struct {
 	at     time.Time // zero if an earlier process read them
 	values map[string]attribute
 }
@@ -60,27 +60,27 @@ type attribute struct {
 // newAttributes starts with the values that devices of an earlier process had, so
 // that none is lost, and no drained server woken, while they can't be read.
 func newAttributes(a *api, tagPrefix string, last []topology.Device) *attributes {
-	known := make(map[string]reading)
+	known := make(map[string]deviceAttributes)
 	for _, d := range last {
 		if len(d.Attributes) == 0 {
 			continue
 		}
-		r := reading{values: make(map[string]attribute)}
+		r := deviceAttributes{values: make(map[string]attribute)}
 		for name, value := range d.Attributes {
 			r.values[name] = attribute{value: value}
 		}
 		known[d.ID] = r
 	}
-	return &attributes{api: a, prefix: tagPrefix, known: known}
+	return &attributes{api: a, prefix: tagPrefix, byDevice: known}
 }
 
 // add sets the attributes of the devices that carry one of our tags: those of now,
 // or the last that are known.
 func (a *attributes) add(ctx context.Context, devices []topology.Device, now time.Time) error {
 	ours := slices.DeleteFunc(ids(devices), func(i int) bool { return !topology.Tagged(devices[i].Tags, a.prefix) })
-	a.forget(devices, ours)
+	a.retain(devices, ours)
 	due := a.due(devices, ours, now)
-	if !a.served {
+	if !a.supported {
 		var err error
 		if due, err = a.probe(ctx, due, now); err != nil {
 			return err
@@ -90,7 +90,7 @@ func (a *attributes) add(ctx context.Context, devices []topology.Device, now tim
 		return err
 	}
 	for _, i := range ours {
-		devices[i].Attributes = a.known[devices[i].ID].current(now)
+		devices[i].Attributes = a.byDevice[devices[i].ID].current(now)
 	}
 	return nil
 }
@@ -103,15 +103,15 @@ func ids(devices []topology.Device) []int {
 	return all
 }
 
-// forget drops the readings of devices that are no longer asked about.
-func (a *attributes) forget(devices []topology.Device, ours []int) {
+// retain drops the readings of devices that are no longer asked about.
+func (a *attributes) retain(devices []topology.Device, ours []int) {
 	asked := make(map[string]bool, len(ours))
 	for _, i := range ours {
 		asked[devices[i].ID] = true
 	}
-	for id := range a.known {
+	for id := range a.byDevice {
 		if !asked[id] {
-			delete(a.known, id)
+			delete(a.byDevice, id)
 		}
 	}
 }
@@ -121,61 +121,61 @@ func (a *attributes) due(devices []topology.Device, ours []int, now time.Time) [
 	var fresh, again []string
 	for _, i := range ours {
 		id := devices[i].ID
-		switch r, ok := a.known[id]; {
+		switch r, ok := a.byDevice[id]; {
 		case !ok || r.at.IsZero():
 			fresh = append(fresh, id)
-		case !now.Before(r.at.Add(attributeAge)):
+		case !now.Before(r.at.Add(minAttributeAge)):
 			again = append(again, id)
 		}
 	}
-	slices.SortStableFunc(again, func(x, y string) int { return a.known[x].at.Compare(a.known[y].at) })
-	return append(fresh, again[:min(len(again), attributeBudget)]...)
+	slices.SortStableFunc(again, func(x, y string) int { return a.byDevice[x].at.Compare(a.byDevice[y].at) })
+	return append(fresh, again[:min(len(again), maxAttributeReads)]...)
 }
 
 // probe finds out whether there are attributes to read: an API may have none
 // (headscale), or a credential not their scope. It returns the devices that are
 // still to be read; none if the API answers for none.
 func (a *attributes) probe(ctx context.Context, due []string, now time.Time) ([]string, error) {
-	if !a.denied.IsZero() && now.Before(a.denied.Add(attributeRetry)) {
+	if !a.deniedAt.IsZero() && now.Before(a.deniedAt.Add(deniedRetryInterval)) {
 		return nil, nil
 	}
-	for range min(attributeProbes, len(due)) {
+	for range min(maxAttributeProbes, len(due)) {
 		id := due[a.probed%len(due)] // not the same ones at each list
 		a.probed++
 		r, err := a.one(ctx, id, now)
 		var refused *apiError
 		switch {
 		case errors.As(err, &refused) && refused.Is(errDenied):
-			a.denied = now
-			a.tell(refused)
+			a.deniedAt = now
+			a.logUnreadable(refused)
 			return nil, nil
 		case errors.As(err, &refused) && refused.status == http.StatusNotFound:
-			a.tell(refused)
+			a.logUnreadable(refused)
 		case err != nil:
 			return nil, err
 		default:
-			a.served, a.denied, a.told = true, time.Time{}, false
-			a.known[id] = r
+			a.supported, a.deniedAt, a.logged = true, time.Time{}, false
+			a.byDevice[id] = r
 			return slices.DeleteFunc(due, func(other string) bool { return other == id }), nil
 		}
 	}
 	return nil, nil
 }
 
-// tell logs once that attributes can't be read.
-func (a *attributes) tell(err error) {
-	if a.told {
+// logUnreadable logs once that attributes can't be read.
+func (a *attributes) logUnreadable(err error) {
+	if a.logged {
 		return
 	}
-	a.told = true
+	a.logged = true
 	a.api.log.Info("no posture attributes are read: the API does not serve them, or the credential lacks scope devices:posture_attributes:read",
-		"error", err.Error(), "kept", len(a.known))
+		"error", err.Error(), "kept", len(a.byDevice))
 }
 
 func (a *attributes) read(ctx context.Context, due []string, now time.Time) error {
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(attributeAtOnce)
+	group.SetLimit(maxAttributeRequests)
 	for _, id := range due {
 		group.Go(func() error {
 			r, err := a.one(ctx, id, now)
@@ -188,23 +188,23 @@ func (a *attributes) read(ctx context.Context, due []string, now time.Time) erro
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			a.known[id] = r
+			a.byDevice[id] = r
 			return nil
 		})
 	}
 	return group.Wait()
 }
 
-func (a *attributes) one(ctx context.Context, id string, now time.Time) (reading, error) {
-	read := reading{at: now, values: map[string]attribute{}}
+func (a *attributes) one(ctx context.Context, id string, now time.Time) (deviceAttributes, error) {
+	read := deviceAttributes{at: now, values: map[string]attribute{}}
 	err := a.api.get(ctx, func(r io.Reader) error { return read.decode(r) }, "api/v2/device", id, "attributes")
 	return read, err
 }
 
-func (r *reading) decode(body io.Reader) error {
+func (r *deviceAttributes) decode(body io.Reader) error {
 	var doc struct {
-		Attributes *map[string]any      `json:"attributes"`
-		Expiries   map[string]timeOrNot `json:"expiries"`
+		Attributes *map[string]any         `json:"attributes"`
+		Expiries   map[string]optionalTime `json:"expiries"`
 	}
 	if err := decodeWhole(body, &doc); err != nil {
 		return err
@@ -227,7 +227,7 @@ func (r *reading) decode(body io.Reader) error {
 }
 
 // current are the attributes that have not expired.
-func (r reading) current(now time.Time) map[string]string {
+func (r deviceAttributes) current(now time.Time) map[string]string {
 	var current map[string]string
 	for name, a := range r.values {
 		if !a.expires.IsZero() && !now.Before(a.expires) {

@@ -33,7 +33,7 @@ func tagged(n int) []tsapi.Device {
 	return all
 }
 
-func TestAttributes(t *testing.T) {
+func TestAttributes_taggedDevices_areRead(t *testing.T) {
 	s := newStandIn(t)
 	s.devices = append(tagged(2), tsapi.Device{NodeID: "phone", Authorized: true, Tags: []string{"tag:weights", "tag:port-"}})
 	past, future := time.Now().Add(-time.Minute), time.Now().Add(time.Hour)
@@ -70,7 +70,7 @@ func someDevices(n int) []topology.Device {
 	return all
 }
 
-func TestAttributesCostIsBounded(t *testing.T) {
+func TestAttributes_manyDevices_requestsAreBounded(t *testing.T) {
 	s := newStandIn(t)
 	a, now := memory(t, s), time.Now()
 	list := func(n int) int {
@@ -88,9 +88,9 @@ func TestAttributesCostIsBounded(t *testing.T) {
 	}
 	looked := 0
 	for range 4 {
-		now = now.Add(attributeAge)
+		now = now.Add(minAttributeAge)
 		n := list(200)
-		if n > attributeBudget {
+		if n > maxAttributeReads {
 			t.Errorf("one list looked up %d", n)
 		}
 		looked += n
@@ -98,13 +98,13 @@ func TestAttributesCostIsBounded(t *testing.T) {
 	if looked < 200 {
 		t.Errorf("only %d of 200 in four lists", looked)
 	}
-	if list(1); len(a.known) != 1 {
-		t.Errorf("%d devices remembered of 1", len(a.known))
+	if list(1); len(a.byDevice) != 1 {
+		t.Errorf("%d devices remembered of 1", len(a.byDevice))
 	}
 }
 
 // A drain with an expiry undoes itself, without being read again.
-func TestAttributeExpires(t *testing.T) {
+func TestAttributes_expired_countNoMore(t *testing.T) {
 	s := newStandIn(t)
 	a, now := memory(t, s), time.Now()
 	s.attributes["n0"] = tsapi.DevicePostureAttributes{
@@ -128,7 +128,7 @@ func TestAttributeExpires(t *testing.T) {
 
 // A credential without the scope, or an API without attributes, is no error;
 // one that could read them and no longer can is, or a drain would end.
-func TestAttributesRefused(t *testing.T) {
+func TestAttributes_credentialRefused_listGoesOn(t *testing.T) {
 	for _, status := range []int{401, 403, 404} {
 		s := newStandIn(t)
 		s.set(func() { s.refuse["/attributes"] = status })
@@ -141,7 +141,7 @@ func TestAttributesRefused(t *testing.T) {
 		}
 		most := 1
 		if status == 404 {
-			most = 3 * attributeProbes
+			most = 3 * maxAttributeProbes
 		}
 		if n := s.count("/attributes"); n != most {
 			t.Errorf("%d: asked %d times for what is not there, want %d", status, n, most)
@@ -149,11 +149,11 @@ func TestAttributesRefused(t *testing.T) {
 		s.set(func() { delete(s.refuse, "/attributes") })
 		s.attributes["n1"] = tsapi.DevicePostureAttributes{Attributes: map[string]any{"custom:tailxds_weight": "3"}}
 		devices := someDevices(5)
-		if err := a.add(t.Context(), devices, now.Add(attributeRetry)); err != nil || devices[1].Attributes["weight"] != "3" {
+		if err := a.add(t.Context(), devices, now.Add(deniedRetryInterval)); err != nil || devices[1].Attributes["weight"] != "3" {
 			t.Errorf("%d: the scope was given later: %v %v", status, devices[1].Attributes, err)
 		}
 		s.set(func() { s.refuse["/attributes"] = 403 })
-		err := a.add(t.Context(), someDevices(5), now.Add(2*attributeRetry))
+		err := a.add(t.Context(), someDevices(5), now.Add(2*deniedRetryInterval))
 		if err == nil || !denied(err) || showsSecret(err.Error()) {
 			t.Errorf("%d: the scope was taken away: %v", status, err)
 		}
@@ -196,11 +196,11 @@ func TestAttributes_afterARestart_lastValuesStayUntilRead(t *testing.T) {
 			if devices[0].Attributes["weight"] != "0" || devices[1].Attributes != nil || devices[3].Attributes != nil {
 				t.Errorf("%d: attributes are %v, %v", status, devices[0].Attributes, devices[1].Attributes)
 			}
-			now = now.Add(attributeAge)
+			now = now.Add(minAttributeAge)
 		}
 		s.set(func() { delete(s.refuse, "/attributes") })
 		devices := someDevices(4)
-		if err := a.add(t.Context(), devices, now.Add(attributeRetry)); err != nil || devices[0].Attributes != nil {
+		if err := a.add(t.Context(), devices, now.Add(deniedRetryInterval)); err != nil || devices[0].Attributes != nil {
 			t.Errorf("%d: it has no attribute any more: %v, %v", status, devices[0].Attributes, err)
 		}
 	}
@@ -240,7 +240,7 @@ func TestAttributes_tagPrefix_onlyItsDevicesAreRead(t *testing.T) {
 	}
 }
 
-func TestAttributesFail(t *testing.T) {
+func TestAttributes_requestFails_listFails(t *testing.T) {
 	for _, status := range []int{429, 500} {
 		s := newStandIn(t)
 		s.set(func() { s.devices = tagged(3); s.refuse["/attributes"] = status })
@@ -256,9 +256,9 @@ func TestAttributesFail(t *testing.T) {
 	}
 }
 
-func TestAttributesOfUnknownShape(t *testing.T) {
+func TestAttributes_unknownShape_isAnError(t *testing.T) {
 	for _, body := range []string{``, `{}`, `[]`, `{"attributes":7}`, `{"attributes":{}}x`, `{"attributes":{"a":"b"}`, `{"attributes":{},"expiries":{"a":"soon"}}`} {
-		r := reading{values: map[string]attribute{}}
+		r := deviceAttributes{values: map[string]attribute{}}
 		if err := r.decode(strings.NewReader(body)); err == nil {
 			t.Errorf("%q was taken for attributes", body)
 		}
@@ -266,13 +266,13 @@ func TestAttributesOfUnknownShape(t *testing.T) {
 }
 
 // A wake storm does not become a storm of look-ups.
-func TestAttributesAreNotReadAtEachWake(t *testing.T) {
+func TestAttributes_manyWakes_areReadOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		a := &attributes{known: map[string]reading{"n0": {at: time.Now()}}}
+		a := &attributes{byDevice: map[string]deviceAttributes{"n0": {at: time.Now()}}}
 		for range 14 {
 			time.Sleep(time.Second)
 			if due := a.due(someDevices(1), []int{0}, time.Now()); len(due) != 0 {
-				t.Errorf("due again after %v", time.Since(a.known["n0"].at))
+				t.Errorf("due again after %v", time.Since(a.byDevice["n0"].at))
 			}
 		}
 		time.Sleep(time.Second)
@@ -283,14 +283,14 @@ func TestAttributesAreNotReadAtEachWake(t *testing.T) {
 }
 
 // Several look-ups that are refused at once mint one new token, not several.
-func TestRefusedTogetherMintedOnce(t *testing.T) {
+func TestOAuth_refusedTogether_mintsOnce(t *testing.T) {
 	s := newStandIn(t)
 	a, now := s.open(t, oauthClient()).(*tailscale).attributes, time.Now()
 	if err := a.add(t.Context(), someDevices(20), now); err != nil {
 		t.Fatal(err)
 	}
 	s.set(func() { s.revoked[testAccess+"-1"] = true })
-	if err := a.add(t.Context(), someDevices(20), now.Add(attributeAge)); err != nil || s.minted != 2 {
+	if err := a.add(t.Context(), someDevices(20), now.Add(minAttributeAge)); err != nil || s.minted != 2 {
 		t.Errorf("%d tokens, %v", s.minted, err)
 	}
 }

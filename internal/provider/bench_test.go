@@ -90,8 +90,8 @@ func ratio(b *testing.B, ours, bare func()) {
 	b.ReportMetric(1000*o.Seconds()/float64(b.N), "ms")
 }
 
-// BenchmarkList10k lists 10,000 devices beside bare JSON decoding.
-func BenchmarkList10k(b *testing.B) {
+// BenchmarkList_tenThousandDevices lists 10,000 devices beside bare JSON decoding.
+func BenchmarkList_tenThousandDevices(b *testing.B) {
 	for name := range apis() {
 		b.Run(name, func(b *testing.B) {
 			body := answerOf(name, large)
@@ -107,7 +107,7 @@ func BenchmarkList10k(b *testing.B) {
 }
 
 // A large list is read in memory that its devices need, not its document.
-func TestLargeListIsBounded(t *testing.T) {
+func TestList_tenThousandDevices_keepsLittle(t *testing.T) {
 	for name := range apis() {
 		body := answerOf(name, large)
 		src := openLarge(t, name, body)
@@ -130,7 +130,7 @@ func TestLargeListIsBounded(t *testing.T) {
 }
 
 // One device more than fits is too many: nothing of the list is used.
-func TestLargeListOverTheLimit(t *testing.T) {
+func TestList_oneByteTooMany_isAnError(t *testing.T) {
 	body := answerOf(Headscale, 1000)
 	open := func(limit int) Source {
 		src, _, err := Open(Config{

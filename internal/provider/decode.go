@@ -24,8 +24,8 @@ const (
 	maxEntries   = 1_000_000
 )
 
-// errTooMany says that a list has more devices than are read.
-var errTooMany = fmt.Errorf("the list has more than %d devices; nothing of it is used", maxDevices)
+// errTooManyDevices says that a list has more devices than are read.
+var errTooManyDevices = fmt.Errorf("the list has more than %d devices; nothing of it is used", maxDevices)
 
 // listSize is how much a list holds so far.
 type listSize struct{ entries int }
@@ -49,7 +49,7 @@ func (s *listSize) add(d topology.Device) error {
 // neither API pages its devices today, and a first page is not a list.
 func decodeList[T any](r io.Reader, key string, each func(T) error) error {
 	d := json.NewDecoder(r)
-	if err := expect(d, '{', "an object"); err != nil {
+	if err := expectToken(d, '{', "an object"); err != nil {
 		return err
 	}
 	found := false
@@ -77,7 +77,7 @@ func decodeList[T any](r io.Reader, key string, each func(T) error) error {
 			}
 		}
 	}
-	if err := expect(d, '}', "the end of the object"); err != nil {
+	if err := expectToken(d, '}', "the end of the object"); err != nil {
 		return err
 	}
 	if !found {
@@ -102,7 +102,7 @@ func decodeElements[T any](d *json.Decoder, key string, each func(T) error) erro
 	}
 	for i := 0; d.More(); i++ {
 		if i == maxDevices {
-			return fmt.Errorf("%q: %w", key, errTooMany)
+			return fmt.Errorf("%q: %w", key, errTooManyDevices)
 		}
 		var raw json.RawMessage
 		if err := d.Decode(&raw); err != nil {
@@ -119,10 +119,10 @@ func decodeElements[T any](d *json.Decoder, key string, each func(T) error) erro
 			return fmt.Errorf("element %d of %q: %w", i, key, err)
 		}
 	}
-	return expect(d, ']', "the end of the list")
+	return expectToken(d, ']', "the end of the list")
 }
 
-func expect(d *json.Decoder, want json.Delim, what string) error {
+func expectToken(d *json.Decoder, want json.Delim, what string) error {
 	t, err := d.Token()
 	if err != nil {
 		return fmt.Errorf("decode JSON: %w", err)
@@ -164,9 +164,9 @@ func decodeWhole(r io.Reader, v any) error {
 	return nil
 }
 
-// hosts writes each address without a prefix length that names just this address:
+// hostAddresses writes each address without a prefix length that names just this address:
 // 100.64.0.1 for 100.64.0.1/32. What else has a prefix length is no device's own.
-func hosts(addresses []string) []string {
+func hostAddresses(addresses []string) []string {
 	out := slices.Clone(addresses)
 	for i, text := range out {
 		if p, err := netip.ParsePrefix(text); err == nil && p.IsSingleIP() {

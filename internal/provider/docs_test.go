@@ -17,7 +17,7 @@ import (
 
 // What docs/grants.md tells people to paste must be HuJSON, and its grants
 // must mean something without a problem.
-func TestDocumentedGrants(t *testing.T) {
+func TestDocs_grants_areValid(t *testing.T) {
 	text, err := os.ReadFile("../../docs/grants.md")
 	if err != nil {
 		t.Fatal(err)
@@ -72,7 +72,7 @@ func TestDocumentedGrants(t *testing.T) {
 
 // Every policy that people are told to use lets nodes restart while the
 // coordination server is away, and is valid.
-func TestDocumentedPoliciesCacheTheNetmap(t *testing.T) {
+func TestDocs_policies_cacheTheNetmap(t *testing.T) {
 	block := regexp.MustCompile("(?s)```jsonc?\n(.*?)```")
 	for file, policies := range map[string]int{"../../docs/grants.md": 2, "../../docs/kubernetes.md": 1, "../../lab/headscale/policy.hujson": 1} {
 		text, err := os.ReadFile(file)

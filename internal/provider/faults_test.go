@@ -38,7 +38,7 @@ func showsSecret(text string) bool {
 }
 
 // Whatever an API answers but a whole list is an error, and shows no secret.
-func TestWholeOrError(t *testing.T) {
+func TestList_badAnswer_isAnErrorWithoutSecrets(t *testing.T) {
 	const asJSON = "application/json"
 	one := `{"id":"1","nodeId":"1"}`
 	for name, key := range apis() {
@@ -119,7 +119,7 @@ func TestWholeOrError(t *testing.T) {
 }
 
 // A list without devices is a list.
-func TestEmptyLists(t *testing.T) {
+func TestList_noDevices_isAList(t *testing.T) {
 	for name, key := range apis() {
 		for _, body := range []string{`{%q:[]}`, `{%q:null}`, `{"nextPageToken":"","next":null,"unknown":{"deep":[1,{}]},%q:[]}`} {
 			server := httptest.NewServer(answer(200, fmt.Sprintf(body, key)))
@@ -141,7 +141,7 @@ func answer(status int, body string) http.HandlerFunc {
 }
 
 // A connection that breaks, at any place of the answer, is an error.
-func TestBrokenConnections(t *testing.T) {
+func TestList_connectionBreaks_isAnError(t *testing.T) {
 	for name, key := range apis() {
 		body := fmt.Sprintf(`{%q:[{"id":"1"},{"id":"2"}]}`, key)
 		for cutAt := range len(body) {
@@ -170,7 +170,7 @@ func TestBrokenConnections(t *testing.T) {
 	}
 }
 
-func TestUnreachable(t *testing.T) {
+func TestList_unreachable_isAnErrorWithoutSecrets(t *testing.T) {
 	server := httptest.NewServer(http.NotFoundHandler())
 	server.Close()
 	for name := range apis() {
@@ -201,7 +201,7 @@ func (d drip) Read(p []byte) (int, error) {
 
 // A server that hangs or drips is given up after the timeout of a request,
 // even by a caller who has all the time.
-func TestHangAndSlowLoris(t *testing.T) {
+func TestList_serverHangs_endsAtTheTimeout(t *testing.T) {
 	for name := range apis() {
 		for fault, rt := range map[string]transport{
 			"hang": func(r *http.Request) (*http.Response, error) {
@@ -235,7 +235,7 @@ func TestHangAndSlowLoris(t *testing.T) {
 	}
 }
 
-func TestRetryAfter_anyHeader_isCappedAndTold(t *testing.T) {
+func TestRetryAfter_anyHeader_isCapped(t *testing.T) {
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	for header, want := range map[string]struct {
 		wait time.Duration
@@ -243,11 +243,11 @@ func TestRetryAfter_anyHeader_isCappedAndTold(t *testing.T) {
 	}{
 		"": {}, "0": {}, "-3": {}, "soon": {}, "99999999999999999999": {},
 		"7":                             {7 * time.Second, "; it asks to be left alone for 7s"},
-		"120":                           {longestWait, "; it asks to be left alone for 2m0s"},
+		"120":                           {maxRetryAfter, "; it asks to be left alone for 2m0s"},
 		"Mon, 23 Nov 2026 12:01:30 GMT": {90 * time.Second, "; it asks to be left alone for 1m30s"},
 		"Mon, 23 Nov 2026 11:00:00 GMT": {},
-		"3600":                          {longestWait, "; it asks to be left alone for 1h0m0s, and is asked again in 2m0s"},
-		"2147483647":                    {longestWait, "; it asks to be left alone for 596523h14m7s, and is asked again in 2m0s"},
+		"3600":                          {maxRetryAfter, "; it asks to be left alone for 1h0m0s, and is asked again in 2m0s"},
+		"2147483647":                    {maxRetryAfter, "; it asks to be left alone for 596523h14m7s, and is asked again in 2m0s"},
 	} {
 		var e apiError
 		if e.retryAfter(header, now); e.wait != want.wait || e.text != want.text {

@@ -135,7 +135,7 @@ func (a *api) try(ctx context.Context, read func(io.Reader) error, path []string
 	if err := checkAnswer(res, u, secrets); err != nil {
 		return authorization, err
 	}
-	body := &limited{r: res.Body, left: a.max, max: a.max}
+	body := &limitedReader{r: res.Body, left: a.max, max: a.max}
 	if err := read(body); err != nil {
 		return authorization, bodyError(u, err, body, secrets)
 	}
@@ -149,32 +149,32 @@ func transportError(u *url.URL, err error, secrets []string) error {
 	if errors.As(err, &inner) {
 		err = inner.Err
 	}
-	return &readError{
-		text:  fmt.Sprintf("get %s: %s", u.Redacted(), scrub(err.Error(), secrets...)),
+	return &redactedError{
+		text:  fmt.Sprintf("get %s: %s", u.Redacted(), redact(err.Error(), secrets...)),
 		cause: contextCause(err),
 	}
 }
 
-func bodyError(u *url.URL, err error, body *limited, secrets []string) error {
+func bodyError(u *url.URL, err error, body *limitedReader, secrets []string) error {
 	if body.over {
 		err = fmt.Errorf("the answer is larger than %d bytes; nothing of it is used", body.max)
 	} else if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		err = fmt.Errorf("the answer ended early: %w", err)
 	}
-	return &readError{
-		text:  fmt.Sprintf("read %s: %s", u.Redacted(), scrub(err.Error(), secrets...)),
+	return &redactedError{
+		text:  fmt.Sprintf("read %s: %s", u.Redacted(), redact(err.Error(), secrets...)),
 		cause: contextCause(err),
 	}
 }
 
-// readError is an error whose text is all that may be told of it.
-type readError struct {
+// redactedError is an error whose text is all that may be told of it.
+type redactedError struct {
 	text  string
 	cause error // only ever an error of package context
 }
 
-func (e *readError) Error() string { return e.text }
-func (e *readError) Unwrap() error { return e.cause }
+func (e *redactedError) Error() string { return e.text }
+func (e *redactedError) Unwrap() error { return e.cause }
 
 func contextCause(err error) error {
 	for _, known := range []error{context.Canceled, context.DeadlineExceeded} {
@@ -202,14 +202,14 @@ func checkAnswer(res *http.Response, u *url.URL, secrets []string) error {
 			where, redirectTarget(res))
 	case code == http.StatusUnauthorized || code == http.StatusForbidden:
 		e.text = fmt.Sprintf("get %s: %s: the API token or OAuth client is expired, revoked or lacks the scope to list devices%s",
-			where, res.Status, serverWords(res))
+			where, res.Status, serverMessage(res))
 	default:
-		e.text = fmt.Sprintf("get %s: %s%s", where, res.Status, serverWords(res))
+		e.text = fmt.Sprintf("get %s: %s%s", where, res.Status, serverMessage(res))
 	}
 	if res.StatusCode == http.StatusTooManyRequests || res.StatusCode == http.StatusServiceUnavailable {
 		e.retryAfter(res.Header.Get("Retry-After"), time.Now())
 	}
-	e.text = scrub(e.text, secrets...)
+	e.text = redact(e.text, secrets...)
 	return e
 }
 
@@ -239,8 +239,8 @@ func redirectTarget(res *http.Response) string {
 	return u.Redacted()
 }
 
-// serverWords is what the server says of its error, on one short line.
-func serverWords(res *http.Response) string {
+// serverMessage is what the server says of its error, on one short line.
+func serverMessage(res *http.Response) string {
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	if !isJSON(kind) {
 		return ""
@@ -251,37 +251,37 @@ func serverWords(res *http.Response) string {
 	}
 	for _, w := range []string{words.Message, words.Detail, words.Title} {
 		if w = strings.Join(strings.Fields(w), " "); w != "" {
-			return ": " + strconv.QuoteToGraphic(cut(w, 200))
+			return ": " + strconv.QuoteToGraphic(truncate(w, 200))
 		}
 	}
 	return ""
 }
 
-func cut(s string, most int) string {
+func truncate(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// longestWait keeps a wrong Retry-After from silencing the control plane: so long
+// maxRetryAfter keeps a wrong Retry-After from silencing the control plane: so long
 // no change of a device is seen.
-const longestWait = 2 * time.Minute
+const maxRetryAfter = 2 * time.Minute
 
 // retryAfter takes over for how long the server asks to be left alone, and says so.
 func (e *apiError) retryAfter(header string, now time.Time) {
-	asked := askedWait(header, now)
-	e.wait = min(asked, longestWait)
+	asked := parseRetryAfter(header, now)
+	e.wait = min(asked, maxRetryAfter)
 	switch {
-	case asked > longestWait:
-		e.text += fmt.Sprintf("; it asks to be left alone for %s, and is asked again in %s", asked.Round(time.Second), longestWait)
+	case asked > maxRetryAfter:
+		e.text += fmt.Sprintf("; it asks to be left alone for %s, and is asked again in %s", asked.Round(time.Second), maxRetryAfter)
 	case asked > 0:
 		e.text += fmt.Sprintf("; it asks to be left alone for %s", asked.Round(time.Second))
 	}
 }
 
-// askedWait reads a Retry-After, which holds seconds or a date.
-func askedWait(header string, now time.Time) time.Duration {
+// parseRetryAfter reads a Retry-After, which holds seconds or a date.
+func parseRetryAfter(header string, now time.Time) time.Duration {
 	var wait time.Duration
 	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {
 		wait = time.Duration(seconds) * time.Second
@@ -291,15 +291,15 @@ func askedWait(header string, now time.Time) time.Duration {
 	return max(wait, 0)
 }
 
-// limited reads at most left bytes, and then fails instead of ending, so that
+// limitedReader reads at most left bytes, and then fails instead of ending, so that
 // a cut answer is never taken for a short one.
-type limited struct {
+type limitedReader struct {
 	r         io.Reader
 	left, max int64
 	over      bool
 }
 
-func (l *limited) Read(p []byte) (int, error) {
+func (l *limitedReader) Read(p []byte) (int, error) {
 	if l.left <= 0 {
 		// Only a byte beyond the limit is too many.
 		var one [1]byte

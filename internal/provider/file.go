@@ -20,10 +20,10 @@ import (
 	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
-// filePoll is how often the file is looked at. Looking costs one stat, sees a
+// pollInterval is how often the file is looked at. Looking costs one stat, sees a
 // file replaced by any means (rename, write, a symlink turned as Kubernetes
 // does), and needs no watch that can be lost.
-const filePoll = time.Second
+const pollInterval = time.Second
 
 // file lists the devices that a file tells, JSON or YAML.
 type file struct {
@@ -49,16 +49,16 @@ func openFile(cfg Config) (Source, error) {
 	return &file{path: cfg.Devices, max: cfg.MaxBytes}, nil
 }
 
-// settle is how long a file that may be half of itself must stay as it is
+// settleTime is how long a file that may be half of itself must stay as it is
 // before it is believed.
-const settle = 2 * time.Second
+const settleTime = 2 * time.Second
 
 // List reads the file. While it is being written it may be bad, or worse, a
 // good and shorter list; so what can't be told from a half of itself counts
 // once the file was left alone for a moment.
 func (f *file) List(ctx context.Context) ([]topology.Device, error) {
 	for {
-		seen := f.look()
+		seen := f.stat()
 		devices, whole, err := f.read()
 		if err != nil {
 			err = fmt.Errorf("read devices: %w", err)
@@ -66,15 +66,15 @@ func (f *file) List(ctx context.Context) ([]topology.Device, error) {
 		if err != nil && (seen == nil || seen.IsDir()) {
 			return nil, err // waiting does not help
 		}
-		old := seen != nil && time.Since(seen.ModTime()) >= settle
-		if (whole || old) && sameFile(seen, f.look()) {
+		old := seen != nil && time.Since(seen.ModTime()) >= settleTime
+		if (whole || old) && sameFile(seen, f.stat()) {
 			return devices, err
 		}
-		sleep(ctx, settle)
+		sleep(ctx, settleTime)
 		if ctx.Err() != nil {
 			return nil, fmt.Errorf("read devices: %s is being written: %w (write another file and rename it)", f.path, ctx.Err())
 		}
-		if sameFile(seen, f.look()) {
+		if sameFile(seen, f.stat()) {
 			return devices, err
 		}
 	}
@@ -82,23 +82,23 @@ func (f *file) List(ctx context.Context) ([]topology.Device, error) {
 
 // Watch calls wake each time the file was replaced, until ctx is done.
 func (f *file) Watch(ctx context.Context, wake func()) {
-	tick := time.NewTicker(filePoll)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
-	for last := f.look(); ; {
+	for last := f.stat(); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if now := f.look(); !sameFile(last, now) {
+		if now := f.stat(); !sameFile(last, now) {
 			last = now
 			wake()
 		}
 	}
 }
 
-// look is the file as it is now; nil if it is away.
-func (f *file) look() os.FileInfo {
+// stat is the file as it is now; nil if it is away.
+func (f *file) stat() os.FileInfo {
 	info, err := os.Stat(f.path)
 	if err != nil {
 		return nil
@@ -133,7 +133,7 @@ func (f *file) read() (devices []topology.Device, whole bool, err error) {
 	defer f.mu.Unlock()
 	if f.last.devices == nil || f.last.hash != hash {
 		f.last.parses++
-		f.last.hash, f.last.whole = hash, endsForCertain(text)
+		f.last.hash, f.last.whole = hash, hasExplicitEnd(text)
 		f.last.devices, err = ParseDevices(text, strings.EqualFold(filepath.Ext(f.path), ".json"))
 		if err != nil {
 			return nil, false, fmt.Errorf("%s:%w", f.path, err)
@@ -148,7 +148,7 @@ func (f *file) text() ([]byte, error) {
 		return nil, err // says "open PATH: …" already
 	}
 	defer func() { _ = from.Close() }()
-	body := &limited{r: from, max: cmp.Or(f.max, defaultMaxBytes), left: cmp.Or(f.max, defaultMaxBytes)}
+	body := &limitedReader{r: from, max: cmp.Or(f.max, defaultMaxBytes), left: cmp.Or(f.max, defaultMaxBytes)}
 	text, err := io.ReadAll(body)
 	if err != nil && body.over {
 		return nil, fmt.Errorf("%s is larger than %d bytes", f.path, body.max)
@@ -158,10 +158,10 @@ func (f *file) text() ([]byte, error) {
 	return text, nil
 }
 
-// endsForCertain tells whether a list that could be read has an end that a half
+// hasExplicitEnd tells whether a list that could be read has an end that a half
 // of it would lack: JSON's and YAML's bracket, or YAML's mark for the end of a
 // document, "...". A YAML list of dashes is a good list wherever it is cut.
-func endsForCertain(text []byte) bool {
+func hasExplicitEnd(text []byte) bool {
 	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
 	if bytes.Equal(bytes.TrimSpace(lines[len(lines)-1]), []byte("...")) {
 		return true
@@ -206,7 +206,7 @@ func ParseDevices(text []byte, strictJSON bool) ([]topology.Device, error) {
 		return nil, err
 	}
 	if len(written) > maxDevices {
-		return nil, fmt.Errorf("1:1: %w", errTooMany)
+		return nil, fmt.Errorf("1:1: %w", errTooManyDevices)
 	}
 	if written == nil {
 		return nil, errors.New("1:1: it holds no list of devices; for no devices write []")
@@ -227,15 +227,15 @@ func (w fileDevice) device() (topology.Device, error) {
 		return topology.Device{}, errors.New("it has no id; give each device one of its own, and keep it")
 	}
 	d := topology.Device{
-		ID: w.ID, Name: w.Name, Addresses: hosts(w.Addresses), Unreachable: w.Unreachable, Tags: w.Tags, Attributes: w.Attributes,
-		Online: onlineUnlessTold(w.Online),
+		ID: w.ID, Name: w.Name, Addresses: hostAddresses(w.Addresses), Unreachable: w.Unreachable, Tags: w.Tags, Attributes: w.Attributes,
+		Online: onlineByDefault(w.Online),
 	}
 	if w.Expires != nil {
 		at, err := time.Parse(time.RFC3339, *w.Expires)
 		if err != nil {
 			return topology.Device{}, fmt.Errorf("expires: %q is not a time like 2027-01-02T15:04:05Z", *w.Expires)
 		}
-		d.Expires = timeOrNot{at}.orNever()
+		d.Expires = optionalTime{at}.orNever()
 	}
 	for _, grant := range w.Grants {
 		raw, err := json.Marshal(grant)
@@ -252,7 +252,7 @@ func parseJSON(text []byte, into *[]fileDevice) error {
 	d.DisallowUnknownFields()
 	d.UseNumber()
 	if countItems(text) > maxDevices {
-		return fmt.Errorf("1:1: %w", errTooMany)
+		return fmt.Errorf("1:1: %w", errTooManyDevices)
 	}
 	if err := d.Decode(into); err != nil {
 		return fmt.Errorf("%s: %w", position(text, jsonOffset(err, d, len(text))), err)

@@ -24,7 +24,7 @@ func write(t *testing.T, path, text string) {
 	}
 }
 
-func TestFileReadsJSONAndYAML(t *testing.T) {
+func TestFile_JSONAndYAML_sayTheSame(t *testing.T) {
 	expires := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 	want := []topology.Device{
 		{
@@ -77,7 +77,7 @@ func TestParseDevices_addressWithAWholePrefix_isAHost(t *testing.T) {
 	}
 }
 
-func TestFileErrorsTellWhere(t *testing.T) {
+func TestFile_invalid_errorNamesThePlace(t *testing.T) {
 	for _, c := range []struct{ name, text, says string }{
 		{"empty.json", "", "empty.json:1:1: the file is empty"},
 		{"blank.yaml", " \n\n", "blank.yaml:1:1: the file is empty"},
@@ -128,7 +128,7 @@ func TestFileErrorsTellWhere(t *testing.T) {
 
 // However a file is replaced, it is seen; while it is bad or gone, the last
 // good list stays.
-func TestFileIsReadAgainWhenReplaced(t *testing.T) {
+func TestFile_replaced_isReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "devices.yaml")
 	mount := func(name, text string) { // as Kubernetes mounts a ConfigMap
@@ -172,7 +172,7 @@ func TestFileIsReadAgainWhenReplaced(t *testing.T) {
 		}
 		for _, s := range steps {
 			s.do()
-			after(filePoll + settle + time.Second)
+			after(pollInterval + settleTime + time.Second)
 			expectIDs(t, w.next(), s.want)
 			if got := w.Status(); got.Stale != s.bad || s.bad && got.Error == "" {
 				t.Errorf("%s: status %+v", s.name, got)
@@ -188,7 +188,7 @@ func TestFileIsReadAgainWhenReplaced(t *testing.T) {
 
 // A YAML list of dashes is a good list wherever it is cut, so nothing of it may
 // be believed while it is being written, by whatever pieces.
-func TestFileIsNotBelievedHalfWritten(t *testing.T) {
+func TestFile_halfWritten_isNotListed(t *testing.T) {
 	const whole = "- {id: a}\n- {id: b}\n- {id: c}\n"
 	path := filepath.Join(t.TempDir(), "devices.yaml")
 	// The kernel's clock is not the bubble's.
@@ -200,32 +200,32 @@ func TestFileIsNotBelievedHalfWritten(t *testing.T) {
 	}
 	put(whole)
 	bubble(t, &file{path: path}, Options{Interval: time.Hour}, func(w *watcher) {
-		after(settle)
+		after(settleTime)
 		expectIDs(t, w.next(), "a b c")
 		for cut := range len(whole) {
 			put(whole[:cut])
-			after(settle - time.Millisecond)
+			after(settleTime - time.Millisecond)
 			if got := w.next(); got != nil {
 				t.Errorf("cut to %q: %+v is believed", whole[:cut], got)
 			}
 			put(whole + "- {id: d}\n")
-			after(filePoll + settle + time.Millisecond)
+			after(pollInterval + settleTime + time.Millisecond)
 			expectIDs(t, w.next(), "a b c d")
 			put(whole)
-			after(filePoll + settle + time.Millisecond)
+			after(pollInterval + settleTime + time.Millisecond)
 			expectIDs(t, w.next(), "a b c")
 		}
 		if s := w.Status(); s.Error != "" {
 			t.Errorf("a file that is being written was called bad: %s", s.Error)
 		}
 		put(whole[:10])
-		after(filePoll + settle + time.Millisecond)
+		after(pollInterval + settleTime + time.Millisecond)
 		expectIDs(t, w.next(), "a") // it was meant
 	})
 }
 
 // What has an end that a half would lack, and what is old, is believed at once.
-func TestFileIsBelievedAtOnce(t *testing.T) {
+func TestFile_certainlyWhole_isListedAtOnce(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {
 		text string
@@ -236,7 +236,7 @@ func TestFileIsBelievedAtOnce(t *testing.T) {
 		"flow.yaml":   {"# all of them\n---\n[{id: a},\n {id: b}] # so far\n", 0, true},
 		"marked.yaml": {"- id: a\n- id: b\n...\n", 0, true},
 		"old.yaml":    {"- id: a\n", time.Minute, true},
-		"new.yaml":    {"- id: a\n", settle / 2, false},
+		"new.yaml":    {"- id: a\n", settleTime / 2, false},
 		"future.yaml": {"- id: a\n", -time.Hour, false},
 		"bad.yaml":    {"- id: [\n", 0, false},
 		"worse.yaml":  {"- id: [\n", time.Minute, true},
@@ -258,7 +258,7 @@ func TestFileIsBelievedAtOnce(t *testing.T) {
 }
 
 // A file that never comes to rest is an error in the end, and never a list.
-func TestFileThatNeverRests(t *testing.T) {
+func TestFile_writtenWithoutPause_isAnError(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "devices.yaml")
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -266,7 +266,7 @@ func TestFileThatNeverRests(t *testing.T) {
 		go func() {
 			for i := 0; ctx.Err() == nil; i++ {
 				write(t, path, strings.Repeat("- id: a\n", i%9+1))
-				sleep(ctx, settle/2)
+				sleep(ctx, settleTime/2)
 			}
 		}()
 		synctest.Wait()
@@ -337,7 +337,7 @@ func TestParseDevices_tooLongAList_isRefused(t *testing.T) {
 	if devices, err := ParseDevices([]byte(many(maxDevices)), true); err != nil || len(devices) != maxDevices {
 		t.Errorf("%d devices: %v", len(devices), err)
 	}
-	if _, err := ParseDevices([]byte(many(maxDevices+1)), true); !errors.Is(err, errTooMany) {
+	if _, err := ParseDevices([]byte(many(maxDevices+1)), true); !errors.Is(err, errTooManyDevices) {
 		t.Error(err)
 	}
 	if _, err := ParseDevices([]byte(strings.Repeat("- {}\n", 400_000)), false); err == nil || !strings.Contains(err.Error(), "more than 500000 values") {

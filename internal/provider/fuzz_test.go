@@ -38,7 +38,7 @@ func survives(t *testing.T, devices []topology.Device, err error) {
 	}
 }
 
-func FuzzHeadscaleNodes(f *testing.F) {
+func FuzzHeadscale_nodes(f *testing.F) {
 	f.Add(headscaleNodes)
 	f.Add(`{"nodes":null}`)
 	f.Add(`{"nodes":[{"id":1e400,"expiry":"10000-01-01T00:00:00Z"}]}`)
@@ -53,7 +53,7 @@ func FuzzHeadscaleNodes(f *testing.F) {
 	})
 }
 
-func FuzzTailscaleDevices(f *testing.F) {
+func FuzzTailscale_devices(f *testing.F) {
 	f.Add(`{"devices":[{"id":"1","nodeId":"n1","name":"a.b.ts.net","hostname":"h","addresses":["100.64.0.1"],"tags":["tag:weight-2"],` +
 		`"authorized":true,"connectedToControl":true,"expires":"2027-01-01T00:00:00Z","keyExpiryDisabled":false}]}`)
 	f.Add(`{"devices":[{"id":7,"expires":"","connectedToControl":null}],"next":""}`)
@@ -69,10 +69,10 @@ func FuzzTailscaleDevices(f *testing.F) {
 	})
 }
 
-func FuzzAttributes(f *testing.F) {
+func FuzzAttributes_answer(f *testing.F) {
 	f.Add(`{"attributes":{"custom:tailxds-weight":0,"custom:tailxds-service":["a"]},"expiries":{"custom:tailxds-weight":"2027-01-01T00:00:00Z"}}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		r := reading{values: map[string]attribute{}}
+		r := deviceAttributes{values: map[string]attribute{}}
 		if err := r.decode(strings.NewReader(text)); err != nil {
 			return
 		}
@@ -80,7 +80,7 @@ func FuzzAttributes(f *testing.F) {
 	})
 }
 
-func FuzzFileOfDevices(f *testing.F) {
+func FuzzFile_devices(f *testing.F) {
 	f.Add("- {id: a, tags: [tag:weight-1], grants: [{weight: 2}, null, [1, {x: .inf}]]}\n", false)
 	f.Add(`[{"id":"a","online":false,"expires":"0001-01-01T00:00:00Z","grants":["x",{"weight":1e999}]}]`, true)
 	f.Add("- &a {id: a}\n- *a\n- <<: *a\n", false)

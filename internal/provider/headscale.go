@@ -61,17 +61,17 @@ func (h headscale) List(ctx context.Context) ([]topology.Device, error) {
 
 // headscaleNode is what of a node is used.
 type headscaleNode struct {
-	ID          anyID      `json:"id"`
-	GivenName   string     `json:"givenName"`
-	Name        string     `json:"name"`
-	IPAddresses textsOrNot `json:"ipAddresses"`
-	Tags        textsOrNot `json:"tags"`
+	ID          stringOrNumber `json:"id"`
+	GivenName   string         `json:"givenName"`
+	Name        string         `json:"name"`
+	IPAddresses optionalTexts  `json:"ipAddresses"`
+	Tags        optionalTexts  `json:"tags"`
 	// ForcedTags are those that an admin set, and ValidTags those that the node
 	// asked for and may have: headscale before 0.28 has them in place of Tags.
-	ForcedTags textsOrNot `json:"forcedTags"`
-	ValidTags  textsOrNot `json:"validTags"`
-	Online     *bool      `json:"online"`
-	Expiry     timeOrNot  `json:"expiry"`
+	ForcedTags optionalTexts `json:"forcedTags"`
+	ValidTags  optionalTexts `json:"validTags"`
+	Online     *bool         `json:"online"`
+	Expiry     optionalTime  `json:"expiry"`
 }
 
 func (n headscaleNode) tagged() bool {
@@ -95,22 +95,22 @@ func (n headscaleNode) device() (topology.Device, error) {
 	return topology.Device{
 		ID:        string(n.ID),
 		Name:      cmp.Or(n.GivenName, n.Name),
-		Addresses: hosts(n.IPAddresses.values),
+		Addresses: hostAddresses(n.IPAddresses.values),
 		Tags:      n.tags(),
-		Online:    onlineUnlessTold(n.Online),
+		Online:    onlineByDefault(n.Online),
 		Expires:   n.Expiry.orNever(),
 	}, nil
 }
 
-// onlineUnlessTold takes a device for online where the API does not say. A
+// onlineByDefault takes a device for online where the API does not say. A
 // wrong guess costs a failed health check; the other guess costs an endpoint.
-func onlineUnlessTold(told *bool) bool { return told == nil || *told }
+func onlineByDefault(told *bool) bool { return told == nil || *told }
 
-// anyID is an ID that is written as a JSON string or as a number.
-type anyID string
+// stringOrNumber is an ID that is written as a JSON string or as a number.
+type stringOrNumber string
 
 // UnmarshalJSON reads the text of either.
-func (id *anyID) UnmarshalJSON(b []byte) error {
+func (id *stringOrNumber) UnmarshalJSON(b []byte) error {
 	if len(b) > 0 && b[0] == '"' {
 		return json.Unmarshal(b, (*string)(id))
 	}
@@ -118,28 +118,28 @@ func (id *anyID) UnmarshalJSON(b []byte) error {
 	if err := json.Unmarshal(b, &n); err != nil {
 		return fmt.Errorf("an ID that is neither text nor number: %w", err)
 	}
-	*id = anyID(n)
+	*id = stringOrNumber(n)
 	return nil
 }
 
-// textsOrNot are texts, and whether the field is there at all.
-type textsOrNot struct {
+// optionalTexts are texts, and whether the field is there at all.
+type optionalTexts struct {
 	values []string
 	given  bool
 }
 
 // UnmarshalJSON reads a list or null.
-func (t *textsOrNot) UnmarshalJSON(b []byte) error {
+func (t *optionalTexts) UnmarshalJSON(b []byte) error {
 	t.given = true
 	return json.Unmarshal(b, &t.values) //nolint:wrapcheck // decodeList says of which element
 }
 
-// timeOrNot is a time that may be null, empty or the zero time; all of them
+// optionalTime is a time that may be null, empty or the zero time; all of them
 // mean never.
-type timeOrNot struct{ time.Time }
+type optionalTime struct{ time.Time }
 
 // UnmarshalJSON reads a time, or leaves it zero.
-func (t *timeOrNot) UnmarshalJSON(b []byte) error {
+func (t *optionalTime) UnmarshalJSON(b []byte) error {
 	if s := string(b); s == "null" || s == `""` {
 		return nil
 	}
@@ -149,7 +149,7 @@ func (t *timeOrNot) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-func (t timeOrNot) orNever() *time.Time {
+func (t optionalTime) orNever() *time.Time {
 	at := t.UTC()
 	// Tailscale writes 0001-01-01 for a key that never expires; and JSON can't
 	// write what lies beyond 9999.

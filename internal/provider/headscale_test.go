@@ -29,7 +29,7 @@ const headscaleNodes = `{"nodes":[
  {"id":"4","givenName":"silent","expiry":""}
 ]}`
 
-func TestHeadscaleList(t *testing.T) {
+func TestHeadscale_nodes_areListed(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodGet || r.URL.Path != "/prefix/api/v1/node" || r.URL.RawQuery != "" {
 			t.Errorf("asked %s %s", r.Method, r.URL)
@@ -99,7 +99,7 @@ func TestList_answersWithoutAFieldThatCounts_areErrors(t *testing.T) {
 }
 
 // A key that was rotated in its file is used from the next list on.
-func TestHeadscaleKeyRotates(t *testing.T) {
+func TestHeadscale_keyFileReplaced_isUsed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "key")
 	var signed string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -124,12 +124,12 @@ func TestHeadscaleKeyRotates(t *testing.T) {
 	}
 }
 
-func TestNever(t *testing.T) {
+func TestOptionalTime_zeroOrEmpty_isNever(t *testing.T) {
 	for text, never := range map[string]bool{
 		`null`: true, `""`: true, `"0001-01-01T00:00:00Z"`: true, `"0001-01-01T00:00:00+14:00"`: true,
 		`"9999-12-31T23:59:59-14:00"`: true, `"9999-12-31T23:59:59Z"`: false, `"0002-01-01T00:00:00Z"`: false,
 	} {
-		var at timeOrNot
+		var at optionalTime
 		if err := json.Unmarshal([]byte(text), &at); err != nil {
 			t.Fatal(err)
 		}

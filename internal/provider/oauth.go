@@ -70,25 +70,25 @@ func (o *oauth) mint(ctx context.Context, secret string) (*oauth2.Token, error) 
 	client := clientcredentials.Config{ClientID: id, ClientSecret: secret, TokenURL: o.tokenURL}
 	token, err := client.Token(context.WithValue(ctx, oauth2.HTTPClient, o.http))
 	if err != nil {
-		return nil, o.mintError(err, secret)
+		return nil, o.tokenError(err, secret)
 	}
 	return token, nil
 }
 
-// mintError tells what the token endpoint said. An OAuth error code is short
+// tokenError tells what the token endpoint said. An OAuth error code is short
 // and fixed by the standard; the body around it is not passed on.
-func (o *oauth) mintError(err error, secret string) error {
+func (o *oauth) tokenError(err error, secret string) error {
 	var answer *oauth2.RetrieveError
 	if !errors.As(err, &answer) || answer.Response == nil {
-		return &readError{
-			text:  fmt.Sprintf("post %s: %s", o.tokenURL, scrub(cut(err.Error(), 300), secret)),
+		return &redactedError{
+			text:  fmt.Sprintf("post %s: %s", o.tokenURL, redact(truncate(err.Error(), 300), secret)),
 			cause: contextCause(err),
 		}
 	}
 	res := answer.Response
 	e := &apiError{status: res.StatusCode, text: fmt.Sprintf("post %s: %s", o.tokenURL, res.Status)}
 	if answer.ErrorCode != "" {
-		e.text += fmt.Sprintf(": %q", cut(answer.ErrorCode, 60))
+		e.text += fmt.Sprintf(": %q", truncate(answer.ErrorCode, 60))
 	}
 	if code := res.StatusCode; code == http.StatusBadRequest && answer.ErrorCode == "invalid_client" {
 		e.status = http.StatusUnauthorized // some servers answer 400 for it
@@ -97,6 +97,6 @@ func (o *oauth) mintError(err error, secret string) error {
 		e.text += ": the OAuth client is revoked, or its ID or secret is wrong"
 	}
 	e.retryAfter(res.Header.Get("Retry-After"), time.Now())
-	e.text = scrub(e.text, secret)
+	e.text = redact(e.text, secret)
 	return e
 }

@@ -14,7 +14,7 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-func TestAutoChooses(t *testing.T) {
+func TestOpen_auto_choosesByWhatIsGiven(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		cfg  Config
@@ -43,7 +43,7 @@ func TestAutoChooses(t *testing.T) {
 }
 
 // Each refusal must tell the user what to give.
-func TestOpenSaysWhatIsMissing(t *testing.T) {
+func TestOpen_incomplete_saysWhatIsMissing(t *testing.T) {
 	for _, c := range []struct {
 		name, says string
 		cfg        Config
@@ -73,7 +73,7 @@ func TestOpenSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestOpenNames(t *testing.T) {
+func TestOpen_anySource_returnsItsName(t *testing.T) {
 	for _, c := range []struct {
 		cfg     Config
 		want    string
@@ -96,7 +96,7 @@ func TestOpenNames(t *testing.T) {
 }
 
 // What can be known to be wrong is told before a tailnet is joined.
-func TestCheckNeedsNoTailnet(t *testing.T) {
+func TestCheck_beforeJoining_findsWhatIsWrong(t *testing.T) {
 	there := filepath.Join(t.TempDir(), "there")
 	if err := os.WriteFile(there, []byte("text\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -123,7 +123,7 @@ func TestCheckNeedsNoTailnet(t *testing.T) {
 	}
 }
 
-func TestPlainHTTP_credentialOverTheNetwork_isTold(t *testing.T) {
+func TestPlainHTTP_credentialOverTheNetwork_isNamed(t *testing.T) {
 	token := Secret("x")
 	for _, test := range []struct {
 		name string

@@ -47,9 +47,9 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText hides the secret from JSON, YAML and the like.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// scrub removes secrets from text that others wrote, such as a server's words
+// redact removes secrets from text that others wrote, such as a server's words
 // about the token it was sent.
-func scrub(text string, secrets ...string) string {
+func redact(text string, secrets ...string) string {
 	for _, s := range secrets {
 		// A shorter one would be found in innocent words, and keeps nothing safe.
 		if len(s) >= 6 {

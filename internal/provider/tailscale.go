@@ -85,22 +85,22 @@ func (t *tailscale) List(ctx context.Context) ([]topology.Device, error) {
 // tailscaleDevice is what of a device is used.
 type tailscaleDevice struct {
 	// NodeID is the stable ID, which the netmap has too; ID is the older one.
-	NodeID string `json:"nodeId"`
-	ID     anyID  `json:"id"`
+	NodeID string         `json:"nodeId"`
+	ID     stringOrNumber `json:"id"`
 	// Name is the MagicDNS name.
-	Name       string     `json:"name"`
-	Hostname   string     `json:"hostname"`
-	Addresses  textsOrNot `json:"addresses"`
-	Tags       []string   `json:"tags"`
-	Authorized *bool      `json:"authorized"`
-	Connected  *bool      `json:"connectedToControl"`
+	Name       string        `json:"name"`
+	Hostname   string        `json:"hostname"`
+	Addresses  optionalTexts `json:"addresses"`
+	Tags       []string      `json:"tags"`
+	Authorized *bool         `json:"authorized"`
+	Connected  *bool         `json:"connectedToControl"`
 	// A device without a valid signature, under tailnet lock, is unknown to all
 	// others, and one that blocks incoming connections answers none.
 	// See https://tailscale.com/kb/1226/tailnet-lock and https://tailscale.com/kb/1072/client-preferences.
-	TailnetLockError  string    `json:"tailnetLockError"`
-	BlocksIncoming    bool      `json:"blocksIncomingConnections"`
-	KeyExpiryDisabled bool      `json:"keyExpiryDisabled"`
-	Expires           timeOrNot `json:"expires"`
+	TailnetLockError  string       `json:"tailnetLockError"`
+	BlocksIncoming    bool         `json:"blocksIncomingConnections"`
+	KeyExpiryDisabled bool         `json:"keyExpiryDisabled"`
+	Expires           optionalTime `json:"expires"`
 }
 
 func (d tailscaleDevice) id() string { return cmp.Or(d.NodeID, string(d.ID)) }
@@ -109,13 +109,13 @@ func (d tailscaleDevice) device() topology.Device {
 	device := topology.Device{
 		ID:        d.id(),
 		Name:      cmp.Or(firstLabel(d.Name), d.Hostname),
-		Addresses: hosts(d.Addresses.values),
+		Addresses: hostAddresses(d.Addresses.values),
 		Tags:      d.Tags,
-		Online:    onlineUnlessTold(d.Connected),
+		Online:    onlineByDefault(d.Connected),
 	}
 	switch {
 	case d.TailnetLockError != "":
-		device.Unreachable = "tailnet lock refuses its key (" + cut(d.TailnetLockError, 200) + "): sign it by `tailscale lock sign`"
+		device.Unreachable = "tailnet lock refuses its key (" + truncate(d.TailnetLockError, 200) + "): sign it by `tailscale lock sign`"
 	case d.BlocksIncoming:
 		device.Unreachable = "it blocks incoming connections: run `tailscale set --shields-up=false` on it"
 	}

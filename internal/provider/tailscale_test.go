@@ -126,7 +126,7 @@ func (s *standIn) open(t *testing.T, cfg Config) Source {
 
 func oauthClient() Config { return Config{ClientID: testID, ClientSecret: testSecret} }
 
-func TestTailscaleList(t *testing.T) {
+func TestTailscale_devices_areListed(t *testing.T) {
 	s := newStandIn(t)
 	expires := time.Date(2027, 3, 4, 5, 6, 7, 0, time.UTC)
 	s.devices = []tsapi.Device{
@@ -176,7 +176,7 @@ func TestTailscaleList_devicesThatNoPeerReaches_saySo(t *testing.T) {
 }
 
 // headscale 0.30 serves the same path without connectedToControl.
-func TestTailscaleListOfHeadscale(t *testing.T) {
+func TestTailscale_headscalesAPI_isListed(t *testing.T) {
 	server := httptest.NewServer(answer(200, `{"devices":[{"id":"3","nodeId":"3","name":"west-1","authorized":true,
 		"addresses":["100.64.0.1"],"tags":[],"expires":"","lastSeen":"2020-01-01T00:00:00Z"}]}`))
 	defer server.Close()
@@ -187,7 +187,7 @@ func TestTailscaleListOfHeadscale(t *testing.T) {
 	}
 }
 
-func TestOAuthTokenIsKeptAndMintedOnceMore(t *testing.T) {
+func TestOAuth_tokenRefused_mintsOnceMore(t *testing.T) {
 	s := newStandIn(t)
 	src := s.open(t, oauthClient())
 	list := func() error { _, err := src.List(t.Context()); return err }
@@ -213,7 +213,7 @@ func TestOAuthTokenIsKeptAndMintedOnceMore(t *testing.T) {
 	}
 }
 
-func TestOAuthErrors(t *testing.T) {
+func TestOAuth_failure_isAnErrorWithoutSecrets(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		mint   http.HandlerFunc

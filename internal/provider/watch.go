@@ -109,11 +109,11 @@ type Watcher struct {
 	updates chan Update
 	woken   chan struct{}
 
-	mu     sync.Mutex
-	status Status
-	latest Update
-	retry  *backoff.ExponentialBackOff
-	pace   *rate.Limiter
+	mu      sync.Mutex
+	status  Status
+	latest  Update
+	retry   *backoff.ExponentialBackOff
+	limiter *rate.Limiter
 }
 
 // NewWatcher returns a watcher of src. It does nothing until Run.
@@ -128,7 +128,7 @@ func NewWatcher(src Source, opts Options) *Watcher {
 			InitialInterval: 500 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 2,
 			MaxInterval: max(opts.Interval, time.Second),
 		},
-		pace: rate.NewLimiter(rate.Every(opts.Spacing), burst),
+		limiter: rate.NewLimiter(rate.Every(opts.Spacing), burst),
 	}
 }
 
@@ -154,7 +154,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	watchers.Go(func() { watchAll(ctx, w.Wake, w.src) })
 
 	for {
-		sleep(ctx, w.pace.Reserve().Delay())
+		sleep(ctx, w.limiter.Reserve().Delay())
 		select {
 		case <-w.woken: // this list is what it asks for
 		default:
@@ -175,8 +175,8 @@ func (w *Watcher) Wake() {
 	}
 }
 
-// unwellLink says why nothing that a list lacks is to be believed.
-const unwellLink = "the control plane's own link to the coordination server is down"
+// linkDownReason says why nothing that a list lacks is to be believed.
+const linkDownReason = "the control plane's own link to the coordination server is down"
 
 // list asks the source once.
 func (w *Watcher) list(ctx context.Context) error {
@@ -189,40 +189,40 @@ func (w *Watcher) list(ctx context.Context) error {
 	defer w.mu.Unlock()
 	now := time.Now()
 	if err != nil {
-		w.failed(err, now)
+		w.recordFailure(err, now)
 		if w.latest.UnhealthyReason == "" {
-			w.tell(Update{Devices: w.latest.Devices, At: w.latest.At, UnhealthyReason: "the devices can't be listed"})
+			w.publish(Update{Devices: w.latest.Devices, At: w.latest.At, UnhealthyReason: "the devices can't be listed"})
 		}
 		return err // the source says what it was doing
 	}
-	w.succeeded(now)
-	w.tellLink(linkUp)
+	w.recordSuccess(now)
+	w.logLink(linkUp)
 	w.status.Devices = len(devices)
 	slices.SortStableFunc(devices, func(a, b topology.Device) int { return topology.CompareIDs(a.ID, b.ID) })
 	next := Update{Devices: devices, At: now, HealthySince: w.latest.HealthySince}
 	switch {
 	case !linkUp:
-		next.HealthySince, next.UnhealthyReason = time.Time{}, unwellLink
+		next.HealthySince, next.UnhealthyReason = time.Time{}, linkDownReason
 	case next.HealthySince.IsZero():
 		next.HealthySince = now
 	}
-	w.tell(next)
+	w.publish(next)
 	return nil
 }
 
-// tellLink logs that the link went or came back, where lists come without it;
+// logLink logs that the link went or came back, where lists come without it;
 // where they don't, the list's failure is logged.
-func (w *Watcher) tellLink(up bool) {
-	switch wasDown := w.latest.UnhealthyReason == unwellLink; {
+func (w *Watcher) logLink(up bool) {
+	switch wasDown := w.latest.UnhealthyReason == linkDownReason; {
 	case !up && !wasDown:
-		w.opts.Log.Warn(unwellLink + "; until it is back, nothing that is held goes")
+		w.opts.Log.Warn(linkDownReason + "; until it is back, nothing that is held goes")
 	case up && wasDown:
 		w.opts.Log.Info("the control plane's own link to the coordination server is up again")
 	}
 }
 
-// tell hands an update on, in place of one that nobody took.
-func (w *Watcher) tell(u Update) {
+// publish hands an update on, in place of one that nobody took.
+func (w *Watcher) publish(u Update) {
 	w.latest = u
 	select {
 	case <-w.updates:
@@ -231,7 +231,7 @@ func (w *Watcher) tell(u Update) {
 	w.updates <- u
 }
 
-func (w *Watcher) failed(err error, now time.Time) {
+func (w *Watcher) recordFailure(err error, now time.Time) {
 	news := w.status.Error != err.Error()
 	w.status.Error, w.status.Stale = err.Error(), true
 	w.status.Failures++
@@ -250,7 +250,7 @@ func (w *Watcher) failed(err error, now time.Time) {
 	}
 }
 
-func (w *Watcher) succeeded(now time.Time) {
+func (w *Watcher) recordSuccess(now time.Time) {
 	if w.status.Failures > 0 {
 		w.opts.Log.Info("devices are listed again", "failures", w.status.Failures)
 	}

@@ -149,7 +149,7 @@ func expectIDs(t *testing.T, devices []topology.Device, want string) {
 	}
 }
 
-func TestPollsAndPassesOnNewsOnly(t *testing.T) {
+func TestWatcher_interval_listsAgain(t *testing.T) {
 	src := &script{devices: []topology.Device{{ID: "10", Online: true}, {ID: "9", Online: true}}}
 	watched(t, src, Options{Interval: 10 * time.Second}, func(w *watcher) {
 		after(0)
@@ -174,7 +174,7 @@ func TestPollsAndPassesOnNewsOnly(t *testing.T) {
 	})
 }
 
-func TestUpdatesLatestWins(t *testing.T) {
+func TestWatcher_updateNotTaken_isReplaced(t *testing.T) {
 	src := &script{devices: fleet(1)}
 	watched(t, src, Options{}, func(w *watcher) {
 		for n := 2; n <= 5; n++ {
@@ -189,7 +189,7 @@ func TestUpdatesLatestWins(t *testing.T) {
 	})
 }
 
-func TestWakesAreSoonAndCoalesced(t *testing.T) {
+func TestWatcher_manyWakes_areCoalesced(t *testing.T) {
 	src := &script{devices: fleet(2)}
 	watched(t, src, Options{Interval: time.Hour, Spacing: 200 * time.Millisecond}, func(*watcher) {
 		after(time.Minute)
@@ -217,7 +217,7 @@ func TestWakesAreSoonAndCoalesced(t *testing.T) {
 
 // A change that comes just after a list, or after the change before, is not
 // kept waiting for what the source can bear in the long run.
-func TestAFewWakesInARowAreAnsweredAtOnce(t *testing.T) {
+func TestWatcher_fewWakes_listAtOnce(t *testing.T) {
 	src := &script{devices: fleet(2)}
 	watched(t, src, Options{Interval: time.Hour, Spacing: 2 * time.Second}, func(*watcher) {
 		after(time.Minute)
@@ -243,7 +243,7 @@ func TestAFewWakesInARowAreAnsweredAtOnce(t *testing.T) {
 }
 
 // A wake that comes while a list waits for its turn is answered by that list.
-func TestAListAnswersAllWakesBeforeIt(t *testing.T) {
+func TestWatcher_wakesBeforeAList_needNoOther(t *testing.T) {
 	src := &script{devices: fleet(2)}
 	watched(t, src, Options{Interval: time.Hour, Spacing: time.Second}, func(*watcher) {
 		after(time.Minute)
@@ -259,7 +259,7 @@ func TestAListAnswersAllWakesBeforeIt(t *testing.T) {
 	})
 }
 
-func TestErrorsKeepTheLastGoodAndBackOff(t *testing.T) {
+func TestWatcher_failures_keepTheLastListAndBackOff(t *testing.T) {
 	var log bytes.Buffer
 	src := &script{devices: fleet(3)}
 	opts := Options{Interval: 15 * time.Second, Log: slog.New(slog.NewTextHandler(&log, nil))}
@@ -306,7 +306,7 @@ func TestErrorsKeepTheLastGoodAndBackOff(t *testing.T) {
 	}
 }
 
-func TestRetryAfterIsHonouredEvenWhenWoken(t *testing.T) {
+func TestWatcher_retryAfter_isHonoredWhenWoken(t *testing.T) {
 	src := &script{err: fmt.Errorf("list: %w", &apiError{status: 429, text: "429", wait: 90 * time.Second})}
 	watched(t, src, Options{}, func(*watcher) {
 		for range 100 {
@@ -323,7 +323,7 @@ func TestRetryAfterIsHonouredEvenWhenWoken(t *testing.T) {
 	})
 }
 
-func TestDeniedIsLoudAndSlow(t *testing.T) {
+func TestWatcher_credentialRefused_logsAnErrorAndSlowsDown(t *testing.T) {
 	var log bytes.Buffer
 	src := &script{err: fmt.Errorf("list: %w", &apiError{status: 403, text: "403: lacks the scope"})}
 	watched(t, src, Options{Log: slog.New(slog.NewTextHandler(&log, nil))}, func(w *watcher) {
@@ -349,7 +349,7 @@ func TestDeniedIsLoudAndSlow(t *testing.T) {
 	}
 }
 
-func TestAFailureListensToWakes(t *testing.T) {
+func TestWatcher_wakeAfterAFailure_listsSoon(t *testing.T) {
 	src := &script{err: errors.New("no netmap yet")}
 	watched(t, src, Options{Interval: time.Hour}, func(w *watcher) {
 		after(10 * time.Minute) // long pauses by now
@@ -361,7 +361,7 @@ func TestAFailureListensToWakes(t *testing.T) {
 	})
 }
 
-func TestAListThatHangsIsGivenUp(t *testing.T) {
+func TestWatcher_listHangs_endsAtTheTimeout(t *testing.T) {
 	src := &script{hang: true}
 	watched(t, src, Options{Timeout: 40 * time.Second}, func(w *watcher) {
 		after(41 * time.Second)
@@ -371,7 +371,7 @@ func TestAListThatHangsIsGivenUp(t *testing.T) {
 	})
 }
 
-func TestHealthHasNoBreak(t *testing.T) {
+func TestWatcher_failureOrLinkDown_endsHealth(t *testing.T) {
 	var down atomic.Bool
 	src := &script{devices: fleet(2)}
 	opts := Options{Interval: 10 * time.Second, LinkUp: func() bool { return !down.Load() }}
@@ -396,7 +396,7 @@ func TestHealthHasNoBreak(t *testing.T) {
 		}
 		down.Store(true)
 		after(20 * time.Second)
-		if h := w.health(); !h.HealthySince.IsZero() || h.UnhealthyReason != unwellLink || time.Since(h.At) > 10*time.Second {
+		if h := w.health(); !h.HealthySince.IsZero() || h.UnhealthyReason != linkDownReason || time.Since(h.At) > 10*time.Second {
 			t.Errorf("without a link: %+v", h)
 		}
 		if s := w.Status(); !s.LinkDown || s.Stale {
@@ -413,7 +413,7 @@ func TestHealthHasNoBreak(t *testing.T) {
 	})
 }
 
-func TestAKeptListIsStaleUntilTheSourceAnswers(t *testing.T) {
+func TestWatcher_savedList_isStaleUntilTheSourceAnswers(t *testing.T) {
 	src := &script{err: errors.New("down")}
 	synctest.Test(t, func(t *testing.T) {
 		kept := time.Now().Add(-time.Hour)

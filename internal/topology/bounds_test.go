@@ -7,7 +7,7 @@ import (
 )
 
 // Each value is taken up to its bound, and not beyond.
-func TestBoundsOfValues(t *testing.T) {
+func TestBuild_valueAtItsBound_isTakenAndNotBeyond(t *testing.T) {
 	letters := strings.Repeat("a", 63)
 	for tag, want := range map[string]string{
 		"tag:weight-1000": "server p0 / =1000: 100.64.0.1:8080*1000\n", "tag:weight-1": "server p0 / =1: 100.64.0.1:8080*1\n",
@@ -31,13 +31,13 @@ func TestBoundsOfValues(t *testing.T) {
 }
 
 // A good value above makes a bad one below harmless, for every key.
-func TestEachKeySaysForItself(t *testing.T) {
+func TestBuild_invalidTagBelowAValidAttribute_isHarmless(t *testing.T) {
 	tags := map[string]string{"weight": "tag:weight-x", "port": "tag:port-x", "priority": "tag:priority-x", "service": "tag:service-_", "region": "tag:region-_", "zone": "tag:zone-_"}
 	good := map[string]string{"weight": "5", "port": "81", "priority": "7", "service": "new", "region": "new", "zone": "new"}
 	was := device(1, "tag:weight-2", "tag:port-80", "tag:priority-1", "tag:service-old", "tag:region-old", "tag:zone-old")
 	r := rules()
 	before, _ := Build([]Device{was}, r)
-	r.LastGood = remembering(before.ByDevice())
+	r.LastGood = lastGood(before.ByDevice())
 	for key, tag := range tags {
 		d := device(1, append([]string{tag}, was.Tags...)...)
 		d.Attributes = map[string]string{key: good[key]}
@@ -54,7 +54,7 @@ func TestEachKeySaysForItself(t *testing.T) {
 	}
 }
 
-func TestASubjectIsNoLongerThanALogLine(t *testing.T) {
+func TestCompact_longJSON_isCut(t *testing.T) {
 	of := func(n int) string {
 		return compact(json.RawMessage(`{"a": "` + strings.Repeat("x", n-len(`{"a":""}`)) + `"}`))
 	}

@@ -13,10 +13,10 @@ import (
 	"pgregory.net/rapid"
 )
 
-var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
+var testNow = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 
 func rules() Rules {
-	return Rules{DefaultService: "server", DefaultPort: 8080, Now: noon, OfflineGrace: 15 * time.Second, DrainWindow: 10 * time.Minute}
+	return Rules{DefaultService: "server", DefaultPort: 8080, Now: testNow, OfflineGrace: 15 * time.Second, DrainWindow: 10 * time.Minute}
 }
 
 // device is an online device with an address made of its ID.
@@ -50,9 +50,9 @@ func lines(t Topology) string {
 	return b.String()
 }
 
-func TestBuild(t *testing.T) {
+func TestBuild_devices_becomeServices(t *testing.T) {
 	with := func(d Device, change func(*Device)) Device { change(&d); return d }
-	at := func(d time.Duration) *time.Time { x := noon.Add(d); return &x }
+	at := func(d time.Duration) *time.Time { x := testNow.Add(d); return &x }
 	tests := map[string]struct {
 		devices  []Device
 		rules    func(*Rules)
@@ -207,15 +207,15 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-func TestBuildTellsWhenTimeChangesIt(t *testing.T) {
-	off, expiry := noon.Add(-5*time.Second), noon.Add(time.Hour)
+func TestBuild_graceOrExpiryAhead_setsNext(t *testing.T) {
+	off, expiry := testNow.Add(-5*time.Second), testNow.Add(time.Hour)
 	a, b := device(1, "tag:weight-1"), device(2, "tag:weight-1")
 	b.Expires = &expiry
 	if got, _ := Build([]Device{a, b}, rules()); !got.Next.Equal(expiry.Add(-10 * time.Minute)) {
 		t.Errorf("Next = %v, want the start of the drain window", got.Next)
 	}
 	a.Online, a.OfflineSince = false, &off
-	if got, _ := Build([]Device{a, b}, rules()); !got.Next.Equal(noon.Add(10 * time.Second)) {
+	if got, _ := Build([]Device{a, b}, rules()); !got.Next.Equal(testNow.Add(10 * time.Second)) {
 		t.Errorf("Next = %v, want the end of the grace", got.Next)
 	}
 	if got, _ := Build([]Device{device(1, "tag:weight-1")}, rules()); !got.Next.IsZero() {
@@ -223,7 +223,7 @@ func TestBuildTellsWhenTimeChangesIt(t *testing.T) {
 	}
 }
 
-func TestBuildGuardsTheSumOfWeights(t *testing.T) {
+func TestBuilder_weightsOverflow_endpointIsIgnored(t *testing.T) {
 	b := builder{}
 	s := b.service("s", []Endpoint{
 		{Device: "1", Address: netip.MustParseAddrPort("100.64.0.1:1"), Weight: math.MaxUint32 - 1, State: Serving},
@@ -236,7 +236,7 @@ func TestBuildGuardsTheSumOfWeights(t *testing.T) {
 }
 
 // Whatever the devices are, the topology keeps its promises to Envoy.
-func TestBuildProperties(t *testing.T) {
+func TestBuild_anyDevices_keepsItsPromisesToEnvoy(t *testing.T) {
 	tag := rapid.SampledFrom([]string{
 		"tag:weight-0", "tag:weight-1", "tag:weight-1000", "tag:weight-", "tag:weight-99999999999", "tag:service-a", "tag:service-B",
 		"tag:region-x", "tag:region-y", "tag:zone-1", "tag:port-80", "tag:priority-0", "tag:priority-5", "tag:priority-128", "tag:other", "", "tag:",
@@ -307,7 +307,7 @@ func checkService(t *rapid.T, s Service) {
 	}
 }
 
-func FuzzTag(f *testing.F) {
+func FuzzBuild_tag(f *testing.F) {
 	for _, s := range []string{"tag:weight-2", "tag:weight-+2", "tag:Region-west", "tag:weight-٣", "tag:service-a b", "tag:port-1e3"} {
 		f.Add(s)
 	}
@@ -324,7 +324,7 @@ func FuzzTag(f *testing.F) {
 	})
 }
 
-func FuzzGrant(f *testing.F) {
+func FuzzBuild_grant(f *testing.F) {
 	for _, s := range []string{`{"weight":2}`, `{"weight":"2"}`, `{"weight":2.0}`, `{"service":null}`, `{"weight":-0}`, `{"a":`, `{"weight":1,"weight":2}`} {
 		f.Add(s)
 	}
@@ -346,23 +346,23 @@ func FuzzGrant(f *testing.F) {
 
 // An operator's word counts above what devices say, and until its end; the
 // device's own values stay known, for when it serves again.
-func TestBuildWithOperatorsWords(t *testing.T) {
+func TestBuild_operatorDrains_overrideDevices(t *testing.T) {
 	offline := device(4, "tag:weight-4")
 	offline.Online = false
 	expiring := device(5, "tag:weight-5")
-	end := noon.Add(time.Minute)
+	end := testNow.Add(time.Minute)
 	expiring.Expires = &end
 	devices := []Device{device(1, "tag:weight-1"), device(2, "tag:weight-2"), device(3, "tag:weight-0"), offline, expiring}
-	later := noon.Add(30 * time.Second)
+	later := testNow.Add(30 * time.Second)
 	for name, c := range map[string]struct {
 		now   time.Time
 		until time.Time
 		want  string
 		next  time.Time
 	}{
-		"without an end": {now: noon, want: "server p0 / =1: 100.64.0.1:8080*1\n" +
+		"without an end": {now: testNow, want: "server p0 / =1: 100.64.0.1:8080*1\n" +
 			"server idle drained 100.64.0.2:8080*2 op\nserver idle drained 100.64.0.3:8080*0 op\nserver idle offline 100.64.0.4:8080*4 op\nserver idle expiring 100.64.0.5:8080*5 op\n", next: end},
-		"until later": {now: noon, until: later, want: "server p0 / =1: 100.64.0.1:8080*1\n" +
+		"until later": {now: testNow, until: later, want: "server p0 / =1: 100.64.0.1:8080*1\n" +
 			"server idle drained 100.64.0.2:8080*2 op until 2026-06-01 12:00:30 UTC\nserver idle drained 100.64.0.3:8080*0 op until 2026-06-01 12:00:30 UTC\n" +
 			"server idle offline 100.64.0.4:8080*4 op until 2026-06-01 12:00:30 UTC\nserver idle expiring 100.64.0.5:8080*5 op until 2026-06-01 12:00:30 UTC\n", next: later},
 		"ended": {now: later, until: later, want: "server p0 / =3: 100.64.0.1:8080*1 100.64.0.2:8080*2\n" +
@@ -393,8 +393,8 @@ func TestBuildWithOperatorsWords(t *testing.T) {
 	}
 }
 
-// remembering is what devices said last, for [Rules.LastGood].
-func remembering(all map[string]ServiceEndpoints) func(string) ServiceEndpoints {
+// lastGood is what devices said last, for [Rules.LastGood].
+func lastGood(all map[string]ServiceEndpoints) func(string) ServiceEndpoints {
 	return func(id string) ServiceEndpoints { return all[id] }
 }
 

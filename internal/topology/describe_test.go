@@ -9,7 +9,7 @@ import (
 
 // A value that can't be read stays as it was said last, key by key and service
 // by service: nobody is lost, moved to another service or woken up by a slip.
-func TestBuildKeepsWhatCannotBeRead(t *testing.T) {
+func TestBuild_invalidValue_keepsTheLast(t *testing.T) {
 	granted := func(objects ...string) Device {
 		d := device(1)
 		d.Grants = grants(objects...)
@@ -189,7 +189,7 @@ func TestBuildKeepsWhatCannotBeRead(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := rules()
 			was, _ := Build([]Device{test.before}, r)
-			r.LastGood = remembering(was.ByDevice())
+			r.LastGood = lastGood(was.ByDevice())
 			got, problems := Build([]Device{test.now}, r)
 			if diff := cmp.Diff(test.want, lines(got)); diff != "" {
 				t.Fatalf("topology (-want +got):\n%s", diff)
@@ -203,7 +203,7 @@ func TestBuildKeepsWhatCannotBeRead(t *testing.T) {
 				}
 			}
 			// A slip that lasts is no other slip.
-			r.LastGood = remembering(got.ByDevice())
+			r.LastGood = lastGood(got.ByDevice())
 			if again, _ := Build([]Device{test.now}, r); lines(again) != test.want {
 				t.Errorf("built again: %q", lines(again))
 			}

@@ -22,7 +22,7 @@ func (d Description) values() string {
 	return strings.Join(all, ", ")
 }
 
-func TestExplainTellsWhereEachValueComesFrom(t *testing.T) {
+func TestExplain_endpoint_namesTheSourceOfEachValue(t *testing.T) {
 	grant := json.RawMessage(`{"service":"hello","port":9}`)
 	for name, test := range map[string]struct {
 		device Device
@@ -42,7 +42,7 @@ func TestExplainTellsWhereEachValueComesFrom(t *testing.T) {
 		},
 		"kept": {
 			Device{Tags: []string{"tag:weight-many", "tag:region-west"}}, func(r *Rules) {
-				r.LastGood = remembering(map[string]ServiceEndpoints{"1": {"server": {{Device: "1", Weight: 8}}}})
+				r.LastGood = lastGood(map[string]ServiceEndpoints{"1": {"server": {{Device: "1", Weight: 8}}}})
 			}, []string{"weight=8 (kept last valid value: the current one can't be read), region=west (tag tag:region-west)"},
 		},
 		"an operator above all": {
@@ -68,7 +68,7 @@ func TestExplainTellsWhereEachValueComesFrom(t *testing.T) {
 	}
 }
 
-func TestExplainTellsWhatIsMissing(t *testing.T) {
+func TestExplain_noEndpoint_namesWhatIsMissing(t *testing.T) {
 	for name, test := range map[string]struct {
 		device   Device
 		want     string
@@ -90,7 +90,7 @@ func TestExplainTellsWhatIsMissing(t *testing.T) {
 }
 
 // What is explained is what is built.
-func TestExplainAgreesWithBuild(t *testing.T) {
+func TestExplain_anyDevice_agreesWithBuild(t *testing.T) {
 	words := rapid.SampledFrom([]string{"tag:weight-3", "tag:weight-0", "tag:weight-x", "tag:service-a", "tag:region-west", "tag:priority-1", "tag:port-9", "tag:zone-b", "tag:wieght-2", "tag:service--"})
 	grants := rapid.SampledFrom([]string{`{"service":"b","weight":2}`, `{"weight":"x"}`, `{"port":99}`, `7`})
 	rapid.Check(t, func(t *rapid.T) {
@@ -106,7 +106,7 @@ func TestExplainAgreesWithBuild(t *testing.T) {
 		}
 		rules := Rules{DefaultService: "server", DefaultPort: 8080, Now: time.Unix(1, 0)}
 		if rapid.Bool().Draw(t, "past") {
-			rules.LastGood = remembering(map[string]ServiceEndpoints{"1": {"a": {{Device: "1", Weight: 7, Region: "eu"}}}})
+			rules.LastGood = lastGood(map[string]ServiceEndpoints{"1": {"a": {{Device: "1", Weight: 7, Region: "eu"}}}})
 		}
 		built, problems := Build([]Device{d}, rules)
 		x := Explain(d, rules)

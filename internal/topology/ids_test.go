@@ -7,7 +7,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestCompareIDsIsAnOrder(t *testing.T) {
+func TestCompareIDs_anyIDs_isAnOrder(t *testing.T) {
 	id := rapid.OneOf(rapid.StringMatching(`[0-9]{0,3}`), rapid.StringMatching(`[0-9][0-9a-c]{0,2}`))
 	rapid.Check(t, func(t *rapid.T) {
 		ids := rapid.SliceOfN(id, 2, 12).Draw(t, "ids")

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestNearMissesNameTheLikelyTag(t *testing.T) {
+func TestSuggestTag_typo_namesTheLikelyTag(t *testing.T) {
 	for tag, want := range map[string]string{
 		// slips of the pen
 		"tag:weigth-2": "tag:weight-2", "tag:wieght-2": "tag:weight-2", "tag:weght-0": "tag:weight-0", "tag:ewight-2": "tag:weight-2",
@@ -29,7 +29,7 @@ func TestNearMissesNameTheLikelyTag(t *testing.T) {
 }
 
 // Tags of other purposes are of no concern, however near to ours they look.
-func TestTagsOfOtherPurposesRaiseNoAlarm(t *testing.T) {
+func TestSuggestTag_tagOfAnotherPurpose_isIgnored(t *testing.T) {
 	for _, tag := range strings.Fields(`
 		tag:server tag:servers tag:server-1 tag:server-prod tag:service tag:services tag:services-prod tag:servicedesk tag:servicemesh-1 tag:serve-x
 		tag:service1 tag:device-a tag:devices tag:survey-2 tag:sensor-1 tag:prod tag:production tag:k8s tag:k8s-operator tag:web tag:web-1 tag:west
@@ -48,7 +48,7 @@ func TestTagsOfOtherPurposesRaiseNoAlarm(t *testing.T) {
 	}
 }
 
-func TestBuild_newDeviceWithANearMiss_joinsNothing(t *testing.T) {
+func TestBuild_newDeviceWithATypo_joinsNothing(t *testing.T) {
 	got, problems := Build([]Device{device(1, "tag:weigth-2", "tag:region-east"), device(2, "tag:weight-1", "tag:regoin-east")}, rules())
 	if lines(got) != "" {
 		t.Errorf("got %q", lines(got))
@@ -59,7 +59,7 @@ func TestBuild_newDeviceWithANearMiss_joinsNothing(t *testing.T) {
 	}
 }
 
-func TestUnknownKeysNameTheLikelyOne(t *testing.T) {
+func TestSuggestKey_unknownKey_namesTheLikelyOne(t *testing.T) {
 	for key, want := range map[string]string{
 		"wieght": "weight", "Weight": "weight", "weights": "weight", "srvice": "service", "prot": "port", "ports": "port", "zones": "zone",
 		"priorty": "priority", "Region": "region", "name": "", "host": "", "": "", "comment": "", "x": "",
@@ -82,7 +82,7 @@ func TestUnknownKeysNameTheLikelyOne(t *testing.T) {
 	}
 }
 
-func TestSlips(t *testing.T) {
+func TestEditDistance_words_countsEdits(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		want int
@@ -107,7 +107,7 @@ func TestSlips(t *testing.T) {
 
 // Whatever a tag is, taking it for a near miss changes no endpoint of a device that
 // serves, lets no new one serve, and names a tag of ours.
-func FuzzNearMiss(f *testing.F) {
+func FuzzSuggestTag_anyTag_changesNoServingEndpoint(f *testing.F) {
 	for _, s := range []string{"tag:weigth-2", "tag:weight_2", "weight2", "tag:serivce-a", "tag:prot-٣", "tag:ports-1", "tag:weight−2", "tag:", "TAG:ZOEN a", "tag:pool-weigth-2", "tag:pool_weight-2", "tag:poolweight-2", "tag:opol-port-1"} {
 		f.Add(s)
 	}
@@ -129,7 +129,7 @@ func FuzzNearMiss(f *testing.F) {
 			if lines(fresh) != "" || len(problems) != 1 {
 				t.Errorf("%q makes a new device %q, with problems %v", tag, lines(fresh), problems)
 			}
-			r.LastGood = remembering(without.ByDevice())
+			r.LastGood = lastGood(without.ByDevice())
 			if with, _ := Build([]Device{device(1, g.tag("weight", "3"), tag)}, r); lines(with) != lines(without) {
 				t.Errorf("%q makes %q of %q", tag, lines(with), lines(without))
 			}

@@ -10,7 +10,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func TestSameServing(t *testing.T) {
+func TestSameServing_anyDifference_isSeen(t *testing.T) {
 	built := func(tags ...string) Service {
 		all, _ := Build([]Device{device(1, append(tags, "tag:service-s")...), device(2, "tag:service-s", "tag:weight-0")}, rules())
 		return all.Services[0]
@@ -40,7 +40,7 @@ func TestSameServing(t *testing.T) {
 }
 
 // Regions and presence are told also of who serves nothing now.
-func TestWhatIsKnownOfIdleDevices(t *testing.T) {
+func TestPresentAndRegions_idleDevices_areIncluded(t *testing.T) {
 	past := rules().Now.Add(-time.Hour)
 	offline, expired := device(3, "tag:weight-1", "tag:region-east"), device(4, "tag:weight-1")
 	offline.Online, expired.Expires = false, &past
@@ -62,7 +62,7 @@ func TestWhatIsKnownOfIdleDevices(t *testing.T) {
 }
 
 // Whoever relies on the same devices gets the same of all that is told of them.
-func TestSameDevices(t *testing.T) {
+func TestSameDevices_equal_haveEqualDetails(t *testing.T) {
 	places := rapid.SampledFrom([]string{"", "west", "east"})
 	endpoint := rapid.Custom(func(t *rapid.T) Endpoint {
 		return Endpoint{

@@ -31,9 +31,9 @@ func ratio(b *testing.B, ours, bare func()) {
 	b.ReportMetric(1000*o.Seconds()/float64(b.N), "ms")
 }
 
-// BenchmarkNetmapChange10k is what one changed peer of 10,000 costs, beside a
+// BenchmarkPeers_changeOfTenThousand is what one changed peer of 10,000 costs, beside a
 // bare watcher that decodes the event and nothing else.
-func BenchmarkNetmapChange10k(b *testing.B) {
+func BenchmarkPeers_changeOfTenThousand(b *testing.B) {
 	status := &ipnstate.Status{Peer: map[key.NodePublic]*ipnstate.PeerStatus{}}
 	for i := range large {
 		status.Peer[key.NewNode().Public()] = &ipnstate.PeerStatus{

@@ -42,7 +42,7 @@ func survives(t *testing.T, devices []topology.Device, err error) {
 	}
 }
 
-func FuzzNetmapEvents(f *testing.F) {
+func FuzzPeers_events(f *testing.F) {
 	f.Add(`{"Peer":{"nodekey:0000000000000000000000000000000000000000000000000000000000000001":{"ID":"n1","NodeID":1,"TailscaleIPs":["100.64.0.1"],"Tags":["tag:a"]}}}`,
 		`{"PeersChanged":[{"ID":1,"StableID":"n1","Name":"a.b.","Addresses":["100.64.0.1/32","10.0.0.0/8"],"KeyExpiry":"0001-01-01T00:00:00Z"}],"PeersRemoved":[1],"PeerChangedPatch":[null,{"NodeID":1,"Online":true}]}`)
 	f.Fuzz(func(t *testing.T, first, then string) {
@@ -70,7 +70,7 @@ func FuzzNetmapEvents(f *testing.F) {
 	})
 }
 
-func FuzzPacketFilter(f *testing.F) {
+func FuzzGrants_packetFilter(f *testing.F) {
 	f.Add(`[{"SrcIPs":["100.64.0.1","*","cap:x","1-2"],"CapGrant":[{"Dsts":["100.64.0.9/32"],"CapMap":{"tailxds.dev/cap/endpoint":[{"weight":1}]}}]}]`, "100.64.0.1")
 	f.Fuzz(func(_ *testing.T, text, address string) {
 		var rules []tailcfg.FilterRule

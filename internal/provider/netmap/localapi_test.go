@@ -95,7 +95,7 @@ func peerStatus(id int) *ipnstate.PeerStatus {
 }
 
 // Whatever the node answers but a whole netmap is an error.
-func TestNetmapWholeOrError(t *testing.T) {
+func TestList_badAnswer_isAnError(t *testing.T) {
 	state := func(change func(*ipnstate.Status)) func(http.ResponseWriter) {
 		s := running(peerStatus(1))
 		change(s)
@@ -132,7 +132,7 @@ func TestNetmapWholeOrError(t *testing.T) {
 }
 
 // A look-up that fails must not let a device lose its grants.
-func TestWhoIsFails(t *testing.T) {
+func TestAddGrants_whoIsFails_keepsGrants(t *testing.T) {
 	f := newFakeNode(t)
 	rule := policy(`{"weight":2}`, &tailcfg.Node{})[0]
 	rule.SrcIPs = []string{"100.64.0.0/10"}
@@ -186,7 +186,7 @@ func TestWhoIsFails(t *testing.T) {
 
 // A watch that falls behind, is closed, cut or refused begins again, and takes
 // everything anew: what was missed between is listed.
-func TestWatchBeginsAgain(t *testing.T) {
+func TestWatch_busEnds_beginsAgain(t *testing.T) {
 	for name, end := range map[string]string{
 		"fell behind": `{"ErrMessage":"IPN bus consumer fell behind; closing watch"}` + "\n",
 		"closed":      "",
@@ -232,7 +232,7 @@ func TestWatchBeginsAgain(t *testing.T) {
 }
 
 // A filter asks for a list if it is another than the last, wherever it came with.
-func TestAFilterAsksForAListIfItIsAnother(t *testing.T) {
+func TestFiltersChanged_anotherPolicy_isNoticed(t *testing.T) {
 	f := newFakeNode(t)
 	var filters atomic.Int64
 	filters.Store(3)
@@ -286,7 +286,7 @@ func TestAFilterAsksForAListIfItIsAnother(t *testing.T) {
 
 // While it watches, the node's last status serves, until the node changes its state;
 // and a policy that can't be read may have changed.
-func TestTheLastStatusServesUntilTheStateChanges(t *testing.T) {
+func TestList_whileWatching_usesTheLastStatus(t *testing.T) {
 	f := newFakeNode(t)
 	f.status = status(500, "boom")
 	events := make(chan ipn.Notify)
@@ -336,7 +336,7 @@ func TestTheLastStatusServesUntilTheStateChanges(t *testing.T) {
 }
 
 // The link is asked after, and a node that does not answer tells nothing of it.
-func TestTheLinkComesAndGoes(t *testing.T) {
+func TestLinkChanged_statusOfSelf_isFollowed(t *testing.T) {
 	f := newFakeNode(t)
 	src := New(f.local, quiet())
 	up, down := running(), running()

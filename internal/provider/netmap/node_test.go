@@ -21,7 +21,7 @@ func has(n int) func([]topology.Device) bool {
 }
 
 // What the coordination server says of a peer, in any of its ways, is listed.
-func TestNetmapFollowsPeers(t *testing.T) {
+func TestList_peersChange_areFollowed(t *testing.T) {
 	n := newTailnet(t)
 	src := New(n.local, quiet())
 	a, b := n.peer(1, "tag:weight-1", "tag:region-west"), n.peer(2)
@@ -63,7 +63,7 @@ func TestNetmapFollowsPeers(t *testing.T) {
 
 // A newcomer that nobody can send to yet is not online, whoever lists it; as soon
 // as it has told a relay or an address, it is, and it stays so.
-func TestNewcomersAreOnlineOnceTheyCanBeReached(t *testing.T) {
+func TestList_pendingPeer_isOnlineOnceReachable(t *testing.T) {
 	n := newTailnet(t)
 	byRelay, byAddress, whole := n.peer(1), n.peer(2), n.peer(3)
 	for _, newcomer := range []*tailcfg.Node{byRelay, byAddress, whole} {
@@ -121,7 +121,7 @@ func TestNewcomersAreOnlineOnceTheyCanBeReached(t *testing.T) {
 }
 
 // While it is watched, a change costs a short status and not all peers.
-func TestNetmapChangeDoesNotReadAllPeers(t *testing.T) {
+func TestList_onePeerChanges_readsNoOthers(t *testing.T) {
 	n := newTailnet(t)
 	src := New(n.local, quiet())
 	a := n.peer(1)
@@ -139,7 +139,7 @@ func TestNetmapChangeDoesNotReadAllPeers(t *testing.T) {
 
 // A whole new netmap is listed with nothing asked of the node but its policy: it
 // tells its status only when it has configured itself.
-func TestAWholeNetmapIsFollowed(t *testing.T) {
+func TestWatch_wholeNetmap_isFollowed(t *testing.T) {
 	n := newTailnet(t)
 	src := New(n.local, quiet())
 	a, b := n.peer(1, "tag:weight-1"), n.peer(2)
@@ -176,7 +176,7 @@ func TestAWholeNetmapIsFollowed(t *testing.T) {
 }
 
 // A change of the policy alone acts within a second, though it raises no event.
-func TestNetmapPolicyAlone(t *testing.T) {
+func TestWatch_policyAlone_wakesWithinASecond(t *testing.T) {
 	n := newTailnet(t)
 	src := New(n.local, quiet())
 	a, b := n.peer(1, "tag:weight-1"), n.peer(2)
@@ -203,7 +203,7 @@ func TestNetmapPolicyAlone(t *testing.T) {
 
 // A look-up is a round trip: one for each device that a changed rule names,
 // and none for the others.
-func TestGrantsLookUpWhatChanged(t *testing.T) {
+func TestGrants_ruleChanges_looksUpWhatChanged(t *testing.T) {
 	n := newTailnet(t)
 	src := New(n.local, quiet())
 	var peers []*tailcfg.Node
@@ -254,7 +254,7 @@ func TestGrantsLookUpWhatChanged(t *testing.T) {
 }
 
 // On a tailnet, the devices of an API carry their grants, and the netmap wakes.
-func TestGrantsForOtherSources(t *testing.T) {
+func TestWithGrants_otherSource_carriesGrants(t *testing.T) {
 	n := newTailnet(t)
 	a := n.peer(1)
 	src := provider.WithGrants(listOf{
@@ -275,7 +275,7 @@ func TestGrantsForOtherSources(t *testing.T) {
 }
 
 // Maps that no server should send cost nobody else anything.
-func TestNetmapMalformed(t *testing.T) {
+func TestList_malformedMap_costsNoOtherDevice(t *testing.T) {
 	n := newTailnet(t)
 	src := New(n.local, quiet())
 	good := n.peer(1, "tag:weight-1")
@@ -310,7 +310,7 @@ func TestNetmapMalformed(t *testing.T) {
 
 // Without its coordination server the netmap grows old, and a list says so
 // instead of passing it for news.
-func TestNetmapLinkDown(t *testing.T) {
+func TestList_linkDown_isAnError(t *testing.T) {
 	n := newTailnet(t)
 	src := New(n.local, quiet())
 	n.follow(src, func() { n.say(&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{n.peer(1)}}) }, has(1))
@@ -334,7 +334,7 @@ func (f *failing) List(ctx context.Context) ([]topology.Device, error) {
 }
 
 // A node whose key is no longer good has no netmap; that is no empty tailnet.
-func TestNetmapLoggedOut(t *testing.T) {
+func TestList_loggedOut_isAnError(t *testing.T) {
 	n := newTailnet(t)
 	src := New(n.local, quiet())
 	n.follow(src, func() { n.say(&tailcfg.MapResponse{PeersChanged: []*tailcfg.Node{n.peer(1)}}) }, has(1))

@@ -117,7 +117,7 @@ func later(d time.Duration, first, then func(http.ResponseWriter)) func(http.Res
 
 // A newcomer waits until it has told its way, and a quarter of a second more; 10 s at
 // most. One of which nothing can be learned does not wait.
-func TestNewcomersWaitUntilTheyCanBeReached(t *testing.T) {
+func TestPending_announcesAWay_isOnlineSoonAfter(t *testing.T) {
 	const ms = time.Millisecond
 	pending := writes(node(1))
 	for name, c := range map[string]struct {
@@ -153,7 +153,7 @@ func TestNewcomersWaitUntilTheyCanBeReached(t *testing.T) {
 }
 
 // The bounds of the wait belong to it.
-func TestNewcomersWaitNoLongerThanTheBounds(t *testing.T) {
+func TestWait_bounds_areKept(t *testing.T) {
 	now := time.Now()
 	for name, c := range map[string]struct {
 		began, told time.Duration // before now; 0 is not told
@@ -177,7 +177,7 @@ func TestNewcomersWaitNoLongerThanTheBounds(t *testing.T) {
 }
 
 // Each newcomer has 10 s of its own, whoever waits already.
-func TestNewcomersWaitEachForItself(t *testing.T) {
+func TestPending_several_waitEachForItself(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newArrivals(t)
 		a.tells[1], a.tells[2] = writes(node(1)), writes(node(2))
@@ -196,7 +196,7 @@ func TestNewcomersWaitEachForItself(t *testing.T) {
 }
 
 // Who leaves while it is looked up wakes nobody, and waits anew when it is back.
-func TestNewcomersThatLeave(t *testing.T) {
+func TestPending_leaves_wakesNothing(t *testing.T) {
 	gone := &ipn.Notify{PeersRemoved: []tailcfg.NodeID{1}}
 	for name, leave := range map[string]*ipn.Notify{
 		"removed": gone,
@@ -240,7 +240,7 @@ func TestNewcomersThatLeave(t *testing.T) {
 }
 
 // Who is silent, and who is not any more, by what the bus told of it.
-func TestWhoIsSilent(t *testing.T) {
+func TestPeers_events_decideWhatIsPending(t *testing.T) {
 	changed := func(nodes ...*tailcfg.Node) *ipn.Notify { return &ipn.Notify{PeersChanged: nodes} }
 	turns := func(online bool) *ipn.Notify {
 		return &ipn.Notify{PeerChangedPatch: []*tailcfg.PeerChange{{NodeID: 1, Online: &online}}}
@@ -301,7 +301,7 @@ func TestWhoIsSilent(t *testing.T) {
 
 // A source that lists devices under names of its own is hushed by their addresses:
 // whatever it calls online, the silent are not. Others stay as they are.
-func TestSilenceIsByAddress(t *testing.T) {
+func TestMarkPendingOffline_otherIDs_matchesByAddress(t *testing.T) {
 	a := &arrivals{Node: New(nil, quiet())}
 	a.peers.start(running())
 	dual := node(1)
@@ -338,7 +338,7 @@ func TestSilenceIsByAddress(t *testing.T) {
 
 // A list that is read between two watches calls nobody online whom the next watch
 // would call silent: who is published must not go again.
-func TestWhoJoinsBetweenTwoWatchesIsSilent(t *testing.T) {
+func TestList_joinedBetweenTwoWatches_isPending(t *testing.T) {
 	f := newFakeNode(t)
 	src := New(f.local, quiet())
 	old, newcomer, relayed := peerStatus(1), peerStatus(2), peerStatus(3)

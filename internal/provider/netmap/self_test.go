@@ -10,7 +10,7 @@ import (
 
 // A status is kept until the node changes or fails to answer, and none that was
 // asked for before a change.
-func TestSelf(t *testing.T) {
+func TestSelfStatus_nodeChanges_isForgotten(t *testing.T) {
 	answers := func(version string) func(context.Context) (*ipnstate.Status, error) {
 		return func(context.Context) (*ipnstate.Status, error) {
 			s := running(peerStatus(1))
