@@ -1,11 +1,11 @@
-// Package guard judges what may be published. An Envoy keeps what it has while
-// its control plane is away, so the worst that a control plane can do is to
-// publish something wrong: a list that is cut short, a tag that is mistyped, a
-// region that the coordination server lost sight of.
+// Package guard decides what may be published. Envoy keeps its configuration while
+// its control plane is away, so the worst that a control plane can do is to publish
+// a wrong one: of a partial device list, a mistyped tag, or a region that the
+// coordination server lost touch with.
 //
-// It is pure. What was published last, what [topology.Build] makes of the list
-// of now, who is connected and the time go in; what may be published, what is
-// held, and until when, come out. What it remembers is one value, [Memory].
+// It is pure. The last publication, the topology of the current list, the connected
+// Envoys and the time go in; what may be published, what is held and until when come
+// out. Its state is one value, [Memory].
 package guard
 
 import (
@@ -21,89 +21,87 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Memory is all that the guard remembers, from one judgement to the next and
-// over a restart. Its zero value has seen nothing. A Memory is never changed:
-// what changes it returns another.
+// Memory is the guard's state between decisions and over restarts. Its zero value is
+// empty. A Memory is immutable: methods return another one.
 type Memory struct {
-	// Provider is the source whose device IDs these are. The devices of another
-	// are recognised by their addresses.
+	// Provider is the source of the device IDs. Devices of another source are
+	// recognized by their addresses.
 	Provider string `json:"provider"`
-	// List is when the last list was taken; zero if there was none ever.
+	// List is when the last list was taken; zero before the first.
 	List time.Time `json:"list,omitzero"`
-	// Offline tells since when the devices are offline that once served.
+	// Offline is since when devices that served once are offline.
 	Offline map[string]time.Time `json:"offline,omitempty"`
-	// Witnessed are the devices that serve by the word of their own Envoy alone,
-	// and when that was connected last.
+	// ConfirmedByEnvoy are the devices that serve only because their own Envoy
+	// confirms them, and when it was last connected.
 	ConfirmedByEnvoy map[string]time.Time `json:"witnessed,omitempty"`
-	// Services are what was published, by name.
+	// Services are the published services by name.
 	Services map[string]Service `json:"services,omitempty"`
 
-	// returning are the devices that were published when the source was well again,
-	// and are offline in each list since: they may be on their way back.
+	// mayReturn are the devices that were published when the source recovered, and are
+	// offline in each list since: they may be reconnecting.
 	mayReturn map[string]bool
 }
 
-// Service is what is remembered of one service.
+// Service is the state of one service.
 type Service struct {
 	// Published are the endpoints that serve by the last publication.
 	Published []topology.Endpoint `json:"published,omitempty"`
-	// Said are the endpoints that devices described last, idle ones too. They
-	// count where a value can't be read. See [topology.Rules].
+	// LastDescribed are the endpoints as devices described them last, idle ones
+	// included. They count where a value cannot be read: see [topology.Rules].
 	LastDescribed []topology.Endpoint `json:"said,omitempty"`
-	// Gone are the endpoints that were removed, and whose loss has not stood
-	// its time yet: a further loss is counted together with it.
+	// RecentlyRemoved are endpoints that were removed before their loss was confirmed
+	// for long: a further loss is counted together with theirs.
 	RecentlyRemoved []topology.Endpoint `json:"gone,omitempty"`
-	// Loss is the loss that the clock runs for.
+	// Loss is the loss that is being confirmed.
 	Loss Loss `json:"loss,omitzero"`
 	// Held are the IDs of the devices that are published against the list.
 	Held []string `json:"held,omitempty"`
 	// Dismissed are the IDs of devices whose key expires soon, and whose removal an
-	// operator accepted though no other endpoint serves.
+	// operator accepted although no other endpoint serves.
 	Dismissed []string `json:"dismissed,omitempty"`
 
 	accepted bool // Held may go
 }
 
-// Loss is a set of endpoints that served and that the lists lack, and for how
-// long just these.
+// Loss is a set of devices that served and that lists lack, and for how long exactly
+// these.
 type Loss struct {
-	// Devices are the IDs of the lost endpoints' devices, sorted.
+	// Devices are the IDs of the lost devices, sorted.
 	Devices []string `json:"devices,omitempty"`
 	// Served are the IDs of the devices that served when the loss began, sorted. The
-	// loss is measured against them: devices that join later do not dilute it.
+	// loss is measured against them, so devices that join later do not dilute it.
 	Served []string `json:"served,omitempty"`
 	// Since is when this loss was first seen.
 	Since time.Time `json:"since,omitzero"`
-	// Stood is for how long lists have confirmed it without a break.
+	// ConfirmedFor is for how long lists have confirmed it without a break.
 	ConfirmedFor time.Duration `json:"stood,omitempty"`
 
-	// last is when a list confirmed it last; zero after a restart, so that the
-	// time in which nobody looked does not count.
+	// confirmedAt is when a list confirmed it last; zero after a restart, so that the
+	// time without a control plane does not count.
 	confirmedAt time.Time
 }
 
-// List is what a source gave, and how well it is.
+// List is a source's device list and the source's health.
 type List struct {
 	// Provider is the source's name.
 	Provider string
-	// Devices are the list; nil with a zero At where there is none yet.
+	// Devices are the list's; nil with a zero At before the first list.
 	Devices []topology.Device
-	// At is when the list was taken; zero for one that is kept from before.
+	// At is when the list was taken; zero for one that was kept from before.
 	At time.Time
-	// HealthySince is since when the source answers and the control plane's own
-	// link to the coordination server is up, both without a break. It is zero
-	// while either is not so.
+	// HealthySince is since when the source answers and the control plane's own link
+	// to the coordination server is up, both without a break; zero while either fails.
 	HealthySince time.Time
-	// Unwell says what is not well while HealthySince is zero.
+	// UnhealthyReason says what fails while HealthySince is zero.
 	UnhealthyReason string
 }
 
-// Observe notes a list: whose devices they are, and since when each of them is
-// offline, which it writes into a copy of the devices, if it must. A device that served,
-// and every device of the first list ever, counts as online until then: a
-// coordination server that has just started may say offline of all. For the same
-// reason a device that is published counts as offline only since the source is
-// well: before, it could not come back.
+// Observe records whose devices a list has, and since when each is offline; it
+// returns the devices with that time, copied if it differs. A device that served,
+// and every device of the first list, counts as online until then: a coordination
+// server that has just started may report all of them offline. For the same reason a
+// published device counts as offline only since the source recovered: before, it
+// could not reconnect.
 func (m Memory) Observe(list List) (Memory, []topology.Device) {
 	if list.At.IsZero() {
 		return m, m.stamp(list.Devices, m.Offline)
@@ -112,7 +110,7 @@ func (m Memory) Observe(list List) (Memory, []topology.Device) {
 	m = m.adoptIDs(list)
 	served, published := m.offlineDevices(list.Devices)
 	away := m.mayReturn
-	if again { // nobody could come back before
+	if again { // none could reconnect before
 		away = published
 	}
 	offline, returning := make(map[string]time.Time), make(map[string]bool)
@@ -136,8 +134,7 @@ func (m Memory) Observe(list List) (Memory, []topology.Device) {
 	return m, m.stamp(list.Devices, offline)
 }
 
-// offlineDevices tells which of the devices that are offline served, and which of them are
-// published.
+// offlineDevices returns which offline devices served, and which are published.
 func (m Memory) offlineDevices(devices []topology.Device) (served, published map[string]bool) {
 	away := make(map[string]bool)
 	for _, d := range devices {
@@ -151,7 +148,7 @@ func (m Memory) offlineDevices(devices []topology.Device) (served, published map
 	}
 	for _, s := range m.Services {
 		for _, e := range s.LastDescribed {
-			// One that was away already when it was listed first never served.
+			// A device that was offline when it was first listed never served.
 			if away[e.Device] && (e.State == topology.Serving || e.State == topology.Drained) {
 				served[e.Device] = true
 			}
@@ -179,14 +176,14 @@ func (Memory) stamp(devices []topology.Device, offline map[string]time.Time) []t
 	return stamped
 }
 
-// adoptIDs gives what is remembered the IDs of the list. A device keeps its ID
-// within one provider; where it does not, its address tells.
+// adoptIDs replaces remembered IDs by those of the list. A device keeps its ID
+// within one provider; otherwise its address identifies it.
 func (m Memory) adoptIDs(list List) Memory {
 	was := m.Provider
 	another := was != "" && was != list.Provider
 	m.Provider = list.Provider
-	strangers := m.unlistedEndpoints(list, another)
-	if len(strangers) == 0 {
+	unlisted := m.unlistedEndpoints(list, another)
+	if len(unlisted) == 0 {
 		return m
 	}
 	owner := make(map[netip.Addr]string, len(list.Devices))
@@ -198,13 +195,13 @@ func (m Memory) adoptIDs(list List) Memory {
 		}
 	}
 	renamed := make(map[string]string)
-	for _, e := range strangers {
+	for _, e := range unlisted {
 		id, known := owner[e.Address.Addr()]
 		switch {
 		case known && id != e.Device:
 			renamed[e.Device] = id
 		case !known && another && !strings.Contains(e.Device, "/"):
-			// Not to be taken for the one that has this ID here.
+			// Must not be mistaken for the device that has this ID here.
 			renamed[e.Device] = was + "/" + e.Device
 		}
 	}
@@ -220,8 +217,8 @@ func (m Memory) adoptIDs(list List) Memory {
 	return m
 }
 
-// unlistedEndpoints are the remembered endpoints whose devices the list does not have by
-// their ID; all of them, if the list is another provider's.
+// unlistedEndpoints returns the remembered endpoints whose device IDs the list
+// lacks; all of them, if the list is another provider's.
 func (m Memory) unlistedEndpoints(list List, another bool) []topology.Endpoint {
 	listed := make(map[string]bool)
 	if !another {
@@ -240,7 +237,7 @@ func (m Memory) unlistedEndpoints(list List, another bool) []topology.Endpoint {
 	return all
 }
 
-// renameIDs gives times other IDs; of two that become one the later counts.
+// renameIDs replaces IDs; of two that become one the later time counts.
 func renameIDs(byID map[string]time.Time, to map[string]string) map[string]time.Time {
 	all := make(map[string]time.Time, len(byID))
 	for id, at := range byID {
@@ -280,8 +277,8 @@ func (s Service) renameIDs(to map[string]string) Service {
 	return s
 }
 
-// LastGood is what each device said last, for [topology.Rules].
-// It is put in order once it is asked for.
+// LastGood returns each device's last description, for [topology.Rules]. It is
+// computed when first called.
 func (m Memory) LastGood() func(id string) topology.ServiceEndpoints {
 	all := sync.OnceValue(m.lastDescribedByDevice)
 	return func(id string) topology.ServiceEndpoints { return all()[id] }
@@ -300,11 +297,11 @@ func (m Memory) lastDescribedByDevice() map[string]topology.ServiceEndpoints {
 	return all
 }
 
-// ErrNothingHeld answers an Accept that has nothing to let through.
+// ErrNothingHeld is the error of [Memory.Accept] if nothing is held.
 var ErrNothingHeld = errors.New("nothing is held; there is nothing to accept")
 
-// Accept lets what is held of one service go at the next judgement, or of all
-// of them if service is empty. It returns the names of those services.
+// Accept makes the next decision remove what is held of one service, or of all if
+// service is empty. It returns the names of those services, or [ErrNothingHeld].
 func (m Memory) Accept(service string) (Memory, []string, error) {
 	var names []string
 	services := maps.Clone(m.Services)
@@ -327,7 +324,7 @@ func (m Memory) Accept(service string) (Memory, []string, error) {
 	}
 }
 
-// LossPending tells whether the clock of a loss runs.
+// LossPending reports whether any loss is being confirmed.
 func (m Memory) LossPending() bool {
 	for _, s := range m.Services {
 		if len(s.Loss.Devices) > 0 {
@@ -337,8 +334,8 @@ func (m Memory) LossPending() bool {
 	return false
 }
 
-// EqualExceptTimes tells whether two memories differ in no more than when the
-// last list was taken and how long a loss stands.
+// EqualExceptTimes reports whether two memories differ in nothing but when the last
+// list was taken and how long losses were confirmed.
 func (m Memory) EqualExceptTimes(o Memory) bool {
 	anyTime := func(time.Time, time.Time) bool { return true }
 	return m.Provider == o.Provider && maps.EqualFunc(m.Offline, o.Offline, time.Time.Equal) && maps.EqualFunc(m.ConfirmedByEnvoy, o.ConfirmedByEnvoy, anyTime) &&
@@ -349,7 +346,7 @@ func (m Memory) EqualExceptTimes(o Memory) bool {
 		})
 }
 
-// Check tells whether a memory that was read back makes sense.
+// Check returns an error if a memory that was read back is invalid.
 func (m Memory) Check() error {
 	for name, s := range m.Services {
 		if err := topology.ValidName(name); err != nil {

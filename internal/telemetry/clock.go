@@ -2,19 +2,19 @@ package telemetry
 
 import "time"
 
-// minSetBack is how far the wall clock goes back at least where it was set: calls
-// that overtake each other, and a clock that is slewed, differ by less.
+// minSetBack is the least step back that counts as the wall clock being set: calls
+// that overtake each other, and a slewed clock, differ by less.
 const minSetBack = 5 * time.Second
 
-// steadyClock makes a time that never goes back of the wall clock's, which may be
-// set back: by one that does, what is remembered would lie in the future, and
-// hide what comes until then.
+// steadyClock turns the wall clock into a time that never goes back. Were the wall
+// clock set back, recorded figures would lie in the future, and hide what comes
+// until then.
 type steadyClock struct {
 	latest time.Time     // that the wall clock told
 	behind time.Duration // how far it was set back since the start
 }
 
-// steady is the time to remember things by.
+// steady returns the time to record things by.
 func (c *steadyClock) steady(wall time.Time) time.Time {
 	wall = wall.Round(0) // else the difference would be that of another clock
 	switch back := c.latest.Sub(wall); {
@@ -27,5 +27,5 @@ func (c *steadyClock) steady(wall time.Time) time.Time {
 	return c.latest.Add(c.behind)
 }
 
-// wall is what the wall clock tells now for a time that was remembered.
+// wall returns what the wall clock says now for a recorded time.
 func (c *steadyClock) wall(steady time.Time) time.Time { return steady.Add(-c.behind) }

@@ -12,9 +12,9 @@ import (
 	"github.com/tailxds/tailxds/internal/traffic"
 )
 
-// What Envoy calls the things that are read here, as its sink writes them with
-// tags as attributes. The endpoints' are cluster statistics that track_cluster_stats
-// turns on:
+// Names of metrics and attributes, as Envoy's sink writes them with tags as
+// attributes. The endpoints' are cluster statistics that track_cluster_stats turns
+// on:
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/configuration/upstream/cluster_manager/cluster_stats#per-endpoint-statistics
 const (
 	endpointRequests = "cluster.endpoint.rq_total"
@@ -30,13 +30,13 @@ const (
 	nodeName   = "service.instance.id"
 )
 
-// report is what one report of an Envoy says.
+// report is one decoded report.
 type report struct {
 	node, region string
 	services     map[string]*serviceReport
 }
 
-// requests to all endpoints.
+// requests returns the number of requests to all endpoints.
 func (s report) requests() (sum float64) {
 	for _, of := range s.services {
 		for _, e := range of.endpoints {
@@ -51,7 +51,7 @@ type serviceReport struct {
 	endpoints map[netip.AddrPort]*endpointReport
 }
 
-// isIdle tells whether no request began or ended since the last report.
+// isIdle reports whether no request began or ended since the last report.
 func (s serviceReport) isIdle() bool {
 	for _, e := range s.endpoints {
 		if e.requests > 0 || e.errors > 0 {
@@ -61,10 +61,10 @@ func (s serviceReport) isIdle() bool {
 	return s.latency.Count() == 0
 }
 
-// endpointReport is what happened to an endpoint since the last report, and how it
-// is now.
+// endpointReport is what happened at an endpoint since the last report, and its
+// state.
 type endpointReport struct {
-	// tally holds totals until [endpointStats.difference], and what is new after.
+	// counts holds totals until [endpointStats.difference], and what is new after.
 	counts
 	// hasTotals is whether the report has counters of the endpoint, and young whether
 	// the Envoy has only just begun to count.
@@ -73,8 +73,8 @@ type endpointReport struct {
 	healthy          bool
 }
 
-// subtract makes of a total what was counted since another one; of all of it, if the
-// Envoy began anew meanwhile.
+// subtract replaces totals by what was counted since the last ones; by all of it, if
+// the Envoy began anew meanwhile.
 func (e *endpointReport) subtract(last counts) {
 	if e.requests >= last.requests && e.errors >= last.errors && e.fails >= last.fails {
 		e.counts = counts{e.requests - last.requests, e.errors - last.errors, e.fails - last.fails}
@@ -82,23 +82,22 @@ func (e *endpointReport) subtract(last counts) {
 	e.counts = counts{min(e.requests, maxDelta), min(e.errors, maxDelta), min(e.fails, maxDelta)}
 }
 
-// excludeConnectFails takes failed connections from the errors: Envoy counts them there, also
-// where a health check made them, and no request was sent.
+// excludeConnectFails subtracts failed connections from the errors: Envoy counts
+// them there, even if a health check made them and no request was sent.
 func (e *endpointReport) excludeConnectFails() { e.errors = max(0, e.errors-e.fails) }
 
-// maxDelta bounds what one report may claim of one endpoint, so that no sum
-// ever overflows: more than any Envoy can do. mostOfAll bounds a total: up to it
-// floats tell numbers apart.
+// maxDelta bounds what one report may claim of one endpoint, so that no sum ever
+// overflows. maxTotal bounds a total: floats are exact up to it.
 const (
 	maxDelta = 1e9
 	maxTotal = 1 << 53
 )
 
-// countingFor is how long a counter has counted, by its Envoy's own clock; for ever if
-// it does not tell.
+// countingFor returns for how long a counter has counted, by its Envoy's own clock;
+// for ever if it does not tell.
 func countingFor(point *metrics.NumberDataPoint) time.Duration {
 	began, now := point.GetStartTimeUnixNano(), point.GetTimeUnixNano()
-	// Envoy 1.40 tells when a total began in microseconds, and all else in
+	// Envoy 1.40 writes when a total began in microseconds, and all else in
 	// nanoseconds, which were this few in 1971 only.
 	if began < 1<<55 {
 		began *= 1_000
@@ -109,10 +108,11 @@ func countingFor(point *metrics.NumberDataPoint) time.Duration {
 	return time.Duration(min(now-began, math.MaxInt64))
 }
 
-// maxYoungAge is how long an Envoy may have counted when its first report counts whole.
+// maxYoungAge is for how long an Envoy may have counted if its first report counts
+// whole.
 const maxYoungAge = 2 * defaultInterval
 
-// decode reads a report of those services and endpoints that are known.
+// decode reads what a report says of known services and endpoints.
 func decode(request *collector.ExportMetricsServiceRequest, known func(service string, endpoint netip.AddrPort) bool) report {
 	s := report{services: make(map[string]*serviceReport)}
 	for _, resource := range request.GetResourceMetrics() {
@@ -191,7 +191,7 @@ func (s *report) latency(histogram *metrics.Histogram, known func(string, netip.
 	}
 }
 
-// maxBuckets bounds the work that one histogram may make.
+// maxBuckets bounds the work of one histogram.
 const maxBuckets = 1_000
 
 func (s *report) service(name string) *serviceReport {
@@ -203,7 +203,8 @@ func (s *report) service(name string) *serviceReport {
 	return of
 }
 
-// endpoint is the one that a point is about; nil if nobody knows it.
+// endpoint returns the report of the endpoint that a point is about; nil if it is
+// unknown.
 func (s *report) endpoint(attributes []*common.KeyValue, known func(string, netip.AddrPort) bool) *endpointReport {
 	address, err := netip.ParseAddrPort(attributeValue(attributes, ofEndpoint))
 	name := attributeValue(attributes, ofCluster)

@@ -10,30 +10,31 @@ import (
 )
 
 const (
-	// defaultInterval is an Envoy's interval until it is known: Envoy's own default.
+	// defaultInterval is an Envoy's report interval until it is known: Envoy's own
+	// default.
 	defaultInterval = 5 * time.Second
-	// halfWindow of the time that rates are of: short enough to see a change soon, and
-	// long enough to count.
+	// halfWindow is half of the time that rates are measured over: short enough to
+	// show a change soon, and long enough to count.
 	halfWindow = 4 * time.Second
-	// An Envoy is stale when it has missed missedReports, and at least staleAfter;
-	// it is forgotten after forgetAfter.
+	// An Envoy is stale when it has missed missedReports, and at least staleAfter; it
+	// is forgotten after forgetAfter.
 	missedReports = 3
 	staleAfter    = 10 * time.Second
 	forgetAfter   = 15 * time.Minute
-	// maxInterval is the longest that is believed.
+	// maxInterval is the longest report interval that is believed.
 	maxInterval = time.Minute
 )
 
-// envoyKey tells Envoys apart: several may share an address. It is what a stream of
-// the same Envoy is known by.
+// envoyKey identifies an Envoy, also among several at one address. Its xDS stream
+// has the same key.
 type envoyKey struct {
 	address netip.Addr
 	node    string
 }
 
-// envoy is one that reports. Its figures are in two parts, so that what is too
-// old goes while what is new stays: of before from since to turned, and of now
-// from turned to seen.
+// envoy is a reporting Envoy. Its figures have two parts, so that old ones expire
+// while new ones stay: previous from since to rotated, and current from rotated to
+// seen.
 type envoy struct {
 	Caller
 	since, rotated, seen time.Time
@@ -46,21 +47,21 @@ type serviceStats struct {
 	endpoints         map[netip.AddrPort]*endpointStats
 }
 
-// endpointStats is one endpoint, as one Envoy sees it.
+// endpointStats are one Envoy's figures of one endpoint.
 type endpointStats struct {
 	previous, current counts
 	last              counts // the last totals
 	inFlight          uint64
-	// open are the requests that were told of and may still fail.
+	// unfinished are the reported requests that may still fail.
 	unfinished float64
 	healthy    bool
 	reported   bool // in the last report
 }
 
-// boundErrors believes as many errors as there are requests that can have failed: one
-// that begins before a report is taken, and ends after it, is a request of that
-// report and an error of the next. Envoy takes the counts one after the other, so
-// that any request of a report may do so, and not only those then in flight.
+// boundErrors limits errors to the requests that can have failed: one that begins
+// before a report is taken, and ends after it, is a request of that report and an
+// error of the next. Envoy reads its counters one after the other, so that any
+// request of a report may do so, not only those then in flight.
 func (c *endpointStats) boundErrors(t *endpointReport) {
 	t.errors = min(t.errors, t.requests+c.unfinished)
 	c.unfinished = min(c.unfinished+t.requests-t.errors, float64(t.inFlight)+t.requests)
@@ -79,7 +80,7 @@ func (c *endpointStats) difference(t *endpointReport, first bool) {
 	c.last = total
 }
 
-// discard drops totals that have nothing to be compared with.
+// discard drops totals that cannot be compared with earlier ones.
 func (e *endpointReport) discard() { e.counts = counts{} }
 
 type counts struct{ requests, errors, fails float64 }
@@ -90,12 +91,12 @@ func (t *counts) add(o counts) {
 	t.fails += o.fails
 }
 
-// record keeps a report.
+// record adds a report.
 func (r *Receiver) record(who Caller, s report, now time.Time) {
 	key := r.keyOf(who, s)
 	e := r.envoys[key]
-	// Of an Envoy that was not heard of before, or not for long, nobody knows which
-	// part of a total is new.
+	// Of an Envoy that is new, or was silent for long, it is unknown which part of a
+	// total is new.
 	first := e == nil || e.stale(now)
 	if e == nil {
 		if e = r.admit(key, now); e == nil {
@@ -129,9 +130,9 @@ func (r *Receiver) record(who Caller, s report, now time.Time) {
 	r.recordHistory(who.Region, s, from, now)
 }
 
-// keyOf tells whose report it is. The name by the connection is above what the
-// report says itself: that is its bootstrap's, which several Envoys may share. An
-// Envoy whose name was not known before is the same one, and is not there twice.
+// keyOf returns whose report it is. The node ID by the connection overrides the one
+// in the report, which comes from a bootstrap that several Envoys may share. An
+// Envoy whose node ID was unknown before keeps its figures.
 func (r *Receiver) keyOf(who Caller, s report) envoyKey {
 	said := envoyKey{who.Address, boundName(s.node)}
 	key := envoyKey{who.Address, boundName(who.Node)}
@@ -149,8 +150,8 @@ func (r *Receiver) keyOf(who Caller, s report) envoyKey {
 	return key
 }
 
-// admit makes room for an Envoy that reports for the first time, if need be by
-// forgetting one that is stale; nil if there is none.
+// admit makes room for an Envoy that reports for the first time, if need be in place
+// of a stale one; it returns nil if there is no room.
 func (r *Receiver) admit(key envoyKey, now time.Time) *envoy {
 	beside := 0
 	var silent, silentBeside envoyKey // for the longest time
@@ -190,8 +191,8 @@ func (r *Receiver) forget(key envoyKey) {
 	delete(r.envoys, key)
 }
 
-// startOf is since when a report tells that arrives now: since the last one, if
-// none was lost on the way.
+// startOf returns since when a report counts that arrives now: since the last one,
+// if none was lost on the way.
 func (e *envoy) startOf(now time.Time) time.Time {
 	if e.stale(now) {
 		e.since, e.rotated, e.seen = now.Add(-e.interval), now.Add(-e.interval), now.Add(-e.interval)
@@ -211,7 +212,8 @@ func (e *envoy) stale(now time.Time) bool {
 	return now.Sub(e.seen) > max(missedReports*e.interval, staleAfter)
 }
 
-// rotateWindow makes what is new old, and drops what was old and what is told no more.
+// rotateWindow makes the current figures the previous ones, and drops the previous
+// ones and endpoints that are no longer reported.
 func (r *Receiver) rotateWindow(e *envoy) {
 	e.since, e.rotated = e.rotated, e.seen
 	for name, of := range e.services {
@@ -255,7 +257,7 @@ func (r *Receiver) recordService(e *envoy, name string, told *serviceReport, fir
 	}
 }
 
-// View is what Envoys measured last.
+// View returns what Envoys measured last.
 func (r *Receiver) View(now time.Time) traffic.View {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,19 +10,19 @@ import (
 )
 
 const (
-	// stepTime is how fine the history is, and steps how long: 15 minutes.
+	// stepTime is the resolution of a history, and steps its length: 15 minutes.
 	stepTime = 5 * time.Second
 	steps    = 180
-	// maxHistories have a history, and mostEntries regions in each.
+	// maxHistories bounds the services with a history, and maxHistoryRegions the
+	// regions in each.
 	maxHistories      = 256
 	maxHistoryRegions = 64
-	// maxReportDelay is how long at most a step waits for Envoys that are slow to
-	// report, before it is shown.
+	// maxReportDelay is how long a step waits for slow Envoys before it is shown.
 	maxReportDelay = 30 * time.Second
 )
 
-// history is one service's, in rings: a step's number by their length is its
-// place. Requests are counts.
+// history is one service's, in ring buffers: a step's number modulo their length is
+// its index. Requests are counts.
 type history struct {
 	newest    int64 // a step's number
 	endpoints map[netip.AddrPort]*series
@@ -42,8 +42,8 @@ func stepOf(at time.Time) int64 { return at.UnixNano() / int64(stepTime) }
 
 func stepStart(step int64) time.Time { return time.Unix(0, step*int64(stepTime)) }
 
-// recordHistory adds what a report says to the steps that it tells of, each by its
-// part of the time.
+// recordHistory adds a report to the steps that it covers, each by its share of the
+// time.
 func (r *Receiver) recordHistory(region string, s report, from, until time.Time) {
 	for name, told := range s.services {
 		if told.isIdle() {
@@ -68,7 +68,7 @@ func (r *Receiver) recordHistory(region string, s report, from, until time.Time)
 	}
 }
 
-// stepShare is how much of a time lies in a step.
+// stepShare is the share of a period that lies in a step.
 type stepShare struct {
 	step  int64
 	share float64
@@ -94,7 +94,7 @@ func splitBySteps(from, until time.Time) []stepShare {
 	return all
 }
 
-// advance makes room for the steps up to a new one.
+// advance clears the steps up to a new one.
 func (h *history) advance(to int64) {
 	for step := max(h.newest+1, to-steps+1); step <= to; step++ {
 		at := step % steps
@@ -111,8 +111,7 @@ func (h *history) advance(to int64) {
 	maps.DeleteFunc(h.entries, func(_ string, e *ring) bool { return *e == ring{} })
 }
 
-// add adds a part of what a report says to a step; of endpoints that are new,
-// only so many.
+// add adds a share of a report to a step, with at most room new endpoints.
 func (h *history) add(region string, regions map[netip.AddrPort]string, told *serviceReport, p stepShare, room int) {
 	at := p.step % steps
 	share := float32(p.share)
@@ -150,8 +149,8 @@ func (h *history) add(region string, regions map[netip.AddrPort]string, told *se
 	}
 }
 
-// forgetIdleHistory makes room for a service's history: that of one that got no request
-// for as long as a history lasts goes. It tells whether there was one.
+// forgetIdleHistory makes room for a service's history in place of one that had no
+// requests for as long as a history lasts. It reports whether there was one.
 func (r *Receiver) forgetIdleHistory(now int64) bool {
 	for name, h := range r.histories {
 		if h.newest <= now-steps {
@@ -163,8 +162,8 @@ func (r *Receiver) forgetIdleHistory(now int64) bool {
 	return false
 }
 
-// History is what all Envoys measured of a service in the last 15 minutes. It
-// ends with the last step that all of them have told of.
+// History returns what all Envoys measured of a service in the last 15 minutes, up
+// to the last step that all of them have reported.
 func (r *Receiver) History(service string, now time.Time) traffic.History {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -207,7 +206,7 @@ func (r *Receiver) History(service string, now time.Time) traffic.History {
 	return out
 }
 
-// maxReportInterval is how long the slowest of the Envoys takes between reports.
+// maxReportInterval returns the longest report interval of any Envoy.
 func (r *Receiver) maxReportInterval(now time.Time) time.Duration {
 	wait := time.Duration(0)
 	for _, e := range r.envoys {

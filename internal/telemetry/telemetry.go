@@ -1,12 +1,13 @@
-// Package telemetry receives what Envoys measure, in OpenTelemetry's protocol, from
-// Envoy's own sink, and keeps the last minutes of it: who sent how many requests
-// to whom, how they went, and whom each Envoy finds healthy.
+// Package telemetry receives what Envoys measure from their OpenTelemetry stat sink,
+// and keeps the last minutes of it: requests by Envoy and endpoint, their errors and
+// latencies, and which endpoints each Envoy finds healthy.
 //
-// Who reports is known from its connection, so a peer can report for itself
-// only, and about endpoints that are published only. So memory is bounded by
-// what is published, and by the bounds below, whatever peers send.
+// The connection tells which Envoy reports, so a peer reports only for itself, and
+// only published endpoints count. So what is published and the bounds below bound
+// memory, whatever peers send.
 //
-// See https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/stat_sinks/open_telemetry/v3/open_telemetry.proto
+// See
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/stat_sinks/open_telemetry/v3/open_telemetry.proto
 package telemetry
 
 import (
@@ -23,40 +24,38 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Caller is who reports, as the tailnet knows it.
+// Caller is the sender of a report, as the tailnet knows it.
 type Caller struct {
-	// Device is its name, and Address where it reports from.
+	// Device is its name, and Address the source of its connection.
 	Device  string
 	Address netip.Addr
-	// Node is what the Envoy calls itself, by its connection; empty where only the
-	// report itself says so.
+	// Node is the Envoy's node ID by its xDS stream; empty while only the report has
+	// one.
 	Node string
-	// Region is the caller's; Known is false where the tailnet can't tell, so
-	// that what the Envoy says of itself counts.
+	// Region is the caller's. Known is false without a tailnet: the Envoy's own claim
+	// counts then.
 	Region string
 	Known  bool
 }
 
-// What is kept at most.
+// Bounds of what is kept.
 const (
-	// maxEnvoys report at a time, and mostOfAddress of them from one address:
-	// nobody can keep others from being heard.
+	// maxEnvoys report at a time, and maxEnvoysPerAddress of them from one address, so
+	// that no device displaces the others.
 	maxEnvoys           = 4_000
 	maxEnvoysPerAddress = 16
-	// maxEndpointStats are the endpoints that Envoys tell of, all Envoys together; about
-	// 130 bytes each.
+	// maxEndpointStats bounds endpoint statistics of all Envoys together, some 130
+	// bytes each.
 	maxEndpointStats = 400_000
-	// maxHistoryEndpoints are the endpoints, all services together, whose history is
-	// kept; about 3 kB each.
+	// maxHistoryEndpoints bounds the endpoints in all histories, some 3 kB each.
 	maxHistoryEndpoints = 5_000
-	// maxRegionClaims bounds the regions that one address can make up where there is no
-	// tailnet.
+	// maxRegionClaims bounds the regions that one address can claim without a tailnet.
 	maxRegionClaims = 8
-	// maxName bounds what an Envoy calls itself and its region.
+	// maxName bounds the node ID and the region that an Envoy claims.
 	maxName = 255
 )
 
-// Receiver keeps what Envoys report.
+// Receiver receives and keeps Envoys' reports.
 type Receiver struct {
 	collector.UnimplementedMetricsServiceServer
 	caller func(context.Context) Caller
@@ -73,8 +72,8 @@ type Receiver struct {
 	historyEndpoints   int // endpoints in all histories
 }
 
-// NewReceiver returns a receiver that asks caller who makes a call, and now for
-// the time.
+// NewReceiver returns a receiver that identifies callers by caller, and takes the
+// time from now.
 func NewReceiver(caller func(context.Context) Caller, now func() time.Time) *Receiver {
 	return &Receiver{
 		caller: caller, now: now, requests: make(map[balance.Reporter]float64),
@@ -85,8 +84,8 @@ func NewReceiver(caller func(context.Context) Caller, now func() time.Time) *Rec
 // Register adds the receiver to a gRPC server.
 func (r *Receiver) Register(s grpc.ServiceRegistrar) { collector.RegisterMetricsServiceServer(s, r) }
 
-// SetPublished tells what is published. Only that is listened to: of other services and
-// endpoints peers could make up any number.
+// SetPublished sets what is published. Reports of other services and endpoints are
+// ignored, since a peer could make up any number of them.
 func (r *Receiver) SetPublished(t topology.Topology) {
 	published := make(map[string]map[netip.AddrPort]string, len(t.Services))
 	for _, s := range t.Services {
@@ -109,7 +108,7 @@ func (r *Receiver) Export(ctx context.Context, request *collector.ExportMetricsS
 	r.mu.Lock()
 	published := r.published
 	r.mu.Unlock()
-	// Read without the lock: it is most of the work.
+	// Decode without the lock: it is most of the work.
 	s := decode(request, func(service string, endpoint netip.AddrPort) bool {
 		endpoints, ok := published[service]
 		if ok && endpoint.IsValid() {
@@ -127,8 +126,8 @@ func (r *Receiver) Export(ctx context.Context, request *collector.ExportMetricsS
 	return &collector.ExportMetricsServiceResponse{}, nil
 }
 
-// claimRegion returns the region that a caller without a tailnet says it is in; empty if
-// its address says so of too many. Else one could fill what is kept by region.
+// claimRegion returns the region that a caller without a tailnet claims; empty if
+// its address claims too many, since it could fill what is kept by region.
 func (r *Receiver) claimRegion(from netip.Addr, region string, now time.Time) string {
 	if region == "" {
 		return "" // it claims nothing
@@ -151,7 +150,8 @@ func (r *Receiver) claimRegion(from netip.Addr, region string, now time.Time) st
 	return region
 }
 
-// forgetOldClaims makes room for those of another address, and tells whether it did.
+// forgetOldClaims makes room for another address's claims, and reports whether there
+// is any.
 func (r *Receiver) forgetOldClaims(now time.Time) bool {
 	maps.DeleteFunc(r.claims, func(_ netip.Addr, of map[string]time.Time) bool {
 		for _, last := range of {
@@ -171,7 +171,7 @@ func boundName(name string) string {
 	return name
 }
 
-// countRequests sums up the requests that a device reports to enter in a region.
+// countRequests adds the requests that enter in a region by a device's report.
 func (r *Receiver) countRequests(device netip.Addr, region string, requests float64) {
 	if requests == 0 || region == "" {
 		return
@@ -182,8 +182,7 @@ func (r *Receiver) countRequests(device netip.Addr, region string, requests floa
 	}
 }
 
-// Requests are how many requests entered since the last call, by who reported
-// them.
+// Requests returns the number of requests since the last call, by who reported them.
 func (r *Receiver) Requests() map[balance.Reporter]float64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
