@@ -1,8 +1,9 @@
-// Package balance is Envoy's arithmetic: which share of the requests each
-// endpoint gets, given who is healthy and where the caller is. It is pure, and
-// held against real Envoys by integration/envoys.
+// Package balance computes Envoy's load balancing: the share of the requests that
+// each endpoint gets, by health and the caller's region. It is pure, and
+// integration/envoys compares it with real Envoys.
 //
-// See https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/load_balancing.
+// See
+// https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/load_balancing.
 package balance
 
 import (
@@ -13,7 +14,7 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Mode is how a service treats regions, as the policy file writes it.
+// Mode is a service's treatment of regions, as the policy file writes it.
 type Mode string
 
 // The modes.
@@ -30,29 +31,29 @@ const (
 	Local Mode = "local"
 )
 
-// Caller is where requests come from, and what decides how they are spread.
+// Caller is where requests come from, and how they are balanced.
 type Caller struct {
 	// Region is the caller's.
 	Region string
-	// Entries are how many requests enter in each region, in any unit. Only
-	// [Nearest] asks.
+	// Entries are the requests that enter in each region, in any unit. Only [Nearest]
+	// needs them.
 	Entries map[string]float64
-	// Failover orders the other regions for [Local]; those that it does not name
-	// come last, all at once.
+	// Failover orders the other regions for [Local]; regions that it lacks come last,
+	// all at once.
 	Failover []string
 	// Overprovisioning is Envoy's factor in percent, 140 by default. [Local]
 	// has its own, 100.
 	Overprovisioning uint32
 }
 
-// host is an endpoint, with what Envoy knows of it.
+// host is an endpoint and its health.
 type host struct {
 	topology.Endpoint
 	healthy bool
 }
 
-// Shares are each endpoint's share of a caller's requests, from 0 to 1, in the
-// order of [topology.Service.Serving]. If nobody is healthy, all are tried.
+// Shares returns each endpoint's share of a caller's requests, from 0 to 1, in the
+// order of [topology.Service.Serving]. Without a healthy endpoint all get requests.
 func Shares(s topology.Service, mode Mode, c Caller, healthy func(topology.Endpoint) bool) []float64 {
 	var hosts []host
 	for _, e := range s.Serving() {
@@ -78,7 +79,7 @@ func Shares(s topology.Service, mode Mode, c Caller, healthy func(topology.Endpo
 	return shares
 }
 
-// priorities are the levels that Envoy is given, one an endpoint.
+// priorities returns the priority that Envoy gets for each endpoint.
 func priorities(s topology.Service, mode Mode, c Caller) []int {
 	var levels []int
 	for _, l := range s.Localities {
@@ -93,8 +94,8 @@ func priorities(s topology.Service, mode Mode, c Caller) []int {
 	return compactLevels(levels)
 }
 
-// Distance is how late a region is asked by a caller's: its own first, then
-// those that failover names in their order, then all others.
+// Distance returns a region's rank for a caller: 0 for its own, then those in
+// failover in their order, then all others.
 func Distance(region, caller string, failover []string) int {
 	if region == caller {
 		return 0
@@ -105,7 +106,7 @@ func Distance(region, caller string, failover []string) int {
 	return len(failover) + 1
 }
 
-// compactLevels closes the gaps between levels, as Envoy wants it.
+// compactLevels closes the gaps between levels, as Envoy requires.
 func compactLevels(levels []int) []int {
 	distinct := slices.Compact(slices.Sorted(slices.Values(levels)))
 	out := make([]int, len(levels))
@@ -115,9 +116,9 @@ func compactLevels(levels []int) []int {
 	return out
 }
 
-// priorityLoads are how much of the requests each level takes, in whole
-// percents as Envoy has it. A level that is healthy enough leaves nothing to
-// the next.
+// priorityLoads returns the share of the requests that each priority takes, in whole
+// percents as in Envoy. A priority that is healthy enough leaves nothing to the
+// next.
 func priorityLoads(hosts []host, levels []int, mode Mode, c Caller) []float64 {
 	if len(levels) == 0 {
 		return nil
@@ -170,7 +171,7 @@ func (c Caller) factor(mode Mode) float64 {
 	}
 }
 
-// sharesWithin is each endpoint's share within one level.
+// sharesWithin returns each endpoint's share within one priority.
 func sharesWithin(hosts []host, in func(int) bool, mode Mode, c Caller, level int) map[int]float64 {
 	regions := make(map[string]float64) // each region's share
 	weights := make(map[string]float64) // healthy weight by group
@@ -213,8 +214,8 @@ func sharesWithin(hosts []host, in func(int) bool, mode Mode, c Caller, level in
 	return shares
 }
 
-// nearest is zone-aware routing by weight: a region keeps what it can carry of
-// its own requests, and the rest goes where capacity is left.
+// nearest is zone-aware routing by weight: a region keeps what it can carry of its
+// own requests, and the rest goes where capacity is left.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/load_balancing/zone_aware
 func nearest(weights map[string]float64, c Caller) map[string]float64 {
 	capacity, entries := normalize(weights), normalize(c.Entries)
@@ -230,7 +231,7 @@ func nearest(weights map[string]float64, c Caller) map[string]float64 {
 	return out
 }
 
-// normalize makes the sum one; of nothing it makes nothing.
+// normalize scales values to a sum of one; an empty sum gives none.
 func normalize(of map[string]float64) map[string]float64 {
 	var sum float64
 	for _, v := range of {
@@ -245,8 +246,8 @@ func normalize(of map[string]float64) map[string]float64 {
 	return out
 }
 
-// Global is each endpoint's share of all callers' requests together, and the
-// share that crosses regions.
+// Global returns each endpoint's share of all callers' requests, and the share that
+// crosses regions.
 func Global(s topology.Service, mode Mode, c Caller, healthy func(topology.Endpoint) bool) (shares []float64, crossing float64) {
 	endpoints := s.Serving()
 	shares = make([]float64, len(endpoints))

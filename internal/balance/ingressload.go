@@ -8,21 +8,20 @@ import (
 	"time"
 )
 
-// Reporter is a device whose Envoys report requests, and the region in which
-// these enter.
+// Reporter is a device whose Envoys report requests, and the region where these
+// enter.
 type Reporter struct {
 	Device netip.Addr
 	Region string
 }
 
-// IngressLoad are how many requests enter in each region, and what was published of
-// them.
+// IngressLoad is the load by the region where requests enter, as measured and as
+// published.
 //
-// Envoys report that themselves, and one may be wrong or lie. So what a reporter
-// counts for is bounded by what it, or the others, had before; and what was
-// measured is forgotten as soon as it was learned, when the window has passed.
-// A reporter that lies for long is believed in the end, as one that sends as many
-// requests is.
+// Envoys report it themselves, and a report may be wrong. So a reporter's load is
+// bounded by its own recent peak, or by that of the others, and a measurement
+// expires with the window. A reporter that exaggerates for long is believed in the
+// end, like one that really sends as many requests.
 type IngressLoad struct {
 	// Published are the weights that Envoys have, by region, out of [totalWeight].
 	Published map[string]uint32
@@ -31,34 +30,34 @@ type IngressLoad struct {
 	peaks     map[Reporter]float64 // of late, as believed, in requests a second
 }
 
-// interval is what is believed of one step.
+// interval is the accepted load of one interval.
 type interval struct {
 	over     time.Duration
 	requests map[Reporter]float64
 }
 
 const (
-	// totalWeight is what the weights of all regions add up to, about: fine enough
-	// for a share of one in ten thousand.
+	// totalWeight is about the sum of all regions' weights: fine enough for a share of
+	// one in ten thousand.
 	totalWeight = 10_000
-	// window is how long what was measured counts.
+	// window is how long a measurement counts.
 	window = 10 * time.Second
-	// maxGrowth is how much more than its peak a reporter is believed in a step: ten
-	// times as many requests count whole in the fourth, after some eight seconds.
+	// maxGrowth is how much above its peak a reporter's load counts in an interval:
+	// ten times as many requests count whole in the fourth, after some eight seconds.
 	maxGrowth = 2
-	// freeRate is a rate, in requests a second, that nobody is too new for.
+	// freeRate is a rate, in requests a second, that counts whole from any reporter.
 	freeRate = 25
 	// peakHalfLife is the time in which a peak loses half of itself, so that an Envoy
-	// that was away for a minute need not begin anew.
+	// that was away for a minute does not begin anew.
 	peakHalfLife = time.Minute
-	// minChange is the change of a region's share below which nothing is
-	// published: each change is sent to every Envoy.
+	// minChange is the least change of a region's share that is published: each change
+	// is sent to every Envoy.
 	minChange = 0.02
 )
 
-// Next takes what was reported in some time, and how many devices with Envoys are
-// connected in each region, which counts while nothing is measured. It tells
-// whether there is something new to publish.
+// Next adds the requests of a period, and how many devices with Envoys are connected
+// in each region, which counts while nothing is measured. It reports whether there
+// is something new to publish.
 func (e IngressLoad) Next(requests map[Reporter]float64, envoys map[string]int, over time.Duration) (IngressLoad, bool) {
 	next := IngressLoad{Published: e.Published, intervals: e.lastIntervals(window - over)}
 	step := interval{over, e.boundRequests(requests, over)}
@@ -76,8 +75,8 @@ func (e IngressLoad) Next(requests map[Reporter]float64, envoys map[string]int, 
 			shares[region] = float64(n)
 		}
 	} else {
-		// A region whose Envoys are connected and idle has an entry that may be
-		// used any moment: the smallest weight there is keeps it known.
+		// A region whose Envoys are connected and idle may get requests at any moment:
+		// the smallest weight keeps it known.
 		for region, n := range envoys {
 			if n > 0 && shares[region] == 0 {
 				shares[region] = total / totalWeight
@@ -95,7 +94,7 @@ func (e IngressLoad) Next(requests map[Reporter]float64, envoys map[string]int, 
 	return next, true
 }
 
-// Rates are the requests a second that are believed to enter, by region.
+// Rates returns the accepted requests a second by region.
 func (e IngressLoad) Rates() map[string]float64 {
 	sums := make(map[string]float64)
 	var over time.Duration
@@ -111,7 +110,8 @@ func (e IngressLoad) Rates() map[string]float64 {
 	return sums
 }
 
-// lastIntervals are the newest steps that last no longer than a time together.
+// lastIntervals returns the newest intervals that last no longer than a time
+// together.
 func (e IngressLoad) lastIntervals(long time.Duration) []interval {
 	first := len(e.intervals)
 	for first > 0 && e.intervals[first-1].over <= long {
@@ -121,9 +121,9 @@ func (e IngressLoad) lastIntervals(long time.Duration) []interval {
 	return slices.Clone(e.intervals[first:])
 }
 
-// boundRequests bounds what each reporter says: by its own peak, by what the others
-// have in the middle, or by a rate that nobody is too new for. While nothing is
-// measured there is nothing to go by, and all counts.
+// boundRequests bounds each reporter's requests by its own peak, by the median of
+// the others, or by [freeRate]. While nothing is measured there is no bound, and all
+// count.
 func (e IngressLoad) boundRequests(requests map[Reporter]float64, over time.Duration) map[Reporter]float64 {
 	out := make(map[Reporter]float64, len(requests))
 	idle := !slices.ContainsFunc(e.intervals, func(s interval) bool { return len(s.requests) > 0 })
@@ -152,8 +152,8 @@ func (e IngressLoad) boundRequests(requests map[Reporter]float64, over time.Dura
 	return out
 }
 
-// medianWithout is the median of sorted values without one of them; without a
-// bound if that is the only one.
+// medianWithout returns the median of sorted values without one of them; infinity if
+// that is the only one.
 func medianWithout(sorted []float64, value float64) float64 {
 	n := len(sorted) - 1
 	if n == 0 {
@@ -169,7 +169,7 @@ func medianWithout(sorted []float64, value float64) float64 {
 	return (without((n-1)/2) + without(n/2)) / 2
 }
 
-// peaksAfter are the peaks once a step has passed.
+// peaksAfter returns the peaks after an interval.
 func (e IngressLoad) peaksAfter(step interval) map[Reporter]float64 {
 	const forget = 0.01 // requests a second
 	peaks := make(map[Reporter]float64, len(e.peaks))
@@ -197,10 +197,10 @@ func (e IngressLoad) peaksAfter(step interval) map[Reporter]float64 {
 	return peaks
 }
 
-// maxReporters bounds whose peaks are remembered: more than report at a time.
+// maxReporters bounds the peaks that are kept: more than report at a time.
 const maxReporters = 8_000
 
-// differs tells whether any region's share is another than was published.
+// differs reports whether any region's share differs from the published one.
 func (e IngressLoad) differs(shares map[string]float64) bool {
 	before := make(map[string]float64, len(e.Published))
 	for region, w := range e.Published {

@@ -105,10 +105,10 @@ func configurationAccepted(c *ControlPlane) (Level, string, string) {
 }
 
 // oldestEnvoy and newestEnvoy are the minor versions of Envoy 1 between which this
-// program is tested with both. Older ones do not know a part of the bootstrap.
+// program is tested. Older ones do not know a part of the bootstrap.
 const oldestEnvoy, newestEnvoy = 37, 40
 
-// supported tells whether a version such as 1.40.0 is between them.
+// supported reports whether a version such as 1.40.0 is between them.
 func supported(version string) bool {
 	var major, minor int
 	if _, err := fmt.Sscanf(version, "%d.%d.", &major, &minor); err != nil {
@@ -166,7 +166,8 @@ func noProblems(c *ControlPlane) (Level, string, string) {
 	return Pass, "no tag, grant or attribute is ignored", ""
 }
 
-// maxOpenDrainAge is how old a drain without an end is when it may be forgotten.
+// maxOpenDrainAge is the age at which a drain without an end is reported, since it
+// may have been forgotten.
 const maxOpenDrainAge = 24 * time.Hour
 
 func drains(c *ControlPlane) (Level, string, string) {

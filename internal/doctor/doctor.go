@@ -1,8 +1,7 @@
-// Package doctor finds what is wrong with a pool: with its tailnet, its policy,
-// its control plane, and a host that wants to take part.
+// Package doctor finds faults of a pool: of its tailnet, policy, control plane, and
+// a host that wants to join.
 //
-// It is pure. [Facts] go in, collected by others; out come [Finding]s, each with
-// one mend.
+// It is pure. [Facts] go in; [Finding]s come out, each with one remedy.
 package doctor
 
 import (
@@ -10,11 +9,11 @@ import (
 	"time"
 )
 
-// Level is how bad a finding is.
+// Level is the severity of a finding.
 type Level string
 
-// The levels. Fail is what costs requests, or soon will; Warn is what costs them
-// when something else goes wrong, too.
+// The levels. Fail costs requests, now or soon; Warn costs them once something else
+// fails.
 const (
 	Pass Level = "PASS"
 	Warn Level = "WARN"
@@ -28,20 +27,20 @@ type Finding struct {
 	Level    Level  `json:"level"`
 	// Text is what was found.
 	Text string `json:"text"`
-	// Mend is what to do about it; empty if it passed.
+	// Remedy is what to do about it; empty if it passed.
 	Remedy string `json:"mend,omitempty"`
 }
 
-// Facts are what is known. A part that is nil was not asked.
+// Facts are the collected facts. A nil part was not collected.
 type Facts struct {
 	ControlPlane *ControlPlane
 	Host         *Host
-	// Version is that of the program that examines.
+	// Version is the examining program's.
 	Version string
 }
 
-// ControlPlane is what a control plane knows of itself and its tailnet. It is
-// the document of /doctor.
+// ControlPlane are a control plane's facts about itself and its tailnet: the
+// document of /doctor.
 type ControlPlane struct {
 	Version string    `json:"version"`
 	Now     time.Time `json:"now"`
@@ -52,14 +51,14 @@ type ControlPlane struct {
 	// Port is where it serves xDS, and Advertised the tags that it asks for.
 	Port       uint16   `json:"port"`
 	Advertised []string `json:"advertised,omitempty"`
-	// Sources may reach Port by the tailnet's policy. ByCapability tells that
-	// others may whom their node capabilities allow it.
+	// Sources may reach Port by the tailnet's policy. ByCapability reports that node
+	// capabilities allow it to others.
 	Sources      []netip.Prefix `json:"sources,omitempty"`
 	ByCapability bool           `json:"byCapability,omitempty"`
-	// ClockAhead is how far its clock is ahead of the coordination server's; nil
-	// if that could not be told.
+	// ClockAhead is how far its clock is ahead of the coordination server's; nil if
+	// unknown.
 	ClockAhead *time.Duration `json:"clockAhead,omitempty"`
-	// Source is where devices come from; SourceError why they do not.
+	// Source is the device source; SourceError why it fails.
 	Source      string    `json:"source"`
 	SourceError string    `json:"sourceError,omitempty"`
 	LastGood    time.Time `json:"lastGood,omitzero"`
@@ -87,12 +86,12 @@ type Node struct {
 	KeyExpires *time.Time `json:"keyExpires,omitempty"`
 	// Health are its own warnings.
 	Health []string `json:"health"`
-	// MagicDNS tells whether the tailnet gives names; NetmapCached whether this
-	// node joins without the coordination server from what it wrote to disk.
+	// MagicDNS reports whether the tailnet has names; NetmapCached whether this node
+	// can join without the coordination server, from disk.
 	MagicDNS     bool `json:"magicDNS"`
 	NetmapCached bool `json:"netmapCached"`
-	// LinkDown tells that it is not in touch with the coordination server. Its own
-	// Health says so after eight minutes only.
+	// LinkDown reports that it has lost the coordination server. Its own Health says
+	// so only after eight minutes.
 	LinkDown bool `json:"linkDown,omitempty"`
 }
 
@@ -102,7 +101,7 @@ type Endpoint struct {
 	Name    string     `json:"name"`
 	Address netip.Addr `json:"address"`
 	State   string     `json:"state"`
-	// Connected tells whether its own Envoy has a stream.
+	// Connected reports whether its own Envoy has a stream.
 	Connected bool `json:"connected"`
 	// Path is how the control plane reaches it.
 	Path Path `json:"path,omitempty"`
@@ -124,7 +123,7 @@ type Envoy struct {
 	Rejected string `json:"rejected,omitempty"`
 }
 
-// Drain is an operator's word.
+// Drain is an operator's drain.
 type Drain struct {
 	Name  string    `json:"name"`
 	By    string    `json:"by"`
@@ -132,18 +131,18 @@ type Drain struct {
 	Until time.Time `json:"until,omitzero"`
 }
 
-// Host is what a host knows that wants to take part.
+// Host are the facts of a host that wants to join.
 type Host struct {
 	// Target is the control plane, as host:port.
 	Target string
-	// Addresses are what its name means here. ResolveError is why this host's
-	// resolver does not know; they are what its tailscaled knows then, or nothing.
+	// Addresses are the addresses of its name here. ResolveError is why this host's
+	// resolver fails; they come from its tailscaled then, if at all.
 	Addresses    []netip.Addr
 	ResolveError string
-	// DialError says why no connection came about.
+	// DialError is why no connection can be made.
 	DialError string
-	// Refused is why the control plane does not serve this host, in its words;
-	// CallError why it could not even be asked.
+	// Refused is the control plane's reason for refusing this host; CallError why it
+	// could not be called.
 	Refused   string
 	CallError string
 	// Node is this host's; NodeError why its tailscaled could not be asked.
@@ -151,14 +150,15 @@ type Host struct {
 	NodeError string
 	// Path is how this host reaches the control plane.
 	Path Path
-	// Envoy is the one of this host; EnvoyError why it could not be asked.
+	// EnvoyVersion and EnvoyConnected are of this host's Envoy; EnvoyError is why it
+	// could not be asked.
 	EnvoyVersion   string
 	EnvoyConnected bool
 	EnvoyError     string
 }
 
-// Examine makes all checks that the facts allow, in the order in which a mend
-// helps the next.
+// Examine runs all checks that the facts allow, in the order in which a remedy helps
+// the next.
 func Examine(f Facts) []Finding {
 	var all []Finding
 	for _, c := range checks() {
@@ -174,7 +174,7 @@ func Examine(f Facts) []Finding {
 	return all
 }
 
-// Count is how many findings have a level.
+// Count returns the number of findings of a level.
 func Count(findings []Finding, l Level) int {
 	n := 0
 	for _, f := range findings {
@@ -191,8 +191,8 @@ type check struct {
 	find           func(Facts) (level Level, text, mend string)
 }
 
-// ifPublished is a check that needs a control plane that has published something:
-// of one that has not, nothing is known, and nothing passes.
+// ifPublished wraps a check that needs a control plane that has published something:
+// without that, nothing is known, and nothing passes.
 func ifPublished(find func(*ControlPlane) (Level, string, string)) func(Facts) (Level, string, string) {
 	return ifControlPlane(func(c *ControlPlane) (Level, string, string) {
 		if c.PublishedAt.IsZero() {
@@ -202,8 +202,8 @@ func ifPublished(find func(*ControlPlane) (Level, string, string)) func(Facts) (
 	})
 }
 
-// ifControlPlane is a check that needs a control plane's facts; ofNode one that
-// needs a control plane that is on a tailnet, and ofHost one of a host.
+// ifControlPlane wraps a check that needs a control plane's facts, ifNode one that
+// needs a control plane on a tailnet, and ifHost one of a host.
 func ifControlPlane(find func(*ControlPlane) (Level, string, string)) func(Facts) (Level, string, string) {
 	return func(f Facts) (Level, string, string) {
 		if f.ControlPlane == nil {
@@ -231,7 +231,7 @@ func ifHost(find func(*Host) (Level, string, string)) func(Facts) (Level, string
 	}
 }
 
-// checks are all there are.
+// checks returns all checks.
 func checks() []check {
 	return []check{
 		{"tailnet", "joined", ifControlPlane(joined)},

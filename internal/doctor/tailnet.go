@@ -22,9 +22,9 @@ func joined(c *ControlPlane) (Level, string, string) {
 }
 
 // linkRemedy is for a node that lost the coordination server. Its client waits
-// n*n*10 ms before its n-th new try, 30 s at most, and half as long again by
-// chance: https://github.com/tailscale/tailscale/blob/v1.102.5/util/backoff/backoff.go
-// A try that nobody refuses or answers takes its time, too.
+// n*n*10 ms before its n-th retry, 30 s at most, plus up to half as long by chance:
+// https://github.com/tailscale/tailscale/blob/v1.102.5/util/backoff/backoff.go
+// A try without any answer takes its time, too.
 const linkRemedy = "see whether its host reaches the coordination server; once it does, the node connects by itself, within two minutes"
 
 func coordinated(_ *ControlPlane, n *Node) (Level, string, string) {
@@ -53,7 +53,7 @@ func ownTag(c *ControlPlane, n *Node) (Level, string, string) {
 	}
 }
 
-// How long before its key expires a node is told of.
+// How long before its key expires a node is reported.
 const (
 	keyWarn = 14 * 24 * time.Hour
 	keyFail = 48 * time.Hour
@@ -98,7 +98,7 @@ func netmapCache(_ *ControlPlane, n *Node) (Level, string, string) {
 	return Pass, "nodes keep their netmap on disk", ""
 }
 
-// How far a clock may be off: expiries are moments, and drains have ends.
+// How far a clock may differ: expiries are times, and drains have ends.
 const (
 	clockWarn = 2 * time.Second
 	clockFail = time.Minute
@@ -179,7 +179,7 @@ func directPaths(c *ControlPlane, _ *Node) (Level, string, string) {
 
 const relayRemedy = "let UDP through between them, or leave it: a relay costs time, and no requests; `tailscale netcheck` tells more"
 
-// maxNamed is how many things a finding names.
+// maxNamed is how many items a finding names.
 const maxNamed = 4
 
 // firstFew names the first few.

@@ -13,33 +13,33 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Snapshot is all that a journal tells the changes of.
+// Snapshot is the state whose changes are events.
 type Snapshot struct {
 	Topology topology.Topology
 	Held     []guard.Held
 	Degraded []guard.Degraded
 	Problems []topology.Problem
 	Envoys   []Envoy
-	// Policies are the services' policies, each the values of its keys; "" is for
-	// all services that have none of their own. Ingress are those of all Envoys.
-	// PolicyError says why the policy's file is not in force.
+	// Policies are the services' policies, as values by key; "" is for all services
+	// without one of their own. Ingress are the values of all Envoys. PolicyError says
+	// why the policy file is not in force.
 	Policies    map[string]map[string]string
 	Ingress     map[string]string
 	PolicyError string
 }
 
-// Envoy is one that is connected.
+// Envoy is a connected Envoy.
 type Envoy struct {
 	Device  string
 	Node    string
 	Address netip.AddrPort
 	Since   time.Time
-	// Rejected are its words on what it rejected, by type.
+	// Rejected are its reasons for rejecting resources, by type.
 	Rejected map[string]string
 }
 
-// Diff tells what differs between two situations, in an order in which it can be
-// read: first what was done, then what came of it.
+// Diff returns the events between two snapshots in reading order: first causes, then
+// their effects.
 func Diff(was, is Snapshot) []Event {
 	return slices.Concat(
 		diffPolicies(was, is),
@@ -52,7 +52,7 @@ func Diff(was, is Snapshot) []Event {
 	)
 }
 
-// diffServices tells which services came and went.
+// diffServices returns which services were added and removed.
 func diffServices(was, is topology.Topology) []Event {
 	var all []Event
 	before, after := servicesByName(was), servicesByName(is)
@@ -77,16 +77,16 @@ func servicesByName(t topology.Topology) map[string]topology.Service {
 	return all
 }
 
-// endpointKey is an endpoint's identity. A device can be listed twice with an address,
-// while it is gone.
+// endpointKey identifies an endpoint. A list can have a device twice with one
+// address while it is missing.
 type endpointKey struct {
 	service, device string
 	address         netip.AddrPort
 	nth             int
 }
 
-// endpointsByKey are all endpoints but those of services that are the same as in
-// another topology. Who drained them is told on its own, with the person.
+// endpointsByKey returns all endpoints but those of services that are equal in
+// another topology. Who drained them is an event of its own.
 func endpointsByKey(t topology.Topology, but map[string]topology.Service) map[endpointKey]topology.Endpoint {
 	all := make(map[endpointKey]topology.Endpoint)
 	for _, s := range t.Services {
@@ -118,7 +118,7 @@ func (p endpointKey) compare(o endpointKey) int {
 	return p.nth - o.nth
 }
 
-// diffEndpoints tells what became of each endpoint.
+// diffEndpoints returns the changes of each endpoint.
 func diffEndpoints(was, is topology.Topology) []Event {
 	var all []Event
 	before, after := endpointsByKey(was, servicesByName(is)), endpointsByKey(is, servicesByName(was))
@@ -151,7 +151,7 @@ func diffEndpoints(was, is topology.Topology) []Event {
 	return all
 }
 
-// attribute is one that an endpoint has, and how it is written and read.
+// attribute is a value of an endpoint, and how to read and write it as text.
 type attribute struct {
 	key  string
 	kind Kind
@@ -159,7 +159,7 @@ type attribute struct {
 	set  func(*topology.Endpoint, string)
 }
 
-// attributes are all that an endpoint has besides its place.
+// attributes returns all values of an endpoint besides its key.
 func attributes() []attribute {
 	number := func(s string) uint32 { n, _ := strconv.ParseUint(s, 10, 32); return uint32(n) }
 	return []attribute{
@@ -186,7 +186,7 @@ func orNone(s string) string {
 	return s
 }
 
-// diffHeld tells whom the guard began to hold, and whom it holds no more.
+// diffHeld returns which endpoints the guard began and ceased to hold.
 func diffHeld(was, is []guard.Held) []Event {
 	type who struct{ service, device string }
 	gather := func(all []guard.Held) map[who]guard.HeldEndpoint {
@@ -267,8 +267,8 @@ func diffProblems(was, is []topology.Problem) []Event {
 	return all
 }
 
-// diffEnvoys tells of Envoys that came and went, many at once in one change, and of
-// what they rejected.
+// diffEnvoys returns which Envoys connected and disconnected, many at once as one
+// event, and what they rejected.
 func diffEnvoys(was, is []Envoy) []Event {
 	type who struct {
 		device, node string
@@ -282,12 +282,12 @@ func diffEnvoys(was, is []Envoy) []Event {
 		}
 		return by
 	}
-	// An Envoy says its name after it has come: that is no other one.
+	// An Envoy sends its node after it has connected: that is no other Envoy.
 	before, after := gather(withoutNodes(was)), gather(withoutNodes(is))
 	var came, went []string
 	var all []Event
-	// A device with many streams has one change of a kind and type, or it alone would
-	// fill the journal.
+	// A device with many streams has one event of a kind and type, or it alone would
+	// fill the log.
 	type about struct {
 		kind        Kind
 		device, typ string
@@ -343,7 +343,7 @@ func connectionEvents(kind Kind, devices []string, verb string) []Event {
 	}
 }
 
-// joinNames names some of many.
+// joinNames names a few of many.
 func joinNames(names []string) string {
 	const most = 5
 	switch n := len(names); {

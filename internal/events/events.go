@@ -1,9 +1,9 @@
-// Package events remembers what changed of late: weights and states, what was
-// held and let through, what Envoys rejected and which of them came and went,
-// edits of the policy, problems, and who did it where a person did.
+// Package events keeps recent changes: of weights and states, of what was held and
+// accepted, of Envoys that connected, disconnected and rejected resources, of the
+// policy and of problems, and which person caused them.
 //
-// It is pure: [Diff] tells what is between two states, and a [Log] is a
-// bounded list of that.
+// It is pure: [Diff] returns the events between two snapshots, and a [Log] is a
+// bounded list of events.
 package events
 
 import (
@@ -16,10 +16,10 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Kind says what a change is about.
+// Kind is the kind of an event.
 type Kind string
 
-// The kinds of changes.
+// The kinds of events.
 const (
 	Started           Kind = "started"   // the control plane
 	Added             Kind = "added"     // an endpoint, that serves or is idle
@@ -42,32 +42,31 @@ const (
 	Restore           Kind = "restore"   // and its end
 )
 
-// Event is one thing that happened.
+// Event is one change.
 type Event struct {
-	// ID counts up; no two changes of a process have the same.
+	// ID counts up; it is unique in a process.
 	ID uint64    `json:"id,omitzero"`
 	At time.Time `json:"at,omitzero"`
-	// Kind says what it is about, and Text tells it in a sentence for people.
+	// Kind is what it is about, and Text describes it in a sentence.
 	Kind Kind   `json:"kind"`
 	Text string `json:"text"`
-	// Service, Device (its ID) and Name (the device's) are whose it is; each may be
+	// Service, Device (an ID) and Name (of the device) are its subject; each may be
 	// empty.
 	Service string `json:"service,omitempty"`
 	Device  string `json:"device,omitempty"`
 	Name    string `json:"name,omitempty"`
-	// Key names the value that differs, of an endpoint or of a policy. From and To
-	// are the values before and after, where there are such.
+	// Key is the changed value of an endpoint or a policy. From and To are its values
+	// before and after.
 	Key  string `json:"key,omitempty"`
 	From string `json:"from,omitempty"`
 	To   string `json:"to,omitempty"`
-	// By is who did it, where a person did.
+	// By is the person who caused it, if one did.
 	By string `json:"by,omitempty"`
-	// Reach tells how far Envoys are with what was published by it; nil if nothing
-	// was.
+	// Rollout is how far Envoys are with a publication.
 	Rollout *Rollout `json:"reach,omitempty"`
 
-	// endpoint is the one that came, went or changed: the one before, if there was
-	// one.
+	// endpoint is the one that was added, removed or changed, as it was before if it
+	// existed.
 	endpoint topology.Endpoint
 	nth      int // of those with the same service, device and address
 
@@ -76,12 +75,12 @@ type Event struct {
 
 // Rollout is how far Envoys are with a publication.
 type Rollout struct {
-	// Told is how many Envoys were sent something, and Acked how many of them have
-	// all of it. Rejected is how many refused a part.
+	// Sent is how many Envoys were sent something, and Acked how many of them have all
+	// of it. Rejected is how many rejected a part.
 	Sent     int `json:"told"`
 	Acked    int `json:"acked"`
 	Rejected int `json:"rejected,omitempty"`
-	// Millis is when the last one of them had it, after the publication.
+	// Millis is when the last of them had it, after the publication.
 	Millis float64 `json:"millis"`
 }
 
@@ -95,27 +94,27 @@ func (r Rollout) String() string {
 }
 
 const (
-	// retention is how long changes are kept, and keepLast how many stay whatever
-	// their age.
+	// retention is how long events are kept, and minKept how many stay whatever their
+	// age.
 	retention = 15 * time.Minute
 	minKept   = 50
-	// maxKept bounds how many are kept, and keepOfOne those of one device or Envoy:
-	// one that comes and goes all the time leaves room for others.
+	// maxKept bounds all events, and maxOfOne those of one device or Envoy: one that
+	// comes and goes all the time leaves room for others.
 	maxKept  = 2_000
 	maxOfOne = 100
-	// maxText bounds each text: problems hold what others wrote.
+	// maxText bounds each text, since problems quote what others wrote.
 	maxText = 500
 )
 
-// Log is what changed of late. Its zero value is empty.
+// Log holds recent events. Its zero value is empty.
 type Log struct {
 	mu     sync.Mutex
 	events []Event // the oldest first
 	lastID uint64  // ID
 }
 
-// Add writes down what happened at a time, and the number of the publication
-// that told Envoys of it, for [Log.SetRollout]; 0 if none did.
+// Add adds events of a time, and the number of the publication that they caused, for
+// [Log.SetRollout]; 0 if they caused none.
 func (l *Log) Add(at time.Time, publication uint64, changes ...Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,7 +136,7 @@ func truncate(s string) string {
 	return s
 }
 
-// expire forgets what is too old or too much.
+// expire drops events that are too old or too many.
 func (l *Log) expire(now time.Time) {
 	n := max(0, len(l.events)-maxKept)
 	for n < len(l.events)-minKept && now.Sub(l.events[n].At) > retention {
@@ -158,10 +157,10 @@ func (l *Log) expire(now time.Time) {
 	})
 }
 
-// subject is the device that a change is about; empty if it is about none.
+// subject returns the device that an event is about; empty if there is none.
 func (c Event) subject() string { return cmp.Or(c.Device, c.Name) }
 
-// SetRollout tells how far Envoys are with a publication.
+// SetRollout records how far Envoys are with a publication.
 func (l *Log) SetRollout(publication uint64, r Rollout) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -180,7 +179,7 @@ func (l *Log) SetRollout(publication uint64, r Rollout) {
 	}
 }
 
-// hasRollout tells whether Envoys are told of such a change.
+// hasRollout reports whether such a change is sent to Envoys.
 func (c Event) hasRollout() bool {
 	switch c.Kind {
 	case Added, Removed, Weight, Moved, State, Released, Policy:
@@ -190,7 +189,7 @@ func (c Event) hasRollout() bool {
 	}
 }
 
-// Recent are those that are remembered, the newest first.
+// Recent returns the events that are kept, the newest first.
 func (l *Log) Recent(now time.Time) []Event {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -7,11 +7,11 @@ import (
 	"slices"
 )
 
-// edit is a value of the policy that differs, for as many services as it may be:
-// one edit of the defaults is one of many services.
+// edit is a changed value of the policy, of any number of services: one edit of the
+// defaults is one of many services.
 type edit struct{ key, from, to string }
 
-// diffPolicies tells which values of the policy differ.
+// diffPolicies returns which values of the policy changed.
 func diffPolicies(was, is Snapshot) []Event {
 	edits := make(map[edit][]string)
 	for name := range union(was.Policies, is.Policies) {
@@ -51,7 +51,7 @@ func diffPolicies(was, is Snapshot) []Event {
 	return all
 }
 
-// effectivePolicy is the policy of a service, or that of all which have none.
+// effectivePolicy returns a service's policy, or that of all services without one.
 func effectivePolicy(all map[string]map[string]string, name string) map[string]string {
 	if own, ok := all[name]; ok {
 		return own

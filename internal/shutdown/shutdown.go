@@ -1,6 +1,6 @@
-// Package shutdown takes a server out of the rotation before it stops. Envoy's
-// image has no shell and an application's need not have one either, so a small
-// program beside them does it: see deploy/server.
+// Package shutdown takes a server out of rotation before it stops. Envoy's image has
+// no shell and an application's need not have one, so a small program beside them
+// does it: see deploy/server.
 package shutdown
 
 import (
@@ -17,25 +17,25 @@ import (
 // callTimeout bounds each call: both ends are in the same network namespace.
 const callTimeout = 2 * time.Second
 
-// Options say whom to tell, and how long to wait then.
+// Options configure which programs are told, and how long to wait then.
 type Options struct {
-	// EnvoyAdmin is the base URL of Envoy's admin page. From the moment it is
-	// told, Envoy ends each connection of a client with its next answer, so
-	// that clients go elsewhere by themselves. Empty tells no Envoy.
+	// EnvoyAdmin is the base URL of Envoy's admin page. Once told, Envoy closes each
+	// client's connection with its next answer, so that clients go elsewhere. Empty
+	// tells no Envoy.
 	EnvoyAdmin string
 	// UnhealthyURL makes the application fail its health checks, so that every
 	// Envoy stops choosing it. Empty tells no application.
 	UnhealthyURL string
-	// HealthyURL undoes that. Empty is for an application that is always
-	// restarted after a drain, and well then.
+	// HealthyURL undoes that. Empty is for an application that always restarts after a
+	// drain, and is healthy then.
 	HealthyURL string
 	// Wait is how long clients and Envoys have to notice.
 	Wait time.Duration
 }
 
-// Run tells Envoy and the application, then waits, even if one of them could
-// not be told: what still arrives is served until the wait is over. It ends
-// early only with ctx.
+// Run tells Envoy and the application, then waits, even if one of them could not be
+// told: requests that still arrive are served until the wait is over. It ends early
+// only with ctx.
 func Run(ctx context.Context, opts Options) error {
 	over := time.NewTimer(opts.Wait)
 	defer over.Stop()
@@ -56,8 +56,8 @@ func Run(ctx context.Context, opts Options) error {
 }
 
 // Undo tells Envoy and the application that an earlier drain is over: one of them
-// may have outlived it, as when only the other was restarted. Who can't be
-// reached is not there yet, and has nothing to undo.
+// may have outlived it, as when only the other restarted. One that refuses
+// connections has not started, and has nothing to undo.
 func Undo(ctx context.Context, opts Options) error {
 	var faults []error
 	if opts.EnvoyAdmin != "" {

@@ -22,10 +22,10 @@ type Store interface {
 	Load() ([]byte, error)
 	// Save replaces the document.
 	Save(document []byte) error
-	// SetAside keeps a document that makes no sense out of the way, and says
-	// where it is; empty if it is left to be replaced.
+	// Quarantine moves an invalid document out of the way, and returns where it is;
+	// empty if the next one replaces it.
 	Quarantine() (string, error)
-	// String names the place, for people.
+	// String names the place in messages.
 	String() string
 }
 
@@ -58,8 +58,8 @@ func (f File) Quarantine() (string, error) {
 // String implements [Store].
 func (f File) String() string { return string(f) }
 
-// maxSecretBytes is how much of a document Kubernetes takes: a Secret holds 1 MiB, and
-// the node's key is there, too.
+// maxSecretBytes is how much of a document fits into Kubernetes: a Secret holds 1
+// MiB, and the node's key is in it, too.
 // https://kubernetes.io/docs/concepts/configuration/secret/#restriction-data-size
 const maxSecretBytes = 900 << 10
 

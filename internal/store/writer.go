@@ -8,18 +8,18 @@ import (
 )
 
 const (
-	// minWriteInterval is the least time from one document to the next: what changes many times
-	// a second must cost neither disk nor processor as often.
+	// minWriteInterval is the least time between two writes: what changes many times a
+	// second must cost neither disk nor CPU as often.
 	minWriteInterval = 250 * time.Millisecond
-	// A document that can't be saved is tried again after minRetry, and ever later up
-	// to maxRetry.
+	// A document that cannot be saved is retried after minRetry, and then ever later
+	// up to maxRetry.
 	minRetry = time.Second
 	maxRetry = 30 * time.Second
 )
 
-// Writer saves documents one after the other, the newest first: a slow disk or
-// API delays nobody, and costs only documents that were outdated. It encodes them,
-// too, so that those cost nothing.
+// Writer saves documents in the background, always the newest: a slow disk or API
+// delays no caller and skips only outdated documents. It also encodes them, so that
+// outdated ones cost nothing.
 type Writer struct {
 	store Store
 	log   *slog.Logger
@@ -29,38 +29,37 @@ type Writer struct {
 	failed Failure
 }
 
-// Failure is why the last document could not be saved, and since when none could.
+// Failure is why the last document could not be saved, and since when saving fails.
 // The zero value is none.
 type Failure struct {
 	Err   error
 	Since time.Time
 }
 
-// Document is the text to save, once it is asked for.
+// Document encodes a document when it is saved.
 type Document func() ([]byte, error)
 
-// writeRequest is a document that is to be saved, and who waits for that.
+// writeRequest is a document to save, and the channels that wait for it.
 type writeRequest struct {
 	document Document
 	saved    []chan<- error
 }
 
-// NewWriter returns a writer to a store. It writes while Run runs.
+// NewWriter returns a writer to a store. It writes while [Writer.Run] runs.
 func NewWriter(s Store, log *slog.Logger) *Writer {
 	return &Writer{store: s, log: log, next: make(chan writeRequest, 1)}
 }
 
-// Failure tells whether documents can't be saved now.
+// Failure returns why documents cannot be saved now.
 func (w *Writer) Failure() Failure {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.failed
 }
 
-// Save hands over a document, which is asked for its text later and elsewhere; it
-// never blocks. Only one goroutine may call it. Each channel of saved, which must
-// have room, is told once this document or a newer one is saved, or why it could
-// not be at the first try.
+// Save queues a document and never blocks. Only one goroutine may call it. Each
+// channel of saved, which must have room, gets nil once this document or a newer one
+// is saved, or the error of the first try.
 func (w *Writer) Save(document Document, saved ...chan<- error) {
 	next := writeRequest{document, saved}
 	select {
@@ -71,8 +70,8 @@ func (w *Writer) Save(document Document, saved ...chan<- error) {
 	w.next <- next
 }
 
-// Run saves what it is given until ctx ends, and then what is left. A document
-// that can't be saved is a warning, and tried again until it or a newer one is.
+// Run saves queued documents until ctx ends, and then the last one. A document that
+// cannot be saved is logged and retried until it or a newer one is saved.
 func (w *Writer) Run(ctx context.Context) error {
 	pause, retry := time.NewTimer(0), time.NewTimer(0)
 	defer pause.Stop()
@@ -115,8 +114,8 @@ func (w *Writer) Run(ctx context.Context) error {
 	return nil
 }
 
-// save tells whether a document is saved. It logs a failure once, and when it is
-// over.
+// save reports whether a document was saved. It logs the first failure, and the
+// recovery.
 func (w *Writer) save(next writeRequest) bool {
 	document, err := next.document()
 	if err == nil {

@@ -13,14 +13,13 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Input is what there is to reckon with.
+// Input is what tables are computed from.
 type Input struct {
-	// Topology is what is published.
+	// Topology is the published one.
 	Topology topology.Topology
-	// Rule is how a service is balanced.
+	// Rule returns how a service is balanced.
 	Rule func(service string) Rule
-	// Entries are the weights of the regions where requests enter, as they were
-	// published to Envoys.
+	// Entries are the published weights of the regions where requests enter.
 	Entries map[string]uint32
 	// Connected are the addresses of the devices whose own Envoy has a stream to
 	// the control plane.
@@ -36,9 +35,9 @@ type Rule struct {
 	Overprovisioning uint32
 }
 
-// Table is one service: where its requests enter, who serves them, and how that
-// compares with what was to be expected. Requests and errors are a second,
-// shares are from 0 to 1.
+// Table is one service: where its requests enter, which servers get them, and how
+// that compares with what was expected. Requests and errors are a second, shares are
+// from 0 to 1.
 type Table struct {
 	Service  string       `json:"service"`
 	Locality balance.Mode `json:"locality"`
@@ -48,18 +47,18 @@ type Table struct {
 	// P50 and P99 are how long requests took, in milliseconds; 0 without requests.
 	P50 float64 `json:"p50"`
 	P99 float64 `json:"p99"`
-	// Crossing is the share of the requests that were sent to another region than
-	// that where they entered, and CrossingExpected what was to be expected.
+	// Crossing is the share of the requests that were sent to another region than the
+	// one where they entered, and CrossingExpected the expected one.
 	Crossing         float64  `json:"crossing"`
 	CrossingExpected float64  `json:"crossingExpected"`
 	Entries          []Entry  `json:"entries"`
 	Servers          []Server `json:"servers"`
 }
 
-// Entry is a region where requests enter: its Envoys together.
+// Entry is a region where requests enter, with all its Envoys.
 type Entry struct {
 	Region string `json:"region"`
-	// Envoys that report, the stale ones not counted.
+	// Envoys is how many report; stale ones do not count.
 	Envoys   int     `json:"envoys"`
 	Requests float64 `json:"requests"`
 	Errors   float64 `json:"errors"`
@@ -74,31 +73,30 @@ type Entry struct {
 // Server is one endpoint.
 type Server struct {
 	topology.Endpoint
-	// Expected is its share of the requests by the weights, the mode, where the
-	// requests enter and whom each Envoy finds healthy; Observed is the one it got.
+	// Expected is its share of the requests by the weights, the mode, where requests
+	// enter and which servers each Envoy finds healthy; Observed is its actual one.
 	Expected float64 `json:"expected"`
 	Observed float64 `json:"observed"`
-	// Off tells that the two differ by more than two points and chance, as they do
-	// for some seconds after a change.
+	// Deviates reports that the two differ by more than two points and chance, as for
+	// some seconds after a change.
 	Deviates bool    `json:"off"`
 	Requests float64 `json:"requests"`
 	Errors   float64 `json:"errors"`
 	InFlight uint64  `json:"inFlight"`
-	// Healthy is how many Envoys find it healthy, of so many that tell of it.
+	// Healthy is how many Envoys find it healthy, of those Reporting it.
 	Healthy   int `json:"healthy"`
 	Reporting int `json:"of"`
-	// UnhealthyFor are the Envoys that do not, by device.
+	// UnhealthyFor are the Envoys that find it unhealthy, by device.
 	UnhealthyFor []string `json:"unhealthyFor"`
-	// Envoy tells whether the device's own Envoy is connected to the control
-	// plane.
+	// Envoy reports whether the device's own Envoy is connected to the control plane.
 	Envoy bool `json:"envoy"`
 }
 
-// Unhealthy tells whether every Envoy that tells of a server finds it unhealthy.
+// Unhealthy reports whether every Envoy that reports the server finds it unhealthy.
 func (s Server) Unhealthy() bool { return s.Reporting > 0 && s.Healthy == 0 }
 
-// Unhealthy are the servers that every Envoy finds unhealthy, though they are
-// published.
+// Unhealthy returns a problem for each published server that every Envoy finds
+// unhealthy.
 func Unhealthy(tables []Table) []topology.Problem {
 	var problems []topology.Problem
 	for _, t := range tables {
@@ -114,7 +112,7 @@ func Unhealthy(tables []Table) []topology.Problem {
 	return problems
 }
 
-// Tables are one for each service, in the order of the topology.
+// Tables returns a table for each service, in the order of the topology.
 func Tables(c Input) []Table {
 	tables := make([]Table, 0, len(c.Topology.Services))
 	for _, s := range c.Topology.Services {
@@ -123,7 +121,7 @@ func Tables(c Input) []Table {
 	return tables
 }
 
-// tableBuilder is a table in the making.
+// tableBuilder builds one table.
 type tableBuilder struct {
 	input    Input
 	service  topology.Service
@@ -141,8 +139,8 @@ type entryBuilder struct {
 	latency Latency
 }
 
-// envoyGroup is Envoys in one region that find the same endpoints healthy: they
-// spread their requests alike.
+// envoyGroup is the Envoys in one region that find the same endpoints healthy: they
+// balance alike.
 type envoyGroup struct {
 	region    string
 	unhealthy map[netip.AddrPort]bool
@@ -176,14 +174,14 @@ func (c Input) buildTable(s topology.Service) Table {
 	return r.table
 }
 
-// deviates tells whether an observed share of n requests is another than was
-// expected: by more than two points and four standard deviations, which are
-// without end while there are none.
+// deviates reports whether an observed share of n requests differs from the expected
+// one by more than two points and four standard deviations, which are infinite
+// without requests.
 func deviates(observed, expected, n float64) bool {
 	return math.Abs(observed-expected) > 0.02+4*math.Sqrt(expected*(1-expected)/n)
 }
 
-// addReport takes what one Envoy says.
+// addReport adds one Envoy's report.
 func (r *tableBuilder) addReport(e Envoy, of Service) {
 	at := r.entries[e.Region]
 	if at == nil {
@@ -256,7 +254,7 @@ func (r *tableBuilder) setObserved() {
 	}
 }
 
-// crosses tells whether a request leaves its region, where both ends are known.
+// crosses reports whether a request leaves its region, where both ends are known.
 func crosses(from, to string) bool { return from != "" && to != "" && from != to }
 
 func fraction(of, all float64) float64 {
@@ -271,9 +269,9 @@ func quantiles(l Latency) (p50, p99 float64) {
 	return ms(0.5), ms(0.99)
 }
 
-// setExpected reckons each server's share: by what each group of Envoys is to do, and
-// how many of the requests enter at it. While there are none, regions count as
-// they were published, and else each Envoy.
+// setExpected computes each server's expected share, from each group of Envoys and
+// how many requests enter at it. Without requests regions count by their published
+// weights, or else each Envoy.
 func (r *tableBuilder) setExpected() {
 	groups := slices.Collect(maps.Values(r.groups))
 	weight := func(g *envoyGroup) float64 { return g.requests }

@@ -1,6 +1,6 @@
-// Package traffic is what Envoys measured, and what that says of the services:
-// who is healthy by whose word, which share each server was to get and which it
-// got. It is pure; internal/report receives what it reckons with.
+// Package traffic evaluates what Envoys measured: which of them find a server
+// healthy, which share each server should get, and which it got. It is pure;
+// internal/telemetry receives the reports.
 package traffic
 
 import (
@@ -9,16 +9,15 @@ import (
 	"time"
 )
 
-// View is what Envoys measured last: each over its own window of about ten
-// seconds.
+// View is what Envoys measured last, each over its own window of about ten seconds.
 type View struct {
 	At time.Time
-	// Envoys that have reported of late, by device and node.
+	// Envoys have reported recently, by device and node.
 	Envoys []Envoy
 }
 
-// Envoy is the report of one, by where it reports from and what it calls itself, as
-// its stream is known; nil if there is none.
+// Envoy returns the report of the Envoy with an address and node, as its stream has
+// them; nil if there is none.
 func (v View) Envoy(address netip.Addr, node string) *Envoy {
 	i := slices.IndexFunc(v.Envoys, func(e Envoy) bool { return e.Address == address && e.Node == node })
 	if i < 0 {
@@ -27,21 +26,20 @@ func (v View) Envoy(address netip.Addr, node string) *Envoy {
 	return &v.Envoys[i]
 }
 
-// Envoy is one that reports, as the tailnet knows it.
+// Envoy is a reporting Envoy, as the tailnet knows it.
 type Envoy struct {
-	// Device is the name of its device and Address where it reports from; Node is
-	// what the Envoy calls itself. Address and Node tell Envoys apart.
+	// Device is the name of its device and Address the source of its reports; Node is
+	// its node ID. Address and Node identify it.
 	Device  string     `json:"device"`
 	Address netip.Addr `json:"address"`
 	Node    string     `json:"node"`
-	// Region is where the tailnet knows it to be; without a tailnet, where it says
-	// it is.
+	// Region is its device's; without a tailnet the one that it claims.
 	Region string `json:"region,omitempty"`
-	// Seen is when it reported last. An Envoy that is Stale has missed some
-	// reports: its rates are 0, and what it found healthy says nothing any more.
+	// Seen is when it reported last. A Stale one has missed some reports: its rates
+	// are 0, and its health findings do not count.
 	Seen  time.Time `json:"seen"`
 	Stale bool      `json:"stale"`
-	// Over is the time that its figures are of.
+	// Over is the period of its figures.
 	Over     time.Duration `json:"-"`
 	Services []Service     `json:"services"`
 }
@@ -57,15 +55,14 @@ type Service struct {
 // Endpoint is what an Envoy measured of one endpoint of a service.
 type Endpoint struct {
 	Address netip.AddrPort `json:"address"`
-	// Healthy is whether this Envoy would send requests to it: it passes its
-	// checks, and is not ejected.
+	// Healthy reports whether this Envoy would send requests to it: it passes its
+	// health checks, and is not ejected.
 	Healthy bool `json:"healthy"`
-	// Requests that were sent to it, and how many of them failed (5xx, a reset or a
-	// timeout), a second. For TCP they are connections.
+	// Requests to it, and those that failed (5xx, reset or timeout), a second. For TCP
+	// they are connections.
 	Requests float64 `json:"requests"`
 	Errors   float64 `json:"errors"`
-	// ConnectFails are connections that could not be made, those of health checks
-	// too, a second.
+	// ConnectFails are failed connections, those of health checks included, a second.
 	ConnectFails float64 `json:"connectFails"`
 	// InFlight are requests without an answer yet, when it reported.
 	InFlight uint64 `json:"inFlight"`

@@ -8,8 +8,8 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// FromJSON converts a JSON document to YAML and keeps the order of its keys. A
-// text stays a text for readers of YAML 1.1 too, such as Envoy's and Python's.
+// FromJSON converts a JSON document to YAML in the order of its keys. Texts stay
+// texts also for readers of YAML 1.1, such as Envoy's and Python's.
 func FromJSON(text []byte) ([]byte, error) {
 	var n yaml.Node // JSON is YAML
 	if err := yaml.Load(text, &n); err != nil {
@@ -23,7 +23,7 @@ func FromJSON(text []byte) ([]byte, error) {
 	return text, nil
 }
 
-// simplifyStyle takes away the braces and quotes that JSON needs and YAML does not.
+// simplifyStyle removes the braces and quotes that JSON needs and YAML does not.
 func simplifyStyle(n *yaml.Node) {
 	text := n.Kind == yaml.ScalarNode && n.Style&yaml.DoubleQuotedStyle != 0
 	n.Style = 0
@@ -35,9 +35,9 @@ func simplifyStyle(n *yaml.Node) {
 	}
 }
 
-// ambiguous reports whether some reader of YAML 1.1 takes a text without quotes
-// for a boolean, null, a number or a time. What needs quotes in YAML 1.2 is the
-// library's to know.
+// ambiguous reports whether a reader of YAML 1.1 takes a text without quotes for a
+// boolean, null, a number or a time. The library knows what needs quotes in YAML
+// 1.2.
 // See https://yaml.org/type/bool.html and the pages beside it.
 func ambiguous(text string) bool {
 	words := []string{

@@ -7,14 +7,13 @@ import (
 	"strings"
 )
 
-// Fault is one thing that is wrong with a document.
+// Fault is one fault of a document.
 type Fault struct {
-	// Line and Column are where it stands, both from 1.
+	// Line and Column are its place, both from 1.
 	Line, Column int
-	// Path is the key that is meant, services.hello.retries; empty where it is the
-	// whole document.
+	// Path is the key, services.hello.retries; empty for the whole document.
 	Path string
-	// Reason says what would be right.
+	// Reason says what is required.
 	Reason string
 
 	needsNumber bool // a number was wanted there, and none could be read
@@ -23,7 +22,7 @@ type Fault struct {
 // String is "line 3: services.hello.retries: must be from 0 to 10".
 func (f Fault) String() string { return fmt.Sprintf("line %d: %s", f.Line, f.Text()) }
 
-// Text is the fault without its line.
+// Text returns the fault without its line.
 func (f Fault) Text() string {
 	if f.Path == "" {
 		return f.Reason
@@ -31,18 +30,17 @@ func (f Fault) Text() string {
 	return f.Path + ": " + f.Reason
 }
 
-// Faults are what is wrong with a document, in the order of its lines: all of it,
-// or as much as people read.
+// Faults are a document's faults in the order of its lines, at most [maxFaults].
 type Faults []Fault
 
-// maxFaults bounds how many faults of a document are noted. A further one
-// says that there may be more.
+// maxFaults bounds the reported faults of a document. A further one says that there
+// may be more.
 const maxFaults = 100
 
-// isFull tells whether no further fault is noted.
+// isFull reports whether further faults are dropped.
 func (f Faults) isFull() bool { return len(f) >= maxFaults }
 
-// Error has all of them on one line.
+// Error returns all of them on one line.
 func (f Faults) Error() string {
 	all := make([]string, len(f))
 	for i, fault := range f {
@@ -51,7 +49,7 @@ func (f Faults) Error() string {
 	return strings.Join(all, "; ")
 }
 
-// hasAt tells whether a fault is noted at a path or below it.
+// hasAt reports whether there is a fault at a path or below it.
 func (f Faults) hasAt(path string) bool {
 	return slices.ContainsFunc(f, func(fault Fault) bool {
 		rest, below := strings.CutPrefix(fault.Path, path)
@@ -59,7 +57,7 @@ func (f Faults) hasAt(path string) bool {
 	})
 }
 
-// sorted is f in the order of the lines.
+// sorted returns the faults in the order of the lines.
 func (f Faults) sorted() Faults {
 	all := slices.SortedStableFunc(slices.Values(f), func(a, b Fault) int {
 		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))

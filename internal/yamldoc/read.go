@@ -13,18 +13,16 @@ import (
 
 // Reader is a value that reads itself.
 type Reader interface {
-	// ReadSection reads what stands there, which is not null, and notes what is
-	// wrong with it.
+	// ReadSection reads the section, which is not null, and adds its faults.
 	ReadSection(from Section)
 }
 
-// Read fills the value that into points to with what stands there, and notes
-// what does not fit it. Structs have their keys as tags `yaml:"key"`. What is not
-// written, and a struct's key without a value, leaves what the value had before;
-// a list or a map replaces it.
+// Read fills the value that into points to, and adds a fault for all that does not
+// fit. Structs have their keys as tags `yaml:"key"`. A missing key, and a struct's
+// key without a value, keeps the value; a list or a map replaces it.
 func (s Section) Read(into any) { s.read(reflect.ValueOf(into).Elem()) }
 
-// Fits reads like [Section.Read] and tells whether all fits. It notes nothing.
+// Fits reads like [Section.Read] and reports whether all fits. It adds no faults.
 func (s Section) Fits(into any) bool {
 	s.faults = new(Faults)
 	s.Read(into)
@@ -60,8 +58,8 @@ func (s Section) read(into reflect.Value) {
 	}
 }
 
-// readNull is what a key without a value means: as good as not written, where
-// what it held may have been commented out.
+// readNull handles a key without a value as if it were missing, since its value may
+// have been commented out.
 func (s Section) readNull(into reflect.Value) {
 	switch into.Kind() {
 	case reflect.Struct:
@@ -119,8 +117,7 @@ func (s Section) readText(into encoding.TextUnmarshaler) {
 	}
 }
 
-// readOne reads what the library can: texts, numbers, and whatever stands there
-// where that is wanted.
+// readOne reads what the library can: texts, numbers, and any value.
 func (s Section) readOne(into reflect.Value) {
 	want, tag := "text", ""
 	switch into.Kind() {

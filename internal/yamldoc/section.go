@@ -11,8 +11,7 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Section is what stands at a path of a document, and where what is wrong with
-// it is noted.
+// Section is the node at a path of a document; it collects the document's faults.
 type Section struct {
 	faults  *Faults
 	path    string
@@ -20,8 +19,7 @@ type Section struct {
 	nearest *yaml.Node // what stands nearest to the path
 }
 
-// Err is all that was noted of the whole document, as [Faults]; nil if nothing
-// was.
+// Err returns the faults of the whole document as [Faults], or nil.
 func (s Section) Err() error {
 	if len(*s.faults) == 0 {
 		return nil
@@ -29,15 +27,15 @@ func (s Section) Err() error {
 	return s.faults.sorted()
 }
 
-// Written tells whether anything stands there, be it null.
+// Written reports whether the document has the path, even with null.
 func (s Section) Written() bool { return s.node != nil }
 
-// Null tells whether no value stands there.
+// Null reports whether there is no value.
 func (s Section) Null() bool { return s.node == nil || s.node.ShortTag() == nullTag }
 
 const nullTag = "!!null"
 
-// Scalar is the value that stands there, if it is one value.
+// Scalar returns the scalar's text; empty if the value is no scalar.
 func (s Section) Scalar() string {
 	if s.Null() || s.node.Kind != yaml.ScalarNode {
 		return ""
@@ -45,10 +43,10 @@ func (s Section) Scalar() string {
 	return s.node.Value
 }
 
-// Valid tells whether nothing was noted there, nor below.
+// Valid reports whether there is no fault here or below.
 func (s Section) Valid() bool { return !s.faults.hasAt(s.path) }
 
-// AddError notes what is wrong with it, unless enough is noted already.
+// AddError adds a fault, unless there are [maxFaults] already.
 func (s Section) AddError(format string, args ...any) {
 	if s.faults.isFull() {
 		return
@@ -60,8 +58,8 @@ func (s Section) AddError(format string, args ...any) {
 	*s.faults = append(*s.faults, fault)
 }
 
-// Require notes what a value must be, unless it is that. One that could not be read
-// is wrong already; of a number, it is told then which there are.
+// Require adds the fault want unless ok. A value that could not be read has a fault
+// already; for a number, its reason becomes want.
 func (s Section) Require(ok bool, want string) {
 	unread := slices.IndexFunc(*s.faults, func(f Fault) bool { return f.needsNumber && f.Path == s.path })
 	switch {
@@ -72,7 +70,8 @@ func (s Section) Require(ok bool, want string) {
 	}
 }
 
-// AddUnknownKeys notes that there is no such key, and which one was probably meant.
+// AddUnknownKeys adds the fault that there is no such key, with the key that was
+// probably meant.
 func (s Section) AddUnknownKeys(keys []string) {
 	if s.faults.isFull() {
 		return
@@ -91,7 +90,7 @@ func (s Section) AddUnknownKeys(keys []string) {
 	s.AddError("there is no such key; there are %s", strings.Join(keys, ", "))
 }
 
-// At is what stands at a dotted path below, such as routes[0].path.
+// At returns the section at a dotted path below, such as routes[0].path.
 func (s Section) At(path string) Section {
 	for step := range strings.SplitSeq(strings.ReplaceAll(path, "[", ".["), ".") {
 		if index, isIndex := strings.CutPrefix(step, "["); isIndex {
@@ -104,7 +103,7 @@ func (s Section) At(path string) Section {
 	return s
 }
 
-// Item is the nth of a list, from 0.
+// Item returns the nth item of a list, from 0.
 func (s Section) Item(n int) Section {
 	s.path += fmt.Sprintf("[%d]", n)
 	if s.node == nil || s.node.Kind != yaml.SequenceNode || n >= len(s.node.Content) {
@@ -116,7 +115,7 @@ func (s Section) Item(n int) Section {
 	return s
 }
 
-// Key is what stands below a key.
+// Key returns the section below a key.
 func (s Section) Key(name string) Section {
 	for _, p := range pairs(s.node) {
 		if p.key.Value == name {
@@ -134,15 +133,15 @@ func (s Section) below(p pair) Section {
 
 func (s Section) join(name string) string { return strings.TrimPrefix(s.path+"."+name, ".") }
 
-// Entry is one key of a mapping, with what stands below it.
+// Entry is one key of a mapping, and its value.
 type Entry struct {
 	Name string
 	Section
-	// AtKey is the same section, for what is wrong with the key itself.
+	// AtKey is the same section, for faults of the key itself.
 	AtKey Section
 }
 
-// Entries are the keys of a mapping. It notes those that stand there twice.
+// Entries returns the keys of a mapping, and adds faults for duplicates.
 func (s Section) Entries() []Entry {
 	if s.node.Kind != yaml.MappingNode {
 		s.AddError("must be keys and their values, and not %s", describe(s.node))

@@ -1,8 +1,8 @@
-// Package yamldoc reads YAML strictly, and tells of a document all that is
-// wrong with it: where, at which key, and what would be right.
+// Package yamldoc reads YAML strictly, and reports every fault of a document with
+// its place, its key and the remedy.
 //
-// It is pure. Whatever a text holds, a control plane that reads it lives on: deep
-// nesting and references without end are faults like others.
+// It is pure. Whatever a text holds, the control plane survives it: deep nesting and
+// endless references are faults like others.
 package yamldoc
 
 import (
@@ -18,7 +18,7 @@ import (
 	"go.yaml.in/yaml/v4"
 )
 
-// Limits bound what a text may hold. Reading costs some 20 µs a value.
+// Limits bound a text. Reading costs some 20 µs a value.
 type Limits struct {
 	Bytes int
 	// Values are keys, texts, lists and mappings, about.
