@@ -17,8 +17,8 @@ import (
 
 // Posture attributes cost one request a device, and no list of them exists.
 // So only devices with one of our tags are looked up; each again at the
-// earliest after attributeAge; and after the first list, which is whole, at
-// most attributeBudget of them a list, the longest unread first.
+// earliest after minAttributeAge; and after the first list, which is complete, at
+// most maxAttributeReads of them a list, the longest unread first.
 const (
 	minAttributeAge      = 15 * time.Second
 	maxAttributeReads    = 64
@@ -30,18 +30,18 @@ const (
 	maxAttributeProbes = 3
 )
 
-// attributes reads the custom posture attributes of devices, and remembers
-// them between lists.
+// attributes reads the custom posture attributes of devices, and keeps them
+// between lists.
 type attributes struct {
 	api      *api
 	prefix   string                      // of our tags
 	byDevice map[string]deviceAttributes // by device ID
-	// served is true once the API has answered, and denied is when the credential
+	// supported is true once the API has answered, and deniedAt is when the credential
 	// was refused last.
 	supported bool
 	deniedAt  time.Time
-	// probed is how many devices were probed; told is true once the log says that
-	// attributes can't be read.
+	// probed counts the devices that were probed; logged is true once the log says
+	// that attributes can't be read.
 	probed int
 	logged bool
 }
@@ -57,8 +57,8 @@ type attribute struct {
 	expires time.Time // zero means never
 }
 
-// newAttributes starts with the values that devices of an earlier process had, so
-// that none is lost, and no drained server woken, while they can't be read.
+// newAttributes starts with the values that an earlier process read, so that none
+// is lost, and no drained server serves, while they can't be read.
 func newAttributes(a *api, tagPrefix string, last []topology.Device) *attributes {
 	known := make(map[string]deviceAttributes)
 	for _, d := range last {
@@ -74,8 +74,8 @@ func newAttributes(a *api, tagPrefix string, last []topology.Device) *attributes
 	return &attributes{api: a, prefix: tagPrefix, byDevice: known}
 }
 
-// add sets the attributes of the devices that carry one of our tags: those of now,
-// or the last that are known.
+// add sets the attributes of the devices that have one of our tags: the current
+// ones, or the last known.
 func (a *attributes) add(ctx context.Context, devices []topology.Device, now time.Time) error {
 	ours := slices.DeleteFunc(ids(devices), func(i int) bool { return !topology.Tagged(devices[i].Tags, a.prefix) })
 	a.retain(devices, ours)
@@ -103,20 +103,20 @@ func ids(devices []topology.Device) []int {
 	return all
 }
 
-// retain drops the readings of devices that are no longer asked about.
+// retain drops the attributes of devices that are no longer looked up.
 func (a *attributes) retain(devices []topology.Device, ours []int) {
-	asked := make(map[string]bool, len(ours))
+	listed := make(map[string]bool, len(ours))
 	for _, i := range ours {
-		asked[devices[i].ID] = true
+		listed[devices[i].ID] = true
 	}
 	for id := range a.byDevice {
-		if !asked[id] {
+		if !listed[id] {
 			delete(a.byDevice, id)
 		}
 	}
 }
 
-// due are the IDs to look up now: all that were never read, then the oldest.
+// due returns the IDs to look up now: all that were never read, then the oldest.
 func (a *attributes) due(devices []topology.Device, ours []int, now time.Time) []string {
 	var fresh, again []string
 	for _, i := range ours {
@@ -133,7 +133,7 @@ func (a *attributes) due(devices []topology.Device, ours []int, now time.Time) [
 }
 
 // probe finds out whether there are attributes to read: an API may have none
-// (headscale), or a credential not their scope. It returns the devices that are
+// (headscale), or a credential may lack their scope. It returns the devices that are
 // still to be read; none if the API answers for none.
 func (a *attributes) probe(ctx context.Context, due []string, now time.Time) ([]string, error) {
 	if !a.deniedAt.IsZero() && now.Before(a.deniedAt.Add(deniedRetryInterval)) {
@@ -168,7 +168,7 @@ func (a *attributes) logUnreadable(err error) {
 		return
 	}
 	a.logged = true
-	a.api.log.Info("no posture attributes are read: the API does not serve them, or the credential lacks scope devices:posture_attributes:read",
+	a.api.log.Info("not reading posture attributes: the API does not serve them, or the credential lacks scope devices:posture_attributes:read",
 		"error", err.Error(), "kept", len(a.byDevice))
 }
 
@@ -226,7 +226,7 @@ func (r *deviceAttributes) decode(body io.Reader) error {
 	return nil
 }
 
-// current are the attributes that have not expired.
+// current returns the attributes that have not expired.
 func (r deviceAttributes) current(now time.Time) map[string]string {
 	var current map[string]string
 	for name, a := range r.values {

@@ -11,7 +11,7 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// A list costs no more memory than this allows, whatever its server sends.
+// These bound the memory of a list, whatever its server sends.
 const (
 	// maxDevices bounds how many devices a list has, and maxDeviceBytes the JSON of
 	// one: Tailscale's is some 1,000 bytes, headscale's some 2,000.
@@ -24,7 +24,7 @@ const (
 	maxEntries   = 1_000_000
 )
 
-// errTooManyDevices says that a list has more devices than are read.
+// errTooManyDevices is the error of a list with more than maxDevices.
 var errTooManyDevices = fmt.Errorf("the list has more than %d devices; nothing of it is used", maxDevices)
 
 // listSize is how much a list holds so far.
@@ -45,8 +45,8 @@ func (s *listSize) add(d topology.Device) error {
 
 // decodeList reads a JSON object and hands each element of its list under key
 // to each, one by one, so that memory holds the devices and not the document.
-// Other keys are passed over, but not one that says there is more to fetch:
-// neither API pages its devices today, and a first page is not a list.
+// It ignores other keys, but fails on one that announces a further page: neither
+// API pages its devices today, and a first page is not a list.
 func decodeList[T any](r io.Reader, key string, each func(T) error) error {
 	d := json.NewDecoder(r)
 	if err := expectToken(d, '{', "an object"); err != nil {
@@ -147,7 +147,7 @@ func refusePage(d *json.Decoder, key string) error {
 	if v == nil || v == "" || v == false {
 		return nil
 	}
-	return fmt.Errorf("unknown shape: %q says that the list goes on; this version reads lists of one page only", key)
+	return fmt.Errorf("unknown shape: %q says that there is a further page, and tailxds reads lists of one page only", key)
 }
 
 // decodeWhole reads one JSON document and nothing after it into v. Numbers
@@ -164,8 +164,8 @@ func decodeWhole(r io.Reader, v any) error {
 	return nil
 }
 
-// hostAddresses writes each address without a prefix length that names just this address:
-// 100.64.0.1 for 100.64.0.1/32. What else has a prefix length is no device's own.
+// hostAddresses returns the addresses without the prefix length of a single host:
+// 100.64.0.1 for 100.64.0.1/32. Longer ranges stay, and are no device's own address.
 func hostAddresses(addresses []string) []string {
 	out := slices.Clone(addresses)
 	for i, text := range out {

@@ -82,8 +82,8 @@ func TestList_badAnswer_isAnErrorWithoutSecrets(t *testing.T) {
 			{"a null device", 200, asJSON, fmt.Sprintf(`{%q:[null]}`, key), [2]string{}, "without an ID", false},
 			{"a device that is a number", 200, asJSON, fmt.Sprintf(`{%q:[7]}`, key), [2]string{}, "element 0", false},
 			{"tags that are text", 200, asJSON, fmt.Sprintf(`{%q:[{"id":"1","tags":"x"}]}`, key), [2]string{}, "element 0", false},
-			{"a next page", 200, asJSON, fmt.Sprintf(`{%q:[%s],"nextPageToken":"abc"}`, key, one), [2]string{}, "goes on", false},
-			{"a linked next page", 200, asJSON, list, [2]string{"Link", `<https://a/?page=2>; rel="next"`}, "goes on", false},
+			{"a next page", 200, asJSON, fmt.Sprintf(`{%q:[%s],"nextPageToken":"abc"}`, key, one), [2]string{}, "further page", false},
+			{"a linked next page", 200, asJSON, list, [2]string{"Link", `<https://a/?page=2>; rel="next"`}, "further page", false},
 			{"too large", 200, asJSON, fmt.Sprintf(`{"x":%q,%q:[]}`, strings.Repeat("y", 8<<10), key), [2]string{}, "larger than 4096 bytes", false},
 			{"too large, and cut where it ends well", 200, asJSON, list + strings.Repeat(" ", 4<<10), [2]string{}, "larger than 4096 bytes", false},
 		} {
@@ -242,12 +242,12 @@ func TestRetryAfter_anyHeader_isCapped(t *testing.T) {
 		text string
 	}{
 		"": {}, "0": {}, "-3": {}, "soon": {}, "99999999999999999999": {},
-		"7":                             {7 * time.Second, "; it asks to be left alone for 7s"},
-		"120":                           {maxRetryAfter, "; it asks to be left alone for 2m0s"},
-		"Mon, 23 Nov 2026 12:01:30 GMT": {90 * time.Second, "; it asks to be left alone for 1m30s"},
+		"7":                             {7 * time.Second, "; the server asks to wait for 7s"},
+		"120":                           {maxRetryAfter, "; the server asks to wait for 2m0s"},
+		"Mon, 23 Nov 2026 12:01:30 GMT": {90 * time.Second, "; the server asks to wait for 1m30s"},
 		"Mon, 23 Nov 2026 11:00:00 GMT": {},
-		"3600":                          {maxRetryAfter, "; it asks to be left alone for 1h0m0s, and is asked again in 2m0s"},
-		"2147483647":                    {maxRetryAfter, "; it asks to be left alone for 596523h14m7s, and is asked again in 2m0s"},
+		"3600":                          {maxRetryAfter, "; the server asks to wait for 1h0m0s, and tailxds retries after 2m0s"},
+		"2147483647":                    {maxRetryAfter, "; the server asks to wait for 596523h14m7s, and tailxds retries after 2m0s"},
 	} {
 		var e apiError
 		if e.retryAfter(header, now); e.wait != want.wait || e.text != want.text {

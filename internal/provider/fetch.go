@@ -19,8 +19,8 @@ import (
 // answer, so that a server that hangs or drips costs one missed list.
 const fetchTimeout = 30 * time.Second
 
-// errDenied says that the credential was refused. Asking again soon is of no
-// use; a person has to act.
+// errDenied says that the credential was refused. Retrying soon does not help: an
+// operator has to act.
 var errDenied = errors.New("the credential was refused")
 
 // apiError is an answer that is not a list. Its text holds no secret.
@@ -32,7 +32,7 @@ type apiError struct {
 
 func (e *apiError) Error() string { return e.text }
 
-// RetryAfter is how long the server asks to be left alone; 0 if it does not.
+// RetryAfter is how long the server asks to wait; 0 if it does not ask.
 func (e *apiError) RetryAfter() time.Duration { return e.wait }
 
 // Is makes a refused credential an errDenied.
@@ -45,8 +45,8 @@ type credential interface {
 	// sign adds the credential to the request and returns the secrets in use,
 	// so that they can be kept out of errors.
 	sign(ctx context.Context, r *http.Request) (secrets []string, err error)
-	// refused is told which Authorization the API did not take, and returns
-	// whether it is worth trying once more.
+	// refused takes the Authorization that the API refused, and reports whether
+	// another attempt can succeed.
 	refused(authorization string) bool
 }
 
@@ -64,8 +64,8 @@ func (b bearer) sign(_ context.Context, r *http.Request) ([]string, error) {
 
 func (bearer) refused(string) bool { return false }
 
-// api reads JSON from one server, and takes nothing for an answer but a whole
-// JSON document of bounded size with status 200.
+// api reads JSON from one server. It accepts only a whole JSON document of bounded
+// size with status 200.
 type api struct {
 	base *url.URL
 	auth credential
@@ -103,8 +103,8 @@ func parseBase(raw string) (*url.URL, error) {
 	return u, nil
 }
 
-// get reads the JSON document at path and hands its body to read. A refused
-// credential is renewed and tried once more, if it can be.
+// get requests the JSON document at path and hands its body to read. It renews a
+// refused credential and tries once more, where that is possible.
 func (a *api) get(ctx context.Context, read func(io.Reader) error, path ...string) error {
 	authorization, err := a.try(ctx, read, path)
 	if errors.Is(err, errDenied) && a.auth.refused(authorization) {
@@ -113,7 +113,7 @@ func (a *api) get(ctx context.Context, read func(io.Reader) error, path ...strin
 	return err
 }
 
-// try makes one request, and tells the Authorization that it was signed with.
+// try sends one request, and returns the Authorization that it was signed with.
 func (a *api) try(ctx context.Context, read func(io.Reader) error, path []string) (authorization string, err error) {
 	u := a.base.JoinPath(path...)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
@@ -142,8 +142,8 @@ func (a *api) try(ctx context.Context, read func(io.Reader) error, path []string
 	return authorization, nil
 }
 
-// transportError says which URL could not be reached. Of the cause only its
-// text is kept, without secrets, but that the caller gave up stays visible.
+// transportError names the URL that could not be reached. It keeps only the text of
+// the cause, without secrets; a canceled context stays visible.
 func transportError(u *url.URL, err error, secrets []string) error {
 	var inner *url.Error
 	if errors.As(err, &inner) {
@@ -167,7 +167,7 @@ func bodyError(u *url.URL, err error, body *limitedReader, secrets []string) err
 	}
 }
 
-// redactedError is an error whose text is all that may be told of it.
+// redactedError is an error of which only the text is kept, without secrets.
 type redactedError struct {
 	text  string
 	cause error // only ever an error of package context
@@ -194,7 +194,7 @@ func checkAnswer(res *http.Response, u *url.URL, secrets []string) error {
 	case code == http.StatusOK && isJSON(kind) && !hasNextPage(res):
 		return nil
 	case code == http.StatusOK && isJSON(kind):
-		e.text = fmt.Sprintf("get %s: its Link header says that the list goes on; this version reads lists of one page only", where)
+		e.text = fmt.Sprintf("get %s: its Link header says that there is a further page, and tailxds reads lists of one page only", where)
 	case code == http.StatusOK:
 		e.text = fmt.Sprintf("get %s: the answer is %q and not JSON; is this the API, or a page before it?", where, kind)
 	case code >= 300 && code < 400:
@@ -217,7 +217,7 @@ func isJSON(kind string) bool {
 	return kind == "application/json" || (strings.HasPrefix(kind, "application/") && strings.HasSuffix(kind, "+json"))
 }
 
-// hasNextPage tells whether a Link header points to a further page.
+// hasNextPage reports whether a Link header points to a further page.
 func hasNextPage(res *http.Response) bool {
 	for _, link := range res.Header.Values("Link") {
 		link = strings.ToLower(strings.ReplaceAll(link, " ", ""))
@@ -228,7 +228,7 @@ func hasNextPage(res *http.Response) bool {
 	return false
 }
 
-// redirectTarget is where a redirect leads, without a query that may hold a
+// redirectTarget returns where a redirect leads, without the query, which may hold a
 // one-time login token.
 func redirectTarget(res *http.Response) string {
 	u, err := res.Location()
@@ -239,19 +239,19 @@ func redirectTarget(res *http.Response) string {
 	return u.Redacted()
 }
 
-// serverMessage is what the server says of its error, on one short line.
+// serverMessage returns the message of the server's error, on one short line.
 func serverMessage(res *http.Response) string {
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	if !isJSON(kind) {
 		return ""
 	}
-	var words struct{ Message, Detail, Title string }
-	if json.NewDecoder(io.LimitReader(res.Body, 4<<10)).Decode(&words) != nil {
+	var problem struct{ Message, Detail, Title string }
+	if json.NewDecoder(io.LimitReader(res.Body, 4<<10)).Decode(&problem) != nil {
 		return ""
 	}
-	for _, w := range []string{words.Message, words.Detail, words.Title} {
-		if w = strings.Join(strings.Fields(w), " "); w != "" {
-			return ": " + strconv.QuoteToGraphic(truncate(w, 200))
+	for _, text := range []string{problem.Message, problem.Detail, problem.Title} {
+		if text = strings.Join(strings.Fields(text), " "); text != "" {
+			return ": " + strconv.QuoteToGraphic(truncate(text, 200))
 		}
 	}
 	return ""
@@ -264,23 +264,23 @@ func truncate(s string, most int) string {
 	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
-// maxRetryAfter keeps a wrong Retry-After from silencing the control plane: so long
-// no change of a device is seen.
+// maxRetryAfter bounds how long a wrong Retry-After keeps the control plane from
+// seeing changes.
 const maxRetryAfter = 2 * time.Minute
 
-// retryAfter takes over for how long the server asks to be left alone, and says so.
+// retryAfter stores how long the server asks to wait, and adds that to the text.
 func (e *apiError) retryAfter(header string, now time.Time) {
 	asked := parseRetryAfter(header, now)
 	e.wait = min(asked, maxRetryAfter)
 	switch {
 	case asked > maxRetryAfter:
-		e.text += fmt.Sprintf("; it asks to be left alone for %s, and is asked again in %s", asked.Round(time.Second), maxRetryAfter)
+		e.text += fmt.Sprintf("; the server asks to wait for %s, and tailxds retries after %s", asked.Round(time.Second), maxRetryAfter)
 	case asked > 0:
-		e.text += fmt.Sprintf("; it asks to be left alone for %s", asked.Round(time.Second))
+		e.text += fmt.Sprintf("; the server asks to wait for %s", asked.Round(time.Second))
 	}
 }
 
-// parseRetryAfter reads a Retry-After, which holds seconds or a date.
+// parseRetryAfter parses a Retry-After, which holds seconds or a date.
 func parseRetryAfter(header string, now time.Time) time.Duration {
 	var wait time.Duration
 	if seconds, err := strconv.ParseUint(header, 10, 31); err == nil {

@@ -20,21 +20,21 @@ import (
 	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
-// pollInterval is how often the file is looked at. Looking costs one stat, sees a
+// pollInterval is how often the file is checked. A check costs one stat, sees a
 // file replaced by any means (rename, write, a symlink turned as Kubernetes
 // does), and needs no watch that can be lost.
 const pollInterval = time.Second
 
-// file lists the devices that a file tells, JSON or YAML.
+// file lists the devices of a JSON or YAML file.
 type file struct {
 	path string
 	max  int64
 
 	mu   sync.Mutex
-	last parsedFile // so that a text that stays is not parsed again
+	last parsedFile // so that the same text is not parsed again
 }
 
-// parsedFile is what became of a text.
+// parsedFile is the result of parsing a text.
 type parsedFile struct {
 	hash    [sha256.Size]byte
 	devices []topology.Device // nil if nothing was parsed, or it failed
@@ -49,13 +49,13 @@ func openFile(cfg Config) (Source, error) {
 	return &file{path: cfg.Devices, max: cfg.MaxBytes}, nil
 }
 
-// settleTime is how long a file that may be half of itself must stay as it is
-// before it is believed.
+// settleTime is how long a file that may be incomplete must stay unchanged before
+// it counts.
 const settleTime = 2 * time.Second
 
-// List reads the file. While it is being written it may be bad, or worse, a
-// good and shorter list; so what can't be told from a half of itself counts
-// once the file was left alone for a moment.
+// List reads the file. While it is being written it may be invalid, or worse, a
+// valid and shorter list; so a file that may be incomplete counts once it was
+// unchanged for a moment.
 func (f *file) List(ctx context.Context) ([]topology.Device, error) {
 	for {
 		seen := f.stat()
@@ -97,7 +97,7 @@ func (f *file) Watch(ctx context.Context, wake func()) {
 	}
 }
 
-// stat is the file as it is now; nil if it is away.
+// stat returns the file's info; nil if there is no file.
 func (f *file) stat() os.FileInfo {
 	info, err := os.Stat(f.path)
 	if err != nil {
@@ -115,14 +115,14 @@ func sameFile(a, b os.FileInfo) bool {
 
 // ReadDevices reads a file of devices: a JSON or YAML list of
 // [topology.Device], where "online" left out means true. It reads at most max
-// bytes; 0 means 64 MiB. Errors tell line and column.
+// bytes; 0 means 64 MiB. Errors name line and column.
 func ReadDevices(path string, max int64) ([]topology.Device, error) {
 	devices, _, err := (&file{path: path, max: max}).read()
 	return devices, err
 }
 
-// read reads the file, and parses it if its text is another than before. It tells
-// too whether the list is certainly whole.
+// read reads the file, and parses it if its text has changed. It also reports
+// whether the list is certainly complete.
 func (f *file) read() (devices []topology.Device, whole bool, err error) {
 	text, err := f.text()
 	if err != nil {
@@ -139,7 +139,7 @@ func (f *file) read() (devices []topology.Device, whole bool, err error) {
 			return nil, false, fmt.Errorf("%s:%w", f.path, err)
 		}
 	}
-	return slices.Clone(f.last.devices), f.last.whole, nil // whoever lists them may change them
+	return slices.Clone(f.last.devices), f.last.whole, nil // the caller may change them
 }
 
 func (f *file) text() ([]byte, error) {
@@ -158,9 +158,9 @@ func (f *file) text() ([]byte, error) {
 	return text, nil
 }
 
-// hasExplicitEnd tells whether a list that could be read has an end that a half
-// of it would lack: JSON's and YAML's bracket, or YAML's mark for the end of a
-// document, "...". A YAML list of dashes is a good list wherever it is cut.
+// hasExplicitEnd reports whether a valid list has an end that an incomplete one would
+// lack: JSON's and YAML's bracket, or YAML's mark for the end of a document, "...".
+// A YAML list of dashes is a valid list wherever it is cut.
 func hasExplicitEnd(text []byte) bool {
 	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
 	if bytes.Equal(bytes.TrimSpace(lines[len(lines)-1]), []byte("...")) {
@@ -175,14 +175,14 @@ func hasExplicitEnd(text []byte) bool {
 	return false
 }
 
-// fileDevice is a device as people write it.
+// fileDevice is a device as it is written in the file.
 type fileDevice struct {
 	ID           string            `json:"id" yaml:"id"`
 	Name         string            `json:"name" yaml:"name"`
 	Addresses    []string          `json:"addresses" yaml:"addresses"`
 	Tags         []string          `json:"tags" yaml:"tags"`
 	Online       *bool             `json:"online" yaml:"online"`
-	OfflineSince *string           `json:"offlineSince" yaml:"offlineSince"` // as /status prints it; the watch tells anew
+	OfflineSince *string           `json:"offlineSince" yaml:"offlineSince"` // as /status prints it; the guard sets it anew
 	Unreachable  string            `json:"unreachable" yaml:"unreachable"`
 	Expires      *string           `json:"expires" yaml:"expires"` // text, since YAML would take a wrong time for none
 	Grants       []any             `json:"grants" yaml:"grants"`

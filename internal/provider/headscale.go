@@ -14,8 +14,8 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// headscale lists nodes by headscale's own REST API, v1. Its API keys know no
-// scopes: whoever has one may do everything.
+// headscale lists nodes by headscale's own REST API, v1. Its API keys have no
+// scopes: each one allows everything.
 type headscale struct{ api *api }
 
 // headscaleURL returns the base URL of the API, by default the coordination server's.
@@ -59,7 +59,7 @@ func (h headscale) List(ctx context.Context) ([]topology.Device, error) {
 	return devices, nil
 }
 
-// headscaleNode is what of a node is used.
+// headscaleNode holds the fields of a node that are used.
 type headscaleNode struct {
 	ID          stringOrNumber `json:"id"`
 	GivenName   string         `json:"givenName"`
@@ -102,9 +102,9 @@ func (n headscaleNode) device() (topology.Device, error) {
 	}, nil
 }
 
-// onlineByDefault takes a device for online where the API does not say. A
+// onlineByDefault counts a device as online where the API does not say. A
 // wrong guess costs a failed health check; the other guess costs an endpoint.
-func onlineByDefault(told *bool) bool { return told == nil || *told }
+func onlineByDefault(online *bool) bool { return online == nil || *online }
 
 // stringOrNumber is an ID that is written as a JSON string or as a number.
 type stringOrNumber string

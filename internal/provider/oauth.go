@@ -75,7 +75,7 @@ func (o *oauth) mint(ctx context.Context, secret string) (*oauth2.Token, error) 
 	return token, nil
 }
 
-// tokenError tells what the token endpoint said. An OAuth error code is short
+// tokenError returns the error of the token endpoint. An OAuth error code is short
 // and fixed by the standard; the body around it is not passed on.
 func (o *oauth) tokenError(err error, secret string) error {
 	var answer *oauth2.RetrieveError

@@ -32,7 +32,7 @@ func (s Secret) Value() (string, error) {
 	return value, nil
 }
 
-// Given tells whether a secret was given at all.
+// Given reports whether a secret was given at all.
 func (s Secret) Given() bool { return strings.TrimSpace(string(s)) != "" }
 
 // String hides the secret.
@@ -47,11 +47,11 @@ func (s Secret) LogValue() slog.Value { return slog.StringValue(redacted) }
 // MarshalText hides the secret from JSON, YAML and the like.
 func (s Secret) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// redact removes secrets from text that others wrote, such as a server's words
+// redact removes secrets from text of other programs, such as a server's message
 // about the token it was sent.
 func redact(text string, secrets ...string) string {
 	for _, s := range secrets {
-		// A shorter one would be found in innocent words, and keeps nothing safe.
+		// A shorter one would be found in ordinary words, and protects nothing.
 		if len(s) >= 6 {
 			text = strings.ReplaceAll(text, s, redacted)
 		}

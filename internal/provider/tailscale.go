@@ -15,9 +15,9 @@ import (
 func tailscaleURL(cfg Config) string { return cmp.Or(cfg.APIURL, "https://api.tailscale.com") }
 
 // tailscale lists devices by Tailscale's API, v2, which headscale 0.30 serves
-// too. The public Go client is not used to fetch: it takes a redirect, an
-// answer without "devices" and trailing rubbish for an empty list, and cannot
-// tell a device that is offline from one of which nothing is said.
+// too. The public Go client is not used to fetch: it reads a redirect, an answer
+// without "devices" and trailing garbage as an empty list, and does not distinguish
+// a device that is offline from one whose state is missing.
 type tailscale struct {
 	api        *api
 	tailnet    string
@@ -82,7 +82,7 @@ func (t *tailscale) List(ctx context.Context) ([]topology.Device, error) {
 	return devices, nil
 }
 
-// tailscaleDevice is what of a device is used.
+// tailscaleDevice holds the fields of a device that are used.
 type tailscaleDevice struct {
 	// NodeID is the stable ID, which the netmap has too; ID is the older one.
 	NodeID string         `json:"nodeId"`

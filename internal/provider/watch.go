@@ -17,27 +17,26 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Options say how a [Watcher] asks. The zero value works.
+// Options configure a [Watcher]. The zero value works.
 type Options struct {
 	// Provider is the source's name, as [Open] returned it.
 	Provider string
-	// Interval is the longest time between lists; 0 means 15 s.
+	// Interval is the maximum time between lists; 0 means 15 s.
 	Interval time.Duration
-	// Spacing is the shortest time between the starts of lists in the long run,
+	// Spacing is the minimum time between the starts of lists in the long run,
 	// however often the source wakes; 0 means what the Provider can bear: 100 ms,
-	// half a second for headscale and two for Tailscale. After a calm time some
-	// lists may follow each other at once: a change must not wait because of a
-	// list that found nothing.
+	// half a second for headscale and two for Tailscale. After a pause a few lists
+	// may follow each other at once: a change must not wait because of a list that
+	// found nothing.
 	Spacing time.Duration
 	// Timeout bounds one list; 0 means one minute.
 	Timeout time.Duration
-	// LastGood is when the list was taken that is kept from before; zero if
-	// none is.
+	// LastGood is when the saved list was taken; zero if there is none.
 	LastGood time.Time
-	// LinkUp tells whether the control plane is in touch with the coordination
+	// LinkUp reports whether the control plane is in touch with the coordination
 	// server; nil means to ask the source, if it knows.
 	LinkUp func() bool
-	// Log is where failures and recoveries are told; nil means the default.
+	// Log is where failures and recoveries are logged; nil means the default.
 	Log *slog.Logger
 }
 
@@ -67,18 +66,18 @@ func spacing(provider string) time.Duration {
 // burst is how many lists may follow each other without a Spacing.
 const burst = 3
 
-// Status is how a [Watcher] fares, for people and metrics.
+// Status is the state of a [Watcher], for /status and metrics.
 type Status struct {
 	Provider string `json:"provider"`
 	// LastGood is when the source last gave a list; zero if it never did.
 	LastGood time.Time `json:"lastGood,omitzero"`
-	// Stale says that the list in use is not the source's answer of now: the
+	// Stale says that the list in use is not the source's current answer: the
 	// source fails, or the list was read from disk.
 	Stale bool `json:"stale"`
-	// Error is what the source failed with, and Failures how often in a row.
+	// Error is the source's last failure, and Failures counts those in a row.
 	Error    string `json:"error,omitempty"`
 	Failures int    `json:"failures"`
-	// Denied says that the source refuses the credential: a person has to act.
+	// Denied says that the source refuses the credential: an operator has to act.
 	Denied bool `json:"denied,omitempty"`
 	// LinkDown says that the control plane's own node is not in touch with the
 	// coordination server. Lists may come all the same, by another way.
@@ -87,8 +86,8 @@ type Status struct {
 	Devices int `json:"devices"`
 }
 
-// Update is what there is to know of a source: its last list, and how well the
-// source is since.
+// Update is the state of a source: its last list, and whether the source is healthy
+// since.
 type Update struct {
 	// Devices are the last list, sorted by ID. They must not be changed.
 	Devices []topology.Device
@@ -96,13 +95,13 @@ type Update struct {
 	At time.Time
 	// HealthySince is since when the source gives lists and the control plane's
 	// own link to the coordination server is up, both without a break. It is
-	// zero while either is not so, and Unwell says which.
+	// zero while either is not so, and UnhealthyReason says which.
 	HealthySince    time.Time
 	UnhealthyReason string
 }
 
-// Watcher asks a source for its devices again and again. It judges nothing:
-// what a list is worth is for others to say.
+// Watcher lists the devices of a source again and again. Package guard decides
+// what a list may change.
 type Watcher struct {
 	src     Source
 	opts    Options
@@ -132,12 +131,11 @@ func NewWatcher(src Source, opts Options) *Watcher {
 	}
 }
 
-// Updates tells of each list, also of one like the last, and of each change in
-// how well the source is. An update that nobody has taken yet is replaced by
-// the next.
+// Updates returns a channel with each list, also one like the last, and each change
+// of the source's health. The next update replaces one that was not received yet.
 func (w *Watcher) Updates() <-chan Update { return w.updates }
 
-// Status tells how the watcher fares.
+// Status returns the current state.
 func (w *Watcher) Status() Status {
 	linkUp := w.opts.LinkUp()
 	w.mu.Lock()
@@ -156,7 +154,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	for {
 		sleep(ctx, w.limiter.Reserve().Delay())
 		select {
-		case <-w.woken: // this list is what it asks for
+		case <-w.woken: // this list answers it
 		default:
 		}
 		err := w.list(ctx)
@@ -167,7 +165,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	}
 }
 
-// Wake asks for a list as soon as the source can bear one.
+// Wake requests a list as soon as the spacing allows one.
 func (w *Watcher) Wake() {
 	select {
 	case w.woken <- struct{}{}:
@@ -175,10 +173,10 @@ func (w *Watcher) Wake() {
 	}
 }
 
-// linkDownReason says why nothing that a list lacks is to be believed.
+// linkDownReason is why a device that a list lacks does not count as removed.
 const linkDownReason = "the control plane's own link to the coordination server is down"
 
-// list asks the source once.
+// list lists the devices once.
 func (w *Watcher) list(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, w.opts.Timeout)
 	defer cancel()
@@ -193,7 +191,7 @@ func (w *Watcher) list(ctx context.Context) error {
 		if w.latest.UnhealthyReason == "" {
 			w.publish(Update{Devices: w.latest.Devices, At: w.latest.At, UnhealthyReason: "the devices can't be listed"})
 		}
-		return err // the source says what it was doing
+		return err // the source says what failed
 	}
 	w.recordSuccess(now)
 	w.logLink(linkUp)
@@ -210,18 +208,18 @@ func (w *Watcher) list(ctx context.Context) error {
 	return nil
 }
 
-// logLink logs that the link went or came back, where lists come without it;
-// where they don't, the list's failure is logged.
+// logLink logs that the link went down or came back, where lists come without it;
+// where they don't, the failure of the list is logged.
 func (w *Watcher) logLink(up bool) {
 	switch wasDown := w.latest.UnhealthyReason == linkDownReason; {
 	case !up && !wasDown:
-		w.opts.Log.Warn(linkDownReason + "; until it is back, nothing that is held goes")
+		w.opts.Log.Warn(linkDownReason + "; held removals stay held until it is back")
 	case up && wasDown:
 		w.opts.Log.Info("the control plane's own link to the coordination server is up again")
 	}
 }
 
-// publish hands an update on, in place of one that nobody took.
+// publish sends an update, in place of one that was not received.
 func (w *Watcher) publish(u Update) {
 	w.latest = u
 	select {
@@ -232,7 +230,7 @@ func (w *Watcher) publish(u Update) {
 }
 
 func (w *Watcher) recordFailure(err error, now time.Time) {
-	news := w.status.Error != err.Error()
+	changed := w.status.Error != err.Error()
 	w.status.Error, w.status.Stale = err.Error(), true
 	w.status.Failures++
 	w.status.Denied = errors.Is(err, errDenied)
@@ -241,34 +239,33 @@ func (w *Watcher) recordFailure(err error, now time.Time) {
 		serving = "the last good list, " + now.Sub(w.status.LastGood).Round(time.Second).String() + " old"
 	}
 	switch {
-	case !news:
-		w.opts.Log.Debug("devices can't be listed", "error", err, "failures", w.status.Failures)
+	case !changed:
+		w.opts.Log.Debug("cannot list devices", "error", err, "failures", w.status.Failures)
 	case w.status.Denied:
-		w.opts.Log.Error("devices can't be listed: the credential is refused: renew the token or its scopes", "error", err, "serving", serving)
+		w.opts.Log.Error("cannot list devices: credential refused; renew the token or its scopes", "error", err, "serving", serving)
 	default:
-		w.opts.Log.Warn("devices can't be listed", "error", err, "serving", serving)
+		w.opts.Log.Warn("cannot list devices", "error", err, "serving", serving)
 	}
 }
 
 func (w *Watcher) recordSuccess(now time.Time) {
 	if w.status.Failures > 0 {
-		w.opts.Log.Info("devices are listed again", "failures", w.status.Failures)
+		w.opts.Log.Info("listing devices again", "failures", w.status.Failures)
 	}
 	w.status.Error, w.status.Failures, w.status.Denied = "", 0, false
 	w.status.LastGood, w.status.Stale = now, false
 	w.retry.Reset()
 }
 
-// While the credential is refused the source is asked once in deniedWait. What
-// wakes it may have mended that, but is not followed oftener than deniedSpacing.
+// While the credential is refused, the source is asked once every deniedWait. A wake
+// may mean that it was fixed, but counts at most once every deniedSpacing.
 const (
 	deniedWait    = time.Minute
 	deniedSpacing = 10 * time.Second
 )
 
-// wait sleeps until the next list is due or the source wakes. It wakes from a
-// failure too, since what woke it may have mended it, but not where the source
-// asked to be left alone.
+// wait sleeps until the next list is due or the source wakes. A wake after a failure
+// counts too, since it may mean that the cause was fixed, but not during a Retry-After.
 func (w *Watcher) wait(ctx context.Context, err error) {
 	pause, quiet := w.pause(err)
 	sleep(ctx, quiet)
@@ -281,8 +278,8 @@ func (w *Watcher) wait(ctx context.Context, err error) {
 	}
 }
 
-// pause is how long to wait after a list, and for how much of that no wake is
-// followed.
+// pause returns how long to wait after a list, and for how much of that wakes are
+// ignored.
 func (w *Watcher) pause(err error) (pause, quiet time.Duration) {
 	var asked interface{ RetryAfter() time.Duration }
 	switch {
@@ -299,8 +296,8 @@ func (w *Watcher) pause(err error) (pause, quiet time.Duration) {
 	}
 }
 
-// jitter takes up to a tenth off, so that control planes that started at once
-// don't ask at once.
+// jitter takes up to a tenth off, so that control planes that started at the same
+// time don't send their requests at the same time.
 func jitter(d time.Duration) time.Duration {
 	return d - time.Duration(rand.Int64N(int64(d)/10+1))
 }

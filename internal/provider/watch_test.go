@@ -301,8 +301,8 @@ func TestWatcher_failures_keepTheLastListAndBackOff(t *testing.T) {
 	if n := strings.Count(log.String(), "database is locked"); n != 1 {
 		t.Errorf("one error that lasts is told %d times:\n%s", n, &log)
 	}
-	if !strings.Contains(log.String(), "listed again") {
-		t.Errorf("the recovery is not told:\n%s", &log)
+	if !strings.Contains(log.String(), "listing devices again") {
+		t.Errorf("the recovery is not logged:\n%s", &log)
 	}
 }
 

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Build turns devices into what is to be balanced, and tells what it ignored.
-// It never fails: what is bad is left out, and the rest is served.
+// Build turns devices into services, and returns what it ignored. It never fails:
+// it leaves out what is invalid, and serves the rest.
 func Build(devices []Device, rules Rules) (Topology, []Problem) {
 	b := newBuilder(rules)
 	services := map[string][]Endpoint{rules.DefaultService: nil} // it exists without endpoints, too
@@ -64,7 +64,7 @@ func (b *builder) changeAt(at time.Time) {
 }
 
 // unique sorts the devices by ID, so that the lower ID wins every tie, and
-// drops those that cannot be told apart.
+// drops those without an ID of their own.
 func (b *builder) unique(devices []Device) []*Device {
 	sorted := make([]*Device, len(devices))
 	for i := range devices {
@@ -110,7 +110,7 @@ func isNumber(s string) bool {
 	return true
 }
 
-// members returns the endpoints that a device is.
+// members returns the endpoints of a device, one for each service it is in.
 func (b *builder) members(d *Device) []member {
 	specs := b.describe(d)
 	if len(specs) == 0 {
@@ -132,8 +132,8 @@ func (b *builder) members(d *Device) []member {
 	return members
 }
 
-// member returns what a device is in one service, with defaults for what its spec
-// does not say.
+// member returns the endpoint of a device in one service, with defaults for the keys
+// that its spec leaves out.
 func (b *builder) member(d *Device, s *spec, address netip.Addr, state State) member {
 	m := member{Endpoint: Endpoint{Device: d.ID, Name: d.Name, State: state, Address: netip.AddrPortFrom(address, 0)}}
 	for k := range b.grammar.rows {
@@ -148,7 +148,7 @@ func (b *builder) member(d *Device, s *spec, address netip.Addr, state State) me
 	return m
 }
 
-// address is the one of the device's own addresses that Envoys connect to.
+// address returns the one of the device's own addresses that Envoys connect to.
 func (b *builder) address(d *Device) (netip.Addr, bool) {
 	var v4, v6 netip.Addr // the first of each
 	for _, s := range d.Addresses {
@@ -179,8 +179,9 @@ func (b *builder) address(d *Device) (netip.Addr, bool) {
 	return first, true
 }
 
-// presence judges a device by the clock, and notes when to look again. A key
-// that ends goes before a connection that is away: it is the more certain.
+// presence returns the state of a device by its key and its connection, and notes
+// when time changes it. An expired key decides before a lost connection: it is
+// certain.
 func (b *builder) presence(d *Device) State {
 	now := b.rules.Now
 	if d.Expires != nil {
@@ -204,8 +205,8 @@ func (b *builder) presence(d *Device) State {
 	return Serving
 }
 
-// service groups the endpoints of one service, but for those that cannot be
-// served beside the others.
+// service groups the endpoints of one service, without those that can't be served
+// together.
 func (b *builder) service(name string, endpoints []Endpoint) Service {
 	sums := make(map[uint32]uint64)
 	fits := func(e Endpoint) bool {
@@ -223,9 +224,9 @@ func (b *builder) service(name string, endpoints []Endpoint) Service {
 	return NewService(name, slices.DeleteFunc(b.distinct(name, endpoints), func(e Endpoint) bool { return !fits(e) }))
 }
 
-// distinct drops endpoints whose address is taken: Envoy would count them
-// once, and gRPC refuse them all. A device that is gone holds no address. The
-// endpoints are the caller's no more.
+// distinct drops endpoints whose address another one has: Envoy would count them
+// once, and gRPC refuse them all. A device that is gone holds no address. It reuses
+// the slice.
 func (b *builder) distinct(service string, endpoints []Endpoint) []Endpoint {
 	// By device first, so that the lowest ID keeps the address; then by weight,
 	// so that of one device's own the lowest counts, as with tags.

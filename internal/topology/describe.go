@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// describe returns what a device says of itself: one spec a service. Attributes win
+// describe returns the specs of a device, one for each service. Attributes win
 // over grants, and grants over tags. Where a value can't be read, the last valid one
 // counts.
 func (b *builder) describe(d *Device) []spec {
@@ -43,8 +43,8 @@ func (b *builder) describe(d *Device) []spec {
 	}
 	switch {
 	case len(d.Grants) > 0:
-		// A device with grants is what its grants say: an invalid one must not move
-		// it to the service that its tags name.
+		// Grants decide: an invalid one must not move the device to the service that
+		// its tags name.
 		return b.fillFromLast(d, granted, last, func(s *spec) bool { return !s.hasInvalid() })
 	case given:
 		return b.fillFromLast(d, []spec{own}, last, func(s *spec) bool { return !s.unknownKey })
@@ -66,8 +66,8 @@ func membersOf(endpoints ServiceEndpoints) []member {
 	return all
 }
 
-// fillFromLast replaces what can't be read in the specs of a device by what the
-// device said last, so that no typo loses, moves or wakes a device. A spec without
+// fillFromLast replaces what can't be read in the specs of a device by its last valid
+// values, so that no typo removes, moves or undrains a device. A spec without
 // a past is left out unless mayJoin allows it, and always if its service is invalid:
 // the default service is another one.
 func (b *builder) fillFromLast(d *Device, specs []spec, last []member, mayJoin func(*spec) bool) []spec {
@@ -91,8 +91,8 @@ func (b *builder) fillFromLast(d *Device, specs []spec, last []member, mayJoin f
 			unplaced = true
 		}
 	}
-	// Which service was meant can't be told, unless a single endpoint is left. All
-	// that are left stay as they were until the device can be read.
+	// A spec without a readable service belongs to the endpoint that is left, if it is
+	// the only one. Else all that are left stay as they were until the metadata is fixed.
 	if len(nameless) == 1 && len(open) == 1 && !unplaced {
 		return append(filled, b.applyLast(d, nameless[0], open[0]))
 	}

@@ -17,21 +17,21 @@ type Device struct {
 	// ID is the provider's stable name for the device. It decides ties, so it
 	// must be unique in a list and the same in every list.
 	ID string `json:"id"`
-	// Name is the device's host name, for people.
+	// Name is the device's host name.
 	Name string `json:"name"`
 	// Addresses are the device's own tailnet addresses, without prefix length.
 	// Subnet routes never belong here.
 	Addresses []string `json:"addresses"`
 	// Tags are Tailscale tags, "tag:weight-2".
 	Tags []string `json:"tags,omitempty"`
-	// Online tells whether the device is connected to the coordination server,
-	// and has told it how it can be reached.
+	// Online reports whether the device is connected to the coordination server,
+	// and has announced how to reach it.
 	Online bool `json:"online"`
 	// OfflineSince is when the control plane first saw the device offline. It
 	// is set by the watch and not by a provider; nil while it is online, and
 	// for a device that was never seen online.
 	OfflineSince *time.Time `json:"offlineSince,omitempty"`
-	// Unreachable says why no other device can connect to this one, whatever the
+	// Unreachable is why no other device can connect to this one, whatever the
 	// policy allows; empty where no reason is known. Such a device serves nothing.
 	Unreachable string `json:"unreachable,omitempty"`
 	// Expires is when the node key expires; nil means never.
@@ -54,15 +54,15 @@ const Capability = "tailxds.dev/cap/endpoint"
 // See https://tailscale.com/kb/1288/device-posture.
 const attributePrefix = "custom:tailxds_"
 
-// Problem is something in the tailnet's metadata that was ignored, told so
-// that its owner can mend it. A problem never costs another device anything.
+// Problem is something in the tailnet's metadata that was ignored, so that its owner
+// can fix it. A problem never affects another device.
 type Problem struct {
 	// Device is the ID and Name the name of the device it was found on.
 	Device string `json:"device"`
 	Name   string `json:"name,omitempty"`
 	// Subject is the tag, grant, attribute or address, as it was written.
 	Subject string `json:"subject"`
-	// Reason says why it was ignored and what would be right.
+	// Reason is why it was ignored, and what would be valid.
 	Reason string `json:"reason"`
 }
 

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Equal reports whether two devices say the same.
+// Equal reports whether two devices are equal in every field.
 func (d Device) Equal(o Device) bool {
 	return d.ID == o.ID && d.Name == o.Name && d.Online == o.Online && d.Unreachable == o.Unreachable &&
 		slices.Equal(d.Addresses, o.Addresses) && slices.Equal(d.Tags, o.Tags) &&

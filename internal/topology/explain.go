@@ -1,22 +1,22 @@
 package topology
 
-// Explanation tells how [Build] comes to what it makes of one device.
+// Explanation is how [Build] reads one device.
 type Explanation struct {
 	// Services are those that the device is an endpoint of; none if it is none.
 	Services []Description `json:"services"`
-	// Missing says what a device that is no endpoint lacks.
+	// Missing is what a device that is no endpoint lacks.
 	Missing string `json:"missing,omitempty"`
-	// Problems are what was ignored of what it says.
+	// Problems are what was ignored of its metadata.
 	Problems []Problem `json:"problems"`
 }
 
-// Description is one service that a device says it is an endpoint of.
+// Description is a device as the endpoint of one service.
 type Description struct {
 	Service string  `json:"service"`
 	Values  []Value `json:"values"`
 }
 
-// Value is one that counts, and where it comes from.
+// Value is the value of a key, and where it comes from.
 type Value struct {
 	Key   string `json:"key"`
 	Value string `json:"value"`
@@ -50,7 +50,7 @@ func Explain(d Device, rules Rules) Explanation {
 	return x
 }
 
-// explain describes an endpoint, and where what its spec says comes from.
+// explain describes an endpoint and the sources of its values.
 func (b *builder) explain(m member, s *spec) Description {
 	of := Description{Service: m.service}
 	if m.DrainedBy != "" {

@@ -92,7 +92,7 @@ func (r keyRow) joins() keyRow {
 	return r
 }
 
-// text returns a value as people read it.
+// text formats a value for explanations.
 func (r keyRow) text(v value) string {
 	if r.numeric {
 		return strconv.FormatUint(uint64(v.number), 10)

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// spec is what a device says of one service.
+// spec describes a device in one service.
 type spec struct {
 	settings [numKeys]setting
 	// unknownKey is true if the device has a key of ours that does not exist, by a
@@ -18,15 +18,15 @@ type spec struct {
 	unknownKey bool
 }
 
-// setting is what a spec says of one key.
+// setting is the value of one key in a spec.
 type setting struct {
 	value  value
 	given  bool   // whether there is a value
 	from   Source // of the value
-	reject bool   // whether a value was given that can't be read
+	reject bool   // whether an invalid value was given
 }
 
-// give stores a value, unless a lower one is there; and tells whether one is.
+// give stores a value, unless a lower one is there, and reports whether one is.
 func (s *setting) give(v value) (lower bool) {
 	if s.given && s.value.compare(v) <= 0 {
 		return true
@@ -35,12 +35,13 @@ func (s *setting) give(v value) (lower bool) {
 	return false
 }
 
-// hasInvalid reports whether anything can't be read.
+// hasInvalid reports whether any value or key is invalid.
 func (s *spec) hasInvalid() bool {
 	return s.unknownKey || slices.ContainsFunc(s.settings[:], func(v setting) bool { return v.reject })
 }
 
-// invalid reports whether what a spec says of a key can't be read.
+// invalid reports whether the value of a key is invalid, or may stand under an
+// unknown key.
 func (s *spec) invalid(k key) bool {
 	return s.settings[k].reject || (s.unknownKey && !s.settings[k].given)
 }
@@ -68,11 +69,11 @@ func (s spec) over(below *spec) spec {
 // Source is where a value comes from.
 type Source struct {
 	Kind SourceKind `json:"kind"`
-	// Text is the tag, grant or attribute as it was written, or says what else.
+	// Text is the tag, grant or attribute as it was written, or what else it is.
 	Text string `json:"text"`
 }
 
-// SourceKind says what kind of source it is.
+// SourceKind is the kind of a source.
 type SourceKind string
 
 // The kinds of sources, in the order in which they win.
@@ -128,7 +129,7 @@ func (g grammar) parseTags(tags []string) (spec, []finding) {
 	return s, found
 }
 
-// untilFixed says what an unknown key of ours costs a device.
+// untilFixed is the effect of an unknown key on a device.
 const untilFixed = "a device that is new joins no service until this is fixed"
 
 // parseGrant reads one value of the endpoint capability. Keys fold case, as tags do.

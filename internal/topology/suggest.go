@@ -43,7 +43,7 @@ func (g grammar) suggestTag(tag string) string {
 	return g.tag(best, text)
 }
 
-// maxEdits is how many edits apart a typo and the word that was meant may be.
+// maxEdits is the largest distance between a typo and the word that was meant.
 const maxEdits = 2
 
 // sorted returns a text with its letters in order.

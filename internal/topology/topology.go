@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// Topology is what is balanced: services in the order of their names.
+// Topology holds what Envoys balance over: services in the order of their names.
 type Topology struct {
 	Services []Service `json:"services"`
 	// Next is when time alone changes the topology (a grace that ends, a key
 	// that expires); zero if it never does.
 	Next time.Time `json:"-"`
-	// Drains are the operators' words in force, by device ID, also on devices
-	// that the list lacks.
+	// Drains are the operators' active drains by device ID, also of devices that the
+	// list lacks.
 	Drains map[string]Drain `json:"-"`
 }
 
@@ -91,7 +91,7 @@ func (s Service) Serving() []Endpoint {
 	return all
 }
 
-// SameServing tells whether Envoys see no difference between s and o.
+// SameServing reports whether Envoys see no difference between s and o.
 func (s Service) SameServing(o Service) bool {
 	return s.Name == o.Name && slices.EqualFunc(s.Localities, o.Localities, func(a, b Locality) bool {
 		return a.Region == b.Region && a.Zone == b.Zone && a.Priority == b.Priority && a.Weight == b.Weight && slices.Equal(a.Endpoints, b.Endpoints)
@@ -119,24 +119,24 @@ type Endpoint struct {
 	Weight uint32 `json:"weight"`
 	Region string `json:"region,omitempty"`
 	Zone   string `json:"zone,omitempty"`
-	// Priority is as the tag or grant says it, before gaps are closed.
+	// Priority is the one of the tag or grant, before gaps are closed.
 	Priority uint32 `json:"priority"`
 	State    State  `json:"state"`
-	// DrainedBy tells who drained the device and until when, if an operator did.
+	// DrainedBy is the operator who drained the device, and until when; empty if none did.
 	DrainedBy string `json:"drainedBy,omitempty"`
 }
 
-// DrainRequested tells whether the endpoint is to get no new requests, whatever else
-// it is: by its weight, or by an operator's word.
+// DrainRequested reports whether the endpoint is to get no new requests, whatever its
+// state: by weight 0, or by an operator's drain.
 func (e Endpoint) DrainRequested() bool { return e.Weight == 0 || e.DrainedBy != "" }
 
-// State says whether an endpoint gets new requests, and why not.
+// State is whether an endpoint gets new requests, and why not.
 type State string
 
 // The states of an endpoint. Only Serving is published.
 const (
 	Serving  State = "serving"
-	Drained  State = "drained"  // weight 0, or an operator's word
+	Drained  State = "drained"  // weight 0, or an operator's drain
 	Expiring State = "expiring" // the node key expires within the drain window
 	Expired  State = "expired"  // the node key has expired
 	Offline  State = "offline"  // for longer than the grace
@@ -154,30 +154,30 @@ type Rules struct {
 	// only tag:pool-weight-2 and the like are read. Empty means that every tag of the
 	// grammar is.
 	TagPrefix string
-	// Now is the time to judge offline devices and expiring keys by.
+	// Now is the time that offline devices and expiring keys are compared with.
 	Now time.Time
 	// OfflineGrace is how long a device that went offline still serves.
 	OfflineGrace time.Duration
 	// DrainWindow is how long before its key expires a device is drained.
 	DrainWindow time.Duration
 	// LastGood gives the endpoints that a device described last, by its ID. Where
-	// a value can't be read, the one here counts until it is mended. It must always
+	// a value can't be read, the one here counts until it is fixed. It must always
 	// answer the same, and is asked only about such devices. It may be nil.
 	LastGood func(id string) ServiceEndpoints
-	// Drains are operators' words, by device ID. They count above whatever the
-	// devices say. It may be nil.
+	// Drains are operators' drains by device ID. They override the devices' own
+	// metadata. It may be nil.
 	Drains map[string]Drain
 }
 
-// Drain is an operator's word that a device takes no new requests.
+// Drain is an operator's decision that a device gets no new requests.
 type Drain struct {
-	// By is who said it.
+	// By is the operator.
 	By string
 	// Until is when it ends; zero is never.
 	Until time.Time
 }
 
-// String tells who, and until when.
+// String returns the operator, and until when.
 func (d Drain) String() string {
 	if d.Until.IsZero() {
 		return d.By
@@ -233,15 +233,15 @@ func (t Topology) Regions() map[netip.Addr]string {
 	return regions
 }
 
-// RegionOf is the region that tags name, of a device that serves nothing; empty
-// if none does. The prefix is that of [Rules.TagPrefix].
+// RegionOf returns the region of a device that serves nothing, by its tags; empty if
+// it has none. The prefix is that of [Rules.TagPrefix].
 func RegionOf(tags []string, tagPrefix string) string {
 	s, _ := newGrammar(tagPrefix).parseTags(tags)
 	return s.settings[keyRegion].value.name
 }
 
-// SameDevices tells whether t and o have the same devices, as [Topology.Present],
-// [Topology.Addresses] and [Topology.Regions] tell of them, in the same order. It
+// SameDevices reports whether t and o have the same devices in the same order, by what
+// [Topology.Present], [Topology.Addresses] and [Topology.Regions] return. It
 // costs much less than these.
 func (t Topology) SameDevices(o Topology) bool {
 	return slices.EqualFunc(t.Services, o.Services, func(a, b Service) bool {
@@ -256,7 +256,7 @@ func sameDevice(a, b Endpoint) bool {
 	return a.Address.Addr() == b.Address.Addr() && a.present() == b.present() && a.Device == b.Device && a.Region == b.Region
 }
 
-// present tells whether the endpoint's device is on the tailnet.
+// present reports whether the endpoint's device is on the tailnet.
 func (e Endpoint) present() bool { return e.State != Offline && e.State != Expired }
 
 // endpoints yields every endpoint, idle ones too, with its service's name.
