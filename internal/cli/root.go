@@ -65,7 +65,7 @@ func joinedErrors(err error) []error {
 // Run runs the command that the arguments name until it ends or ctx does, and
 // returns the status to exit with. Errors are printed to stderr.
 func Run(ctx context.Context, args, environ []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	root := rootCommand(environ)
+	root := rootCommand(environ) //nolint:contextcheck // commands take the context of their execution
 	root.SetArgs(args)
 	root.SetIn(stdin)
 	root.SetOut(stdout)

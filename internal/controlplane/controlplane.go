@@ -1,3 +1,7 @@
+// Package controlplane is the control plane at work: it watches devices, decides what
+// may be published of them, and serves that to Envoys and to operators.
+//
+// [ControlPlane.reconcile] is the path of a device list to the Envoys.
 package controlplane
 
 import (

@@ -1,3 +1,4 @@
+// Package input checks what people type, and says what they may have meant.
 package input
 
 import (

@@ -1,3 +1,4 @@
+// Package systemd tells systemd that the program has started, and how it stands.
 package systemd
 
 import (

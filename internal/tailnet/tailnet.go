@@ -1,3 +1,5 @@
+// Package tailnet is the control plane's own node on the tailnet: it joins, says who a
+// peer is and what the tailnet's policy lets it do, and listens.
 package tailnet
 
 import (

@@ -1,3 +1,5 @@
+// Package controlplanetest runs control planes, Envoys and coordination servers in
+// the process of a test.
 package controlplanetest
 
 import (
@@ -77,6 +79,7 @@ func (c *Control) addresses() api.Addresses {
 	return a
 }
 
+// Await waits until ok, and fails the test after a minute.
 func (c *Control) Await(what string, ok func() bool) {
 	c.T.Helper()
 	tick := time.NewTicker(10 * time.Millisecond)
@@ -101,9 +104,10 @@ func (c *Control) Write(name, text string) {
 	}
 }
 
+// Do asks a page of the admin API, and returns the status and the body.
 func (c *Control) Do(method, path string) (int, string) {
 	c.T.Helper()
-	request, _ := http.NewRequest(method, "http://"+c.Admin+path, nil)
+	request, _ := http.NewRequestWithContext(c.T.Context(), method, "http://"+c.Admin+path, nil)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		c.T.Fatal(err)
@@ -113,6 +117,7 @@ func (c *Control) Do(method, path string) (int, string) {
 	return response.StatusCode, string(body)
 }
 
+// Status returns what /status says.
 func (c *Control) Status() api.Status {
 	c.T.Helper()
 	_, body := c.Do(http.MethodGet, "/status")
@@ -137,6 +142,7 @@ func (c *Control) Weights() string {
 	return strings.Join(all, " ")
 }
 
+// AwaitWeights waits until the serving endpoints have these weights: "a=1 b=2".
 func (c *Control) AwaitWeights(want string) {
 	c.T.Helper()
 	c.Await("weights "+want, func() bool { return c.Weights() == want })
@@ -212,6 +218,7 @@ func Each(all []topology.Device, from, to int, change func(*topology.Device)) []
 	return all
 }
 
+// Offline takes a device offline.
 func Offline(d *topology.Device) { d.Online = false }
 
 // LockedBuffer is a log that is read while it is written.

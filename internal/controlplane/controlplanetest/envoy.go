@@ -144,6 +144,7 @@ func (e *Envoy) take(stream deltaStream, response *discovery.DeltaDiscoveryRespo
 	return stream.Send(&discovery.DeltaDiscoveryRequest{TypeUrl: response.GetTypeUrl(), ResponseNonce: response.GetNonce()})
 }
 
+// Has returns the endpoints of a cluster that it was sent, "a=1 b=2".
 func (e *Envoy) Has(cluster string) string {
 	e.Mu.Lock()
 	defer e.Mu.Unlock()

@@ -76,6 +76,7 @@ func (c *Control) AwaitReason(pattern string) string {
 	return found
 }
 
+// AwaitJoined waits until the control plane has joined its tailnet.
 func (c *Control) AwaitJoined() {
 	c.T.Helper()
 	c.Await("the tailnet to be joined", func() bool { return strings.Contains(c.Log.String(), "joined the tailnet") })
