@@ -175,3 +175,14 @@ func TestWithGrants_nodeFails_listsNothing(t *testing.T) {
 		t.Errorf("a list without its grants: %+v, %v", devices, err)
 	}
 }
+
+func TestEntries_everySource_isComplete(t *testing.T) {
+	for _, e := range entries() {
+		if e.name == "" || e.open == nil || e.fits == nil || e.spacing <= 0 || (e.api == nil) != (e.secrets == nil) {
+			t.Errorf("incomplete row: %+v", e)
+		}
+	}
+	if got, want := oneOf(Names()), "auto, netmap, headscale, tailscale or file"; got != want {
+		t.Errorf("names: %s, want %s", got, want)
+	}
+}

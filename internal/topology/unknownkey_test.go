@@ -86,7 +86,7 @@ func TestBuild_tagPrefix_onlyItsTagsCount(t *testing.T) {
 	}
 }
 
-func TestValidTagPrefix_anyText_isJudged(t *testing.T) {
+func TestValidTagPrefix_anyText_isChecked(t *testing.T) {
 	for prefix, valid := range map[string]bool{"": true, "pool-": true, "Pool": true, "p1-": true, "1-": false, "-": false, "tag:pool-": false, "a b": false, "a_": false, strings.Repeat("a", 33): false} {
 		if err := ValidTagPrefix(prefix); (err == nil) != valid {
 			t.Errorf("%q: %v", prefix, err)
