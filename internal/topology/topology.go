@@ -84,7 +84,11 @@ func localities(groups map[place][]Endpoint) []Locality {
 // Serving are the endpoints that get new requests, in the order in which they
 // are published.
 func (s Service) Serving() []Endpoint {
-	var all []Endpoint
+	n := 0
+	for _, l := range s.Localities {
+		n += len(l.Endpoints)
+	}
+	all := slices.Grow([]Endpoint(nil), n)
 	for _, l := range s.Localities {
 		all = append(all, l.Endpoints...)
 	}
