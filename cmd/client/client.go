@@ -72,11 +72,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, terminal 
 	if ctx.Err() != nil {
 		return exitInterrupted
 	}
-	return judge(result, met, stderr)
+	return exitCode(result, met, stderr)
 }
 
-// judge says what was not as expected, and gives the exit status.
-func judge(result load.Result, met []load.ShareResult, stderr io.Writer) int {
+// exitCode says what was not as expected, and gives the exit status.
+func exitCode(result load.Result, met []load.ShareResult, stderr io.Writer) int {
 	code := exitOK
 	for _, m := range met {
 		if !m.OK {
@@ -129,19 +129,19 @@ interrupted. Standard error says why.
 flags:
 `
 
-// asked is what the command line asks for.
-type asked struct {
+// arguments is what the command line asks for.
+type arguments struct {
 	load     load.Options
 	expected []load.Expectation
 	json     bool
 }
 
-func parse(args []string, stderr io.Writer) (asked, error) {
-	var a asked
+func parse(args []string, stderr io.Writer) (arguments, error) {
+	var a arguments
 	flags := flag.NewFlagSet("client", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.IntVar(&a.load.Concurrency, "concurrency", 0,
-		fmt.Sprintf("requests in flight at once, at most (default %d, with --rate %d)", load.DefaultConcurrency, load.DefaultOpen))
+		fmt.Sprintf("requests in flight at once, at most (default %d, with --rate %d)", load.DefaultConcurrency, load.DefaultOpenConcurrency))
 	flags.DurationVar(&a.load.Timeout, "timeout", load.DefaultTimeout, "how long one request may take")
 	flags.Func("rate", "requests that fall due each second `R`, in an open loop", func(text string) error {
 		var err error
@@ -168,15 +168,15 @@ func parse(args []string, stderr io.Writer) (asked, error) {
 		fmt.Fprint(stderr, usage)
 		flags.SetOutput(stderr)
 		flags.PrintDefaults()
-		return asked{}, err
+		return arguments{}, err
 	case err != nil:
-		return asked{}, fmt.Errorf("%w; client -help lists the flags", err)
+		return arguments{}, fmt.Errorf("%w; client -help lists the flags", err)
 	}
 	return a, a.arguments(flags.Args())
 }
 
 // arguments takes the URL and the number of requests.
-func (a *asked) arguments(args []string) error {
+func (a *arguments) arguments(args []string) error {
 	if len(args) != 2 && (len(args) != 1 || a.load.Duration == 0) {
 		return fmt.Errorf("it takes a URL and a number of requests, not %d arguments; write it like: client http://west-1:10000/ 1000", len(args))
 	}

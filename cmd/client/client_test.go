@@ -30,14 +30,14 @@ func twoServers(t *testing.T) string {
 
 const evenly = "Hello from west-1! in west: 50.0% (10)\nHello from west-2! in west: 50.0% (10)\nFailed: 0\n"
 
-func TestResultGoesToStdoutAndNothingToStderr(t *testing.T) {
+func TestRun_result_goesToStdout(t *testing.T) {
 	code, out, errOut := call(t.Context(), false, twoServers(t), "20")
 	if code != exitOK || out != evenly || errOut != "" {
 		t.Errorf("exit %d, stdout\n%sstderr %q", code, out, errOut)
 	}
 }
 
-func TestProgressIsForTerminalsAndLeavesNoTrace(t *testing.T) {
+func TestRun_terminal_showsProgressAndClearsIt(t *testing.T) {
 	code, out, errOut := call(t.Context(), true, twoServers(t), "20")
 	if code != exitOK || out != evenly {
 		t.Errorf("exit %d, stdout\n%s", code, out)
@@ -47,7 +47,7 @@ func TestProgressIsForTerminalsAndLeavesNoTrace(t *testing.T) {
 	}
 }
 
-func TestFailuresAreCountedAndExplained(t *testing.T) {
+func TestRun_failures_areCountedAndExplained(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, "no healthy upstream", http.StatusServiceUnavailable)
 	}))
@@ -58,7 +58,7 @@ func TestFailuresAreCountedAndExplained(t *testing.T) {
 	}
 }
 
-func TestInterrupted(t *testing.T) {
+func TestRun_interrupted_exits130(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	code, out, errOut := call(ctx, false, twoServers(t), "20")
@@ -67,7 +67,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-func TestUsage(t *testing.T) {
+func TestRun_invalidArguments_sayHow(t *testing.T) {
 	for _, c := range []struct {
 		args []string
 		code int
@@ -97,7 +97,7 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-func TestExpectationsSetTheExitStatus(t *testing.T) {
+func TestRun_expectations_setTheExitStatus(t *testing.T) {
 	url := twoServers(t)
 	code, out, errOut := call(t.Context(), false, "--expect", "west-1=50±1", "--expect", "west=100+-0", url, "20")
 	if code != exitOK || out != evenly || errOut != "" {
@@ -109,14 +109,14 @@ func TestExpectationsSetTheExitStatus(t *testing.T) {
 	}
 }
 
-func TestARateTellsTheLatency(t *testing.T) {
+func TestRun_rate_tellsTheLatency(t *testing.T) {
 	code, out, errOut := call(t.Context(), false, "--rate", "1000", "--duration", "20ms", twoServers(t))
 	if code != exitOK || !strings.HasPrefix(out, evenly+"Latency: p50 ") || strings.Count(out, "\n") != 4 || errOut != "" {
 		t.Errorf("exit %d, stdout\n%sstderr %q", code, out, errOut)
 	}
 }
 
-func TestJSON(t *testing.T) {
+func TestRun_json_isOneDocument(t *testing.T) {
 	code, out, errOut := call(t.Context(), false, "-o", "json", "--expect", "west-1=33±5", twoServers(t), "20")
 	var got struct {
 		Answered int
@@ -130,7 +130,7 @@ func TestJSON(t *testing.T) {
 	}
 }
 
-func TestProgressOfAnUnknownNumber(t *testing.T) {
+func TestProgress_unknownTotal_showsTheCount(t *testing.T) {
 	_, _, errOut := call(t.Context(), true, "--duration", "10ms", twoServers(t))
 	if !strings.HasPrefix(errOut, "\r1, 0 failed") {
 		t.Errorf("stderr = %q", errOut)

@@ -143,8 +143,8 @@ func check(ctx context.Context, url string) error {
 	return nil
 }
 
-// longestWait is well within the server's time to write an answer.
-const longestWait = 8 * time.Second
+// maxWait is well within the server's time to write an answer.
+const maxWait = 8 * time.Second
 
 // newHandler serves what the balancer and people see. Only /healthz tells
 // health: the front page goes on answering, so that whoever still gets there
@@ -189,8 +189,8 @@ func wait(r *http.Request) error {
 		return nil
 	}
 	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 || d > longestWait {
-		return fmt.Errorf("wait=%s must be a duration from 0s to %v, such as 3s", text, longestWait)
+	if err != nil || d < 0 || d > maxWait {
+		return fmt.Errorf("wait=%s must be a duration from 0s to %v, such as 3s", text, maxWait)
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -29,7 +29,7 @@ func get(t *testing.T, url string) (int, string) {
 	return resp.StatusCode, strings.TrimSuffix(string(body), "\n")
 }
 
-func TestHandler(t *testing.T) {
+func TestNewHandler_paths_answer(t *testing.T) {
 	srv := httptest.NewServer(newHandler("west-1", "west", log.New(io.Discard, "", 0)))
 	defer srv.Close()
 
@@ -54,7 +54,7 @@ func TestHandler(t *testing.T) {
 	}
 }
 
-func TestASlowRequestWaitsAsAsked(t *testing.T) {
+func TestNewHandler_wait_waits(t *testing.T) {
 	server := httptest.NewServer(newHandler("h", "r", log.New(io.Discard, "", 0)))
 	defer server.Close()
 	began := time.Now()
@@ -68,7 +68,7 @@ func TestASlowRequestWaitsAsAsked(t *testing.T) {
 	}
 }
 
-func TestHandlerWithoutRegionKeepsItsShape(t *testing.T) {
+func TestNewHandler_noRegion_keepsItsShape(t *testing.T) {
 	srv := httptest.NewServer(newHandler("west-1", "", log.New(io.Discard, "", 0)))
 	defer srv.Close()
 	if _, body := get(t, srv.URL); body != "Hello from west-1! in unknown" {
@@ -110,7 +110,7 @@ func (s *startLine) Write(p []byte) (int, error) {
 	return s.Buffer.Write(p)
 }
 
-func TestServeSaysHelloAndStopsWhenTold(t *testing.T) {
+func TestServe_contextEnds_stops(t *testing.T) {
 	addr := freeAddr(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	out := &startLine{started: make(chan struct{})}
@@ -145,7 +145,7 @@ func TestServeSaysHelloAndStopsWhenTold(t *testing.T) {
 	}
 }
 
-func TestAPortThatIsTakenSaysWhatToDo(t *testing.T) {
+func TestServe_portIsTaken_saysWhatToDo(t *testing.T) {
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestAPortThatIsTakenSaysWhatToDo(t *testing.T) {
 	}
 }
 
-func TestHealthcheckFailsOn503AndOnNothing(t *testing.T) {
+func TestRun_healthcheckOf503OrNothing_fails(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}))
@@ -170,13 +170,13 @@ func TestHealthcheckFailsOn503AndOnNothing(t *testing.T) {
 	}
 }
 
-func TestUnknownArguments(t *testing.T) {
+func TestRun_unknownArguments_areRefused(t *testing.T) {
 	if err := run(t.Context(), []string{"sreve"}, env(nil), io.Discard); err == nil || !strings.Contains(err.Error(), "usage:") {
 		t.Errorf("error = %v", err)
 	}
 }
 
-func TestTheMeterFollowsTheRate(t *testing.T) {
+func TestMeter_requests_followTheRate(t *testing.T) {
 	var m meter
 	at := time.Unix(1000, 0)
 	var rate float64
@@ -200,7 +200,7 @@ func TestTheMeterFollowsTheRate(t *testing.T) {
 	}
 }
 
-func TestAnAnswerTellsTheLoad(t *testing.T) {
+func TestReportLoad_answer_hasTheLoad(t *testing.T) {
 	now := func() time.Time { return time.Unix(1000, 0) }
 	h := reportLoad(200, now, newHandler("a", "", log.New(io.Discard, "", 0)))
 	for n := 1; n <= 3; n++ {
@@ -213,7 +213,7 @@ func TestAnAnswerTellsTheLoad(t *testing.T) {
 	}
 }
 
-func TestCapacityMustBeMeant(t *testing.T) {
+func TestParseCapacity_texts_areReadOrRefused(t *testing.T) {
 	for _, text := range []string{"many", "0", "-1", "NaN", "+Inf", "1e999"} {
 		env := func(name string) string { return map[string]string{"HOST": "a", "CAPACITY": text}[name] }
 		if err := run(context.Background(), nil, env, io.Discard); err == nil || !strings.Contains(err.Error(), "CAPACITY") {

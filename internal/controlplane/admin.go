@@ -47,14 +47,14 @@ func (c *ControlPlane) adminHandler() http.Handler {
 // commands; from elsewhere one may look, as at /status.
 func adminAuthorizer() dashboard.Authorizer {
 	return dashboard.Authorizer{
-		Who: func(r *http.Request) (dashboard.Viewer, error) {
+		Identify: func(r *http.Request) (dashboard.Viewer, error) {
 			from, err := netip.ParseAddrPort(r.RemoteAddr)
 			if err == nil && from.Addr().Unmap().IsLoopback() {
 				return dashboard.Viewer{Name: localOperator(""), Role: dashboard.RoleOperate}, nil
 			}
 			return dashboard.Viewer{Name: cmp.Or(from.Addr().Unmap().String(), r.RemoteAddr), Role: dashboard.RoleView}, nil
 		},
-		Answers: func(context.Context, string) bool { return true },
+		AllowsHost: func(context.Context, string) bool { return true },
 	}
 }
 

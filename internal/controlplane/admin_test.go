@@ -16,7 +16,7 @@ func TestTheAdminAddressesDoor(t *testing.T) {
 	} {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.RemoteAddr = from
-		if v, err := adminAuthorizer().Who(r); err != nil || v.Role != want || v.Name == "" {
+		if v, err := adminAuthorizer().Identify(r); err != nil || v.Role != want || v.Name == "" {
 			t.Errorf("from %s: %+v, want %q", from, v, want)
 		}
 	}

@@ -240,7 +240,7 @@ func TestWhoIsAdmittedOnTheTailnet(t *testing.T) {
 	} {
 		node := &tailnet.Node{LocalClient: &local.Client{OmitAuth: true, Transport: answersWith(answers[name])}}
 		door := node.Authorizer()
-		door.Answers = func(context.Context, string) bool { return true }
+		door.AllowsHost = func(context.Context, string) bool { return true }
 		got := httptest.NewRecorder()
 		door.Admit(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("words")) })).
 			ServeHTTP(got, httptest.NewRequest(http.MethodGet, "/words", nil))

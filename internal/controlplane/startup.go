@@ -34,7 +34,7 @@ func newStartup(config Config, b beginning) *startup {
 	s := &startup{config: config, began: time.Now(), policyError: b.policy.wrong(), stateLost: b.lost != ""}
 	notYet := func() error { return s.notYet() }
 	s.dashboard = dashboard.New(dashboard.Source{
-		Look: func(services []string) []*dashboard.View {
+		Views: func(services []string) []*dashboard.View {
 			v := viewInput(config, time.Now(), s.status()).View()
 			return slices.Repeat([]*dashboard.View{&v}, len(services))
 		},

@@ -15,7 +15,7 @@ import (
 // newDashboard makes the live page of a control plane.
 func newDashboard(d *ControlPlane) *dashboard.Dashboard {
 	return dashboard.New(dashboard.Source{
-		Look:    d.viewsOf,
+		Views:   d.viewsOf,
 		Preview: func(a dashboard.Action) dashboard.Preview { return d.viewInputOf(a.Service).Preview(a) },
 		Accept: func(ctx context.Context, by, service string) error {
 			return d.accept(ctx, service, by)

@@ -25,12 +25,12 @@ type assets struct {
 }
 
 type asset struct {
-	kind         string
-	plain, small []byte
+	contentType    string
+	plain, gzipped []byte
 }
 
-// embedded reads the files that are part of the program.
-func embedded() assets {
+// loadAssets reads the files that are part of the program.
+func loadAssets() assets {
 	web, err := fs.Sub(files, "web")
 	if err != nil {
 		panic(err) // the path is ours
@@ -84,12 +84,12 @@ func (a assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f asset) serve(w http.ResponseWriter, r *http.Request) {
-	w.Header().Set("Content-Type", f.kind)
+	w.Header().Set("Content-Type", f.contentType)
 	w.Header().Set("Vary", "Accept-Encoding")
 	body := f.plain
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 		w.Header().Set("Content-Encoding", "gzip")
-		body = f.small
+		body = f.gzipped
 	}
 	_, _ = w.Write(body) // the client went away: nobody to tell
 }

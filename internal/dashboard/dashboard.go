@@ -16,7 +16,7 @@ type Source struct {
 	// somebody has open. For a name that it does not know, it shows another service;
 	// where several names show the same one, they have the same view, which is
 	// encoded once.
-	Look func(services []string) []*View
+	Views func(services []string) []*View
 	// Preview is what shares would be after an act.
 	Preview func(Action) Preview
 	// Accept lets what is held of a service go.
@@ -44,8 +44,8 @@ type Dashboard struct {
 
 // New prepares the page. Nothing moves on it before [Dashboard.Run].
 func New(s Source) *Dashboard {
-	files := embedded()
-	return &Dashboard{source: s, files: files, hub: newHub(s.Look, files.hash)}
+	files := loadAssets()
+	return &Dashboard{source: s, files: files, hub: newHub(s.Views, files.hash)}
 }
 
 // Run keeps open pages up to date until ctx ends, and then ends their streams.
@@ -54,9 +54,9 @@ func (d *Dashboard) Run(ctx context.Context) error { return d.hub.run(ctx) }
 // Changed has open pages learn at once what would reach them within a second.
 func (d *Dashboard) Changed() { d.hub.changed() }
 
-// policy lets the page load its own files and talk to its own server, and
+// contentSecurityPolicy lets the page load its own files and talk to its own server, and
 // nothing else. Trusted Types make any use of innerHTML throw.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
+const contentSecurityPolicy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 
 // Handler serves the page to those whom the door lets in:
@@ -72,20 +72,20 @@ func (d *Dashboard) Handler(door Authorizer) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /{$}", d.files.index())
 	mux.Handle("GET /a/{hash}/{file}", d.files)
-	mux.Handle("GET /live", d.live(door))
-	mux.HandleFunc("GET /preview", d.preview)
-	mux.HandleFunc("POST /act/accept", d.act(func(ctx context.Context, by string, a Action) error {
+	mux.Handle("GET /live", d.handleLive(door))
+	mux.HandleFunc("GET /preview", d.handlePreview)
+	mux.HandleFunc("POST /act/accept", d.handleAction(func(ctx context.Context, by string, a Action) error {
 		return d.source.Accept(ctx, by, a.Service)
 	}))
-	mux.HandleFunc("POST /act/drain", d.act(func(ctx context.Context, by string, a Action) error {
+	mux.HandleFunc("POST /act/drain", d.handleAction(func(ctx context.Context, by string, a Action) error {
 		return d.source.Drain(ctx, by, a.Device, time.Duration(a.Minutes)*time.Minute)
 	}))
-	mux.HandleFunc("POST /act/restore", d.act(func(ctx context.Context, by string, a Action) error {
+	mux.HandleFunc("POST /act/restore", d.handleAction(func(ctx context.Context, by string, a Action) error {
 		return d.source.Restore(ctx, by, a.Device)
 	}))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
-		h.Set("Content-Security-Policy", policy)
+		h.Set("Content-Security-Policy", contentSecurityPolicy)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("Cache-Control", "no-store") // but for the files

@@ -13,25 +13,25 @@ import (
 )
 
 const (
-	// every is the pace of the page's figures, and minSpacing how soon what changes
+	// updateInterval is the pace of the page's figures, and minSpacing how soon what changes
 	// is shown after a look.
-	every      = time.Second
-	minSpacing = 100 * time.Millisecond
+	updateInterval    = time.Second
+	minUpdateInterval = 100 * time.Millisecond
 	// maxPages bounds how many pages are kept up to date at once, maxPagesOfOne
 	// those of one address, and maxPagesHere those of this machine, where a proxy
 	// may stand for many people.
-	maxPages      = 256
-	maxPagesOfOne = 16
-	maxPagesHere  = 64
-	// longestName bounds the name of a service that a page asks for.
-	longestName = 253
+	maxPages           = 256
+	maxPagesPerAddress = 16
+	maxLoopbackPages   = 64
+	// maxServiceName bounds the name of a service that a page asks for.
+	maxServiceName = 253
 )
 
 // hub keeps every open page up to date. It looks at a service and encodes what
 // it sees once, however many look on and by whatever name, and not at all while
 // nobody does.
 type hub struct {
-	look   func(services []string) []*View
+	views  func(services []string) []*View
 	assets string
 	wake   chan struct{}
 	done   chan struct{} // closed when the hub ends
@@ -61,7 +61,7 @@ type page struct {
 
 func newHub(look func([]string) []*View, assets string) *hub {
 	return &hub{
-		look: look, assets: assets, wake: make(chan struct{}, 1), done: make(chan struct{}),
+		views: look, assets: assets, wake: make(chan struct{}, 1), done: make(chan struct{}),
 		channels: make(map[string]*channel), viewers: make(map[netip.Addr]int),
 	}
 }
@@ -69,7 +69,7 @@ func newHub(look func([]string) []*View, assets string) *hub {
 // run looks once a second, and whenever something changes.
 func (h *hub) run(ctx context.Context) error {
 	defer close(h.done)
-	tick := time.NewTicker(every)
+	tick := time.NewTicker(updateInterval)
 	defer tick.Stop()
 	spacing := time.NewTimer(0)
 	defer spacing.Stop()
@@ -88,7 +88,7 @@ func (h *hub) run(ctx context.Context) error {
 		if err := h.update(); err != nil {
 			return err
 		}
-		spacing.Reset(minSpacing)
+		spacing.Reset(minUpdateInterval)
 	}
 }
 
@@ -107,15 +107,15 @@ func (h *hub) update() error {
 	if len(services) == 0 {
 		return nil
 	}
-	views := h.look(services) // without the lock, since it takes its time
-	all := make(map[*View]events, 1)
+	views := h.views(services) // without the lock, since it takes its time
+	all := make(map[*View]encodedView, 1)
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	for i, service := range services {
 		e, encoded := all[views[i]]
 		if !encoded {
 			var err error
-			if e, err = encode(*views[i], h.assets); err != nil {
+			if e, err = encodeView(*views[i], h.assets); err != nil {
 				return err
 			}
 			all[views[i]] = e
@@ -127,22 +127,22 @@ func (h *hub) update() error {
 	return nil
 }
 
-// events are a view as pages are told it.
-type events struct{ snapshot, tick, history []byte }
+// encodedView are a view as pages are told it.
+type encodedView struct{ snapshot, tick, history []byte }
 
-func encode(v View, assets string) (e events, err error) {
+func encodeView(v View, assets string) (e encodedView, err error) {
 	v.Snapshot.Assets = assets
-	if e.snapshot, err = event("snapshot", v.Snapshot); err != nil {
+	if e.snapshot, err = encodeEvent("snapshot", v.Snapshot); err != nil {
 		return e, err
 	}
-	if e.tick, err = event("tick", v.Tick); err != nil {
+	if e.tick, err = encodeEvent("tick", v.Tick); err != nil {
 		return e, err
 	}
-	e.history, err = event("history", v.History)
+	e.history, err = encodeEvent("history", v.History)
 	return e, err
 }
 
-func (c *channel) update(e events) {
+func (c *channel) update(e encodedView) {
 	if bytes.Equal(e.snapshot, c.snapshot) {
 		e.snapshot = nil
 	} else {
@@ -159,9 +159,9 @@ func (c *channel) update(e events) {
 	}
 }
 
-// event is a server-sent event.
+// encodeEvent is a server-sent event.
 // https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
-func event(name string, v any) ([]byte, error) {
+func encodeEvent(name string, v any) ([]byte, error) {
 	body, err := json.Marshal(v)
 	if err != nil {
 		return nil, fmt.Errorf("encode the page's %s: %w", name, err)
@@ -198,14 +198,14 @@ func (p *page) take() [][]byte {
 
 // join opens a page on a service for a viewer's address; nil if there are too many.
 func (h *hub) join(service string, viewer netip.Addr) *page {
-	if len(service) > longestName {
+	if len(service) > maxServiceName {
 		service = "" // no service is called that
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	limit := maxPagesOfOne
+	limit := maxPagesPerAddress
 	if viewer.IsLoopback() {
-		limit = maxPagesHere
+		limit = maxLoopbackPages
 	}
 	if h.pages >= maxPages || h.viewers[viewer] >= limit {
 		return nil

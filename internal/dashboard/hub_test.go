@@ -61,9 +61,9 @@ func running(t *testing.T, v *views, door Authorizer) (page *Dashboard, url stri
 	t.Helper()
 	var d did
 	source := d.source()
-	source.Look = v.look
+	source.Views = v.look
 	page = New(source)
-	door.Answers = func(context.Context, string) bool { return true }
+	door.AllowsHost = func(context.Context, string) bool { return true }
 	server := httptest.NewUnstartedServer(page.Handler(door))
 	server.Config.ReadTimeout, server.Config.WriteTimeout = 200*time.Millisecond, 200*time.Millisecond
 	server.Start()
@@ -138,7 +138,7 @@ func (l listener) await(event, with string) (skipped []string) {
 	}
 }
 
-func TestAPageIsToldWhatChanges(t *testing.T) {
+func TestRun_viewChanges_pageGetsIt(t *testing.T) {
 	v := &views{now: View{Snapshot: Snapshot{Version: "one"}, Tick: Tick{At: 1}}}
 	page, url, _ := running(t, v, as(RoleView))
 	l := listen(t, url+"/live?service=hello")
@@ -162,7 +162,7 @@ func TestAPageIsToldWhatChanges(t *testing.T) {
 
 // Whoever comes second is told at once what the first one sees, and what nobody
 // has open is not looked at.
-func TestOneLookForAllPages(t *testing.T) {
+func TestRun_manyPages_oneView(t *testing.T) {
 	v := &views{}
 	page, url, _ := running(t, v, as(RoleView))
 	first := listen(t, url+"/live?service=hello")
@@ -181,10 +181,10 @@ func TestOneLookForAllPages(t *testing.T) {
 	}
 }
 
-func TestAStreamEndsWithTheRole(t *testing.T) {
+func TestHandler_roleIsTakenAway_streamEnds(t *testing.T) {
 	var role atomic.Value
 	role.Store(RoleOperate)
-	door := Authorizer{Who: func(*http.Request) (Viewer, error) { return Viewer{"somebody", role.Load().(Role)}, nil }}
+	door := Authorizer{Identify: func(*http.Request) (Viewer, error) { return Viewer{"somebody", role.Load().(Role)}, nil }}
 	_, url, _ := running(t, &views{}, door)
 	for _, next := range []Role{RoleView, RoleNone} {
 		l := listen(t, url+"/live")
@@ -202,7 +202,7 @@ func TestAStreamEndsWithTheRole(t *testing.T) {
 	}
 }
 
-func TestStreamsEndWithTheHub(t *testing.T) {
+func TestRun_ends_streamsEnd(t *testing.T) {
 	_, url, stop := running(t, &views{}, as(RoleView))
 	l := listen(t, url+"/live")
 	l.await("tick", "")
@@ -212,7 +212,7 @@ func TestStreamsEndWithTheHub(t *testing.T) {
 
 // A page that is too slow gets the last of everything, and figures never before
 // what they count on.
-func TestASlowPageGetsTheLast(t *testing.T) {
+func TestRun_slowPage_getsTheLast(t *testing.T) {
 	h := newHub(noView, "")
 	p := h.join("", netip.Addr{})
 	p.put([]byte("s1"), []byte("t1"), []byte("h1"))
@@ -229,7 +229,7 @@ func TestASlowPageGetsTheLast(t *testing.T) {
 // viewer is the address of one of many.
 func viewer(n int) netip.Addr { return netip.AddrFrom4([4]byte{100, 64, byte(n >> 8), byte(n)}) }
 
-func TestSoManyPages(t *testing.T) {
+func TestHandler_tooManyPages_isRefused(t *testing.T) {
 	h := newHub(noView, "")
 	var pages []*page
 	for i := range maxPages {
@@ -256,11 +256,11 @@ func TestSoManyPages(t *testing.T) {
 
 func TestJoin_oneViewer_leavesRoomForOthers(t *testing.T) {
 	h := newHub(noView, "")
-	for from, limit := range map[string]int{"100.64.0.1": maxPagesOfOne, "fd7a::1": maxPagesOfOne, "127.0.0.1": maxPagesHere} {
+	for from, limit := range map[string]int{"100.64.0.1": maxPagesPerAddress, "fd7a::1": maxPagesPerAddress, "127.0.0.1": maxLoopbackPages} {
 		for i := range 2 * limit {
 			if p := h.join(strings.Repeat("x", i*100), netip.MustParseAddr(from)); (p != nil) != (i < limit) {
 				t.Errorf("%s: page %d of one viewer: %t", from, i+1, p != nil)
-			} else if p != nil && len(p.service) > longestName {
+			} else if p != nil && len(p.service) > maxServiceName {
 				t.Error("a name of any length is kept")
 			}
 		}

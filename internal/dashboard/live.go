@@ -7,15 +7,15 @@ import (
 )
 
 const (
-	// sendWithin is how long one event may take to a page.
-	sendWithin = 10 * time.Second
-	// recheckEvery is how soon a role that is taken away ends the stream.
-	recheckEvery = 2 * time.Second
+	// sendTimeout is how long one event may take to a page.
+	sendTimeout = 10 * time.Second
+	// recheckInterval is how soon a role that is taken away ends the stream.
+	recheckInterval = 2 * time.Second
 )
 
-// live streams a service to one page until it goes away, the hub ends, or the
+// handleLive streams a service to one page until it goes away, the hub ends, or the
 // viewer is no longer let in.
-func (d *Dashboard) live(door Authorizer) http.Handler {
+func (d *Dashboard) handleLive(door Authorizer) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		from, _ := netip.ParseAddrPort(r.RemoteAddr) // the zero address counts as one
 		p := d.hub.join(r.URL.Query().Get("service"), from.Addr().Unmap())
@@ -30,7 +30,7 @@ func (d *Dashboard) live(door Authorizer) http.Handler {
 		if err := out.open(viewer); err != nil {
 			return
 		}
-		recheck := time.NewTicker(recheckEvery)
+		recheck := time.NewTicker(recheckInterval)
 		defer recheck.Stop()
 		for {
 			select {
@@ -39,7 +39,7 @@ func (d *Dashboard) live(door Authorizer) http.Handler {
 			case <-d.hub.done:
 				return
 			case <-recheck.C:
-				if now, err := door.Who(r); err != nil || now != viewer {
+				if now, err := door.Identify(r); err != nil || now != viewer {
 					return // the page comes again, and is told who it is now
 				}
 				continue
@@ -64,7 +64,7 @@ func (s stream) open(v Viewer) error {
 	if err := s.control.SetReadDeadline(time.Time{}); err != nil {
 		return err
 	}
-	hello, err := event("viewer", v)
+	hello, err := encodeEvent("viewer", v)
 	if err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func (s stream) open(v Viewer) error {
 }
 
 func (s stream) send(events ...[]byte) error {
-	if err := s.control.SetWriteDeadline(time.Now().Add(sendWithin)); err != nil {
+	if err := s.control.SetWriteDeadline(time.Now().Add(sendTimeout)); err != nil {
 		return err
 	}
 	for _, e := range events {

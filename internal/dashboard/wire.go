@@ -1,7 +1,7 @@
 package dashboard
 
 // What the page is told. web/wire.d.ts is generated from these types, and
-// TestWireTypes keeps the two equal. Empty lists must not be nil: that would be
+// TestWire_types_matchTheFile keeps the two equal. Empty lists must not be nil: that would be
 // null to the page.
 
 // Snapshot is everything that changes seldom. It is sent when a page connects
@@ -52,9 +52,9 @@ type Server struct {
 	Tags     []string `json:"tags"`
 	Weight   int      `json:"weight"`
 	State    State    `json:"state"`
-	Why      string   `json:"why"`  // it does not serve, or does so against the list
+	Reason   string   `json:"why"`  // it does not serve, or does so against the list
 	Held     bool     `json:"held"` // it serves against the list
-	Word     *Drain   `json:"word"` // an operator's
+	Drain    *Drain   `json:"word"` // an operator's
 }
 
 // Drain is an operator's: this device is drained.
@@ -76,12 +76,12 @@ const (
 
 // Entry is a connected Envoy, by which requests enter.
 type Entry struct {
-	ID     string `json:"id"`
-	Name   string `json:"name"`
-	Region string `json:"region"`
-	Sync   Sync   `json:"sync"`
-	Since  int64  `json:"since"`
-	Words  string `json:"words"` // of its rejection
+	ID        string `json:"id"`
+	Name      string `json:"name"`
+	Region    string `json:"region"`
+	Sync      Sync   `json:"sync"`
+	Since     int64  `json:"since"`
+	Rejection string `json:"words"` // of its rejection
 }
 
 // Severity of a problem.
@@ -110,8 +110,8 @@ type Problem struct {
 	ID       string   `json:"id"`    // of the server or entry
 	Name     string   `json:"name"`  // of the device; may be empty
 	Title    string   `json:"title"` // what is wrong
-	Words    string   `json:"words"` // as Envoy or the source says it
-	Mend     string   `json:"mend"`  // what to do
+	Detail   string   `json:"words"` // as Envoy or the source says it
+	Remedy   string   `json:"mend"`  // what to do
 	Since    int64    `json:"since"` // 0 if that is not known
 }
 
@@ -200,7 +200,7 @@ const (
 
 // Action is what an operator asks for.
 type Action struct {
-	Act     ActionKind `json:"act"`
+	Kind    ActionKind `json:"act"`
 	Service string     `json:"service"`
 	Device  string     `json:"device"`
 	Minutes int        `json:"minutes"`
@@ -212,5 +212,5 @@ type Preview struct {
 	Before  []float64 `json:"before"`
 	After   []float64 `json:"after"`
 	// Stays says why the act would change nothing now; empty if it would.
-	Stays string `json:"stays"`
+	NoEffect string `json:"stays"`
 }

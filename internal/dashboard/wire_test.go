@@ -14,9 +14,9 @@ import (
 
 var update = flag.Bool("update", false, "rewrite web/wire.d.ts")
 
-// TestWireTypes keeps what the page believes it is told equal to what it is
+// TestWire_types_matchTheFile keeps what the page believes it is told equal to what it is
 // told: wire.d.ts is made from the Go types.
-func TestWireTypes(t *testing.T) {
+func TestWire_types_matchTheFile(t *testing.T) {
 	want := declarations(t, reflect.TypeFor[Snapshot](), reflect.TypeFor[Tick](), reflect.TypeFor[History](), reflect.TypeFor[Viewer](), reflect.TypeFor[Action](), reflect.TypeFor[Preview]())
 	if *update {
 		if err := os.WriteFile("web/wire.d.ts", []byte(want), 0o644); err != nil {
@@ -28,7 +28,7 @@ func TestWireTypes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(have) != want {
-		t.Error("web/wire.d.ts is stale: run go test -run TestWireTypes -update")
+		t.Error("web/wire.d.ts is stale: run go test -run TestWire_types_matchTheFile -update")
 	}
 }
 
@@ -36,7 +36,7 @@ func TestWireTypes(t *testing.T) {
 func declarations(t *testing.T, types ...reflect.Type) string {
 	values := constants(t)
 	var b strings.Builder
-	b.WriteString("// Made from wire.go by TestWireTypes; do not edit.\n")
+	b.WriteString("// Made from wire.go by TestWire_types_matchTheFile; do not edit.\n")
 	seen := map[reflect.Type]bool{}
 	for len(types) > 0 {
 		typ := types[0]

@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-func TestParseExpectation(t *testing.T) {
+func TestParseExpectation_texts_areReadOrRefused(t *testing.T) {
 	for text, want := range map[string]Expectation{
 		"west=33±5":        {"west", 33, 5},
 		"west-1=16.7+-0.5": {"west-1", 16.7, 0.5},
@@ -45,7 +45,7 @@ func FuzzParseExpectation(f *testing.F) {
 	})
 }
 
-func TestCheckCountsWholeWords(t *testing.T) {
+func TestCheck_answers_countsWholeWords(t *testing.T) {
 	r := Result{
 		Answers:  map[string]int{"Hello from west-1! in west": 30, "Hello from west-2! in west": 10, "Hello from east-1! in east": 60},
 		Failures: map[string]int{"timed out": 100},
@@ -65,7 +65,7 @@ func TestCheckCountsWholeWords(t *testing.T) {
 	}
 }
 
-func TestWriteJSON(t *testing.T) {
+func TestWriteJSON_result_isComplete(t *testing.T) {
 	r := newResult(Options{Rate: 50})
 	for _, o := range []outcome{{answer: "a<b", took: 2 * time.Millisecond}, {answer: "a<b", took: 4 * time.Millisecond}, {answer: "c", took: 100 * time.Hour}, {reason: "503", took: -time.Second}} {
 		r.count(o)
@@ -104,7 +104,7 @@ func TestWriteJSON(t *testing.T) {
 	}
 }
 
-func TestLatencyForPeople(t *testing.T) {
+func TestLatency_String_isReadable(t *testing.T) {
 	r := newResult(Options{Rate: 1})
 	for i := range 1000 {
 		r.count(outcome{answer: "a", took: time.Duration(i+1) * time.Millisecond})

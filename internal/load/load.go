@@ -16,10 +16,10 @@ import (
 // What [Options] have unless told otherwise.
 const (
 	DefaultConcurrency = 8
-	// DefaultOpen is the concurrency with a rate: so many that requests hardly
+	// DefaultOpenConcurrency is the concurrency with a rate: so many that requests hardly
 	// ever wait for each other.
-	DefaultOpen    = 1_000
-	DefaultTimeout = 5 * time.Second
+	DefaultOpenConcurrency = 1_000
+	DefaultTimeout         = 5 * time.Second
 )
 
 // Options say what to send. Either Requests or Duration must be set; the zero
@@ -94,7 +94,7 @@ func Run(ctx context.Context, opts Options) (Result, error) {
 
 func (o Options) withDefaults() Options {
 	if o.Rate > 0 {
-		o.Concurrency = cmp.Or(o.Concurrency, DefaultOpen)
+		o.Concurrency = cmp.Or(o.Concurrency, DefaultOpenConcurrency)
 	}
 	o.Concurrency = cmp.Or(o.Concurrency, DefaultConcurrency)
 	if n := o.Planned(); n > 0 {
@@ -135,10 +135,10 @@ func validate(opts Options) error {
 		return fmt.Errorf("the number of requests is %d; it must be 1 or more", opts.Requests)
 	case opts.Duration < 0:
 		return fmt.Errorf("the duration is %v; it must be longer than 0", opts.Duration)
-	case opts.Rate < 0 || opts.Rate > fastest || math.IsNaN(opts.Rate):
-		return fmt.Errorf("the rate is %v requests a second; it must be more than 0, and at most %d", opts.Rate, fastest)
-	case opts.Concurrency < 0 || opts.Concurrency > widest:
-		return fmt.Errorf("the concurrency is %d; it must be from 1 to %d", opts.Concurrency, widest)
+	case opts.Rate < 0 || opts.Rate > maxRate || math.IsNaN(opts.Rate):
+		return fmt.Errorf("the rate is %v requests a second; it must be more than 0, and at most %d", opts.Rate, maxRate)
+	case opts.Concurrency < 0 || opts.Concurrency > maxConcurrency:
+		return fmt.Errorf("the concurrency is %d; it must be from 1 to %d", opts.Concurrency, maxConcurrency)
 	case opts.Timeout < 0:
 		return fmt.Errorf("the timeout is %v; it must be longer than 0", opts.Timeout)
 	}

@@ -16,7 +16,7 @@ import (
 	"unicode"
 )
 
-func TestWriteIsByteForByte(t *testing.T) {
+func TestWrite_result_isByteForByte(t *testing.T) {
 	for _, c := range []struct {
 		name string
 		r    Result
@@ -46,7 +46,7 @@ func TestWriteIsByteForByte(t *testing.T) {
 	}
 }
 
-func TestWriteReasons(t *testing.T) {
+func TestWriteReasons_failures_areCounted(t *testing.T) {
 	var b strings.Builder
 	if err := (Result{Failures: map[string]int{"timed out": 1, "503": 2}}).WriteReasons(&b); err != nil {
 		t.Fatal(err)
@@ -60,14 +60,14 @@ type failingWriter struct{}
 
 func (failingWriter) Write([]byte) (int, error) { return 0, errors.New("disk full") }
 
-func TestWriteReportsAFailingWriter(t *testing.T) {
+func TestWrite_failingWriter_isReported(t *testing.T) {
 	r := Result{Failures: map[string]int{"x": 1}}
 	if r.Write(failingWriter{}) == nil || r.WriteReasons(failingWriter{}) == nil {
 		t.Error("a failing writer went unnoticed")
 	}
 }
 
-func TestRunCountsAnswersAndFailures(t *testing.T) {
+func TestRun_answersAndFailures_areCounted(t *testing.T) {
 	var n atomic.Int64
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		switch n.Add(1) % 4 {
@@ -101,7 +101,7 @@ func TestRunCountsAnswersAndFailures(t *testing.T) {
 }
 
 // What a server sends stays on one line of the report, and no terminal obeys it.
-func TestReportsAreHarmless(t *testing.T) {
+func TestRun_hostileAnswer_isHarmless(t *testing.T) {
 	for sent, want := range map[string]string{
 		"\x1b[2J\x1b]0;title\aHello\r\nfrom\tme\n":       "\ufffd[2J\ufffd]0;title\ufffdHello from me",
 		"a\u0085b\u2028c\u009b2J\u202edef\u200b\x00\xff": "a b c\ufffd2J\ufffddef\ufffd\ufffd\ufffd",
@@ -131,7 +131,7 @@ func TestReportsAreHarmless(t *testing.T) {
 }
 
 // A proxy can say in a status line what it wants, too.
-func TestAStatusLineIsHarmless(t *testing.T) {
+func TestRun_hostileStatusLine_isHarmless(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestAStatusLineIsHarmless(t *testing.T) {
 	}
 }
 
-func TestRunKeepsItsConnectionsAndItsBound(t *testing.T) {
+func TestRun_concurrency_isBoundedAndReusesConnections(t *testing.T) {
 	var connections, inFlight, most atomic.Int64
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		now := inFlight.Add(1)
@@ -178,7 +178,7 @@ func TestRunKeepsItsConnectionsAndItsBound(t *testing.T) {
 	}
 }
 
-func TestRunNamesTheFailure(t *testing.T) {
+func TestRun_failure_isNamed(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -214,7 +214,7 @@ func TestRunNamesTheFailure(t *testing.T) {
 	}
 }
 
-func TestRunStopsWhenToldAndKeepsItsCount(t *testing.T) {
+func TestRun_contextEnds_keepsItsCount(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "ok") }))
 	defer srv.Close()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -233,7 +233,7 @@ func TestRunStopsWhenToldAndKeepsItsCount(t *testing.T) {
 	}
 }
 
-func TestRunRefuses(t *testing.T) {
+func TestRun_invalidOptions_areRefused(t *testing.T) {
 	for _, c := range []struct {
 		opts Options
 		want string
@@ -245,7 +245,7 @@ func TestRunRefuses(t *testing.T) {
 		{Options{URL: "http://west-1/", Requests: -1, Duration: 1}, "must be 1 or more"},
 		{Options{URL: "http://west-1/", Duration: -1, Requests: 1}, "the duration is -1ns"},
 		{Options{URL: "http://west-1/", Requests: 1, Rate: -1}, "the rate is -1"},
-		{Options{URL: "http://west-1/", Requests: 1, Rate: fastest + 1}, "at most 1000000"},
+		{Options{URL: "http://west-1/", Requests: 1, Rate: maxRate + 1}, "at most 1000000"},
 		{Options{URL: "http://west-1/", Requests: 1, Rate: math.NaN()}, "the rate is NaN"},
 		{Options{URL: "http://west-1/", Requests: 1, Concurrency: -1}, "concurrency is -1; it must be from 1 to 60000"},
 		{Options{URL: "http://west-1/", Requests: 1, Concurrency: 60_001}, "concurrency"},

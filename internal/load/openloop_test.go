@@ -62,7 +62,7 @@ func serve(t *testing.T, handler http.HandlerFunc, f func(*pipes)) {
 // second, so many wait longer than x ms: 200-x. So the time that one in a
 // hundred exceeds is 190 ms; a client that sends no request while it waits for
 // an answer would see it in a handful of 800.
-func TestAStallCountsForEachRequestThatItKeptWaiting(t *testing.T) {
+func TestRun_serverStalls_countsForEachWaitingRequest(t *testing.T) {
 	for name, concurrency := range map[string]int{"a connection for each": 0, "eight connections": 8} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -82,7 +82,7 @@ func TestAStallCountsForEachRequestThatItKeptWaiting(t *testing.T) {
 						percent float64
 						want    time.Duration
 					}{{50, 0}, {79.9, 0}, {85, 50 * time.Millisecond}, {99, 190 * time.Millisecond}, {99.9, 199 * time.Millisecond}} {
-						if got := r.Latency.At(c.percent); (got - c.want).Abs() > c.want/100+time.Millisecond {
+						if got := r.Latency.Percentile(c.percent); (got - c.want).Abs() > c.want/100+time.Millisecond {
 							t.Errorf("p%v is %v, want %v", c.percent, got, c.want)
 						}
 					}
@@ -95,7 +95,7 @@ func TestAStallCountsForEachRequestThatItKeptWaiting(t *testing.T) {
 	}
 }
 
-func TestRequestsFallDueEvenlyHoweverLateTheyAreTaken(t *testing.T) {
+func TestRun_lateRequests_fallDueEvenly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := time.Now()
 		due := make(chan time.Time)
@@ -121,7 +121,7 @@ func TestRequestsFallDueEvenlyHoweverLateTheyAreTaken(t *testing.T) {
 	})
 }
 
-func TestAClosedLoopEndsWithItsDuration(t *testing.T) {
+func TestRun_closedLoop_endsWithItsDuration(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		slow := func(w http.ResponseWriter, _ *http.Request) {
 			time.Sleep(100 * time.Millisecond)
@@ -140,7 +140,7 @@ func TestAClosedLoopEndsWithItsDuration(t *testing.T) {
 	})
 }
 
-func TestFailedRequestsCountInTheLatency(t *testing.T) {
+func TestRun_failedRequests_countInTheLatency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		never := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 		serve(t, never, func(l *pipes) {
@@ -148,14 +148,14 @@ func TestFailedRequestsCountInTheLatency(t *testing.T) {
 			if err != nil || r.Failures["timed out"] != 2 {
 				t.Fatalf("failures %v, error %v", r.Failures, err)
 			}
-			if got := r.Latency.At(50); (got - 300*time.Millisecond).Abs() > time.Millisecond {
+			if got := r.Latency.Percentile(50); (got - 300*time.Millisecond).Abs() > time.Millisecond {
 				t.Errorf("p50 is %v, want 300 ms", got)
 			}
 		})
 	})
 }
 
-func TestARateStopsWhenToldBetweenRequests(t *testing.T) {
+func TestRun_contextEndsBetweenRequests_stops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ok := func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok")) }
 		serve(t, ok, func(l *pipes) {
@@ -169,7 +169,7 @@ func TestARateStopsWhenToldBetweenRequests(t *testing.T) {
 	})
 }
 
-func TestPlanned(t *testing.T) {
+func TestPlanned_options_giveANumber(t *testing.T) {
 	for _, c := range []struct {
 		opts Options
 		want int
@@ -181,7 +181,7 @@ func TestPlanned(t *testing.T) {
 		{Options{Rate: 10, Duration: 1050 * time.Millisecond}, 11},
 		{Options{Rate: 10, Duration: time.Second, Requests: 7}, 7},
 		{Options{Rate: 10, Duration: time.Second, Requests: 70}, 10},
-		{Options{Rate: fastest, Duration: 1 << 62}, math.MaxInt32},
+		{Options{Rate: maxRate, Duration: 1 << 62}, math.MaxInt32},
 	} {
 		if got := c.opts.Planned(); got != c.want {
 			t.Errorf("%+v plans %d, want %d", c.opts, got, c.want)

@@ -77,20 +77,20 @@ func (r Result) WriteReasons(w io.Writer) error {
 	return nil
 }
 
-// document is a [Result] for machines. Shares are in percent of all answers.
-type document struct {
+// resultJSON is a [Result] for machines. Shares are in percent of all answers.
+type resultJSON struct {
 	Requests int            `json:"requests"`
 	Answered int            `json:"answered"`
 	Failed   int            `json:"failed"`
 	Seconds  float64        `json:"seconds"`
 	Rate     float64        `json:"rate,omitempty"`
-	Answers  []counted      `json:"answers"`
-	Failures []counted      `json:"failures"`
+	Answers  []countJSON    `json:"answers"`
+	Failures []countJSON    `json:"failures"`
 	Latency  map[string]any `json:"latency_ms"`
 	Expected []ShareResult  `json:"expected,omitempty"`
 }
 
-type counted struct {
+type countJSON struct {
 	Text  string  `json:"text"`
 	Count int     `json:"count"`
 	Share float64 `json:"share,omitempty"`
@@ -99,16 +99,16 @@ type counted struct {
 // WriteJSON prints the result, and how the expectations were met, as one JSON
 // document.
 func (r Result) WriteJSON(w io.Writer, met []ShareResult) error {
-	doc := document{
+	doc := resultJSON{
 		Requests: r.Requests(), Answered: r.Answered(), Failed: r.Failed(),
 		Seconds: r.Elapsed.Seconds(), Rate: r.Rate,
-		Answers: []counted{}, Failures: []counted{}, Latency: r.Latency.milliseconds(), Expected: met,
+		Answers: []countJSON{}, Failures: []countJSON{}, Latency: r.Latency.milliseconds(), Expected: met,
 	}
 	for _, text := range byCount(r.Answers) {
-		doc.Answers = append(doc.Answers, counted{text, r.Answers[text], 100 * float64(r.Answers[text]) / float64(doc.Answered)})
+		doc.Answers = append(doc.Answers, countJSON{text, r.Answers[text], 100 * float64(r.Answers[text]) / float64(doc.Answered)})
 	}
 	for _, text := range byCount(r.Failures) {
-		doc.Failures = append(doc.Failures, counted{Text: text, Count: r.Failures[text]})
+		doc.Failures = append(doc.Failures, countJSON{Text: text, Count: r.Failures[text]})
 	}
 	out := json.NewEncoder(w)
 	out.SetIndent("", "  ")

@@ -76,8 +76,8 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// longestLine is how much of a text the report shows, in characters.
-const longestLine = 200
+// maxLine is how much of a text the report shows, in characters.
+const maxLine = 200
 
 // oneLine keeps each text on one line of the report, and from doing anything to
 // the terminal that shows it: it comes from whoever answered.
@@ -89,8 +89,8 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s)
-	if r := []rune(s); len(r) > longestLine {
-		return string(r[:longestLine]) + "…"
+	if r := []rune(s); len(r) > maxLine {
+		return string(r[:maxLine]) + "…"
 	}
 	return s
 }

@@ -21,7 +21,7 @@ import (
 // names. Both are asked anew for each request, and again and again for a stream.
 func (t *Node) Authorizer() dashboard.Authorizer {
 	return dashboard.Authorizer{
-		Who: func(r *http.Request) (dashboard.Viewer, error) {
+		Identify: func(r *http.Request) (dashboard.Viewer, error) {
 			who, err := t.LocalClient.WhoIs(r.Context(), r.RemoteAddr)
 			switch {
 			case errors.Is(err, local.ErrPeerNotFound):
@@ -31,7 +31,7 @@ func (t *Node) Authorizer() dashboard.Authorizer {
 			}
 			return viewerOf(who), nil
 		},
-		Answers: func(ctx context.Context, host string) bool {
+		AllowsHost: func(ctx context.Context, host string) bool {
 			status, err := t.LocalClient.StatusWithoutPeers(ctx)
 			return err == nil && status.Self != nil && slices.Contains(namesOf(status.Self), host)
 		},

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-func TestForward(t *testing.T) {
+func TestForward_connection_isHandedOn(t *testing.T) {
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(w, r.Body)
 	}))

@@ -47,7 +47,7 @@ func mintAll(t *testing.T, f *fakeHeadscale, keys []labKey) {
 	}
 }
 
-func TestKeysAreMintedOnceADatabase(t *testing.T) {
+func TestMint_sameDatabase_mintsOnce(t *testing.T) {
 	servers, control := t.TempDir(), t.TempDir()
 	keys := labKeys(servers, control)
 	f := &fakeHeadscale{}
@@ -75,7 +75,7 @@ func TestKeysAreMintedOnceADatabase(t *testing.T) {
 	}
 }
 
-func TestMintReportsWhatHeadscaleSays(t *testing.T) {
+func TestMint_headscaleFails_reportsItsError(t *testing.T) {
 	k := labKeys(t.TempDir(), t.TempDir())[0]
 	if _, err := mint(t.Context(), (&fakeHeadscale{fail: "create"}).cli, k); err == nil {
 		t.Error("a failing create went unnoticed")
@@ -107,7 +107,7 @@ func envoyAdmin(t *testing.T, pages map[string]string) string {
 	return srv.URL
 }
 
-func TestReady(t *testing.T) {
+func TestReady_envoy_onceItServes(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -153,7 +153,7 @@ func TestReady(t *testing.T) {
 	}
 }
 
-func TestRun(t *testing.T) {
+func TestRun_arguments_areCheckedFirst(t *testing.T) {
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "clusters") }))
 	defer srv.Close()
 	var out strings.Builder

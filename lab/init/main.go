@@ -58,11 +58,11 @@ func run(ctx context.Context, args []string, getenv func(string) string, out io.
 	case len(args) == 3 && args[0] == "forward":
 		return forward(ctx, args[1], args[2])
 	case len(args) > 0 && args[0] == "path":
-		h, err := parseHindrance(args[1:])
+		h, err := parseImpairment(args[1:])
 		if err != nil {
 			return err
 		}
-		return hinder(ctx, h, out)
+		return impair(ctx, h, out)
 	default:
 		return errors.New("usage: lab-init prepare | keys | ready | get URL | forward LISTEN ADDRESS | path cut ADDRESS… | path slow DELAY ADDRESS…")
 	}

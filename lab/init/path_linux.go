@@ -26,7 +26,7 @@ const (
 // install puts the rules in force, all at once. It needs CAP_NET_ADMIN. What is
 // delayed waits in a queue of the kernel's, because netem, which could do it
 // alone, is missing in many kernels.
-func (h hindrance) install(ctx context.Context) (undo func() error, err error) {
+func (h impairment) install(ctx context.Context) (undo func() error, err error) {
 	if h.delay == 0 {
 		if err := replaceTables(h.from, &expr.Verdict{Kind: expr.VerdictDrop}); err != nil {
 			return nil, fmt.Errorf("this kernel can't cut a path; it needs nf_tables (modprobe may have it): %w", err)

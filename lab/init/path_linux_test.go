@@ -15,13 +15,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func TestParseHindrance(t *testing.T) {
+func TestParseImpairment_arguments_areReadOrRefused(t *testing.T) {
 	four, six := netip.MustParseAddr("100.64.0.1"), netip.MustParseAddr("fd7a:115c:a1e0::1")
-	for args, want := range map[string]hindrance{
+	for args, want := range map[string]impairment{
 		"cut 100.64.0.1 fd7a:115c:a1e0::1": {from: []netip.Addr{four, six}},
 		"slow 40ms ::ffff:100.64.0.1":      {from: []netip.Addr{four}, delay: 40 * time.Millisecond},
 	} {
-		if got, err := parseHindrance(strings.Fields(args)); err != nil || !reflect.DeepEqual(got, want) {
+		if got, err := parseImpairment(strings.Fields(args)); err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v, %v", args, got, err)
 		}
 	}
@@ -29,7 +29,7 @@ func TestParseHindrance(t *testing.T) {
 		"": "usage", "cut": "usage", "slow 40ms": "usage", "lose 100.64.0.1": "usage",
 		"cut west-1": "IP address", "slow soon 100.64.0.1": "delay", "slow 0s 100.64.0.1": "delay", "slow 1m 100.64.0.1": "delay",
 	} {
-		if _, err := parseHindrance(strings.Fields(args)); err == nil || !strings.Contains(err.Error(), says) {
+		if _, err := parseImpairment(strings.Fields(args)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v, want a word on %q", args, err, says)
 		}
 	}
@@ -103,7 +103,7 @@ func (e ear) next(t *testing.T) string {
 }
 
 // hindered keeps a hindrance in force until the function it returns is called.
-func hindered(t *testing.T, h hindrance) (stop func()) {
+func hindered(t *testing.T, h impairment) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	undo, err := h.install(ctx) // on this thread, which has the namespace
@@ -119,10 +119,10 @@ func hindered(t *testing.T, h hindrance) (stop func()) {
 	}
 }
 
-func TestCutLosesWhatArrivesFromOneAddress(t *testing.T) {
+func TestImpair_cut_losesPacketsOfOneAddress(t *testing.T) {
 	aside(t)
 	ear := newEar(t)
-	mend := hindered(t, hindrance{from: []netip.Addr{netip.MustParseAddr("127.0.0.2")}})
+	mend := hindered(t, impairment{from: []netip.Addr{netip.MustParseAddr("127.0.0.2")}})
 	ear.from(t, "127.0.0.2")
 	ear.from(t, "127.0.0.3")
 	if heard := ear.next(t); heard != "127.0.0.3" {
@@ -136,10 +136,10 @@ func TestCutLosesWhatArrivesFromOneAddress(t *testing.T) {
 }
 
 // The order tells that one waited, whatever the machine's speed.
-func TestSlowDelaysWhatArrivesFromOneAddress(t *testing.T) {
+func TestImpair_slow_delaysPacketsOfOneAddress(t *testing.T) {
 	aside(t)
 	ear := newEar(t)
-	mend := hindered(t, hindrance{from: []netip.Addr{netip.MustParseAddr("127.0.0.2")}, delay: 300 * time.Millisecond})
+	mend := hindered(t, impairment{from: []netip.Addr{netip.MustParseAddr("127.0.0.2")}, delay: 300 * time.Millisecond})
 	for range 3 {
 		ear.from(t, "127.0.0.2")
 		ear.from(t, "127.0.0.3")

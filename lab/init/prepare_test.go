@@ -30,7 +30,7 @@ func realEnv() map[string]string {
 	}
 }
 
-func TestCheckEnvTakesTheLabOrARealTailnet(t *testing.T) {
+func TestCheckEnv_labOrRealTailnet_isAccepted(t *testing.T) {
 	for _, e := range []map[string]string{labEnv(), realEnv()} {
 		if err := checkEnv(env(e)); err != nil {
 			t.Errorf("checkEnv(%v) = %v", e, err)
@@ -38,7 +38,7 @@ func TestCheckEnvTakesTheLabOrARealTailnet(t *testing.T) {
 	}
 }
 
-func TestCheckEnvNamesWhatIsMissing(t *testing.T) {
+func TestCheckEnv_halfASwitch_namesWhatIsMissing(t *testing.T) {
 	for key, name := range map[string]string{
 		"LAB_HAS_AUTHKEY": "TS_ENVOY_AUTHKEY", "TS_ENVOY_CONTROL_URL": "TS_ENVOY_CONTROL_URL",
 		"TS_ENVOY_CONTROL_PLANE_HOST": "TS_ENVOY_CONTROL_PLANE_HOST", "LAB_HEADSCALE": "LAB_HEADSCALE=0",
@@ -57,7 +57,7 @@ func TestCheckEnvNamesWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestWriteBootstrap(t *testing.T) {
+func TestWriteBootstrap_host_isInIt(t *testing.T) {
 	target := filepath.Join(t.TempDir(), "envoy.yaml")
 	for range 2 { // the lab comes up again on the same volumes
 		if err := writeBootstrap(target, "cp.example.ts.net"); err != nil {
@@ -91,7 +91,7 @@ func readAll(t *testing.T, paths ...string) []string {
 	return texts
 }
 
-func TestCertificates(t *testing.T) {
+func TestCertificates_renewal_onlyWhenNeeded(t *testing.T) {
 	private, shared := t.TempDir(), t.TempDir()
 	files := []string{
 		filepath.Join(shared, "ca.pem"),

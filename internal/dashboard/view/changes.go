@@ -10,17 +10,17 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// changed is the timeline: what is the service's, and what is of none.
-func (f Input) changed() []dashboard.Change {
+// changes is the timeline: what is the service's, and what is of none.
+func (f Input) changes() []dashboard.Change {
 	all := []dashboard.Change{}
 	for _, c := range f.Changes {
-		if len(all) == mostChanges || f.Now.Sub(c.At) > historyOf {
+		if len(all) == maxChanges || f.Now.Sub(c.At) > maxChangeAge {
 			break
 		}
 		if c.Service != "" && c.Service != f.Table.Service {
 			continue
 		}
-		change := dashboard.Change{ID: fmt.Sprint(c.ID), At: c.At.UnixMilli(), Kind: signOf(c), Text: c.Text, By: c.By}
+		change := dashboard.Change{ID: fmt.Sprint(c.ID), At: c.At.UnixMilli(), Kind: iconOf(c), Text: c.Text, By: c.By}
 		if strings.Contains(c.Text, "by "+c.By) {
 			change.By = "" // it is said already
 		}
@@ -36,13 +36,13 @@ func (f Input) changed() []dashboard.Change {
 }
 
 const (
-	// historyOf is the time that the page shows.
-	historyOf   = 15 * time.Minute
-	mostChanges = 60
+	// maxChangeAge is the time that the page shows.
+	maxChangeAge = 15 * time.Minute
+	maxChanges   = 60
 )
 
-// signOf is the sign by which the page shows a change.
-func signOf(c events.Event) string {
+// iconOf is the sign by which the page shows a change.
+func iconOf(c events.Event) string {
 	switch c.Kind {
 	case events.Added, events.EnvoyConnected:
 		return "joined"

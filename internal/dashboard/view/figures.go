@@ -14,26 +14,26 @@ import (
 const unknown = -1
 
 // tick are the figures of now, in the order of places.
-func (f Input) tick(p places) dashboard.Tick {
+func (f Input) tick(p order) dashboard.Tick {
 	t := dashboard.Tick{
 		At: f.Now.UnixMilli(), Servers: [][6]float64{}, Entries: [][4]float64{}, Flows: [][]float64{},
 		Total: [4]float64{unknown, unknown, unknown, unknown}, Crossing: unknown,
 	}
 	measured := len(f.Table.Entries) > 0
 	if measured {
-		t.Total = [4]float64{tenths(f.Table.Requests), tenths(f.Table.Errors), took(f.Table.P50), took(f.Table.P99)}
+		t.Total = [4]float64{roundRate(f.Table.Requests), roundRate(f.Table.Errors), roundMilliseconds(f.Table.P50), roundMilliseconds(f.Table.P99)}
 	}
 	if f.Table.Requests > 0 {
-		t.Crossing = fine(f.Table.Crossing)
+		t.Crossing = roundShare(f.Table.Crossing)
 	}
 	for _, i := range p.servers {
 		s := f.Table.Servers[i]
-		row := [6]float64{unknown, unknown, unknown, fine(s.Expected), float64(s.Healthy), float64(s.Reporting)}
+		row := [6]float64{unknown, unknown, unknown, roundShare(s.Expected), float64(s.Healthy), float64(s.Reporting)}
 		if measured {
-			row[0], row[1] = tenths(s.Requests), tenths(s.Errors)
+			row[0], row[1] = roundRate(s.Requests), roundRate(s.Errors)
 		}
 		if f.Table.Requests > 0 {
-			row[2] = fine(s.Observed)
+			row[2] = roundShare(s.Observed)
 		}
 		t.Servers = append(t.Servers, row)
 	}
@@ -42,7 +42,7 @@ func (f Input) tick(p places) dashboard.Tick {
 	}
 	for _, e := range p.entries {
 		row := [4]float64{unknown, unknown, unknown, unknown}
-		if e.reporting() {
+		if e.isReporting() {
 			t.Reporting++
 			row = e.figures(f.Table.Service)
 			t.Window = max(t.Window, e.report.Over.Milliseconds())
@@ -53,7 +53,7 @@ func (f Input) tick(p places) dashboard.Tick {
 }
 
 // flows are the requests of a region's Envoys to each server.
-func (f Input) flows(p places, region string) []float64 {
+func (f Input) flows(p order, region string) []float64 {
 	row := make([]float64, len(p.servers))
 	i := slices.IndexFunc(f.Table.Entries, func(e traffic.Entry) bool { return e.Region == region })
 	if i < 0 {
@@ -63,7 +63,7 @@ func (f Input) flows(p places, region string) []float64 {
 		return row
 	}
 	for k, server := range p.servers {
-		row[k] = tenths(f.Table.Entries[i].To[server])
+		row[k] = roundRate(f.Table.Entries[i].To[server])
 	}
 	return row
 }
@@ -80,32 +80,32 @@ func (e entry) figures(service string) [4]float64 {
 		row[0] += to.Requests
 		row[1] += to.Errors
 	}
-	row[0], row[1] = tenths(row[0]), tenths(row[1])
+	row[0], row[1] = roundRate(row[0]), roundRate(row[1])
 	row[2], row[3] = quantiles(s.Latency)
 	return row
 }
 
 func quantiles(l traffic.Latency) (p50, p99 float64) {
-	ms := func(q float64) float64 { return took(float64(l.Quantile(q)) / float64(time.Millisecond)) }
+	ms := func(q float64) float64 { return roundMilliseconds(float64(l.Quantile(q)) / float64(time.Millisecond)) }
 	return ms(0.5), ms(0.99)
 }
 
-// took is unknown where there was no request.
-func took(ms float64) float64 {
+// roundMilliseconds is unknown where there was no request.
+func roundMilliseconds(ms float64) float64 {
 	if ms <= 0 {
 		return unknown
 	}
 	return math.Round(ms*100) / 100
 }
 
-// tenths and fine keep what is sent short: rates to a tenth, shares to a
+// roundRate and fine keep what is sent short: rates to a tenth, shares to a
 // hundredth of a percent.
-func tenths(x float64) float64 { return math.Round(x*10) / 10 }
-func fine(x float64) float64   { return math.Round(x*1e4) / 1e4 }
+func roundRate(x float64) float64  { return math.Round(x*10) / 10 }
+func roundShare(x float64) float64 { return math.Round(x*1e4) / 1e4 }
 
-// past is the history: each region's share, step by step, and how long requests
+// history is the history: each region's share, step by step, and how long requests
 // took.
-func (f Input) past() dashboard.History {
+func (f Input) history() dashboard.History {
 	h := dashboard.History{
 		Start: f.History.Start.UnixMilli(), Step: f.History.Step.Milliseconds(),
 		Regions: []string{}, Shares: [][]int{}, Rate: []float64{}, Latency: [][2]float64{},
@@ -127,7 +127,7 @@ func (f Input) past() dashboard.History {
 			total[i] += n
 		}
 	}
-	slices.SortFunc(h.Regions, byRegion)
+	slices.SortFunc(h.Regions, compareRegions)
 	for i := range f.History.Steps() {
 		row := []int{}
 		p50, p99 := quantiles(f.History.Latency[i])
@@ -138,7 +138,7 @@ func (f Input) past() dashboard.History {
 		}
 		rate := float64(unknown)
 		if len(f.History.Endpoints) > 0 {
-			rate = tenths(total[i])
+			rate = roundRate(total[i])
 		}
 		h.Shares, h.Rate, h.Latency = append(h.Shares, row), append(h.Rate, rate), append(h.Latency, [2]float64{p50, p99})
 	}

@@ -18,19 +18,19 @@ func (f Input) Preview(a dashboard.Action) dashboard.Preview {
 		return p
 	}
 	service := f.Services[i]
-	next := after(a, service, f.heldOf(service.Name))
-	if len(next.Serving()) == 0 && len(service.Serving()) > 0 && a.Act == dashboard.ActDrain {
-		p.Stays = fmt.Sprintf("Nobody else serves %s: it serves on until another does, or until that loss is accepted.", service.Name)
+	next := afterAction(a, service, f.heldEndpoints(service.Name))
+	if len(next.Serving()) == 0 && len(service.Serving()) > 0 && a.Kind == dashboard.ActDrain {
+		p.NoEffect = fmt.Sprintf("Nobody else serves %s: it serves on until another does, or until that loss is accepted.", service.Name)
 		next = service
 	}
-	if a.Act == dashboard.ActRestore && next.SameServing(service) {
-		p.Stays = "Its own tags or grants still keep it from serving."
+	if a.Kind == dashboard.ActRestore && next.SameServing(service) {
+		p.NoEffect = "Its own tags or grants still keep it from serving."
 	}
 	c := f.Traffic
 	c.Topology = topology.Topology{Services: []topology.Service{next}}
 	then := TableOf(traffic.Tables(c), service.Name)
-	for _, region := range f.places().regions {
-		before, now := expectedIn(f.Table, region), expectedIn(then, region)
+	for _, region := range f.order().regions {
+		before, now := expectedShare(f.Table, region), expectedShare(then, region)
 		if before > 0 || now > 0 {
 			p.Regions, p.Before, p.After = append(p.Regions, region), append(p.Before, before), append(p.After, now)
 		}
@@ -38,7 +38,7 @@ func (f Input) Preview(a dashboard.Action) dashboard.Preview {
 	return p
 }
 
-func (f Input) heldOf(service string) []guard.HeldEndpoint {
+func (f Input) heldEndpoints(service string) []guard.HeldEndpoint {
 	for _, h := range f.Held {
 		if h.Service == service {
 			return h.Endpoints
@@ -47,25 +47,25 @@ func (f Input) heldOf(service string) []guard.HeldEndpoint {
 	return nil
 }
 
-// after is a service once an act is done.
-func after(a dashboard.Action, s topology.Service, held []guard.HeldEndpoint) topology.Service {
+// afterAction is a service once an act is done.
+func afterAction(a dashboard.Action, s topology.Service, held []guard.HeldEndpoint) topology.Service {
 	endpoints := slices.Concat(s.Serving(), s.Idle)
 	for i := range endpoints {
 		e := &endpoints[i]
 		gone := slices.ContainsFunc(held, func(h guard.HeldEndpoint) bool { return h.Device == e.Device && h.Address == e.Address.String() })
 		switch {
-		case a.Act == dashboard.ActAccept && gone:
+		case a.Kind == dashboard.ActAccept && gone:
 			e.State = topology.Offline
-		case a.Act == dashboard.ActDrain && e.Device == a.Device && e.State == topology.Serving:
+		case a.Kind == dashboard.ActDrain && e.Device == a.Device && e.State == topology.Serving:
 			e.State = topology.Drained
-		case a.Act == dashboard.ActRestore && e.Device == a.Device && e.State == topology.Drained && e.Weight > 0:
+		case a.Kind == dashboard.ActRestore && e.Device == a.Device && e.State == topology.Drained && e.Weight > 0:
 			e.State = topology.Serving
 		}
 	}
 	return topology.NewService(s.Name, endpoints)
 }
 
-func expectedIn(t traffic.Table, region string) (share float64) {
+func expectedShare(t traffic.Table, region string) (share float64) {
 	for _, s := range t.Servers {
 		if s.Region == region {
 			share += s.Expected

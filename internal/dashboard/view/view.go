@@ -79,12 +79,12 @@ func TableOf(tables []traffic.Table, service string) traffic.Table {
 
 // View is the page of the service.
 func (f Input) View() dashboard.View {
-	places := f.places()
+	places := f.order()
 	s := dashboard.Snapshot{
 		Tailnet: f.Tailnet, Version: f.Version, Service: f.Table.Service, Mode: string(f.Table.Locality),
 		Services: []dashboard.ServiceName{}, Regions: places.regions,
 		Servers: []dashboard.Server{}, Entries: []dashboard.Entry{}, Held: []dashboard.Held{},
-		Problems: f.problems(places), Changes: f.changed(), Notices: f.notices(places),
+		Problems: f.problems(places), Changes: f.changes(), Notices: f.notices(places),
 	}
 	for _, service := range f.Services {
 		serving := len(service.Serving())
@@ -94,20 +94,20 @@ func (f Input) View() dashboard.View {
 		s.Servers = append(s.Servers, f.server(f.Table.Servers[i].Endpoint))
 	}
 	for _, e := range places.entries {
-		s.Entries = append(s.Entries, e.shown())
+		s.Entries = append(s.Entries, e.toWire())
 	}
 	for _, h := range f.Held {
 		held := dashboard.Held{Service: h.Service, Reason: h.Reason, Names: []string{}}
 		for _, e := range h.Endpoints {
 			held.Names = append(held.Names, cmp.Or(e.Name, e.Device))
 		}
-		slices.SortFunc(held.Names, natural)
+		slices.SortFunc(held.Names, compareNames)
 		if h.Until != nil {
 			held.Until = h.Until.UnixMilli()
 		}
 		s.Held = append(s.Held, held)
 	}
-	return dashboard.View{Snapshot: s, Tick: f.tick(places), History: f.past()}
+	return dashboard.View{Snapshot: s, Tick: f.tick(places), History: f.history()}
 }
 
 // server is one endpoint, and why it does not serve.
@@ -124,24 +124,24 @@ func (f Input) server(e topology.Endpoint) dashboard.Server {
 	for _, h := range f.Held {
 		for _, of := range h.Endpoints {
 			if h.Service == f.Table.Service && of.Device == e.Device && of.Address == e.Address.String() {
-				s.Held, s.Why = true, "the list says "+of.Listed
+				s.Held, s.Reason = true, "the list says "+of.Listed
 			}
 		}
 	}
 	for _, w := range f.Drains {
 		if w.Device == e.Device || slices.Contains(w.Addresses, e.Address.Addr()) {
-			s.Word = &dashboard.Drain{By: w.By, At: w.At.UnixMilli(), Until: millis(w.Until)}
+			s.Drain = &dashboard.Drain{By: w.By, At: w.At.UnixMilli(), Until: millis(w.Until)}
 		}
 	}
 	if e.State != topology.Serving {
-		s.Why = why(e, device)
+		s.Reason = stateReason(e, device)
 	}
 	return s
 }
 
-// why says in few words why an endpoint does not serve. The page tells the time
+// stateReason says in few words why an endpoint does not serve. The page tells the time
 // as the reader's clock has it, so this tells none.
-func why(e topology.Endpoint, device topology.Device) string {
+func stateReason(e topology.Endpoint, device topology.Device) string {
 	switch {
 	case e.State == topology.Drained && e.DrainedBy != "":
 		return "by an operator"

@@ -81,7 +81,7 @@ func equal(t *testing.T, what string, got, want any) {
 	}
 }
 
-func TestTheFiguresAreInTheOrderOfThePlaces(t *testing.T) {
+func TestView_figures_followTheOrder(t *testing.T) {
 	f := pool()
 	v := f.View()
 	equal(t, "regions", v.Snapshot.Regions, []string{"east", "west"})
@@ -100,7 +100,7 @@ func TestTheFiguresAreInTheOrderOfThePlaces(t *testing.T) {
 }
 
 // What nobody measured is no zero.
-func TestWhatIsNotMeasuredIsUnknown(t *testing.T) {
+func TestView_noReports_figuresAreUnknown(t *testing.T) {
 	silent := pool()
 	silent.Traffic.View.Envoys = nil
 	silent.Tables = traffic.Tables(silent.Traffic)
@@ -141,7 +141,7 @@ func TestWhatIsNotMeasuredIsUnknown(t *testing.T) {
 	}
 }
 
-func TestTableOf(t *testing.T) {
+func TestTableOf_services_findsOne(t *testing.T) {
 	tables := []traffic.Table{{Service: "a"}, {Service: "b"}}
 	for asked, want := range map[string]string{"a": "a", "b": "b", "c": "a"} {
 		equal(t, asked, TableOf(tables, asked).Service, want)
@@ -149,7 +149,7 @@ func TestTableOf(t *testing.T) {
 	equal(t, "of none", TableOf(nil, "x").Service, "x")
 }
 
-func TestPlaces(t *testing.T) {
+func TestView_endpoints_areOrdered(t *testing.T) {
 	gateway := func(node string) Envoy {
 		e := envoy(20, node, "")
 		e.Device = "gateway.example.ts.net"
@@ -174,7 +174,7 @@ func TestPlaces(t *testing.T) {
 }
 
 // Envoys that share an address are told apart by their nodes, in what they report too.
-func TestEachEnvoyHasItsOwnReport(t *testing.T) {
+func TestView_sharedDevice_eachEnvoyHasItsReport(t *testing.T) {
 	one, two, three := envoy(11, "one", "west"), envoy(11, "two", "west"), envoy(11, "three", "west")
 	f := known([]topology.Endpoint{endpoint(1, "a", "west", 1, topology.Serving)}, []Envoy{one, two, three},
 		report(one, map[byte]float64{1: 5}), report(two, map[byte]float64{1: 7}))
@@ -184,7 +184,7 @@ func TestEachEnvoyHasItsOwnReport(t *testing.T) {
 	equal(t, "problems", names(v.Snapshot.Problems, func(p dashboard.Problem) string { return p.Name + " " + p.Title }), "three reports nothing")
 }
 
-func TestHowFarAnEnvoyIs(t *testing.T) {
+func TestView_envoys_tellTheirSync(t *testing.T) {
 	for name, test := range map[string]struct {
 		pending  bool
 		rejected map[string]string
@@ -199,11 +199,11 @@ func TestHowFarAnEnvoyIs(t *testing.T) {
 		e := envoy(1, "e", "west")
 		e.Pending, e.Rejected = test.pending, test.rejected
 		got := Input{Envoys: []Envoy{e}}.View().Snapshot.Entries[0]
-		equal(t, name, got, dashboard.Entry{ID: "100.64.0.1/e", Name: "e", Region: "west", Sync: test.sync, Words: test.words, Since: noon.Add(-time.Hour).UnixMilli()})
+		equal(t, name, got, dashboard.Entry{ID: "100.64.0.1/e", Name: "e", Region: "west", Sync: test.sync, Rejection: test.words, Since: noon.Add(-time.Hour).UnixMilli()})
 	}
 }
 
-func TestWhyAServerDoesNotServe(t *testing.T) {
+func TestView_idleServer_saysWhy(t *testing.T) {
 	for name, test := range map[string]struct {
 		state     topology.State
 		drainedBy string
@@ -225,11 +225,11 @@ func TestWhyAServerDoesNotServe(t *testing.T) {
 		if test.unlisted {
 			f.Devices = nil
 		}
-		equal(t, name, f.View().Snapshot.Servers[0].Why, test.want)
+		equal(t, name, f.View().Snapshot.Servers[0].Reason, test.want)
 	}
 }
 
-func TestAServerTellsWhatOperatorsAndTheGuardSay(t *testing.T) {
+func TestView_drainedOrHeldServer_isMarked(t *testing.T) {
 	f := pool()
 	until := noon.Add(time.Minute)
 	f.Held = []guard.Held{
@@ -244,11 +244,11 @@ func TestAServerTellsWhatOperatorsAndTheGuardSay(t *testing.T) {
 	}
 	s := f.View().Snapshot
 	c, d, a, b := s.Servers[0], s.Servers[1], s.Servers[2], s.Servers[3]
-	equal(t, "c", []any{c.Held, c.Word == nil, c.Why}, []any{false, true, ""})
-	equal(t, "d", *d.Word, dashboard.Drain{By: "alice", At: noon.UnixMilli(), Until: until.UnixMilli()})
-	equal(t, "a, known by its address", *a.Word, dashboard.Drain{By: "bob", At: noon.UnixMilli()})
+	equal(t, "c", []any{c.Held, c.Drain == nil, c.Reason}, []any{false, true, ""})
+	equal(t, "d", *d.Drain, dashboard.Drain{By: "alice", At: noon.UnixMilli(), Until: until.UnixMilli()})
+	equal(t, "a, known by its address", *a.Drain, dashboard.Drain{By: "bob", At: noon.UnixMilli()})
 	equal(t, "a is held in another service", a.Held, false)
-	equal(t, "b", []any{b.Held, b.Why, b.Word == nil}, []any{true, "the list says offline", true})
+	equal(t, "b", []any{b.Held, b.Reason, b.Drain == nil}, []any{true, "the list says offline", true})
 	equal(t, "tags", b.Tags, []string{"tag:weight-1"})
 	equal(t, "what is held", s.Held, []dashboard.Held{
 		{Service: "other", Names: []string{"d1"}},
@@ -256,7 +256,7 @@ func TestAServerTellsWhatOperatorsAndTheGuardSay(t *testing.T) {
 	})
 }
 
-func TestHistoryIsByRegion(t *testing.T) {
+func TestView_history_isByRegion(t *testing.T) {
 	f := pool()
 	f.History = traffic.History{Start: noon, Step: 5 * time.Second, Crossing: make([]float64, 3), Latency: make([]traffic.Latency, 3)}
 	f.History.Latency[0].Observe([]float64{10, 20}, []uint64{0, 100, 0})

@@ -16,7 +16,7 @@ import (
 // problemLines are the page's problems, one a line, without their mends.
 func problemLines(f Input) string {
 	return names(f.View().Snapshot.Problems, func(p dashboard.Problem) string {
-		return strings.TrimSpace(fmt.Sprintf("%s: %s %s", p.Severity, strings.TrimSpace(p.Name+" "+p.Title), p.Words))
+		return strings.TrimSpace(fmt.Sprintf("%s: %s %s", p.Severity, strings.TrimSpace(p.Name+" "+p.Title), p.Detail))
 	})
 }
 
@@ -36,7 +36,7 @@ func sickFor(n byte) Input {
 	return known([]topology.Endpoint{endpoint(1, "a", "west", 1, topology.Serving)}, envoys, reports...)
 }
 
-func TestProblems(t *testing.T) {
+func TestView_problems_areListed(t *testing.T) {
 	west := envoy(11, "west-1", "west")
 	of := func(edit func(*Input)) Input {
 		f := pool()
@@ -67,12 +67,18 @@ func TestProblems(t *testing.T) {
 				f.Traffic.View.Envoys[i].Stale = true
 			}
 		}), ""}, // a notice says it
-		"not silent for long": {of(func(f *Input) { f.Traffic.View.Envoys[0].Stale = true; f.Envoys[0].Since = noon.Add(-quiet) }), ""},
-		"silent for long":     {of(func(f *Input) { f.Traffic.View.Envoys[0].Stale = true; f.Envoys[0].Since = noon.Add(-quiet - 1) }), "warning: west-1 reports no more"},
+		"not silent for long": {of(func(f *Input) {
+			f.Traffic.View.Envoys[0].Stale = true
+			f.Envoys[0].Since = noon.Add(-firstReportTimeout)
+		}), ""},
+		"silent for long": {of(func(f *Input) {
+			f.Traffic.View.Envoys[0].Stale = true
+			f.Envoys[0].Since = noon.Add(-firstReportTimeout - 1)
+		}), "warning: west-1 reports no more"},
 	} {
 		equal(t, name, problemLines(test.facts), test.want)
 		for _, p := range test.facts.View().Snapshot.Problems {
-			if p.Mend == "" {
+			if p.Remedy == "" {
 				t.Errorf("%s: %s has no mend", name, p.Title)
 			}
 		}
@@ -84,7 +90,7 @@ func TestProblems(t *testing.T) {
 	equal(t, "what a silent Envoy's problem is about", []any{silent.About, silent.ID, silent.Since}, []any{dashboard.AboutEntry, "100.64.0.11/west-1", noon.UnixMilli()})
 }
 
-func TestSinceWhenAProblemIs(t *testing.T) {
+func TestView_problem_tellsSince(t *testing.T) {
 	f := pool()
 	f.Envoys[0].Rejected = map[string]string{"CDS": "no"}
 	f.Problems = []topology.Problem{{Device: "d1", Name: "a", Subject: "tag:x"}, {Device: "gone", Name: "gone", Subject: "tag:x"}}
@@ -105,18 +111,18 @@ func TestSinceWhenAProblemIs(t *testing.T) {
 	equal(t, "about a device that is no server", f.View().Snapshot.Problems[2].About, dashboard.AboutNothing)
 }
 
-func TestMends(t *testing.T) {
+func TestView_problems_haveARemedy(t *testing.T) {
 	for subject, want := range map[string]string{
 		"tag:weight-x": "another tag", "grant 1": "edit the grant", "custom:weight": "posture attribute anew", "region": "bootstrap --region",
 		"missing": "whether the source's list is whole", "offline": "whether the source's list is whole", "peer": "tailxds explain",
 	} {
-		if got := mendOf(topology.Problem{Subject: subject}); !strings.Contains(got, want) {
+		if got := remedyOf(topology.Problem{Subject: subject}); !strings.Contains(got, want) {
 			t.Errorf("%s: %q", subject, got)
 		}
 	}
 }
 
-func TestNotices(t *testing.T) {
+func TestView_staleFacts_areNotices(t *testing.T) {
 	of := func(edit func(*Input)) Input {
 		f := pool()
 		f.Source = &Source{}
@@ -139,41 +145,41 @@ func TestNotices(t *testing.T) {
 		"one is silent":  {of(func(f *Input) { mute(f); f.Envoys = f.Envoys[:1] }), "No Envoy reports: Nothing is known of traffic and health, though 1 is connected: were they started with the bootstrap that this `tailxds bootstrap` prints?"},
 		"they have just come": {of(func(f *Input) {
 			mute(f)
-			f.Envoys[0].Since, f.Envoys[1].Since = noon, noon.Add(-quiet)
+			f.Envoys[0].Since, f.Envoys[1].Since = noon, noon.Add(-firstReportTimeout)
 		}), ""},
 		"one has been there": {of(func(f *Input) {
 			mute(f)
-			f.Envoys[0].Since, f.Envoys[1].Since = noon, noon.Add(-quiet-1)
+			f.Envoys[0].Since, f.Envoys[1].Since = noon, noon.Add(-firstReportTimeout-1)
 		}), "No Envoy reports: Nothing is known of traffic and health, though 2 are connected: were they started with the bootstrap that this `tailxds bootstrap` prints?"},
 	} {
 		equal(t, name, names(test.facts.View().Snapshot.Notices, func(n dashboard.Notice) string { return n.Title + ": " + n.Text }), test.want)
 	}
 }
 
-func TestChanges(t *testing.T) {
+func TestView_events_areChanges(t *testing.T) {
 	f := pool()
 	f.Changes = []events.Event{
 		{ID: 9, At: noon, Kind: events.Weight, Service: "server", Name: "a", Text: "a in server: weight 1 → 2", Rollout: &events.Rollout{Sent: 2, Acked: 1, Millis: 310}},
 		{ID: 8, At: noon, Kind: events.Weight, Service: "other", Name: "a", Text: "a in other: weight 1 → 2"},
 		{ID: 7, At: noon, Kind: events.Drain, Name: "a", Text: "a is drained by alice until it is restored", By: "alice"},
 		{ID: 6, At: noon, Kind: events.Accepted, Text: "what was held is let through", By: "alice"},
-		{ID: 5, At: noon.Add(-historyOf), Kind: events.Policy, Text: "the policy was edited"},
-		{ID: 4, At: noon.Add(-historyOf - 1), Kind: events.Policy, Text: "long ago"},
+		{ID: 5, At: noon.Add(-maxChangeAge), Kind: events.Policy, Text: "the policy was edited"},
+		{ID: 4, At: noon.Add(-maxChangeAge - 1), Kind: events.Policy, Text: "long ago"},
 	}
 	equal(t, "changes", f.View().Snapshot.Changes, []dashboard.Change{
 		{ID: "9", At: noon.UnixMilli(), Kind: "weight", Name: "a", Text: "in server: weight 1 → 2", Effect: "on 1 of 2 Envoys after 0.31 s"},
 		{ID: "7", At: noon.UnixMilli(), Kind: "drained", Name: "a", Text: "is drained by alice until it is restored"},
 		{ID: "6", At: noon.UnixMilli(), Kind: "accepted", Text: "what was held is let through", By: "alice"},
-		{ID: "5", At: noon.Add(-historyOf).UnixMilli(), Kind: "policy", Text: "the policy was edited"},
+		{ID: "5", At: noon.Add(-maxChangeAge).UnixMilli(), Kind: "policy", Text: "the policy was edited"},
 	})
-	f.Changes = make([]events.Event, mostChanges+1)
+	f.Changes = make([]events.Event, maxChanges+1)
 	for i := range f.Changes {
 		f.Changes[i].At = noon
 	}
-	equal(t, "how many", len(f.View().Snapshot.Changes), mostChanges)
+	equal(t, "how many", len(f.View().Snapshot.Changes), maxChanges)
 }
 
-func TestSigns(t *testing.T) {
+func TestIconOf_kinds_haveOne(t *testing.T) {
 	for want, changes := range map[string][]events.Event{
 		"joined": {{Kind: events.Added}, {Kind: events.EnvoyConnected}}, "left": {{Kind: events.Removed}, {Kind: events.EnvoyDisconnected}, {Kind: events.State, To: "offline"}, {Kind: events.State, To: "expired"}},
 		"weight": {{Kind: events.Weight}}, "held": {{Kind: events.Held}}, "rejected": {{Kind: events.Rejected}}, "policy": {{Kind: events.Policy}}, "accepted": {{Kind: events.Accepted}},
@@ -182,14 +188,14 @@ func TestSigns(t *testing.T) {
 		"other": {{Kind: events.Started}, {Kind: events.Moved}, {Kind: events.Service}},
 	} {
 		for _, c := range changes {
-			equal(t, string(c.Kind)+" "+c.To, signOf(c), want)
+			equal(t, string(c.Kind)+" "+c.To, iconOf(c), want)
 		}
 	}
 }
 
-func TestPreview(t *testing.T) {
+func TestPreview_actions_giveShares(t *testing.T) {
 	ask := func(act dashboard.ActionKind, device string) dashboard.Action {
-		return dashboard.Action{Act: act, Service: "server", Device: device}
+		return dashboard.Action{Kind: act, Service: "server", Device: device}
 	}
 	round := func(shares []float64) (text string) {
 		for _, s := range shares {
@@ -229,7 +235,7 @@ func TestPreview(t *testing.T) {
 		"of no service":       {gone, ask(dashboard.ActDrain, "d1"), "", "", "", ""},
 	} {
 		p := test.facts.Preview(test.ask)
-		equal(t, name, []string{strings.Join(p.Regions, " "), round(p.Before), round(p.After), p.Stays}, []string{test.regions, test.before, test.then, test.stays})
+		equal(t, name, []string{strings.Join(p.Regions, " "), round(p.Before), round(p.After), p.NoEffect}, []string{test.regions, test.before, test.then, test.stays})
 		if p.Regions == nil || p.Before == nil || p.After == nil {
 			t.Errorf("%s: a list is null", name)
 		}

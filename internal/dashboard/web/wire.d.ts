@@ -1,4 +1,4 @@
-// Made from wire.go by TestWireTypes; do not edit.
+// Made from wire.go by TestWire_types_matchTheFile; do not edit.
 
 export interface Snapshot {
   assets: string;

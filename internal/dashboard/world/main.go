@@ -43,10 +43,10 @@ func run(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /world/stop", func(http.ResponseWriter, *http.Request) { w.mu.Lock() }) // for good
 	mux.Handle("/", page.Handler(dashboard.Authorizer{
-		Who: func(*http.Request) (dashboard.Viewer, error) {
+		Identify: func(*http.Request) (dashboard.Viewer, error) {
 			return dashboard.Viewer{Name: "you@example.com", Role: dashboard.Role(*role)}, nil
 		},
-		Answers: func(context.Context, string) bool { return true },
+		AllowsHost: func(context.Context, string) bool { return true },
 	}))
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", *address)
 	if err != nil {

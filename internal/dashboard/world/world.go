@@ -125,17 +125,17 @@ func (w *world) sick() int {
 func (w *world) trouble(each int) {
 	s := &w.snapshot
 	server := func(i int) *dashboard.Server { return &s.Servers[i] }
-	server(w.drained()).State, server(w.drained()).Why = dashboard.Drained, "by an operator"
-	server(w.drained()).Word = &dashboard.Drain{By: "operator@example.com", At: w.ago(95 * time.Second), Until: w.ago(-20 * time.Minute)}
-	server(w.offline()).State, server(w.offline()).Why = dashboard.Offline, "off the tailnet"
+	server(w.drained()).State, server(w.drained()).Reason = dashboard.Drained, "by an operator"
+	server(w.drained()).Drain = &dashboard.Drain{By: "operator@example.com", At: w.ago(95 * time.Second), Until: w.ago(-20 * time.Minute)}
+	server(w.offline()).State, server(w.offline()).Reason = dashboard.Offline, "off the tailnet"
 	nack := &s.Entries[w.rejects()]
-	nack.Sync, nack.Words = dashboard.Rejected, "CDS server: overprovisioning_factor: value must be greater than or equal to 100"
+	nack.Sync, nack.Rejection = dashboard.Rejected, "CDS server: overprovisioning_factor: value must be greater than or equal to 100"
 	problem := func(severity dashboard.Severity, about dashboard.About, id, name, title, words, mend string, since time.Duration) {
-		s.Problems = append(s.Problems, dashboard.Problem{Severity: severity, About: about, ID: id, Name: name, Title: title, Words: words, Mend: mend, Since: w.ago(since)})
+		s.Problems = append(s.Problems, dashboard.Problem{Severity: severity, About: about, ID: id, Name: name, Title: title, Detail: words, Remedy: mend, Since: w.ago(since)})
 	}
 	odd, sick, tagged := server(w.odd()), server(w.sick()), server(w.troubled())
 	problem(dashboard.Error, dashboard.AboutServer, sick.ID, sick.Name, "is unhealthy", "12 of 12 Envoys say so", "look at its health check: curl "+sick.ID+"/healthz", 4*time.Minute)
-	problem(dashboard.Error, dashboard.AboutEntry, nack.ID, nack.Name, "rejected a cluster", nack.Words, "mend the policy file; the Envoy keeps its last good one", 200*time.Second)
+	problem(dashboard.Error, dashboard.AboutEntry, nack.ID, nack.Name, "rejected a cluster", nack.Rejection, "mend the policy file; the Envoy keeps its last good one", 200*time.Second)
 	problem(dashboard.Warning, dashboard.AboutServer, odd.ID, odd.Name, "gets fewer requests than expected", "10.4 % and not 15.8 %", "see what its callers say: tailxds explain "+odd.Name, 95*time.Second)
 	problem(dashboard.Warning, dashboard.AboutServer, tagged.ID, tagged.Name, "has an ignored tag", "tag:weigth-3: no such tag", "did you mean tag:weight-3?", 6*time.Hour)
 	if w.kind == held {
@@ -167,7 +167,7 @@ func (w *world) note(ago time.Duration, kind, name, text, by, effect string) {
 // source is the world as a page sees it, a second later each time it is asked.
 func (w *world) source() dashboard.Source {
 	return dashboard.Source{
-		Look: func(services []string) []*dashboard.View {
+		Views: func(services []string) []*dashboard.View {
 			w.mu.Lock()
 			defer w.mu.Unlock()
 			w.pass()
@@ -200,7 +200,7 @@ func (w *world) say(device string, state dashboard.State, word *dashboard.Drain)
 	defer w.mu.Unlock()
 	for i := range w.snapshot.Servers {
 		if s := &w.snapshot.Servers[i]; s.Device == device {
-			s.State, s.Word = state, word
+			s.State, s.Drain = state, word
 			w.expect()
 			w.note(0, string(state), s.Name, string(state), "", "")
 			return nil

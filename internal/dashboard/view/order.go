@@ -11,9 +11,9 @@ import (
 	"github.com/tailxds/tailxds/internal/traffic"
 )
 
-// places are the order in which the page lists what it shows, on which every
+// order are the order in which the page lists what it shows, on which every
 // figure counts.
-type places struct {
+type order struct {
 	regions []string
 	servers []int // of the table's
 	entries []entry
@@ -27,10 +27,10 @@ type entry struct {
 	report *traffic.Envoy // nil if it has not
 }
 
-// places orders regions by name, those without one last, and servers and Envoys
+// order orders regions by name, those without one last, and servers and Envoys
 // by region and name.
-func (f Input) places() places {
-	var p places
+func (f Input) order() order {
+	var p order
 	regions := make(map[string]bool)
 	for i, s := range f.Table.Servers {
 		regions[s.Region] = true
@@ -60,26 +60,26 @@ func (f Input) places() places {
 	for region := range regions {
 		p.regions = append(p.regions, region)
 	}
-	slices.SortFunc(p.regions, byRegion)
+	slices.SortFunc(p.regions, compareRegions)
 	slices.SortFunc(p.servers, func(i, j int) int {
 		a, b := f.Table.Servers[i].Endpoint, f.Table.Servers[j].Endpoint
-		return cmp.Or(byRegion(a.Region, b.Region), natural(a.Name, b.Name), a.Address.Compare(b.Address))
+		return cmp.Or(compareRegions(a.Region, b.Region), compareNames(a.Name, b.Name), a.Address.Compare(b.Address))
 	})
 	slices.SortFunc(p.entries, func(a, b entry) int {
-		return cmp.Or(byRegion(a.Region, b.Region), natural(a.name, b.name), cmp.Compare(a.id, b.id))
+		return cmp.Or(compareRegions(a.Region, b.Region), compareNames(a.name, b.name), cmp.Compare(a.id, b.id))
 	})
 	return p
 }
 
-func byRegion(a, b string) int {
+func compareRegions(a, b string) int {
 	if (a == "") != (b == "") {
 		return cmp.Compare(b, a) // none comes last
 	}
 	return cmp.Compare(a, b)
 }
 
-// natural orders names as people do: west-2 before west-10.
-func natural(a, b string) int {
+// compareNames orders names as people do: west-2 before west-10.
+func compareNames(a, b string) int {
 	if len(a) != len(b) && strings.TrimRight(a, "0123456789") == strings.TrimRight(b, "0123456789") {
 		return cmp.Compare(len(a), len(b))
 	}
@@ -96,7 +96,7 @@ func (e Envoy) name() string {
 	return name
 }
 
-func (e entry) shown() dashboard.Entry {
+func (e entry) toWire() dashboard.Entry {
 	shown := dashboard.Entry{ID: e.id, Name: e.name, Region: e.Region, Sync: dashboard.InSync, Since: e.Since.UnixMilli()}
 	var words []string
 	for _, kind := range slices.Sorted(maps.Keys(e.Rejected)) {
@@ -104,12 +104,12 @@ func (e entry) shown() dashboard.Entry {
 	}
 	switch {
 	case len(words) > 0:
-		shown.Sync, shown.Words = dashboard.Rejected, strings.Join(words, "\n")
+		shown.Sync, shown.Rejection = dashboard.Rejected, strings.Join(words, "\n")
 	case e.Pending:
 		shown.Sync = dashboard.Pending
 	}
 	return shown
 }
 
-// reporting is whether an Envoy has told of late what it measured.
-func (e entry) reporting() bool { return e.report != nil && !e.report.Stale }
+// isReporting is whether an Envoy has told of late what it measured.
+func (e entry) isReporting() bool { return e.report != nil && !e.report.Stale }

@@ -16,8 +16,8 @@ type did struct{ asked []string }
 
 func (d *did) source() Source {
 	return Source{
-		Look:    noView,
-		Preview: func(a Action) Preview { return Preview{Regions: []string{string(a.Act) + a.Service + a.Device}} },
+		Views:   noView,
+		Preview: func(a Action) Preview { return Preview{Regions: []string{string(a.Kind) + a.Service + a.Device}} },
 		Accept: func(_ context.Context, by, service string) error {
 			if service == "" {
 				return errors.New("nothing is held")
@@ -39,8 +39,8 @@ func (d *did) source() Source {
 // as lets everybody in with a role, under two names.
 func as(role Role) Authorizer {
 	return Authorizer{
-		Who:     func(*http.Request) (Viewer, error) { return Viewer{"somebody", role}, nil },
-		Answers: func(_ context.Context, host string) bool { return host == "page.example" || host == "100.64.0.1" },
+		Identify:   func(*http.Request) (Viewer, error) { return Viewer{"somebody", role}, nil },
+		AllowsHost: func(_ context.Context, host string) bool { return host == "page.example" || host == "100.64.0.1" },
 	}
 }
 
@@ -60,7 +60,7 @@ func ask(h http.Handler, method, path, body string, headers map[string]string) *
 	return answer
 }
 
-func TestWhoMayDoWhat(t *testing.T) {
+func TestHandler_roles_mayDoTheirPart(t *testing.T) {
 	var d did
 	page := New(d.source())
 	for _, test := range []struct{ path, body, did string }{
@@ -81,7 +81,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 }
 
 // A stranger, another name and another site's page get nothing, whatever they ask.
-func TestNothingForStrangers(t *testing.T) {
+func TestHandler_unknownPeer_getsNothing(t *testing.T) {
 	var d did
 	page := New(d.source())
 	for name, test := range map[string]struct {
@@ -115,7 +115,7 @@ func TestNothingForStrangers(t *testing.T) {
 	}
 }
 
-func TestOwnSite(t *testing.T) {
+func TestHandler_otherSite_isRefused(t *testing.T) {
 	var d did
 	h := New(d.source()).Handler(as(RoleOperate))
 	for _, headers := range []map[string]string{
@@ -131,7 +131,7 @@ func TestOwnSite(t *testing.T) {
 	}
 }
 
-func TestHostNames(t *testing.T) {
+func TestHostName_hosts_areNormalized(t *testing.T) {
 	for host, want := range map[string]string{
 		"Page.Example.:80": "page.example", "page.example": "page.example", "[FD7A::1]:80": "fd7a::1", "fd7a:0::1": "fd7a::1",
 		"100.64.0.1:80": "100.64.0.1", "[fd7a::1]": "fd7a::1", "": "",
@@ -142,7 +142,7 @@ func TestHostNames(t *testing.T) {
 	}
 }
 
-func TestActsAreRead(t *testing.T) {
+func TestHandler_actions_areDecoded(t *testing.T) {
 	var d did
 	h := New(d.source()).Handler(as(RoleOperate))
 	for _, test := range []struct {
@@ -178,7 +178,7 @@ func TestActsAreRead(t *testing.T) {
 }
 
 // The page loads its own files only, and they are not mixed between builds.
-func TestFiles(t *testing.T) {
+func TestHandler_files_areServed(t *testing.T) {
 	var d did
 	page := New(d.source())
 	h := page.Handler(as(RoleView))
@@ -211,7 +211,7 @@ func TestFiles(t *testing.T) {
 }
 
 // Why somebody gets nothing is said to them, and a failure is no refusal.
-func TestWhyNothing(t *testing.T) {
+func TestAdmit_refused_saysWhy(t *testing.T) {
 	for name, test := range map[string]struct {
 		viewer Viewer
 		err    error
@@ -224,7 +224,7 @@ func TestWhyNothing(t *testing.T) {
 		"a viewer":        {Viewer{"alice", RoleView}, nil, 200, "words"},
 	} {
 		door := as(RoleNone)
-		door.Who = func(*http.Request) (Viewer, error) { return test.viewer, test.err }
+		door.Identify = func(*http.Request) (Viewer, error) { return test.viewer, test.err }
 		answer := ask(door.Admit(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("words")) })), http.MethodGet, "/", "", nil)
 		if answer.Code != test.code || !strings.Contains(answer.Body.String(), test.says) {
 			t.Errorf("%s: %d %s", name, answer.Code, answer.Body)

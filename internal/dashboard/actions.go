@@ -10,13 +10,13 @@ import (
 // maxMinutes bounds for how long a device can be drained: a year.
 const maxMinutes = 366 * 24 * 60
 
-// act is what an operator asks for. The door has let the viewer in; here it is
+// handleAction is what an operator asks for. The door has let the viewer in; here it is
 // asked anew whether they may act, for each request.
-func (d *Dashboard) act(do func(ctx context.Context, by string, a Action) error) http.HandlerFunc {
+func (d *Dashboard) handleAction(do func(ctx context.Context, by string, a Action) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		v := viewerOf(r.Context())
 		if v.Role != RoleOperate {
-			http.Error(w, mayNotOperate, http.StatusForbidden)
+			http.Error(w, errNotOperator, http.StatusForbidden)
 			return
 		}
 		// Another site's form could send a body, but none of this type.
@@ -41,11 +41,11 @@ func (d *Dashboard) act(do func(ctx context.Context, by string, a Action) error)
 	}
 }
 
-// preview says what the shares would be after an act.
-func (d *Dashboard) preview(w http.ResponseWriter, r *http.Request) {
+// handlePreview says what the shares would be after an act.
+func (d *Dashboard) handlePreview(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(d.source.Preview(Action{
-		Act: ActionKind(q.Get("act")), Service: q.Get("service"), Device: q.Get("device"),
+		Kind: ActionKind(q.Get("act")), Service: q.Get("service"), Device: q.Get("device"),
 	})) // the client went away: nobody to tell
 }

@@ -19,11 +19,11 @@ const Capability = "tailxds.dev/cap/admin"
 type Authorizer struct {
 	// Who is who makes a request, and what they may do now. An error says why that
 	// can't be told: [ErrUnknownPeer] where nobody ever can.
-	Who func(*http.Request) (Viewer, error)
+	Identify func(*http.Request) (Viewer, error)
 	// Answers tells whether the page answers under a host's name, in lower case
 	// and without port. Others could be pointed here by somebody else's page
 	// (DNS rebinding), which would then read what is said here.
-	Answers func(ctx context.Context, host string) bool
+	AllowsHost func(ctx context.Context, host string) bool
 }
 
 // ErrUnknownPeer is that nobody is known who could have made a request.
@@ -41,10 +41,10 @@ func viewerOf(ctx context.Context) Viewer {
 // come from another site's page. Over plain HTTP browsers send no
 // Sec-Fetch-Site, so that Origin and Host must say it. Whatever else is for those
 // who may see goes through it too, so that all are judged and refused alike.
-func (door Authorizer) Admit(next http.Handler) http.Handler {
+func (a Authorizer) Admit(next http.Handler) http.Handler {
 	next = http.NewCrossOriginProtection().Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !door.Answers(r.Context(), HostName(r.Host)) {
+		if !a.AllowsHost(r.Context(), HostName(r.Host)) {
 			http.Error(w, "the page does not answer under this name", http.StatusMisdirectedRequest)
 			return
 		}
@@ -52,7 +52,7 @@ func (door Authorizer) Admit(next http.Handler) http.Handler {
 			http.Error(w, "not from a page of another site", http.StatusForbidden)
 			return
 		}
-		v, err := door.Who(r)
+		v, err := a.Identify(r)
 		switch {
 		case errors.Is(err, ErrUnknownPeer):
 			http.Error(w, err.Error(), http.StatusForbidden)
@@ -69,17 +69,17 @@ func (door Authorizer) Admit(next http.Handler) http.Handler {
 }
 
 // AdmitOperators lets in who may operate, and else is like Admit.
-func (door Authorizer) AdmitOperators(next http.Handler) http.Handler {
-	return door.Admit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+func (a Authorizer) AdmitOperators(next http.Handler) http.Handler {
+	return a.Admit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if viewerOf(r.Context()).Role != RoleOperate {
-			http.Error(w, mayNotOperate, http.StatusForbidden)
+			http.Error(w, errNotOperator, http.StatusForbidden)
 			return
 		}
 		next.ServeHTTP(w, r)
 	}))
 }
 
-const mayNotOperate = "you may look and not operate: the tailnet's policy grants " + Capability + ` with {"role": "operate"}`
+const errNotOperator = "you may look and not operate: the tailnet's policy grants " + Capability + ` with {"role": "operate"}`
 
 // sameHost tells whether an origin is the host that was asked.
 func sameHost(origin, host string) bool {
