@@ -60,9 +60,9 @@ type BootstrapConfig struct {
 const controlPlane = "control_plane"
 
 const (
-	// mostDownstream is how many connections an Envoy takes; Envoy warns of
+	// maxDownstream is how many connections an Envoy takes; Envoy warns of
 	// none.
-	mostDownstream = 50_000
+	maxDownstream = 50_000
 )
 
 // Bootstrap is the whole bootstrap of an Envoy.
@@ -79,7 +79,7 @@ func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 	if err != nil {
 		return nil, err
 	}
-	sinks, err := sinks(c)
+	sinks, err := statsSinks(c)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +95,7 @@ func Bootstrap(c BootstrapConfig) (*bootstrap.Bootstrap, error) {
 	if every < ShortestReportEvery || every > LongestReportEvery || every%time.Millisecond != 0 {
 		return nil, fmt.Errorf("an Envoy can report every %s to %s in whole milliseconds, not every %s", ShortestReportEvery, LongestReportEvery, every)
 	}
-	limit, err := anypb.New(&connections.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: mostDownstream})
+	limit, err := anypb.New(&connections.DownstreamConnectionsConfig{MaxActiveDownstreamConnections: maxDownstream})
 	if err != nil {
 		return nil, fmt.Errorf("pack the limit of connections: %w", err)
 	}
@@ -235,7 +235,7 @@ func bootstrapClusters(c BootstrapConfig) ([]*cluster.Cluster, error) {
 		if !named {
 			return made, nil
 		}
-		return made, resolved(made, c.DNS)
+		return made, resolveByDNS(made, c.DNS)
 	}
 	main, err := make(controlPlane, c.ControlPlanes)
 	if err != nil {
@@ -259,8 +259,8 @@ func bootstrapClusters(c BootstrapConfig) ([]*cluster.Cluster, error) {
 
 func collectorName(i int) string { return fmt.Sprintf("collector_%d", i+1) }
 
-// resolved makes a cluster ask for names.
-func resolved(c *cluster.Cluster, dns netip.AddrPort) error {
+// resolveByDNS makes a cluster ask for names.
+func resolveByDNS(c *cluster.Cluster, dns netip.AddrPort) error {
 	// Only tailscaled knows MagicDNS names, and it answers on its own address.
 	resolver, err := anypb.New(&cares.CaresDnsResolverConfig{
 		Resolvers:          []*core.Address{socketAddress(dns.Addr().String(), dns.Port())},
@@ -282,8 +282,8 @@ func resolved(c *cluster.Cluster, dns netip.AddrPort) error {
 	return nil
 }
 
-// sinks report what the Envoy measures to the control plane, and to collectors.
-func sinks(c BootstrapConfig) ([]*metrics.StatsSink, error) {
+// statsSinks report what the Envoy measures to the control plane, and to collectors.
+func statsSinks(c BootstrapConfig) ([]*metrics.StatsSink, error) {
 	attributes := map[string]string{"service.instance.id": c.Node}
 	if c.Region != "" {
 		attributes["cloud.region"] = c.Region
@@ -299,7 +299,7 @@ func sinks(c BootstrapConfig) ([]*metrics.StatsSink, error) {
 	for i := range c.Collectors {
 		to = append(to, collectorName(i))
 	}
-	used, err := onlyUsed()
+	used, err := usedMetricsMatcher()
 	if err != nil {
 		return nil, err
 	}

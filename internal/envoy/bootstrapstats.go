@@ -46,7 +46,7 @@ func metricsPage(at, admin HostPort) (*listener.Listener, *cluster.Cluster, erro
 	}
 	only := &route.RouteMatch{
 		PathSpecifier: &route.RouteMatch_Path{Path: "/metrics"},
-		Headers:       []*route.HeaderMatcher{exactly(":method", "GET")},
+		Headers:       []*route.HeaderMatcher{exactHeader(":method", "GET")},
 	}
 	manager, err := anypb.New(&hcm.HttpConnectionManager{
 		StatPrefix: "metrics",
@@ -88,11 +88,11 @@ func metricsPage(at, admin HostPort) (*listener.Listener, *cluster.Cluster, erro
 // Envoy calls them before it makes tags of their parts.
 const usedMetrics = `cluster\.[^.]+\.(upstream_rq_time|endpoint\..+\.(healthy|rq_total|rq_error|rq_active|cx_connect_fail))`
 
-// onlyUsed keeps from an export what the control plane has no use for: most of
+// usedMetricsMatcher keeps from an export what the control plane has no use for: most of
 // some 200 statistics. Envoy itself, its own pages and other collectors keep
 // them all, as they would not with a stats_matcher.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/extensions/stat_sinks/open_telemetry/v3/open_telemetry.proto
-func onlyUsed() (*xdsmatcher.Matcher, error) {
+func usedMetricsMatcher() (*xdsmatcher.Matcher, error) {
 	name, err := extension("name", &statsinput.StatFullNameMatchInput{})
 	if err != nil {
 		return nil, err

@@ -88,12 +88,12 @@ func buildCluster(service string, p policy.Service) (*cluster.Cluster, error) {
 		CircuitBreakers:           circuitBreakers(p.Limits),
 		// What each Envoy reports: who got how many requests.
 		TrackClusterStats:             &cluster.TrackClusterStats{PerEndpointStats: true},
-		UpstreamConnectionOptions:     probeSilent(),
+		UpstreamConnectionOptions:     keepaliveProbes(),
 		UpstreamBindConfig:            closeUnacknowledged(p),
 		TypedExtensionProtocolOptions: protocol,
 	}
 	slowStart(c, p)
-	return c, regions(c, p)
+	return c, setLocalityPolicy(c, p)
 }
 
 // mergeWindow is how long Envoy gathers changes of servers' health after one of

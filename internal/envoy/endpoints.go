@@ -20,7 +20,7 @@ func buildEndpoints(in serviceInput) ([]proto.Message, error) { return endpoints
 // endpoints', so that a weight means the same in every region.
 func endpointsFor(in serviceInput, region string) ([]proto.Message, error) {
 	var localities []*endpoint.LocalityLbEndpoints
-	for _, l := range seenFrom(in.service, in.policy, region).Localities {
+	for _, l := range arrangeForRegion(in.service, in.policy, region).Localities {
 		locality := &endpoint.LocalityLbEndpoints{
 			Locality:            &core.Locality{Region: l.Region, Zone: l.Zone},
 			Priority:            l.Priority,

@@ -24,9 +24,9 @@ import (
 // metadata in which it says so.
 const logMetadata = "tailxds.access_log"
 
-// connectionsOf is the name of a tcp service's listener, and of the filter that hands
+// connectionExtension is the name of a tcp service's listener, and of the filter that hands
 // its connections on.
-func connectionsOf(service string) string { return "tcp-" + service }
+func connectionExtension(service string) string { return "tcp-" + service }
 
 func typeURL(m proto.Message) string {
 	return "type.googleapis.com/" + string(m.ProtoReflect().Descriptor().FullName())
@@ -51,7 +51,7 @@ func buildExtensions(in sharedInput) ([]proto.Message, error) {
 		if err != nil {
 			return nil, err
 		}
-		made, err := namedExtension(connectionsOf(name), proxy)
+		made, err := namedExtension(connectionExtension(name), proxy)
 		if err != nil {
 			return nil, err
 		}
@@ -155,8 +155,8 @@ func logFields() map[string]any {
 	}
 }
 
-// stdout writes lines of JSON on Envoy's standard output, of what passes a filter.
-func stdout(filter *accesslog.AccessLogFilter) ([]*accesslog.AccessLog, error) {
+// stdoutLog writes lines of JSON on Envoy's standard output, of what passes a filter.
+func stdoutLog(filter *accesslog.AccessLogFilter) ([]*accesslog.AccessLog, error) {
 	fields, err := structpb.NewStruct(logFields())
 	if err != nil {
 		return nil, fmt.Errorf("write down what the access log says: %w", err)
@@ -183,9 +183,9 @@ func stdout(filter *accesslog.AccessLogFilter) ([]*accesslog.AccessLog, error) {
 func connectionLog(i policy.Ingress) ([]*accesslog.AccessLog, error) {
 	switch i.AccessLog {
 	case policy.LogAll:
-		return stdout(nil)
+		return stdoutLog(nil)
 	case policy.LogErrors:
-		return stdout(failed())
+		return stdoutLog(failedFilter())
 	default:
 		return nil, nil
 	}
@@ -207,7 +207,7 @@ func requestLog() ([]*accesslog.AccessLog, error) {
 			MatchIfKeyNotFound: wrapperspb.Bool(false),
 		}}}
 	}
-	return stdout(either(chosen(policy.LogAll), both(chosen(policy.LogErrors), failed())))
+	return stdoutLog(either(chosen(policy.LogAll), both(chosen(policy.LogErrors), failedFilter())))
 }
 
 func either(a, b *accesslog.AccessLogFilter) *accesslog.AccessLogFilter {
@@ -222,8 +222,8 @@ func both(a, b *accesslog.AccessLogFilter) *accesslog.AccessLogFilter {
 	}}}
 }
 
-// failed lets what failed through. An empty flag filter means any flag.
-func failed() *accesslog.AccessLogFilter {
+// failedFilter lets what failed through. An empty flag filter means any flag.
+func failedFilter() *accesslog.AccessLogFilter {
 	answered5xx := &accesslog.AccessLogFilter{FilterSpecifier: &accesslog.AccessLogFilter_StatusCodeFilter{StatusCodeFilter: &accesslog.StatusCodeFilter{
 		Comparison: &accesslog.ComparisonFilter{
 			Op: accesslog.ComparisonFilter_GE,

@@ -17,7 +17,7 @@ import (
 // healthCheck is a service's check as Envoy takes it.
 func healthCheck(name string, p policy.Service) *core.HealthCheck {
 	h := p.HealthCheck
-	interval := protoDuration(policy.Duration(cmp.Or(h.Interval, policy.Interval(oftenest))))
+	interval := protoDuration(policy.Duration(cmp.Or(h.Interval, policy.Interval(minInterval))))
 	check := &core.HealthCheck{
 		Timeout:            protoDuration(h.Timeout),
 		Interval:           interval,
@@ -51,7 +51,7 @@ func healthCheck(name string, p policy.Service) *core.HealthCheck {
 // checksReuse tells whether a check goes over the connection of the one before. It does
 // not where servers may have closed that by then: the check would fail with it.
 func checksReuse(p policy.Service) bool {
-	longest := time.Duration(cmp.Or(p.HealthCheck.Interval, policy.Interval(oftenest))) * 11 / 10 // with the jitter
+	longest := time.Duration(cmp.Or(p.HealthCheck.Interval, policy.Interval(minInterval))) * 11 / 10 // with the jitter
 	return p.IdleTimeout == 0 || longest < time.Duration(p.IdleTimeout)
 }
 
@@ -77,27 +77,27 @@ func protoDuration(d policy.Duration) *durationpb.Duration { return durationpb.N
 // they are. Between checks, retries and the ejection of servers that fail real
 // requests carry on.
 const (
-	// mostChecks is how often a second one server is checked, by all Envoys
+	// maxChecksPerSecond is how often a second one server is checked, by all Envoys
 	// together.
-	mostChecks = 50
-	// oftenest and seldomest bound the interval; the second is where a check
+	maxChecksPerSecond = 50
+	// minInterval and seldomest bound the interval; the second is where a check
 	// would find nothing out any more.
-	oftenest  = time.Second
-	seldomest = time.Hour
+	minInterval = time.Second
+	maxInterval = time.Hour
 )
 
 // checkEvery is the interval for so many Envoys. It goes in powers of two, since
 // a changed interval is a changed cluster for every Envoy, and grows shorter than
 // the last only once they are half as many as that would bear.
 func checkEvery(envoys int, last time.Duration) time.Duration {
-	every := oftenest
-	for every < seldomest && float64(envoys) > mostChecks*every.Seconds() {
+	every := minInterval
+	for every < maxInterval && float64(envoys) > maxChecksPerSecond*every.Seconds() {
 		every *= 2
 	}
-	if every < last && float64(envoys) > mostChecks*last.Seconds()/4 {
+	if every < last && float64(envoys) > maxChecksPerSecond*last.Seconds()/4 {
 		return last
 	}
-	return min(every, seldomest)
+	return min(every, maxInterval)
 }
 
 // Checks are what Envoys are told where the policy leaves the interval of health

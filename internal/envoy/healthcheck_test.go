@@ -136,11 +136,11 @@ func TestNoServerIsCheckedTooOftenAndNoIntervalFlaps(t *testing.T) {
 			n := rapid.IntRange(0, 100_000).Draw(t, "envoys")
 			before := c
 			c = c.next(n, rapid.IntRange(0, n).Draw(t, "connected"))
-			if rate := float64(n) / c.Every.Seconds(); rate > mostChecks {
+			if rate := float64(n) / c.Every.Seconds(); rate > maxChecksPerSecond {
 				t.Fatalf("%d Envoys check each server %v times a second", n, rate)
 			}
 			// Nobody is left with one that is far longer than it must be.
-			if c.Every > oftenest && float64(n) < mostChecks*c.Every.Seconds()/4 {
+			if c.Every > minInterval && float64(n) < maxChecksPerSecond*c.Every.Seconds()/4 {
 				t.Fatalf("%d Envoys check every %v only", n, c.Every)
 			}
 			// Around any number, a quarter more or less changes it once at most.
@@ -172,8 +172,8 @@ func TestAThousandEnvoysAndAThousandServers(t *testing.T) {
 		most = max(most, n)
 	}
 	mean := float64(sum) / float64(len(checks))
-	if mean > mostChecks || most > 2*mostChecks || mean < mostChecks/4 {
-		t.Errorf("a server is checked %.1f times a second, and up to %d; want up to %d, and hardly ever twice that", mean, most, mostChecks)
+	if mean > maxChecksPerSecond || most > 2*maxChecksPerSecond || mean < maxChecksPerSecond/4 {
+		t.Errorf("a server is checked %.1f times a second, and up to %d; want up to %d, and hardly ever twice that", mean, most, maxChecksPerSecond)
 	}
 }
 

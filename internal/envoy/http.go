@@ -24,9 +24,9 @@ const (
 	maxHeadersKiB   = 128
 )
 
-// takeHTTP has the ingress pass on what a plain reverse proxy passes on. defaultHost
+// setDownstreamHTTP has the ingress pass on what a plain reverse proxy passes on. defaultHost
 // stands in for the header Host of an HTTP/1.0 request without one.
-func takeHTTP(manager *hcm.HttpConnectionManager, defaultHost string) {
+func setDownstreamHTTP(manager *hcm.HttpConnectionManager, defaultHost string) {
 	manager.CommonHttpProtocolOptions = &core.HttpProtocolOptions{MaxHeadersCount: wrapperspb.UInt32(maxHeaderFields)}
 	manager.MaxRequestHeadersKb = wrapperspb.UInt32(maxHeadersKiB)
 	// Older nginx and ab speak HTTP/1.0.
@@ -45,8 +45,8 @@ func takeHTTP(manager *hcm.HttpConnectionManager, defaultHost string) {
 	manager.ServerHeaderTransformation = hcm.HttpConnectionManager_PASS_THROUGH
 }
 
-// sendHTTP are the bounds of what servers answer.
-func sendHTTP() *core.HttpProtocolOptions {
+// upstreamHTTPOptions are the bounds of what servers answer.
+func upstreamHTTPOptions() *core.HttpProtocolOptions {
 	return &core.HttpProtocolOptions{
 		MaxHeadersCount:      wrapperspb.UInt32(maxHeaderFields),
 		MaxResponseHeadersKb: wrapperspb.UInt32(maxHeadersKiB),
@@ -82,10 +82,10 @@ func closeUnacknowledged(p policy.Service) *core.BindConfig {
 	}}}
 }
 
-// probeSilent probes connections to servers on which nothing moves. The last probe is
+// keepaliveProbes probes connections to servers on which nothing moves. The last probe is
 // sent after [unacknowledgedFor], which is when the kernel gives the connection up:
 // after 4, 6, 8 and 10 s.
-func probeSilent() *cluster.UpstreamConnectionOptions {
+func keepaliveProbes() *cluster.UpstreamConnectionOptions {
 	return &cluster.UpstreamConnectionOptions{TcpKeepalive: &core.TcpKeepalive{
 		KeepaliveTime: wrapperspb.UInt32(4), KeepaliveInterval: wrapperspb.UInt32(2), KeepaliveProbes: wrapperspb.UInt32(3),
 	}}
@@ -105,7 +105,7 @@ func upstreamProtocol(p policy.Service) (map[string]*anypb.Any, error) {
 	if p.Protocol == policy.HTTP2 || p.Protocol == policy.GRPC {
 		options.ProtocolConfig = &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2()}
 	}
-	common := sendHTTP()
+	common := upstreamHTTPOptions()
 	common.IdleTimeout = protoDuration(p.IdleTimeout) // 0 is said, too: Envoy has an hour unless told
 	packed, err := anypb.New(&upstreamhttp.HttpProtocolOptions{
 		CommonHttpProtocolOptions: common,

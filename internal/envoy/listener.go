@@ -39,7 +39,7 @@ func buildListeners(in sharedInput) ([]proto.Message, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := listenersOn(p.Ingress, IngressListener, p.Ingress.Port, &listener.Filter{
+	all, err := buildListenersOn(p.Ingress, IngressListener, p.Ingress.Port, &listener.Filter{
 		Name: "envoy.filters.network.http_connection_manager", ConfigType: &listener.Filter_TypedConfig{TypedConfig: manager},
 	})
 	if err != nil {
@@ -51,8 +51,8 @@ func buildListeners(in sharedInput) ([]proto.Message, error) {
 			continue
 		}
 		// Without its configuration, Envoy closes each connection.
-		more, err := listenersOn(p.Ingress, connectionsOf(name), service.Listen, &listener.Filter{
-			Name: connectionsOf(name), ConfigType: &listener.Filter_ConfigDiscovery{ConfigDiscovery: &core.ExtensionConfigSource{
+		more, err := buildListenersOn(p.Ingress, connectionExtension(name), service.Listen, &listener.Filter{
+			Name: connectionExtension(name), ConfigType: &listener.Filter_ConfigDiscovery{ConfigDiscovery: &core.ExtensionConfigSource{
 				ConfigSource: fromADS(), TypeUrls: []string{typeURL(&tcpproxy.TcpProxy{})},
 			}},
 		})
@@ -64,9 +64,9 @@ func buildListeners(in sharedInput) ([]proto.Message, error) {
 	return all, nil
 }
 
-// listenersOn take connections on a port from those who are let in, one for each
+// buildListenersOn take connections on a port from those who are let in, one for each
 // family of addresses, and hand them to a filter.
-func listenersOn(i policy.Ingress, name string, port uint16, filter *listener.Filter) ([]proto.Message, error) {
+func buildListenersOn(i policy.Ingress, name string, port uint16, filter *listener.Filter) ([]proto.Message, error) {
 	v4, v6, err := allowedRanges(i)
 	if err != nil {
 		return nil, err
@@ -164,7 +164,7 @@ func connectionManager(trustedHops uint32, defaultHost string) (*anypb.Any, erro
 		StreamIdleTimeout:         durationpb.New(unrouted),
 		UpgradeConfigs:            []*hcm.HttpConnectionManager_UpgradeConfig{{UpgradeType: "websocket"}},
 	}
-	takeHTTP(manager, defaultHost)
+	setDownstreamHTTP(manager, defaultHost)
 	normalizePaths(manager)
 	packed, err := anypb.New(manager)
 	if err != nil {

@@ -31,11 +31,11 @@ import (
 // survivors keep their own share.
 const localFactor = 100
 
-// regions makes a cluster treat regions as the policy says.
-func regions(c *cluster.Cluster, p policy.Service) error {
+// setLocalityPolicy makes a cluster treat regions as the policy says.
+func setLocalityPolicy(c *cluster.Cluster, p policy.Service) error {
 	if p.LoadBalancing == policy.ByLoad {
 		var err error
-		c.LoadBalancingPolicy, err = weighedByLoad(p)
+		c.LoadBalancingPolicy, err = weightedByLoad(p)
 		return err
 	}
 	switch p.Locality {
@@ -70,7 +70,7 @@ func zoneAware(p policy.Service) (*cluster.LoadBalancingPolicy, error) {
 			LocalityBasis:  commonlb.LocalityLbConfig_ZoneAwareLbConfig_HEALTHY_HOSTS_WEIGHT,
 		},
 	}}
-	slow := slowly(p)
+	slow := slowStartConfig(p)
 	var config proto.Message
 	switch p.LoadBalancing {
 	case "least_request":
@@ -83,7 +83,7 @@ func zoneAware(p policy.Service) (*cluster.LoadBalancingPolicy, error) {
 	return lbExtension(p.LoadBalancing, config)
 }
 
-func slowly(p policy.Service) *commonlb.SlowStartConfig {
+func slowStartConfig(p policy.Service) *commonlb.SlowStartConfig {
 	if p.SlowStart == 0 {
 		return nil
 	}
@@ -101,10 +101,10 @@ func lbExtension(name string, config proto.Message) (*cluster.LoadBalancingPolic
 	}}}, nil
 }
 
-// seenFrom is a service as an Envoy of a region is told of it: for
+// arrangeForRegion is a service as an Envoy of a region is told of it: for
 // [balance.Local] the own region goes first; for [balance.Nearest] a region is
 // one locality, because Envoy compares all of a locality's name with its own.
-func seenFrom(s topology.Service, p policy.Service, region string) topology.Service {
+func arrangeForRegion(s topology.Service, p policy.Service, region string) topology.Service {
 	// Weighing by load, Envoy can't be told to leave near regions alone but by
 	// telling it of none.
 	unplaced := p.LoadBalancing == policy.ByLoad
@@ -160,11 +160,11 @@ func rearrange(s topology.Service, place func(topology.Locality) topology.Locali
 	return out
 }
 
-// weighedByLoad is the policy of a cluster whose servers report their load. Until
+// weightedByLoad is the policy of a cluster whose servers report their load. Until
 // one has reported for ten seconds, Envoy's default, it gets the mean of the
 // others; while none has, all get the same.
-func weighedByLoad(p policy.Service) (*cluster.LoadBalancingPolicy, error) {
-	servers, err := lbExtension(policy.ByLoad, &byload.ClientSideWeightedRoundRobin{SlowStartConfig: slowly(p)})
+func weightedByLoad(p policy.Service) (*cluster.LoadBalancingPolicy, error) {
+	servers, err := lbExtension(policy.ByLoad, &byload.ClientSideWeightedRoundRobin{SlowStartConfig: slowStartConfig(p)})
 	if err != nil || p.Locality != balance.Weighted {
 		return servers, err
 	}

@@ -24,36 +24,36 @@ import (
 // IngressListener is the name of the listener on IPv4, and of its routes.
 const IngressListener = "ingress"
 
-// routing makes the routes of virtual hosts.
-type routing struct {
+// routeBuilder makes the routes of virtual hosts.
+type routeBuilder struct {
 	policy   policy.Policy
 	known    map[string]bool // services that have a cluster
 	previous *anypb.Any      // the predicate that keeps retries from servers that failed
 }
 
-func newRouting(in sharedInput) (routing, error) {
+func newRouteBuilder(in sharedInput) (routeBuilder, error) {
 	previous, err := anypb.New(&previoushosts.PreviousHostsPredicate{})
 	if err != nil {
-		return routing{}, fmt.Errorf("pack retry predicate: %w", err)
+		return routeBuilder{}, fmt.Errorf("pack retry predicate: %w", err)
 	}
-	return routing{policy: in.policy, known: in.known(), previous: previous}, nil
+	return routeBuilder{policy: in.policy, known: in.known(), previous: previous}, nil
 }
 
-// of are the routes under a service's name: its rules in their order, and then
+// routesOf are the routes under a service's name: its rules in their order, and then
 // the service itself.
-func (r routing) of(service string) []*route.Route {
+func (r routeBuilder) routesOf(service string) []*route.Route {
 	var all []*route.Route
 	rules := r.policy.For(service).Routes
 	if slices.ContainsFunc(rules, func(rule policy.RouteRule) bool { return rule.Path != "" }) {
-		all = append(all, refuseHidden(service))
+		all = append(all, refuseHiddenPaths(service))
 	}
 	for i, rule := range rules {
 		services, until := rule.Shares()
 		for j, target := range services {
-			all = append(all, r.to(target, fmt.Sprintf("%s-%d-%s", service, i, target), routeMatch(rule, until[j]))...)
+			all = append(all, r.routesTo(target, fmt.Sprintf("%s-%d-%s", service, i, target), routeMatch(rule, until[j]))...)
 		}
 	}
-	return append(all, r.to(service, service, routeMatch(policy.RouteRule{}, policy.Million))...)
+	return append(all, r.routesTo(service, service, routeMatch(policy.RouteRule{}, policy.Million))...)
 }
 
 // routeMatch is what a rule asks of a request, and of Envoy's draw.
@@ -64,7 +64,7 @@ func routeMatch(r policy.RouteRule, until uint32) *route.RouteMatch {
 		m.PathSpecifier = pathMatching(pattern)
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.Headers)) {
-		m.Headers = append(m.Headers, exactly(name, r.Headers[name]))
+		m.Headers = append(m.Headers, exactHeader(name, r.Headers[name]))
 	}
 	if until < policy.Million {
 		m.RuntimeFraction = &core.RuntimeFractionalPercent{
@@ -74,36 +74,36 @@ func routeMatch(r policy.RouteRule, until uint32) *route.RouteMatch {
 	return m
 }
 
-func exactly(header, value string) *route.HeaderMatcher {
+func exactHeader(header, value string) *route.HeaderMatcher {
 	return &route.HeaderMatcher{Name: header, HeaderMatchSpecifier: &route.HeaderMatcher_StringMatch{StringMatch: &matcher.StringMatcher{
 		MatchPattern: &matcher.StringMatcher_Exact{Exact: value},
 	}}}
 }
 
-// to are the routes of what matches to a service, treated as that service wants
+// routesTo are the routes of what matches to a service, treated as that service wants
 // it. What can't go there goes nowhere else.
-func (r routing) to(service, name string, match *route.RouteMatch) []*route.Route {
+func (r routeBuilder) routesTo(service, name string, match *route.RouteMatch) []*route.Route {
 	p := r.policy.For(service)
 	switch {
 	case !r.known[service]:
-		return []*route.Route{answer(name, match, 503, fmt.Sprintf("nobody serves %s, and the policy does not name it", service))}
+		return []*route.Route{directResponse(name, match, 503, fmt.Sprintf("nobody serves %s, and the policy does not name it", service))}
 	case p.Protocol == policy.TCP:
-		return []*route.Route{answer(name, match, 503, fmt.Sprintf("%s takes TCP connections on port %d", service, p.Listen))}
+		return []*route.Route{directResponse(name, match, 503, fmt.Sprintf("%s takes TCP connections on port %d", service, p.Listen))}
 	}
 	var all []*route.Route
 	// One route a method: a regular expression costs each request some percent.
 	for _, method := range safeMethods() {
 		safe := &route.RouteMatch{
 			PathSpecifier: match.GetPathSpecifier(), RuntimeFraction: match.GetRuntimeFraction(),
-			Headers: append(slices.Clone(match.GetHeaders()), exactly(":method", method)),
+			Headers: append(slices.Clone(match.GetHeaders()), exactHeader(":method", method)),
 		}
 		all = append(all, &route.Route{
-			Name: name + "-" + strings.ToLower(method), Match: safe, Action: r.action(service, p, retrySafe), ResponseHeadersToAdd: servedBy(p),
+			Name: name + "-" + strings.ToLower(method), Match: safe, Action: r.action(service, p, retrySafe), ResponseHeadersToAdd: servedByHeader(p),
 			RequestBodyBufferLimit: retryBuffer(p),
 		})
 	}
 	return append(all, &route.Route{
-		Name: name, Match: match, Action: r.action(service, p, retryAnything), ResponseHeadersToAdd: servedBy(p),
+		Name: name, Match: match, Action: r.action(service, p, retryAnything), ResponseHeadersToAdd: servedByHeader(p),
 		RequestBodyBufferLimit: retryBuffer(p),
 	})
 }
@@ -119,7 +119,7 @@ func retryBuffer(p policy.Service) *wrapperspb.UInt64Value {
 
 // action sends a request to a service, and once more to another of its servers
 // if that may be done.
-func (r routing) action(service string, p policy.Service, retryOn string) *route.Route_Route {
+func (r routeBuilder) action(service string, p policy.Service, retryOn string) *route.Route_Route {
 	action := &route.RouteAction{
 		ClusterSpecifier: &route.RouteAction_Cluster{Cluster: service},
 		Timeout:          protoDuration(p.Timeout),
@@ -184,12 +184,12 @@ func buildRoutes(in sharedInput) ([]proto.Message, error) {
 		RequestHeadersToAdd:      requestID(in.policy.Ingress),
 	}
 	domains := domains(in)
-	routing, err := newRouting(in)
+	routing, err := newRouteBuilder(in)
 	if err != nil {
 		return nil, err
 	}
 	for _, name := range in.services {
-		config.VirtualHosts = append(config.VirtualHosts, &route.VirtualHost{Name: name, Domains: domains[name], Routes: routing.of(name)})
+		config.VirtualHosts = append(config.VirtualHosts, &route.VirtualHost{Name: name, Domains: domains[name], Routes: routing.routesOf(name)})
 	}
 	return []proto.Message{config}, checkDomains(config)
 }
@@ -209,8 +209,8 @@ func checkDomains(config *route.RouteConfiguration) error {
 	return nil
 }
 
-// servedBy tells a client who answered, if the policy wants it told.
-func servedBy(p policy.Service) []*core.HeaderValueOption {
+// servedByHeader tells a client who answered, if the policy wants it told.
+func servedByHeader(p policy.Service) []*core.HeaderValueOption {
 	if !p.ShowEndpoint {
 		return nil
 	}
@@ -299,18 +299,18 @@ func normalizePaths(manager *hcm.HttpConnectionManager) {
 // not resolve it, and some servers do.
 const hiddenSegment = `.*(?:/|%2[Ff]|%5[Cc])(?:\.|%2[Ee]){1,2}(?:(?:/|%2[Ff]|%5[Cc]).*)?`
 
-// refuseHidden answers 400 to paths of which no rule can tell where they lead.
-func refuseHidden(service string) *route.Route {
+// refuseHiddenPaths answers 400 to paths of which no rule can tell where they lead.
+func refuseHiddenPaths(service string) *route.Route {
 	match := &route.RouteMatch{PathSpecifier: pathMatching(hiddenSegment)}
-	return answer(service+"-hidden-segment", match, 400, "the path has a . or .. beside an encoded slash")
+	return directResponse(service+"-hidden-segment", match, 400, "the path has a . or .. beside an encoded slash")
 }
 
 func pathMatching(pattern string) *route.RouteMatch_SafeRegex {
 	return &route.RouteMatch_SafeRegex{SafeRegex: &matcher.RegexMatcher{Regex: pattern}}
 }
 
-// answer is a route that Envoy answers by itself.
-func answer(name string, match *route.RouteMatch, status uint32, why string) *route.Route {
+// directResponse is a route that Envoy answers by itself.
+func directResponse(name string, match *route.RouteMatch, status uint32, why string) *route.Route {
 	return &route.Route{Name: name, Match: match, Action: &route.Route_DirectResponse{DirectResponse: &route.DirectResponseAction{
 		Status: status, Body: &core.DataSource{Specifier: &core.DataSource_InlineString{InlineString: why + "\n"}},
 	}}}

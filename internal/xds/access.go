@@ -29,7 +29,7 @@ type Identity struct {
 }
 
 // ErrUnknownPeer is what an [IdentifyFunc] wraps if the tailnet knows for certain
-// that nobody has the address. Any other error means that it cannot tell now.
+// that no device has the address. Any other error means that it cannot say now.
 var ErrUnknownPeer = errors.New("no device of the tailnet has this address")
 
 // IdentifyFunc tells whose address on the tailnet it is (WhoIs).
@@ -42,7 +42,7 @@ type access struct {
 	tags     []string
 
 	mu        sync.Mutex
-	ready     bool
+	published bool
 	addresses map[netip.Addr]bool
 	regions   map[netip.Addr]string
 }
@@ -51,9 +51,9 @@ func newAccess(identify IdentifyFunc, tags []string) *access {
 	return &access{identify: identify, tags: tags}
 }
 
-// allow sets the addresses of the devices that may connect, and their regions, and
+// setAddresses sets the addresses of the devices that may connect, and their regions, and
 // tells whether they are others than before.
-func (a *access) allow(addresses map[netip.Addr]bool, regions map[netip.Addr]string) (changed bool) {
+func (a *access) setAddresses(addresses map[netip.Addr]bool, regions map[netip.Addr]string) (changed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	changed = !maps.Equal(a.addresses, addresses) || !maps.Equal(a.regions, regions)
@@ -62,7 +62,7 @@ func (a *access) allow(addresses map[netip.Addr]bool, regions map[netip.Addr]str
 }
 
 // region is where the tailnet knows a peer to be: the region of its endpoints,
-// or else of its tags. Without a tailnet nobody knows.
+// or else of its tags. Without a tailnet it is not known.
 func (a *access) region(who Identity) (region string, known bool) {
 	if a.identify == nil {
 		return "", false
@@ -83,7 +83,7 @@ type unknownPeer struct{ *status.Status }
 // Error implements error.
 func (u unknownPeer) Error() string { return u.Err().Error() }
 
-// GRPCStatus is what the peer is told.
+// GRPCStatus is what the peer receives.
 func (u unknownPeer) GRPCStatus() *status.Status { return u.Status }
 
 func isUnknown(err error) bool {
@@ -91,18 +91,18 @@ func isUnknown(err error) bool {
 	return errors.As(err, &u)
 }
 
-// open lets streams in, once there is something to serve.
-func (a *access) open() {
+// setPublished lets streams in, once there is something to serve.
+func (a *access) setPublished() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.ready = true
+	a.published = true
 }
 
 // check returns who the peer is, or a gRPC status that says why it may not
 // connect.
 func (a *access) check(ctx context.Context, from netip.AddrPort) (Identity, error) {
 	a.mu.Lock()
-	ready, addresses := a.ready, a.addresses
+	ready, addresses := a.published, a.addresses
 	a.mu.Unlock()
 	if !ready || (a.identify != nil && addresses == nil) {
 		return Identity{}, status.Error(codes.Unavailable, "no device list yet: the control plane has just started and waits for its provider")
@@ -149,7 +149,7 @@ type Caller struct {
 // CallerOf is who makes the call that ctx belongs to.
 func CallerOf(ctx context.Context) Caller {
 	who, _ := ctx.Value(identityKey{}).(peerInfo)
-	return Caller{Device: clean(who.Name), Address: who.address, Region: who.region, Known: who.known, Node: who.connection.node()}
+	return Caller{Device: sanitize(who.Name), Address: who.address, Region: who.region, Known: who.known, Node: who.connection.node()}
 }
 
 // identityKey is where admit leaves the peer's identity in a stream's context.
@@ -163,7 +163,7 @@ func (s *Server) identify(ctx context.Context) (peerInfo, error) {
 	}
 	who, err := s.access.check(ctx, from)
 	if err != nil {
-		s.refused.tell(time.Now(), from, who.Name, status.Convert(err).Message())
+		s.refused.logRefusal(time.Now(), from, who.Name, status.Convert(err).Message())
 		s.streams.count("", "refused")
 		return peerInfo{}, err
 	}

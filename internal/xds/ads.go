@@ -28,7 +28,7 @@ type ads struct {
 func (a ads) StreamAggregatedResources(s discovery.AggregatedDiscoveryService_StreamAggregatedResourcesServer) error {
 	names := countNames(s.Context(), a.cache.NewStream())
 	defer names.end()
-	server := sotw.NewServer(s.Context(), names, a.streams.witness(false), sotw.WithOrderedADS())
+	server := sotw.NewServer(s.Context(), names, a.streams.newCallbacks(false), sotw.WithOrderedADS())
 	return server.StreamHandler(s, resource.AnyType)
 }
 
@@ -36,7 +36,7 @@ func (a ads) StreamAggregatedResources(s discovery.AggregatedDiscoveryService_St
 func (a ads) DeltaAggregatedResources(s discovery.AggregatedDiscoveryService_DeltaAggregatedResourcesServer) error {
 	names := countNames(s.Context(), a.cache.NewStream())
 	defer names.end()
-	server := delta.NewServer(s.Context(), names, a.streams.witness(true))
+	server := delta.NewServer(s.Context(), names, a.streams.newCallbacks(true))
 	return server.DeltaStreamHandler(s, resource.AnyType)
 }
 
@@ -71,8 +71,8 @@ func (n *countedNames) CreateDeltaWatch(r *gcp.DeltaRequest, sub gcp.Subscriptio
 
 func (n *countedNames) count(url string, sub gcp.Subscription) error {
 	before, now := n.byType[url], len(sub.SubscribedResources())
-	if now > mostNames {
-		return status.Errorf(codes.InvalidArgument, "%d resource names of one type in one stream are more than %d", now, mostNames)
+	if now > maxNames {
+		return status.Errorf(codes.InvalidArgument, "%d resource names of one type in one stream are more than %d", now, maxNames)
 	}
 	n.byType[url] = now
 	if err := n.quota.subscribe(n.byType[url] - before); err != nil {

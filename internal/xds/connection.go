@@ -12,22 +12,22 @@ import (
 
 // connection is what all calls over one connection share. An Envoy that fetches its
 // configuration says by it who it is (node.id). It sends its reports over the same
-// connection, and they are told by that: what they say themselves comes from the
+// connection, which identifies them: what they say themselves comes from the
 // bootstrap, which several Envoys may share (--service-node names each).
 type connection struct {
 	credentials.CommonAuthInfo
-	wire  net.Conn
-	quota *quota // of its peer; nil in tests without one
-	id    atomic.Pointer[string]
+	conn   net.Conn
+	quota  *quota // of its peer; nil in tests without one
+	nodeID atomic.Pointer[string]
 }
 
 // AuthType is "insecure": on a tailnet, WireGuard has done that.
 func (*connection) AuthType() string { return "insecure" }
 
-// name notes what the Envoy at the other end calls itself.
-func (c *connection) name(id string) {
+// setNode notes what the Envoy at the other end calls itself.
+func (c *connection) setNode(id string) {
 	if c != nil {
-		c.id.Store(&id)
+		c.nodeID.Store(&id)
 	}
 }
 
@@ -36,7 +36,7 @@ func (c *connection) node() string {
 	if c == nil {
 		return ""
 	}
-	if id := c.id.Load(); id != nil {
+	if id := c.nodeID.Load(); id != nil {
 		return *id
 	}
 	return ""
@@ -50,25 +50,25 @@ func (c *connection) peerQuota() *quota {
 	return c.quota
 }
 
-// hangUp closes it: whoever reads or writes learns of that.
-func (c *connection) hangUp() {
-	if c != nil && c.wire != nil {
-		_ = c.wire.Close() // it may be closed
+// close closes it, which ends what reads or writes.
+func (c *connection) close() {
+	if c != nil && c.conn != nil {
+		_ = c.conn.Close() // it may be closed
 	}
 }
 
-// eachConnection gives every connection a [connection]. It encrypts nothing.
-type eachConnection struct {
+// connectionCredentials gives every connection a [connection]. It encrypts nothing.
+type connectionCredentials struct {
 	credentials.TransportCredentials
 }
 
-func newEachConnection() credentials.TransportCredentials {
-	return eachConnection{insecure.NewCredentials()}
+func newConnectionCredentials() credentials.TransportCredentials {
+	return connectionCredentials{insecure.NewCredentials()}
 }
 
 // ServerHandshake implements [credentials.TransportCredentials].
-func (eachConnection) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	to := &connection{wire: c, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}
+func (connectionCredentials) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
+	to := &connection{conn: c, CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.NoSecurity}}
 	if bounded, ok := c.(*boundedConn); ok {
 		to.quota = bounded.quota
 	}
@@ -76,7 +76,7 @@ func (eachConnection) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInf
 }
 
 // Clone implements [credentials.TransportCredentials].
-func (e eachConnection) Clone() credentials.TransportCredentials { return e }
+func (e connectionCredentials) Clone() credentials.TransportCredentials { return e }
 
 // connectionOf is that over which a call comes; nil without one.
 func connectionOf(ctx context.Context) *connection {

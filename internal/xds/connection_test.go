@@ -66,5 +66,5 @@ func TestACallIsOfTheEnvoyOnItsConnection(t *testing.T) {
 	if _, err := stream.Recv(); err == nil {
 		t.Error("the stream goes on")
 	}
-	callsAs(one, clean("one\x1b[31m")) // the same Envoy, between two streams
+	callsAs(one, sanitize("one\x1b[31m")) // the same Envoy, between two streams
 }

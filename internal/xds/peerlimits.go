@@ -178,7 +178,7 @@ func newQuota(l PeerLimits) *quota {
 		limits:  l,
 		accepts: rate.NewLimiter(rate.Limit(l.Calls), l.Calls*burstSeconds),
 		calls:   rate.NewLimiter(rate.Limit(l.Calls), l.Calls*burstSeconds),
-		bytes:   rate.NewLimiter(rate.Limit(l.Bytes), max(l.Bytes*burstSeconds, largestMessage+messageCost)),
+		bytes:   rate.NewLimiter(rate.Limit(l.Bytes), max(l.Bytes*burstSeconds, maxMessageBytes+messageCost)),
 		lines:   rate.NewLimiter(rate.Every(logEvery), logBurst),
 		reports: make(chan struct{}, maxReports),
 		regions: make(map[string]int),
@@ -280,7 +280,7 @@ func (q *quota) mayLog(now time.Time) (dropped int, ok bool) {
 func (s *Server) connectionRefused(from net.Addr) {
 	s.streams.count("", "refused")
 	if at, err := netip.ParseAddrPort(from.String()); err == nil {
-		s.refused.tell(time.Now(), netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), "", "too many connections of one peer, or too many a second")
+		s.refused.logRefusal(time.Now(), netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), "", "too many connections of one peer, or too many a second")
 	}
 }
 
@@ -288,7 +288,7 @@ func (s *Server) connectionRefused(from net.Addr) {
 type boundedListener struct {
 	net.Listener
 	quotas *quotas
-	// closed is told of each connection that was not accepted.
+	// closed is called for each connection that was not accepted.
 	closed func(from net.Addr)
 }
 

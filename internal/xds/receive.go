@@ -16,11 +16,11 @@ import (
 )
 
 const (
-	// largestMessage bounds a report: that of an Envoy about some 5,000 endpoints.
-	largestMessage = 4 << 20
-	// largestRequest bounds a request for configuration: 10,000 names with their
+	// maxMessageBytes bounds a report: that of an Envoy about some 5,000 endpoints.
+	maxMessageBytes = 4 << 20
+	// maxRequestBytes bounds a request for configuration: 10,000 names with their
 	// versions and an Envoy's node are some 600 kB.
-	largestRequest = 1 << 20
+	maxRequestBytes = 1 << 20
 	// A decoded message has an object for each element: a message within it, or one
 	// of several texts. Two bytes can be one, and take a hundred in memory.
 	// maxReportElements are those of the largest report, at 20 bytes each.
@@ -121,7 +121,7 @@ func (s *Server) tap(ctx context.Context, _ *tap.Info) (context.Context, error) 
 		return ctx, nil
 	}
 	if !c.quota.calls.Allow() {
-		c.hangUp()
+		c.close()
 		return ctx, s.overLimit(ctx, fmt.Sprintf("more than %d calls a second of one peer", c.quota.limits.Calls))
 	}
 	if err := c.quota.open(); err != nil {
@@ -132,20 +132,20 @@ func (s *Server) tap(ctx context.Context, _ *tap.Info) (context.Context, error) 
 }
 
 // overLimit counts and logs a refusal of a peer that asks for more than its limits,
-// and returns what the peer is told.
+// and returns what the peer receives.
 func (s *Server) overLimit(ctx context.Context, reason string) error {
 	s.streams.count("", "refused")
 	if from, err := peerAddress(ctx); err == nil {
-		s.refused.tell(time.Now(), from, "", reason)
+		s.refused.logRefusal(time.Now(), from, "", reason)
 	}
 	return status.Error(codes.ResourceExhausted, reason)
 }
 
 // RecvMsg decodes the next message within its peer's bounds.
 func (a admitted) RecvMsg(m any) error {
-	in := received{ctx: a.ctx, quota: a.quota, message: m, maxBytes: largestMessage, elements: maxReportElements}
+	in := received{ctx: a.ctx, quota: a.quota, message: m, maxBytes: maxMessageBytes, elements: maxReportElements}
 	if a.ads {
-		in.maxBytes, in.elements = largestRequest, maxRequestElements
+		in.maxBytes, in.elements = maxRequestBytes, maxRequestElements
 	}
 	if err := a.ServerStream.RecvMsg(&in); err != nil {
 		return err
@@ -188,7 +188,7 @@ func answerCall(method grpc.MethodDesc, implementation any, stream grpc.ServerSt
 		}
 	}
 	// A read waits for its peer alone, and what ends that is the end of the connection.
-	late := time.AfterFunc(reportTime, who.connection.hangUp)
+	late := time.AfterFunc(reportTime, who.connection.close)
 	defer late.Stop()
 	reply, err := method.Handler(implementation, ctx, stream.RecvMsg, nil)
 	if err != nil {

@@ -11,18 +11,18 @@ import (
 )
 
 // An Envoy that is refused comes again every few seconds, for as long as it
-// lives: each peer's refusal is told once, and then now and again.
+// lives: each peer's refusal is logged once, and then once a minute.
 const (
 	refusalEvery = time.Minute
-	mostRefusals = 1_000 // that are remembered
+	maxRefusals  = 1_000 // that are remembered
 )
 
-// refusals tells of refused streams without flooding the log.
+// refusals logs refused streams without flooding the log.
 type refusals struct {
 	log *slog.Logger
 
-	mu   sync.Mutex
-	told map[refusal]*retold
+	mu     sync.Mutex
+	logged map[refusal]*logEntry
 }
 
 // refusal is a peer and why it was refused, without numbers: a reason may name
@@ -33,20 +33,20 @@ type refusal struct {
 	reason string
 }
 
-type retold struct {
+type logEntry struct {
 	at    time.Time
-	since int // refusals that were not told
+	since int // refusals that were not logged
 }
 
 func newRefusals(log *slog.Logger) *refusals {
-	return &refusals{log: log, told: make(map[refusal]*retold)}
+	return &refusals{log: log, logged: make(map[refusal]*logEntry)}
 }
 
-func (r *refusals) tell(now time.Time, peer netip.AddrPort, device, reason string) {
-	reason = clean(reason)
+func (r *refusals) logRefusal(now time.Time, peer netip.AddrPort, device, reason string) {
+	reason = sanitize(reason)
 	more, due := r.due(now, refusal{peer.Addr(), strings.Map(withoutDigits, reason)})
 	if due {
-		r.log.Warn("stream refused", "peer", peer.String(), "device", clean(device), "reason", reason, "more_since_last_told", more)
+		r.log.Warn("stream refused", "peer", peer.String(), "device", sanitize(device), "reason", reason, "more_since_last_told", more)
 	}
 }
 
@@ -57,14 +57,14 @@ func withoutDigits(r rune) rune {
 	return r
 }
 
-// due tells whether a refusal is to be told now, and how many were not.
+// due tells whether a refusal is to be logged now, and how many were not.
 func (r *refusals) due(now time.Time, key refusal) (more int, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.told[key] == nil && len(r.told) >= mostRefusals {
+	if r.logged[key] == nil && len(r.logged) >= maxRefusals {
 		key = r.makeRoom(now, key)
 	}
-	last := r.told[key]
+	last := r.logged[key]
 	switch {
 	case last == nil:
 	case now.Sub(last.at) < refusalEvery:
@@ -73,7 +73,7 @@ func (r *refusals) due(now time.Time, key refusal) (more int, due bool) {
 	default:
 		more = last.since
 	}
-	r.told[key] = &retold{at: now}
+	r.logged[key] = &logEntry{at: now}
 	return more, true
 }
 
@@ -81,11 +81,11 @@ func (r *refusals) due(now time.Time, key refusal) (more int, due bool) {
 // which a new refusal is remembered.
 func (r *refusals) makeRoom(now time.Time, key refusal) refusal {
 	var rest refusal
-	if shared := r.told[rest]; shared != nil && now.Sub(shared.at) < refusalEvery {
+	if shared := r.logged[rest]; shared != nil && now.Sub(shared.at) < refusalEvery {
 		return rest
 	}
-	maps.DeleteFunc(r.told, func(k refusal, old *retold) bool { return k != rest && now.Sub(old.at) >= refusalEvery })
-	if len(r.told) < mostRefusals {
+	maps.DeleteFunc(r.logged, func(k refusal, old *logEntry) bool { return k != rest && now.Sub(old.at) >= refusalEvery })
+	if len(r.logged) < maxRefusals {
 		return key
 	}
 	return rest

@@ -26,7 +26,7 @@ func TestARefusedPeerIsToldNowAndThen(t *testing.T) {
 		r := newRefusals(slog.New(slog.NewTextHandler(&log, nil)))
 		peer := netip.MustParseAddrPort("100.64.0.9:1")
 		for i := range 1_200 { // each five seconds, from another port each
-			r.tell(time.Now(), netip.AddrPortFrom(peer.Addr(), uint16(i+1)), "d9", "no endpoint")
+			r.logRefusal(time.Now(), netip.AddrPortFrom(peer.Addr(), uint16(i+1)), "d9", "no endpoint")
 			time.Sleep(5 * time.Second)
 		}
 		if n := strings.Count(log.String(), "stream refused"); n != 100 {
@@ -35,7 +35,7 @@ func TestARefusedPeerIsToldNowAndThen(t *testing.T) {
 		if n := strings.Count(log.String(), "more_since_last_told=11"); n != 99 {
 			t.Errorf("the others are counted %d times:\n%.2000s", n, &log)
 		}
-		r.tell(time.Now(), peer, "d9", "another reason")
+		r.logRefusal(time.Now(), peer, "d9", "another reason")
 		if !strings.Contains(log.String(), "another reason") {
 			t.Error("another reason is not told at once")
 		}
@@ -47,20 +47,20 @@ func TestRefusalsOfManyPeersAreToldTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		r := newRefusals(slog.New(slog.NewTextHandler(&log, nil)))
-		const peers, minutes = 3 * mostRefusals, 10
+		const peers, minutes = 3 * maxRefusals, 10
 		for range minutes * 12 { // each peer comes every five seconds
 			peer := netip.MustParseAddr("fd7a:115c:a1e0::1")
 			for range peers {
-				r.tell(time.Now(), netip.AddrPortFrom(peer, 1), "d", "no endpoint")
+				r.logRefusal(time.Now(), netip.AddrPortFrom(peer, 1), "d", "no endpoint")
 				peer = peer.Next()
 			}
 			time.Sleep(5 * time.Second)
 		}
-		if n := strings.Count(log.String(), "stream refused"); n > minutes*(mostRefusals+1) {
+		if n := strings.Count(log.String(), "stream refused"); n > minutes*(maxRefusals+1) {
 			t.Errorf("told %d times in %d minutes", n, minutes)
 		}
-		if len(r.told) > mostRefusals+1 {
-			t.Errorf("%d refusals are remembered", len(r.told))
+		if len(r.logged) > maxRefusals+1 {
+			t.Errorf("%d refusals are remembered", len(r.logged))
 		}
 		told := 0
 		for _, m := range regexp.MustCompile(`more_since_last_told=(\d+)`).FindAllStringSubmatch(log.String(), -1) {

@@ -44,22 +44,22 @@ type Config struct {
 
 // Server publishes resources to Envoys over ADS, delta and state-of-the-world.
 type Server struct {
-	config  Config
-	log     *slog.Logger
-	types   typeTable
-	cache   *cache.Cache
-	access  *access
-	streams *streams
-	guests  *guests
-	quotas  *quotas
-	refused *refusals
+	config   Config
+	log      *slog.Logger
+	types    typeTable
+	cache    *cache.Cache
+	access   *access
+	streams  *streams
+	sessions *sessions
+	quotas   *quotas
+	refused  *refusals
 	// connectionIdle is how long a connection may be open without a stream.
 	connectionIdle time.Duration
 }
 
 // NewServer makes a server without resources. It refuses streams until the
-// first [Server.Publish]: an Envoy that reconnects must not be told that all it
-// knows is gone.
+// first [Server.Publish]: an Envoy that reconnects must not be sent the removal of all
+// it has.
 func NewServer(config Config) *Server {
 	s := &Server{config: config, log: config.Log, types: newTypeTable(config.Types), connectionIdle: connectionIdle}
 	if s.log == nil {
@@ -69,7 +69,7 @@ func NewServer(config Config) *Server {
 	s.streams = newStreams(s.types, s.log)
 	s.cache = cache.New(cache.Config{Types: config.Types, RegionsInUse: s.streams.byRegion, Log: s.log})
 	s.refused = newRefusals(s.log)
-	s.guests = newGuests(config.OnChange)
+	s.sessions = newSessions(config.OnChange)
 	s.quotas = newQuotas(config.PeerLimits)
 	return s
 }
@@ -79,7 +79,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	server := grpc.NewServer(
-		// Envoys that vanish without a word are noticed within 40 s, and those
+		// Envoys that vanish silently are noticed within 40 s, and those
 		// that probe us more often than gRPC allows by default are let. A connection
 		// without a stream is of no use to an Envoy, and ends.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 30 * time.Second, Timeout: 10 * time.Second, MaxConnectionIdle: s.connectionIdle}),
@@ -87,13 +87,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.ConnectionTimeout(handshakeTime),
 		grpc.MaxConcurrentStreams(uint32(s.quotas.limits.Streams)),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
-		grpc.MaxRecvMsgSize(largestMessage),
+		grpc.MaxRecvMsgSize(maxMessageBytes),
 		// What is sent ahead of what is read has a bound that does not grow.
 		grpc.StaticStreamWindowSize(windowBytes), grpc.StaticConnWindowSize(16*windowBytes),
 		grpc.ForceServerCodecV2(newCodec()),
-		grpc.Creds(newEachConnection()),
+		grpc.Creds(newConnectionCredentials()),
 		grpc.InTapHandle(s.tap),
-		grpc.ChainStreamInterceptor(s.admit, s.door),
+		grpc.ChainStreamInterceptor(s.admit, s.filterStream),
 	)
 	discovery.RegisterAggregatedDiscoveryServiceServer(server, ads{cache: s.cache, streams: s.streams})
 	for _, register := range s.config.Services {
@@ -104,7 +104,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		s.watchGuests(ctx)
+		s.reauthorizeOnRequest(ctx)
 	}()
 	defer func() { cancel(); <-watched }()
 	bounded := boundedListener{Listener: l, quotas: s.quotas, closed: s.connectionRefused}
@@ -119,28 +119,28 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 // connect no longer, or are in another region, end soon. No stream is open before the first
 // call, unless every peer is accepted: see [Config.Identify].
 func (s *Server) SetAccess(addresses map[netip.Addr]bool, regions map[netip.Addr]string) {
-	if s.access.allow(addresses, regions) {
-		s.guests.again()
+	if s.access.setAddresses(addresses, regions) {
+		s.sessions.requestRecheck()
 	}
 }
 
 // Publish publishes resources, and returns how many have changed. On an error none is
 // published, and the last good ones stay. [Server.Rollout] follows what has changed.
 func (s *Server) Publish(next resource.Snapshot) (changed int, err error) {
-	return s.publish(next, s.streams.publishing)
+	return s.publish(next, s.streams.beginRollout)
 }
 
 // PublishUntracked publishes resources whose change [Server.Rollout] does not follow:
 // those that follow what is measured.
 func (s *Server) PublishUntracked(next resource.Snapshot) (changed int, err error) {
-	return s.publish(next, s.streams.published)
+	return s.publish(next, s.streams.endRollout)
 }
 
 func (s *Server) publish(next resource.Snapshot, begin func()) (changed int, err error) {
 	if changed, err = s.cache.Publish(next, begin); err != nil {
 		return changed, err
 	}
-	s.access.open()
+	s.access.setPublished()
 	return changed, nil
 }
 
@@ -148,10 +148,10 @@ func (s *Server) publish(next resource.Snapshot, begin func()) (changed int, err
 func (s *Server) Streams() []Stream { return s.streams.list() }
 
 // Counts are what happened since the server started, by type and result.
-func (s *Server) Counts() []Count { return s.streams.counted() }
+func (s *Server) Counts() []Count { return s.streams.countList() }
 
 // Envoys returns how many devices have a stream open on which they fetch configuration.
-func (s *Server) Envoys() int { return s.guests.devices() }
+func (s *Server) Envoys() int { return s.sessions.devices() }
 
 // Regions returns the regions that clients are served in, for which resources should
 // be built before they are published.

@@ -37,7 +37,7 @@ type Stream struct {
 type TypeState struct {
 	// Pending is true between a response and its ACK or NACK.
 	Pending bool `json:"pending"`
-	// Rejected holds Envoy's own words for as long as its last answer is a NACK.
+	// Rejected is Envoy's reason for as long as its last answer is a NACK.
 	Rejected string `json:"rejected,omitempty"`
 }
 
@@ -49,101 +49,100 @@ type Count struct {
 	N            uint64
 }
 
-// streams keeps account of the connected Envoys. What they say has come through
-// the [doorway], so it is fit for people.
+// streams is the state of the connected Envoys' streams. What they say has come through
+// the [filteredStream], so it is fit for people.
 type streams struct {
 	types typeTable
 	log   *slog.Logger
 
-	mu     sync.Mutex
-	open   map[*account]struct{}
-	counts map[Count]uint64 // of what is rare, keyed with N 0
-	served []messageCounts  // by type
-	reach  reach
+	mu      sync.Mutex
+	open    map[*streamState]struct{}
+	counts  map[Count]uint64 // of what is rare, keyed with N 0
+	served  []messageCounts  // by type
+	rollout rollout
 }
 
 // messageCounts are of one type.
 type messageCounts struct{ sent, ack, nack uint64 }
 
 func newStreams(types typeTable, log *slog.Logger) *streams {
-	return &streams{types: types, log: log, open: make(map[*account]struct{}), counts: make(map[Count]uint64), served: make([]messageCounts, types.size())}
+	return &streams{types: types, log: log, open: make(map[*streamState]struct{}), counts: make(map[Count]uint64), served: make([]messageCounts, types.size())}
 }
 
-// account is that of one stream. There is something to note with each message of
-// each Envoy, so it lies together and is found without a search.
-type account struct {
-	stream     Stream      // without its types
-	types      []typeState // what it says of each
-	known      bool        // whether the tailnet says where it is
-	device     netip.Addr  // see [peerInfo.device]
-	claimed    bool        // its region is its own claim, counted for its peer
-	connection *connection // over which it came
-	place      *core.Node  // what is handed on of where it is
-	reached                // by what was published last
+// streamState is what is known of one stream. Each message of each Envoy updates it, so
+// it lies together and is found without a search.
+type streamState struct {
+	stream        Stream      // without its types
+	types         []typeState // what it says of each
+	regionKnown   bool        // the tailnet says where it is
+	device        netip.Addr  // see [peerInfo.device]
+	claimedRegion bool        // its region is its own claim, counted for its peer
+	connection    *connection // over which it came
+	handedOn      *core.Node  // the node that go-control-plane gets: its region
+	rolloutState              // by what was published last
 }
 
-// typeState is a [TypeState]; it is there from the first response or answer on.
+// typeState is a [TypeState], used from the first response or answer on.
 type typeState struct {
 	TypeState
-	there bool
+	used bool
 }
 
-// witness is what go-control-plane's server of one stream, of either protocol,
-// tells of it.
-type witness struct {
-	of *streams
-	on *account
+// callbacks are called by go-control-plane's server of one stream, of either protocol.
+type callbacks struct {
+	streams *streams
+	state   *streamState
 }
 
-// witness begins the account of a stream.
-func (s *streams) witness(delta bool) witness {
-	return witness{s, &account{stream: Stream{Delta: delta}, types: make([]typeState, s.types.size())}}
+// newCallbacks begins the state of a stream.
+func (s *streams) newCallbacks(delta bool) callbacks {
+	return callbacks{s, &streamState{stream: Stream{Delta: delta}, types: make([]typeState, s.types.size())}}
 }
 
 // OnStreamOpen implements [sotw.Callbacks].
-func (w witness) OnStreamOpen(ctx context.Context, _ int64, _ string) error {
-	return w.of.opened(ctx, w.on)
+func (w callbacks) OnStreamOpen(ctx context.Context, _ int64, _ string) error {
+	return w.streams.opened(ctx, w.state)
 }
 
 // OnStreamClosed implements [sotw.Callbacks].
-func (w witness) OnStreamClosed(int64, *core.Node) { w.of.closed(w.on) }
+func (w callbacks) OnStreamClosed(int64, *core.Node) { w.streams.closed(w.state) }
 
 // OnStreamRequest implements [sotw.Callbacks].
-func (w witness) OnStreamRequest(_ int64, r *discovery.DiscoveryRequest) error {
-	r.Node = w.of.answered(w.on, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+func (w callbacks) OnStreamRequest(_ int64, r *discovery.DiscoveryRequest) error {
+	r.Node = w.streams.answered(w.state, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 	return nil
 }
 
 // OnStreamResponse implements [sotw.Callbacks].
-func (w witness) OnStreamResponse(_ context.Context, _ int64, r *discovery.DiscoveryRequest, _ *discovery.DiscoveryResponse) {
-	w.of.sent(w.on, r.GetTypeUrl())
+func (w callbacks) OnStreamResponse(_ context.Context, _ int64, r *discovery.DiscoveryRequest, _ *discovery.DiscoveryResponse) {
+	w.streams.sent(w.state, r.GetTypeUrl())
 }
 
 // OnDeltaStreamOpen implements [delta.Callbacks].
-func (w witness) OnDeltaStreamOpen(ctx context.Context, _ int64, _ string) error {
-	return w.of.opened(ctx, w.on)
+func (w callbacks) OnDeltaStreamOpen(ctx context.Context, _ int64, _ string) error {
+	return w.streams.opened(ctx, w.state)
 }
 
 // OnDeltaStreamClosed implements [delta.Callbacks].
-func (w witness) OnDeltaStreamClosed(int64, *core.Node) { w.of.closed(w.on) }
+func (w callbacks) OnDeltaStreamClosed(int64, *core.Node) { w.streams.closed(w.state) }
 
 // OnStreamDeltaRequest implements [delta.Callbacks].
-func (w witness) OnStreamDeltaRequest(_ int64, r *discovery.DeltaDiscoveryRequest) error {
-	r.Node = w.of.answered(w.on, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
+func (w callbacks) OnStreamDeltaRequest(_ int64, r *discovery.DeltaDiscoveryRequest) error {
+	r.Node = w.streams.answered(w.state, r.GetNode(), r.GetTypeUrl(), r.GetResponseNonce(), r.GetErrorDetail())
 	return nil
 }
 
 // OnStreamDeltaResponse implements [delta.Callbacks].
-func (w witness) OnStreamDeltaResponse(_ int64, r *discovery.DeltaDiscoveryRequest, _ *discovery.DeltaDiscoveryResponse) {
-	w.of.sent(w.on, r.GetTypeUrl())
+func (w callbacks) OnStreamDeltaResponse(_ int64, r *discovery.DeltaDiscoveryRequest, _ *discovery.DeltaDiscoveryResponse) {
+	w.streams.sent(w.state, r.GetTypeUrl())
 }
 
-func (s *streams) opened(ctx context.Context, a *account) error {
+func (s *streams) opened(ctx context.Context, a *streamState) error {
 	who, _ := ctx.Value(identityKey{}).(peerInfo)
-	device := clean(who.Name)
+	device := sanitize(who.Name)
 	s.mu.Lock()
 	a.stream.Device, a.stream.Address, a.stream.Region, a.stream.Since = device, who.address, who.region, time.Now()
-	a.known, a.connection, a.device = who.known, who.connection, who.device()
+	a.regionKnown, a.connection, a.device = who.known, who.connection, who.device()
 	s.open[a] = struct{}{}
 	s.mu.Unlock()
 	if dropped, ok := a.connection.peerQuota().mayLog(time.Now()); ok {
@@ -152,10 +151,10 @@ func (s *streams) opened(ctx context.Context, a *account) error {
 	return nil
 }
 
-func (s *streams) closed(a *account) {
+func (s *streams) closed(a *streamState) {
 	s.mu.Lock()
 	delete(s.open, a)
-	device, node, region, claimed := a.stream.Device, a.stream.Node, a.stream.Region, a.claimed
+	device, node, region, claimed := a.stream.Device, a.stream.Node, a.stream.Region, a.claimedRegion
 	s.mu.Unlock()
 	quota := a.connection.peerQuota()
 	if claimed {
@@ -166,20 +165,20 @@ func (s *streams) closed(a *account) {
 	}
 }
 
-func (s *streams) sent(a *account, url string) {
+func (s *streams) sent(a *streamState, url string) {
 	of := s.types.index(url)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.served[of].sent++
-	a.types[of].there, a.types[of].Pending = true, true
-	s.reach.sent(a)
+	a.types[of].used, a.types[of].Pending = true, true
+	s.rollout.recordSent(a)
 }
 
 // answered notes an ACK or a NACK; a request without a nonce answers nothing. It
 // returns the node that is handed on in place of the request's: one a stream, with
 // the region that it is known to be in, whatever it says.
-func (s *streams) answered(a *account, node *core.Node, url, nonce string, rejected *status.Status) *core.Node {
-	place, news := s.note(a, node, s.types.index(url), nonce, rejected)
+func (s *streams) answered(a *streamState, node *core.Node, url, nonce string, rejected *status.Status) *core.Node {
+	place, news := s.record(a, node, s.types.index(url), nonce, rejected)
 	if news == nil {
 		return place
 	}
@@ -190,22 +189,22 @@ func (s *streams) answered(a *account, node *core.Node, url, nonce string, rejec
 	return place
 }
 
-// note keeps account of a request, and returns where its stream is, and a copy of
+// record records a request, and returns where its stream is, and a copy of
 // the stream if that has rejected something anew.
-func (s *streams) note(a *account, node *core.Node, of int, nonce string, rejected *status.Status) (place *core.Node, news *Stream) {
+func (s *streams) record(a *streamState, node *core.Node, of int, nonce string, rejected *status.Status) (place *core.Node, news *Stream) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if node != nil {
-		a.introduced(node)
+		a.setNode(node)
 	}
-	if a.place == nil {
-		a.place = &core.Node{Locality: &core.Locality{Region: a.stream.Region}}
+	if a.handedOn == nil {
+		a.handedOn = &core.Node{Locality: &core.Locality{Region: a.stream.Region}}
 	}
 	if nonce == "" {
-		return a.place, nil
+		return a.handedOn, nil
 	}
 	before := a.types[of]
-	a.types[of] = typeState{there: true}
+	a.types[of] = typeState{used: true}
 	if rejected == nil {
 		s.served[of].ack++
 	} else {
@@ -216,26 +215,26 @@ func (s *streams) note(a *account, node *core.Node, of int, nonce string, reject
 			news = &copied
 		}
 	}
-	s.reach.answered(a, rejected != nil)
-	return a.place, news
+	s.rollout.recordAnswer(a, rejected != nil)
+	return a.handedOn, news
 }
 
-// introduced takes what an Envoy says of itself.
-func (a *account) introduced(node *core.Node) {
+// setNode records what an Envoy says of itself.
+func (a *streamState) setNode(node *core.Node) {
 	if id := node.GetId(); id != "" {
 		a.stream.Node = id
-		a.connection.name(id)
+		a.connection.setNode(id)
 	}
 	if v := node.GetUserAgentVersion(); v != "" {
 		a.stream.Envoy = v
 	}
-	if region := a.stream.Region; a.claim(node.GetLocality().GetRegion()) != region {
-		a.place = nil // it is elsewhere
+	if region := a.stream.Region; a.claimRegion(node.GetLocality().GetRegion()) != region {
+		a.handedOn = nil // it is elsewhere
 	}
 }
 
-// due tells whether an answer is awaited.
-func (a *account) due() bool {
+// awaitsAnswer tells whether an answer is awaited.
+func (a *streamState) awaitsAnswer() bool {
 	for i := range a.types {
 		if a.types[i].Pending {
 			return true
@@ -249,18 +248,18 @@ func reason(rejected *status.Status) string {
 	return cmp.Or(rejected.GetMessage(), "it gave no reason")
 }
 
-// longestRegion is that of a tag: the name of a region is not longer.
-const longestRegion = 63
+// maxRegionBytes is that of a tag: the name of a region is not longer.
+const maxRegionBytes = 63
 
-// claim notes the region that the node says it is in, and returns its region. Where
+// claimRegion notes the region that the node says it is in, and returns its region. Where
 // the tailnet does not know better, that is what it says; but a stream stays in its
 // first, and a peer can be in a few at a time only.
-func (a *account) claim(region string) string {
+func (a *streamState) claimRegion(region string) string {
 	if region == "" {
 		return a.stream.Region // it claims nothing
 	}
-	if !a.known && len(region) <= longestRegion && a.connection.peerQuota().claim(region) {
-		a.stream.Region, a.known, a.claimed = region, true, true
+	if !a.regionKnown && len(region) <= maxRegionBytes && a.connection.peerQuota().claim(region) {
+		a.stream.Region, a.regionKnown, a.claimedRegion = region, true, true
 	}
 	a.stream.Claims = ""
 	if region != a.stream.Region {
@@ -283,7 +282,7 @@ func (s *streams) list() []Stream {
 		copied := a.stream
 		copied.Types = make(map[string]TypeState)
 		for of, state := range a.types {
-			if state.there {
+			if state.used {
 				copied.Types[s.types.name(of)] = state.TypeState
 			}
 		}
@@ -295,7 +294,7 @@ func (s *streams) list() []Stream {
 	return all
 }
 
-func (s *streams) counted() []Count {
+func (s *streams) countList() []Count {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	all := make([]Count, 0, len(s.counts)+3*len(s.served))

@@ -14,7 +14,7 @@ import (
 // there; what is handed on says so, whatever a request says.
 func TestAStreamStaysWhereItFirstSaidItIs(t *testing.T) {
 	s := newStreams(newTypeTable(envoy.Types()), slog.New(slog.DiscardHandler))
-	w := s.witness(true)
+	w := s.newCallbacks(true)
 	if err := w.OnDeltaStreamOpen(t.Context(), 1, ""); err != nil {
 		t.Fatal(err)
 	}

@@ -5,14 +5,14 @@ import (
 	"unicode"
 )
 
-// longestText is how much of a text from elsewhere is kept: Envoy's reasons are
+// maxTextBytes is how much of a text from elsewhere is kept: Envoy's reasons are
 // long, but people read them.
-const longestText = 2_000
+const maxTextBytes = 2_000
 
-// clean makes a text from elsewhere fit for terminals, logs and metrics. It
+// sanitize makes a text from elsewhere fit for terminals, logs and metrics. It
 // takes out what would move a cursor, colour a screen or turn the direction of
 // writing, and bounds its length.
-func clean(s string) string {
+func sanitize(s string) string {
 	s = strings.Map(func(r rune) rune {
 		switch {
 		case r == '\n' || r == '\t' || r == '\r':
@@ -23,8 +23,8 @@ func clean(s string) string {
 			return r
 		}
 	}, strings.ToValidUTF8(s, "?"))
-	if len(s) > longestText {
-		s = strings.ToValidUTF8(s[:longestText], "") + "…"
+	if len(s) > maxTextBytes {
+		s = strings.ToValidUTF8(s[:maxTextBytes], "") + "…"
 	}
 	return s
 }

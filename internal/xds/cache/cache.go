@@ -120,7 +120,7 @@ func (c *Cache) changes(next resource.Snapshot) ([]change, error) {
 }
 
 // apply puts changes into their caches: first what is new or changed, then removals in
-// reverse, so that no Envoy is told of a route to a cluster that it does not have.
+// reverse, so that no Envoy is sent a route to a cluster that it does not have.
 func apply(changes []change) error {
 	for _, one := range changes {
 		if len(one.changed) > 0 {

@@ -94,7 +94,7 @@ func TestARequestThatIsRefusedEndsItsStreamAlone(t *testing.T) {
 		return protowire.AppendString(protowire.AppendTag(to, number, protowire.BytesType), value)
 	}
 	var versions, worldNames []string
-	for i := range mostNames + 1 {
+	for i := range maxNames + 1 {
 		versions = append(versions, fmt.Sprint(i))
 	}
 	worldNames = versions
@@ -102,7 +102,7 @@ func TestARequestThatIsRefusedEndsItsStreamAlone(t *testing.T) {
 	for _, name := range versions {
 		known[name] = "1"
 	}
-	long := strings.Repeat("x", longestName+1)
+	long := strings.Repeat("x", maxNameBytes+1)
 	deltaOf := func(r *discovery.DeltaDiscoveryRequest) []byte { r.TypeUrl = Eds; return marshal(r) }
 	tests := map[string]struct {
 		delta, world []byte
@@ -129,8 +129,8 @@ func TestARequestThatIsRefusedEndsItsStreamAlone(t *testing.T) {
 		},
 		"no type": {marshal(&discovery.DeltaDiscoveryRequest{}), marshal(&discovery.DiscoveryRequest{}), codes.InvalidArgument, "needs a type URL"},
 		"more bytes than are read": {
-			deltaOf(&discovery.DeltaDiscoveryRequest{ResponseNonce: strings.Repeat("x", largestRequest)}),
-			marshal(&discovery.DiscoveryRequest{TypeUrl: Eds, VersionInfo: strings.Repeat("x", largestRequest)}), codes.ResourceExhausted, "is larger than 1048576",
+			deltaOf(&discovery.DeltaDiscoveryRequest{ResponseNonce: strings.Repeat("x", maxRequestBytes)}),
+			marshal(&discovery.DiscoveryRequest{TypeUrl: Eds, VersionInfo: strings.Repeat("x", maxRequestBytes)}), codes.ResourceExhausted, "is larger than 1048576",
 		},
 	}
 	for name, test := range tests {
@@ -187,7 +187,7 @@ func TestAStreamMayNotCollectNamesForEver(t *testing.T) {
 	stream := openDelta(t, start(t, s))
 	for i := range 3 {
 		var names []string
-		for j := range mostNames / 2 {
+		for j := range maxNames / 2 {
 			names = append(names, fmt.Sprint(i, "-", j))
 		}
 		stream.ask(Eds, nil, names...)
@@ -250,7 +250,7 @@ func TestTextFromEnvoysIsFitForATerminal(t *testing.T) {
 	if strings.ContainsAny(log.String(), "\x1b\x07\u202e") {
 		t.Errorf("the log: %q", log)
 	}
-	if got := clean(strings.Repeat("ä", longestText)); len(got) > longestText+len("…") || !strings.HasSuffix(got, "ä…") {
+	if got := sanitize(strings.Repeat("ä", maxTextBytes)); len(got) > maxTextBytes+len("…") || !strings.HasSuffix(got, "ä…") {
 		t.Errorf("a long text has %d bytes", len(got))
 	}
 }

@@ -15,62 +15,62 @@ type Rollout struct {
 	After time.Duration
 }
 
-// reach keeps account of one publication.
-type reach struct {
+// rollout follows one publication.
+type rollout struct {
 	number uint64
 	at     time.Time
-	over   bool // what is sent now is of something else
+	ended  bool // what is sent now is no part of it
 	last   time.Time
 }
 
-// reached is how far one Envoy is with a publication.
-type reached struct {
-	number        uint64 // 0 is with none
-	all, rejected bool
+// rolloutState is how far one Envoy is with a publication.
+type rolloutState struct {
+	number          uint64 // 0 is with none
+	acked, rejected bool
 }
 
-// publishing begins a publication.
-func (s *streams) publishing() {
+// beginRollout begins a publication.
+func (s *streams) beginRollout() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reach = reach{number: s.reach.number + 1, at: time.Now()}
+	s.rollout = rollout{number: s.rollout.number + 1, at: time.Now()}
 }
 
-// published ends one: what is sent from now on is of something else, but
+// endRollout ends one: what is sent from now on is of something else, but
 // answers still count.
-func (s *streams) published() {
+func (s *streams) endRollout() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.reach.over = true
+	s.rollout.ended = true
 }
 
-// sent notes that an Envoy is told something.
-func (r *reach) sent(a *account) {
+// recordSent records that an Envoy is sent something.
+func (r *rollout) recordSent(a *streamState) {
 	switch {
-	case r.number == 0 || r.over || a.stream.Since.After(r.at):
+	case r.number == 0 || r.ended || a.stream.Since.After(r.at):
 	case a.number == r.number:
-		a.all = false
+		a.acked = false
 	default:
-		a.reached = reached{number: r.number}
+		a.rolloutState = rolloutState{number: r.number}
 	}
 }
 
-// answered notes an answer of an Envoy.
-func (r *reach) answered(a *account, rejected bool) {
+// recordAnswer records an ACK or a NACK of an Envoy.
+func (r *rollout) recordAnswer(a *streamState, rejected bool) {
 	if r.number == 0 || a.number != r.number {
 		return
 	}
 	a.rejected = a.rejected || rejected
-	if !a.all && !a.due() {
-		a.all, r.last = true, time.Now()
+	if !a.acked && !a.awaitsAnswer() {
+		a.acked, r.last = true, time.Now()
 	}
 }
 
-// Rollout is how far Envoys are with what was published last.
+// Rollout returns how far Envoys are with what was published last.
 func (s *Server) Rollout() Rollout {
 	s.streams.mu.Lock()
 	defer s.streams.mu.Unlock()
-	r := s.streams.reach
+	r := s.streams.rollout
 	out := Rollout{Publication: r.number}
 	for a := range s.streams.open {
 		if r.number == 0 || a.number != r.number {
@@ -80,7 +80,7 @@ func (s *Server) Rollout() Rollout {
 		switch {
 		case a.rejected:
 			out.Rejected++
-		case a.all:
+		case a.acked:
 			out.Acked++
 		}
 	}

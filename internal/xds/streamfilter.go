@@ -19,47 +19,47 @@ import (
 // for a cluster at a time, a gRPC client for a handful. The caches remember each
 // name for as long as its stream lasts.
 const (
-	mostNames   = 10_000
-	longestName = 512
+	maxNames     = 10_000
+	maxNameBytes = 512
 )
 
-// door is a gRPC interceptor. What go-control-plane gets to see of a stream is
+// filterStream is a gRPC interceptor. What go-control-plane gets to see of a stream is
 // bounded, of a type that is served, and free of text that is unfit for people.
-func (s *Server) door(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+func (s *Server) filterStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
 	who, _ := stream.Context().Value(identityKey{}).(peerInfo)
-	d := &doorway{ServerStream: stream, server: s, who: who, out: sequence{send: stream.SendMsg}}
-	defer d.out.end()
+	d := &filteredStream{ServerStream: stream, server: s, who: who, gate: warmupGate{send: stream.SendMsg}}
+	defer d.gate.close()
 	err := handler(srv, d)
-	if refused := d.refused(); refused != nil {
+	if refused := d.refusal(); refused != nil {
 		err = refused // go-control-plane takes every failed read for the peer's leaving
 	}
 	if code := status.Code(err); code == codes.InvalidArgument || code == codes.ResourceExhausted {
 		s.streams.count("", "refused")
-		s.refused.tell(time.Now(), who.address, who.Name, status.Convert(err).Message())
+		s.refused.logRefusal(time.Now(), who.address, who.Name, status.Convert(err).Message())
 	}
 	return err
 }
 
-// doorway is one stream behind the door.
-type doorway struct {
+// filteredStream is one stream behind the filter.
+type filteredStream struct {
 	grpc.ServerStream
 	server *Server
 	who    peerInfo
-	out    sequence
+	gate   warmupGate
 
-	node    *core.Node // of a request that was not handed on
-	id      string     // of the last node
-	strange bool       // a type that is not served was asked for
+	node         *core.Node // of a request that was not handed on
+	nodeID       string     // of the last node
+	warnedOfType bool       // a type that is not served was asked for
 
 	mu  sync.Mutex
 	err error
 }
 
 // SendMsg sends a response when its turn comes.
-func (d *doorway) SendMsg(m any) error { return d.out.put(m) }
+func (d *filteredStream) SendMsg(m any) error { return d.gate.forward(m) }
 
 // RecvMsg hands on the next request that can be served.
-func (d *doorway) RecvMsg(m any) error {
+func (d *filteredStream) RecvMsg(m any) error {
 	for {
 		if err := d.ServerStream.RecvMsg(m); err != nil {
 			if code := status.Code(err); code == codes.InvalidArgument || code == codes.ResourceExhausted {
@@ -67,7 +67,7 @@ func (d *doorway) RecvMsg(m any) error {
 			}
 			return err
 		}
-		served, err := d.inspect(m)
+		served, err := d.accept(m)
 		if err != nil {
 			return d.refuse(err)
 		}
@@ -78,33 +78,33 @@ func (d *doorway) RecvMsg(m any) error {
 			GetTypeUrl() string
 			GetResponseNonce() string
 		}); ok {
-			return d.out.answered(r.GetTypeUrl(), r.GetResponseNonce())
+			return d.gate.release(r.GetTypeUrl(), r.GetResponseNonce())
 		}
 		return nil
 	}
 }
 
-// inspect tells whether a message is to be handed on, and makes it fit for that.
-func (d *doorway) inspect(m any) (served bool, err error) {
+// accept tells whether a message is to be handed on, and makes it fit for that.
+func (d *filteredStream) accept(m any) (served bool, err error) {
 	switch r := m.(type) {
 	case *discovery.DiscoveryRequest:
-		if err := bounded(r.GetTypeUrl(), r.GetResourceNames()); err != nil {
+		if err := checkBounds(r.GetTypeUrl(), r.GetResourceNames()); err != nil {
 			return false, err
 		}
-		r.Node = d.introduce(r.GetNode())
+		r.Node = d.trimNode(r.GetNode())
 		if r.ErrorDetail != nil {
-			r.ErrorDetail.Message = clean(r.ErrorDetail.GetMessage())
+			r.ErrorDetail.Message = sanitize(r.ErrorDetail.GetMessage())
 		}
 		return d.serves(r.GetTypeUrl()), nil
 	case *discovery.DeltaDiscoveryRequest:
 		known := r.GetInitialResourceVersions()
-		if err := bounded(r.GetTypeUrl(), r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe(),
+		if err := checkBounds(r.GetTypeUrl(), r.GetResourceNamesSubscribe(), r.GetResourceNamesUnsubscribe(),
 			slices.Collect(maps.Keys(known)), slices.Collect(maps.Values(known))); err != nil {
 			return false, err
 		}
-		r.Node = d.introduce(r.GetNode())
+		r.Node = d.trimNode(r.GetNode())
 		if r.ErrorDetail != nil {
-			r.ErrorDetail.Message = clean(r.ErrorDetail.GetMessage())
+			r.ErrorDetail.Message = sanitize(r.ErrorDetail.GetMessage())
 		}
 		return d.serves(r.GetTypeUrl()), nil
 	default:
@@ -112,46 +112,46 @@ func (d *doorway) inspect(m any) (served bool, err error) {
 	}
 }
 
-// bounded refuses a request that names no type, or asks for more than anybody
-// needs.
-func bounded(url string, lists ...[]string) error {
-	if url == "" || len(url) > longestName {
-		return status.Errorf(codes.InvalidArgument, "a request needs a type URL of 1 to %d bytes; this one has %d", longestName, len(url))
+// checkBounds refuses a request that names no type, or asks for more than any
+// client needs.
+func checkBounds(url string, lists ...[]string) error {
+	if url == "" || len(url) > maxNameBytes {
+		return status.Errorf(codes.InvalidArgument, "a request needs a type URL of 1 to %d bytes; this one has %d", maxNameBytes, len(url))
 	}
 	for _, names := range lists {
-		if len(names) > mostNames {
-			return status.Errorf(codes.InvalidArgument, "%d resource names in one request are more than %d", len(names), mostNames)
+		if len(names) > maxNames {
+			return status.Errorf(codes.InvalidArgument, "%d resource names in one request are more than %d", len(names), maxNames)
 		}
 		for _, name := range names {
-			if len(name) > longestName {
-				return status.Errorf(codes.InvalidArgument, "a resource name of %d bytes is longer than %d", len(name), longestName)
+			if len(name) > maxNameBytes {
+				return status.Errorf(codes.InvalidArgument, "a resource name of %d bytes is longer than %d", len(name), maxNameBytes)
 			}
 		}
 	}
 	return nil
 }
 
-// introduce keeps of a node what is used, fit for people: an Envoy's whole node
+// trimNode keeps of a node what is used, fit for people: an Envoy's whole node
 // has tens of kilobytes, and the caches would keep it once a type. Only the
 // first request of a stream must have one, so it outlives a request that is
 // not handed on.
-func (d *doorway) introduce(node *core.Node) *core.Node {
+func (d *filteredStream) trimNode(node *core.Node) *core.Node {
 	if node == nil {
 		return d.node
 	}
 	at := node.GetLocality()
-	d.id = clean(node.GetId())
+	d.nodeID = sanitize(node.GetId())
 	d.node = &core.Node{
-		UserAgentVersionType: &core.Node_UserAgentVersion{UserAgentVersion: agent(node)},
-		Id:                   d.id, Cluster: clean(node.GetCluster()),
-		Locality: &core.Locality{Region: clean(at.GetRegion()), Zone: clean(at.GetZone()), SubZone: clean(at.GetSubZone())},
+		UserAgentVersionType: &core.Node_UserAgentVersion{UserAgentVersion: envoyVersion(node)},
+		Id:                   d.nodeID, Cluster: sanitize(node.GetCluster()),
+		Locality: &core.Locality{Region: sanitize(at.GetRegion()), Zone: sanitize(at.GetZone()), SubZone: sanitize(at.GetSubZone())},
 	}
 	return d.node
 }
 
-// agent is the version of the Envoy that a node is, such as "1.40.0"; empty if it
+// envoyVersion is the version of the Envoy that a node is, such as "1.40.0"; empty if it
 // is none.
-func agent(node *core.Node) string {
+func envoyVersion(node *core.Node) string {
 	v := node.GetUserAgentBuildVersion().GetVersion()
 	if node.GetUserAgentName() != "envoy" || v == nil {
 		return ""
@@ -163,30 +163,30 @@ func agent(node *core.Node) string {
 // as the protocol wants it; go-control-plane would end the whole stream, and
 // with it all types that are served.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
-func (d *doorway) serves(url string) bool {
+func (d *filteredStream) serves(url string) bool {
 	if d.server.types.served(url) {
 		d.node = nil // handed on
 		return true
 	}
 	d.server.streams.count(unknownType, "asked")
-	if !d.strange {
-		d.strange = true
+	if !d.warnedOfType {
+		d.warnedOfType = true
 		if dropped, ok := d.who.connection.peerQuota().mayLog(time.Now()); ok {
-			d.server.log.Warn("an Envoy asks for a type that is not served", "device", clean(d.who.Name), "node", d.id, "type", clean(url), "lines_dropped", dropped)
+			d.server.log.Warn("an Envoy asks for a type that is not served", "device", sanitize(d.who.Name), "node", d.nodeID, "type", sanitize(url), "lines_dropped", dropped)
 		}
 	}
 	return false
 }
 
 // refuse ends the stream, and keeps why.
-func (d *doorway) refuse(err error) error {
+func (d *filteredStream) refuse(err error) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.err = err
 	return err
 }
 
-func (d *doorway) refused() error {
+func (d *filteredStream) refusal() error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.err

@@ -124,12 +124,12 @@ func TestOnlyADefiniteAnswerEndsAStream(t *testing.T) {
 	stream.want(Eds, "")
 	a.tailnet.is(Identity{}, errors.New("the daemon does not answer"))
 	for range 3 {
-		a.judgeGuests(t.Context())
+		a.reauthorizeAll(t.Context())
 	}
 	a.tailnet.is(Identity{}, ErrUnknownPeer)
-	a.judgeGuests(t.Context()) // a netmap may lack a peer for a moment
+	a.reauthorizeAll(t.Context()) // a netmap may lack a peer for a moment
 	a.tailnet.is(device1(), nil)
-	a.judgeGuests(t.Context())
+	a.reauthorizeAll(t.Context())
 	stream.settle()
 	a.isConnected(t, "100.64.0.1", true)
 
@@ -182,7 +182,7 @@ func TestWhoComesDuringALookIsLookedAt(t *testing.T) {
 	stream := openDelta(t, start(t, a.testServer))
 	stream.ask(Cds, nil, "*")
 	<-asked // the answer is on its way, and will be outdated
-	a.judgeGuests(t.Context())
+	a.reauthorizeAll(t.Context())
 	answer <- who
 	<-asked
 	answer <- Identity{Name: "laptop", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.77")}}
@@ -281,7 +281,7 @@ func TestConnectedCountsEachStream(t *testing.T) {
 	last.settle()
 	a.isConnected(t, "100.64.0.1", true)
 	cancel()
-	for len(a.guests.all()) > 1 {
+	for len(a.sessions.beginRound()) > 1 {
 		<-a.changes
 	}
 	a.isConnected(t, "100.64.0.1", true)
@@ -299,10 +299,10 @@ func TestEnvoys_severalStreamsOfADevice_countOnce(t *testing.T) {
 	s := newServer()
 	for i := range 51 {
 		who := peerInfo{address: netip.AddrPortFrom(netip.AddrFrom4([4]byte{100, 64, 0, byte(i)}), 1)}
-		s.guests.enter(&guest{peerInfo: who, ads: true}, s.guests.looked())
-		s.guests.enter(&guest{peerInfo: who, ads: true}, s.guests.looked()) // another stream of the same device
+		s.sessions.add(&session{peerInfo: who, ads: true}, s.sessions.round())
+		s.sessions.add(&session{peerInfo: who, ads: true}, s.sessions.round()) // another stream of the same device
 	}
-	s.guests.enter(&guest{}, s.guests.looked()) // it reports only
+	s.sessions.add(&session{}, s.sessions.round()) // it reports only
 	if got := s.Envoys(); got != 51 {
 		t.Errorf("%d Envoys, want 51", got)
 	}
@@ -316,7 +316,7 @@ func TestConnectedWithoutATailnet(t *testing.T) {
 	if got := slices.Collect(maps.Keys(s.Connected())); len(got) != 1 || got[0] != netip.MustParseAddr("127.0.0.1") {
 		t.Errorf("connected: %v", got)
 	}
-	s.judgeGuests(t.Context())
+	s.reauthorizeAll(t.Context())
 	stream.ask(Cds, nil, "*")
 	stream.want(Cds, "")
 }
@@ -331,7 +331,7 @@ func TestNothingIsLeftOfEndedStreams(t *testing.T) {
 			stream.want(Cds, "")
 		}
 		set(t, a.testServer, topologytest.Of(map[string][]string{"d2": {"tag:weight-2"}}))
-		for len(a.guests.all()) > 0 {
+		for len(a.sessions.beginRound()) > 0 {
 			<-a.changes
 		}
 	})

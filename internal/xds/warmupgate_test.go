@@ -74,13 +74,13 @@ func TestRoutesWaitForTheirClusters(t *testing.T) {
 func TestRoutesDoNotWaitForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []string
-		s := sequence{send: func(m any) error {
+		s := warmupGate{send: func(m any) error {
 			sent = append(sent, m.(response).GetNonce())
 			return nil
 		}}
 		put := func(url, nonce string) {
 			t.Helper()
-			if err := s.put(&discovery.DeltaDiscoveryResponse{TypeUrl: url, Nonce: nonce}); err != nil {
+			if err := s.forward(&discovery.DeltaDiscoveryResponse{TypeUrl: url, Nonce: nonce}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -98,25 +98,25 @@ func TestRoutesDoNotWaitForEver(t *testing.T) {
 		put(rds, "3")
 		put(lds, "4")
 		put(Eds, "5")
-		time.Sleep(longestHold - time.Millisecond)
+		time.Sleep(maxHold - time.Millisecond)
 		is("1", "2", "5")
 		time.Sleep(time.Millisecond)
 		is("1", "2", "5", "3", "4")
 
 		put(Cds, "6") // nobody waits any more, and the next wait is a whole one
 		put(rds, "7")
-		time.Sleep(longestHold / 2)
-		if err := s.answered(Cds, "2"); err != nil { // late
+		time.Sleep(maxHold / 2)
+		if err := s.release(Cds, "2"); err != nil { // late
 			t.Fatal(err)
 		}
 		is("1", "2", "5", "3", "4", "6")
-		time.Sleep(longestHold / 2)
+		time.Sleep(maxHold / 2)
 		is("1", "2", "5", "3", "4", "6", "7")
 
 		put(Cds, "8")
 		put(rds, "9")
-		s.end()
-		time.Sleep(2 * longestHold)
+		s.close()
+		time.Sleep(2 * maxHold)
 		is("1", "2", "5", "3", "4", "6", "7", "8")
 	})
 }

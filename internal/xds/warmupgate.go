@@ -7,24 +7,24 @@ import (
 	"github.com/envoyproxy/go-control-plane/pkg/resource/v3"
 )
 
-// longestHold is how long routes wait for clusters: longer than a health check,
-// and no longer than anybody would wait for an edit.
-const longestHold = 5 * time.Second
+// maxHold is how long routes wait for clusters: longer than a health check,
+// and no longer than an operator would wait for an edit.
+const maxHold = 5 * time.Second
 
-// sequence makes routes and listeners wait for the clusters that were sent
+// warmupGate makes routes and listeners wait for the clusters that were sent
 // before them. An Envoy answers new clusters only once they are warm, which
 // takes a health check; a route to one that is not answers 503 until then.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/intro/arch_overview/upstream/cluster_manager#cluster-warming
-type sequence struct {
+type warmupGate struct {
 	send func(any) error
 
 	// mu keeps the messages of one stream apart, as gRPC wants it. Nothing else
 	// waits for it.
-	mu    sync.Mutex
-	nonce string // of the clusters that are not answered yet
-	held  []any
-	timer *time.Timer
-	over  bool
+	mu     sync.Mutex
+	nonce  string // of the clusters that are not answered yet
+	held   []any
+	timer  *time.Timer
+	closed bool
 }
 
 // response is a message to an Envoy, of either protocol.
@@ -33,15 +33,15 @@ type response interface {
 	GetNonce() string
 }
 
-// put sends a message, now or when its turn comes.
-func (s *sequence) put(m any) error {
+// forward sends a message, now or once the clusters before it are answered.
+func (s *warmupGate) forward(m any) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if r, ok := m.(response); ok {
 		switch r.GetTypeUrl() {
 		case resource.ClusterType:
 			s.nonce = r.GetNonce()
-			s.wait(s.nonce)
+			s.startTimer(s.nonce)
 		case resource.RouteType, resource.ListenerType:
 			if s.nonce != "" {
 				s.held = append(s.held, m)
@@ -52,19 +52,19 @@ func (s *sequence) put(m any) error {
 	return s.send(m)
 }
 
-// wait lets go of what is held once it has waited long enough.
-func (s *sequence) wait(nonce string) {
+// startTimer releases what is held after [maxHold].
+func (s *warmupGate) startTimer(nonce string) {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	s.timer = time.AfterFunc(longestHold, func() { _ = s.answered(resource.ClusterType, nonce) }) // a broken stream ends by itself
+	s.timer = time.AfterFunc(maxHold, func() { _ = s.release(resource.ClusterType, nonce) }) // a broken stream ends by itself
 }
 
-// answered takes an ACK or a NACK.
-func (s *sequence) answered(url, nonce string) error {
+// release sends what is held if this is the answer, an ACK or a NACK, that it waits for.
+func (s *warmupGate) release(url, nonce string) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if url != resource.ClusterType || nonce == "" || nonce != s.nonce || s.over {
+	if url != resource.ClusterType || nonce == "" || nonce != s.nonce || s.closed {
 		return nil
 	}
 	s.timer.Stop()
@@ -78,11 +78,11 @@ func (s *sequence) answered(url, nonce string) error {
 	return nil
 }
 
-// end has nothing sent any more.
-func (s *sequence) end() {
+// close drops what is held. Nothing is sent any more.
+func (s *warmupGate) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.over, s.held = true, nil
+	s.closed, s.held = true, nil
 	if s.timer != nil {
 		s.timer.Stop()
 	}
