@@ -15,32 +15,31 @@ import (
 // see the page, and who may operate: [{"role": "view"}] or [{"role": "operate"}].
 const Capability = "tailxds.dev/cap/admin"
 
-// Authorizer says who may come in.
+// Authorizer decides who may see the page.
 type Authorizer struct {
-	// Who is who makes a request, and what they may do now. An error says why that
-	// can't be told: [ErrUnknownPeer] where nobody ever can.
+	// Identify returns who makes a request, and their current role. An error says why
+	// that is unknown: [ErrUnknownPeer] if it can never be known.
 	Identify func(*http.Request) (Viewer, error)
-	// Answers tells whether the page answers under a host's name, in lower case
-	// and without port. Others could be pointed here by somebody else's page
-	// (DNS rebinding), which would then read what is said here.
+	// AllowsHost reports whether the page answers under a host name, in lower case and
+	// without port. Another site could point its own name here (DNS rebinding) and
+	// read the page.
 	AllowsHost func(ctx context.Context, host string) bool
 }
 
-// ErrUnknownPeer is that nobody is known who could have made a request.
+// ErrUnknownPeer is the error of a request from an address that no device has.
 var ErrUnknownPeer = errors.New("the tailnet does not know this address")
 
 type viewerKey struct{}
 
-// viewerOf is who makes a request that the door let in.
+// viewerOf returns who makes an admitted request.
 func viewerOf(ctx context.Context) Viewer {
 	v, _ := ctx.Value(viewerKey{}).(Viewer)
 	return v
 }
 
-// Admit lets in who may see the page, asks under a name of ours, and does not
-// come from another site's page. Over plain HTTP browsers send no
-// Sec-Fetch-Site, so that Origin and Host must say it. Whatever else is for those
-// who may see goes through it too, so that all are judged and refused alike.
+// Admit admits viewers who ask under a name of ours, and not from another site's
+// page. Over plain HTTP browsers send no Sec-Fetch-Site, so Origin and Host must
+// show it. All other handlers for viewers go through it, too.
 func (a Authorizer) Admit(next http.Handler) http.Handler {
 	next = http.NewCrossOriginProtection().Handler(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -68,7 +67,7 @@ func (a Authorizer) Admit(next http.Handler) http.Handler {
 	})
 }
 
-// AdmitOperators lets in who may operate, and else is like Admit.
+// AdmitOperators is like [Authorizer.Admit], for operators only.
 func (a Authorizer) AdmitOperators(next http.Handler) http.Handler {
 	return a.Admit(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if viewerOf(r.Context()).Role != RoleOperate {
@@ -81,13 +80,13 @@ func (a Authorizer) AdmitOperators(next http.Handler) http.Handler {
 
 const errNotOperator = "you may look and not operate: the tailnet's policy grants " + Capability + ` with {"role": "operate"}`
 
-// sameHost tells whether an origin is the host that was asked.
+// sameHost reports whether an origin is the requested host.
 func sameHost(origin, host string) bool {
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
 }
 
-// HostName is a host without port, brackets and a last dot, in lower case.
+// HostName returns a host without port, brackets and final dot, in lower case.
 func HostName(host string) string {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

@@ -1,6 +1,5 @@
-// Package dashboard is the live page: who serves what, what flows where, what
-// changed, and what to do about it. Its files are plain HTML, CSS and JavaScript
-// modules: what is in web/ is what the browser runs, so there is nothing to
+// Package dashboard serves the live page. Its files are plain HTML, CSS and
+// JavaScript modules: the browser runs what is in web/, so there is nothing to
 // build. What it shows, who may see it and who may act arrive as functions.
 package dashboard
 
@@ -10,21 +9,19 @@ import (
 	"time"
 )
 
-// Source is what the page shows and what can be done on it. All are required.
+// Source is what the page shows and what can be done on it. All fields are required.
 type Source struct {
-	// Look is each of some services as it is now, asked once a second for those that
-	// somebody has open. For a name that it does not know, it shows another service;
-	// where several names show the same one, they have the same view, which is
-	// encoded once.
+	// Views returns the current view of each of some services, once a second while
+	// pages are open on them. For an unknown name it returns another service's; names
+	// of the same service share one view, which is encoded once.
 	Views func(services []string) []*View
-	// Preview is what shares would be after an act.
+	// Preview returns the expected shares after an action.
 	Preview func(Action) Preview
-	// Accept lets what is held of a service go.
+	// Accept accepts what is held of a service.
 	Accept func(ctx context.Context, by, service string) error
-	// Drain takes a device out of all its services; for a while, or until it is
-	// restored if that is 0.
+	// Drain drains a device for a while, or until it is restored if that is 0.
 	Drain func(ctx context.Context, by, device string, during time.Duration) error
-	// Restore takes the operator's word on a device back.
+	// Restore ends the operator's drain of a device.
 	Restore func(ctx context.Context, by, device string) error
 }
 
@@ -35,7 +32,7 @@ type View struct {
 	History  History
 }
 
-// Dashboard is the page, kept up to date for all who look at it.
+// Dashboard is the page, kept up to date in all browsers.
 type Dashboard struct {
 	source Source
 	files  assets
@@ -51,7 +48,7 @@ func New(s Source) *Dashboard {
 // Run keeps open pages up to date until ctx ends, and then ends their streams.
 func (d *Dashboard) Run(ctx context.Context) error { return d.hub.run(ctx) }
 
-// Changed has open pages learn at once what would reach them within a second.
+// Changed makes open pages show a change at once rather than within a second.
 func (d *Dashboard) Changed() { d.hub.changed() }
 
 // contentSecurityPolicy lets the page load its own files and talk to its own server, and

@@ -13,13 +13,12 @@ import (
 )
 
 const (
-	// updateInterval is the pace of the page's figures, and minSpacing how soon what changes
-	// is shown after a look.
+	// updateInterval is how often figures change, and minUpdateInterval the least time
+	// between two updates.
 	updateInterval    = time.Second
 	minUpdateInterval = 100 * time.Millisecond
-	// maxPages bounds how many pages are kept up to date at once, maxPagesOfOne
-	// those of one address, and maxPagesHere those of this machine, where a proxy
-	// may stand for many people.
+	// maxPages bounds the open pages, maxPagesPerAddress those of one address, and
+	// maxLoopbackPages those of this machine, where a proxy may stand for many people.
 	maxPages           = 256
 	maxPagesPerAddress = 16
 	maxLoopbackPages   = 64
@@ -27,9 +26,8 @@ const (
 	maxServiceName = 253
 )
 
-// hub keeps every open page up to date. It looks at a service and encodes what
-// it sees once, however many look on and by whatever name, and not at all while
-// nobody does.
+// hub keeps open pages up to date. It views and encodes a service once, however many
+// pages show it and by whatever name, and never while none does.
 type hub struct {
 	views  func(services []string) []*View
 	assets string
@@ -42,14 +40,13 @@ type hub struct {
 	viewers  map[netip.Addr]int // pages of each address
 }
 
-// channel is a service that somebody looks at, by the name that they asked for.
+// channel is a service with open pages, by the name that they asked for.
 type channel struct {
 	pages                   map[*page]struct{}
 	snapshot, tick, history []byte // the last events
 }
 
-// page is one open page. Of each event it gets the last: one that is too slow
-// for a tick gets the next instead.
+// page is one open page. Of each event it gets the last: a slow page skips ticks.
 type page struct {
 	service string // that was asked for
 	viewer  netip.Addr
@@ -66,7 +63,7 @@ func newHub(look func([]string) []*View, assets string) *hub {
 	}
 }
 
-// run looks once a second, and whenever something changes.
+// run updates pages once a second, and whenever something changes.
 func (h *hub) run(ctx context.Context) error {
 	defer close(h.done)
 	tick := time.NewTicker(updateInterval)
@@ -99,7 +96,7 @@ func (h *hub) changed() {
 	}
 }
 
-// update looks at the services that are open, and tells their pages what is new.
+// update views the services with open pages, and sends what is new.
 func (h *hub) update() error {
 	h.mu.Lock()
 	services := slices.Sorted(maps.Keys(h.channels))
@@ -169,8 +166,8 @@ func encodeEvent(name string, v any) ([]byte, error) {
 	return fmt.Appendf(nil, "event: %s\ndata: %s\n\n", name, body), nil
 }
 
-// put leaves events for a page; nil is no news. A tick counts on the order of
-// the snapshot before it, so the two are put and taken together.
+// put queues events for a page; nil is no change. A tick depends on the order of the
+// snapshot before it, so both are put and taken together.
 func (p *page) put(snapshot, tick, history []byte) {
 	p.mu.Lock()
 	if snapshot != nil {
@@ -187,7 +184,7 @@ func (p *page) put(snapshot, tick, history []byte) {
 	}
 }
 
-// take is what is new for a page, in the order in which it must be read.
+// take returns what is new for a page, in the order in which it must be read.
 func (p *page) take() [][]byte {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -196,7 +193,7 @@ func (p *page) take() [][]byte {
 	return news
 }
 
-// join opens a page on a service for a viewer's address; nil if there are too many.
+// join opens a page on a service for a viewer's address; nil if too many are open.
 func (h *hub) join(service string, viewer netip.Addr) *page {
 	if len(service) > maxServiceName {
 		service = "" // no service is called that
