@@ -84,3 +84,12 @@ func (w wait) over(now time.Time) bool {
 	settled := !w.announced.IsZero() && now.Sub(w.announced) >= settleTime
 	return settled || now.Sub(w.began) >= maxPendingTime
 }
+
+func sleep(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

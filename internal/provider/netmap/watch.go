@@ -141,12 +141,3 @@ func (n *Node) filtersChanged(ctx context.Context) bool {
 	}
 	return n.policy.changed(func() (packetFilter, error) { return currentFilter(ctx, n.local) })
 }
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
