@@ -48,7 +48,7 @@ func pages(ready bool, accept error) http.Handler {
 	})
 }
 
-func TestPages(t *testing.T) {
+func TestHandler_pages_answer(t *testing.T) {
 	const here, elsewhere = "127.0.0.1:5", "100.64.0.9:5"
 	tests := map[string]struct {
 		method, path, from string
@@ -111,7 +111,7 @@ func TestPages(t *testing.T) {
 }
 
 // A page of another site that points its name at this address reads nothing.
-func TestOnlyNamesThatNobodyElseCanClaim(t *testing.T) {
+func TestHandler_foreignHost_isRefused(t *testing.T) {
 	for host, want := range map[string]int{
 		"127.0.0.1:9090": 200, "127.0.0.1": 200, "[::1]:9090": 200, "[fd7a:115c:a1e0::1]": 200, "10.1.2.3:80": 200,
 		"localhost": 200, "LOCALHOST:9090": 200, "localhost.:9090": 200, "pool.example.com": 200, "POOL.example.com.:9090": 200,

@@ -59,14 +59,14 @@ func (c Client) Do(ctx context.Context, method, path string, body io.Reader) ([]
 	}
 	response, err := adminHTTP().Do(request)
 	if err != nil {
-		return nil, noAnswer(c.base, err)
+		return nil, dialError(c.base, err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, maxAnswer))
 	if err != nil {
-		return nil, noAnswer(c.base, err)
+		return nil, dialError(c.base, err)
 	}
-	return answer, answered(c.base, path, response, answer)
+	return answer, checkAnswer(c.base, path, response, answer)
 }
 
 // answerWithin bounds how long a command waits for the control plane.
@@ -109,8 +109,8 @@ func adminHTTP() *http.Client {
 	}}
 }
 
-// noAnswer says why a request had no answer, and what to do.
-func noAnswer(base string, err error) error {
+// dialError says why a request had no answer, and what to do.
+func dialError(base string, err error) error {
 	address := strings.TrimPrefix(base, "http://")
 	var number syscall.Errno
 	var name *net.DNSError
@@ -142,9 +142,9 @@ const (
 	maxLines   = 10
 )
 
-// answered is nil for an answer of the admin pages, and else says what they
+// checkAnswer is nil for an answer of the admin pages, and else says what they
 // refuse, or that these are not the admin pages.
-func answered(base, path string, response *http.Response, body []byte) error {
+func checkAnswer(base, path string, response *http.Response, body []byte) error {
 	said := strings.TrimSpace(string(body))
 	kind := response.Header.Get("Content-Type")
 	page, _, _ := strings.Cut(path, "?")

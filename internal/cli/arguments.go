@@ -169,17 +169,17 @@ func unreadable(from, value string, f *pflag.Flag, cause error) error {
 	}
 	switch f.Value.Type() {
 	case "uint16":
-		return wrong(from, value, "a port from 1 to 65535")
+		return invalidValue(from, value, "a port from 1 to 65535")
 	case "int64":
-		return wrong(from, value, "a whole number")
+		return invalidValue(from, value, "a whole number")
 	case "float64":
-		return wrong(from, value, "a number, such as 0.5")
+		return invalidValue(from, value, "a number, such as 0.5")
 	case "duration":
-		return wrong(from, value, "a duration, such as 15s or 10m")
+		return invalidValue(from, value, "a duration, such as 15s or 10m")
 	case "bool":
-		return wrong(from, value, "true or false")
+		return invalidValue(from, value, "true or false")
 	case "stringSlice":
-		return wrong(from, value, "values with commas between them, and quotes in pairs")
+		return invalidValue(from, value, "values with commas between them, and quotes in pairs")
 	default:
 		return fmt.Errorf("%s: %w", from, cause)
 	}

@@ -35,7 +35,7 @@ func bootstrapCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c := envoy.BootstrapConfig{Node: o.node, Cluster: o.cluster, Region: o.region, Zone: o.zone, ReportEvery: o.reportEvery}
 			if o.reportEvery < envoy.ShortestReportEvery || o.reportEvery > envoy.LongestReportEvery {
-				return wrong("--report-every", o.reportEvery.String(), fmt.Sprintf("a time from %s to %s", envoy.ShortestReportEvery, envoy.LongestReportEvery))
+				return invalidValue("--report-every", o.reportEvery.String(), fmt.Sprintf("a time from %s to %s", envoy.ShortestReportEvery, envoy.LongestReportEvery))
 			}
 			var err error
 			if c.ControlPlanes, err = hostPorts("--control-plane", o.controlPlanes, envoy.DefaultPort); err != nil {
@@ -82,7 +82,7 @@ func bootstrapCommand() *cobra.Command {
 	flags.DurationVar(&o.reportEvery, "report-every", envoy.DefaultReportEvery, "how often the Envoy reports what it measured: longer where there are thousands")
 	flags.StringVar(&o.output, "output", "", "write it to this file; - is standard output")
 	flags.StringSliceVar(&o.otlp, "otlp", nil, "OpenTelemetry collectors that get the Envoy's metrics, too")
-	under(cmd, bootstrapHeadings()...)
+	underHeadings(cmd, bootstrapHeadings()...)
 	return cmd
 }
 

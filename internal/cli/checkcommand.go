@@ -45,7 +45,7 @@ metadata.`,
 					fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", input.Printable(w))
 				}
 			}
-			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, policies for %s\n", args[0], count(len(policy.Services), "service"))
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s: ok, policies for %s\n", args[0], plural(len(policy.Services), "service"))
 			return err
 		},
 	}

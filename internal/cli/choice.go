@@ -50,7 +50,7 @@ func (c *choice) Set(word string) error {
 
 // wrong says of a word from a flag or a variable which ones there are.
 func (c *choice) wrong(from, word string) error {
-	err := wrong(from, word, input.OneOf(c.of))
+	err := invalidValue(from, word, input.OneOf(c.of))
 	if near := input.DidYouMean(word, c.of); near != "" {
 		return fmt.Errorf("%w: %s", err, near)
 	}

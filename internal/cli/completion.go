@@ -14,9 +14,9 @@ import (
 // completeWithin bounds how long a shell waits for names from the control plane.
 const completeWithin = time.Second
 
-// files are the flags whose values are files, with the endings that are offered;
+// fileFlags are the flags whose values are files, with the endings that are offered;
 // none of them offers every file.
-func files() map[string][]string {
+func fileFlags() map[string][]string {
 	return map[string][]string{
 		"devices": {"yaml", "yml", "json"}, "config": {"yaml", "yml"}, "socket": {}, "bootstrap output": {},
 	}
@@ -50,7 +50,7 @@ func valuesOf(cmd *cobra.Command, f *pflag.Flag, env environment) cobra.Completi
 		return cobra.FixedCompletions(c.of, cobra.ShellCompDirectiveNoFileComp)
 	}
 	for _, name := range []string{cmd.Name() + " " + f.Name, f.Name} {
-		if endings, ok := files()[name]; ok {
+		if endings, ok := fileFlags()[name]; ok {
 			return filesEnding(endings...)
 		}
 	}

@@ -35,7 +35,7 @@ func compared(c *controlplanetest.Control, stdin string, args ...string) (out, t
 
 // What a file would change is told by what the control plane does once it is in
 // force, and nothing is changed by asking.
-func TestDiffTellsWhatAFileWouldChange(t *testing.T) {
+func TestDiff_files_printsChanges(t *testing.T) {
 	c := controlplanetest.Trial(t, manyDevices(4))
 	c.Write("policy.yaml", "services: {s0: {timeout: 20s}}")
 	c.Await("the policy", func() bool { return strings.Contains(c.Log.String(), "policy reloaded") })
@@ -115,7 +115,7 @@ func TestDiff_whileDevicesChange_sharesNothingThatChanges(t *testing.T) {
 		}
 	}()
 	for range 20 {
-		if _, trouble, code := compared(c, "services: {s0: {timeout: 1m}}", "-", "--devices", other); code != differs || trouble != "" {
+		if _, trouble, code := compared(c, "services: {s0: {timeout: 1m}}", "-", "--devices", other); code != exitDiffers || trouble != "" {
 			t.Errorf("status %d, %q", code, trouble)
 		}
 	}
@@ -137,7 +137,7 @@ func deviceFile(c *controlplanetest.Control, name string, devices []topology.Dev
 }
 
 // No error is taken for a difference.
-func TestDiffEndsWithTwoWhereItCannotTell(t *testing.T) {
+func TestDiff_noAnswer_exitsWithTwo(t *testing.T) {
 	c := &controlplanetest.Control{T: t, Dir: t.TempDir(), Admin: "127.0.0.1:1"}
 	for name, test := range map[string]struct {
 		args  []string
@@ -191,15 +191,15 @@ func TestDiffEndsWithTwoWhereItCannotTell(t *testing.T) {
 	}
 }
 
-func TestExitStatus(t *testing.T) {
-	for want, err := range map[int]error{0: nil, 1: errors.New("x"), 2: ending{2, errors.New("x")}} {
+func TestExitStatus_errors_haveTheirStatus(t *testing.T) {
+	for want, err := range map[int]error{0: nil, 1: errors.New("x"), 2: exitError{2, errors.New("x")}} {
 		var said strings.Builder
 		if got := exitStatus(&said, err); got != want || (said.String() == "tailxds: x\n") != (err != nil) {
 			t.Errorf("%v: %d, %q", err, got, said.String())
 		}
 	}
 	var said strings.Builder
-	if got := exitStatus(&said, ending{Code: 1}); got != 1 || said.String() != "" {
+	if got := exitStatus(&said, exitError{Code: 1}); got != 1 || said.String() != "" {
 		t.Errorf("a difference: %d, %q", got, said.String())
 	}
 }

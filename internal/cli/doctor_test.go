@@ -60,7 +60,7 @@ func examine(t *testing.T, args ...string) (findings []string, err error) {
 
 // On a real tailnet, what is wrong with it is found, and found no more once it is
 // mended.
-func TestDoctorOnATailnet(t *testing.T) {
+func TestDoctor_onATailnet_findsWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	s, lose := controlplanetest.StartLosableCoordination(t, func(s *testcontrol.Server) {
 		s.MagicDNSDomain = "example.ts.net"
@@ -127,7 +127,7 @@ func TestDoctorOnATailnet(t *testing.T) {
 
 // A control plane that does not get in says so, and examines nothing that it
 // can't know.
-func TestDoctorWhileItJoins(t *testing.T) {
+func TestDoctor_whileJoining_saysWhy(t *testing.T) {
 	t.Parallel()
 	s := controlplanetest.StartCoordination(t, func(s *testcontrol.Server) { s.RequireMachineAuth = true })
 	dir := t.TempDir()
@@ -139,7 +139,7 @@ func TestDoctorWhileItJoins(t *testing.T) {
 }
 
 // Of a server's host, everything between it and the control plane is tried.
-func TestDoctorOnAServersHost(t *testing.T) {
+func TestDoctor_onAServersHost_checksEnvoyAndNode(t *testing.T) {
 	t.Parallel()
 	c := controlplanetest.Trial(t, controlplanetest.Machines(1, "tag:weight-1"))
 	c.Connect("127.0.0.1", "server").Await("server", "d01=1")
@@ -243,7 +243,7 @@ func (r refusing) Export(context.Context, *collector.ExportMetricsServiceRequest
 	return nil, status.Error(codes.PermissionDenied, r.why)
 }
 
-func TestDoctorAsATable(t *testing.T) {
+func TestDoctor_table_isAligned(t *testing.T) {
 	out, paths, err := asked(t, says(`{"version": "v\u001b[2J", "now": "2026-06-01T12:00:00Z", "publishedAt": "2026-06-01T11:59:57Z", "lastGood": "2026-06-01T11:59:57Z", "source": "file", "problems": ["a\u0007: b"]}`), "doctor")
 	if err != nil || len(paths) != 1 || paths[0] != "GET /doctor" {
 		t.Errorf("asked for %q: %v", paths, err)
@@ -262,7 +262,7 @@ func TestDoctorAsATable(t *testing.T) {
 	}
 }
 
-func TestPathTo(t *testing.T) {
+func TestPathTo_peers_areDirectOrRelayed(t *testing.T) {
 	a := func(n byte) []netip.Addr { return []netip.Addr{netip.AddrFrom4([4]byte{100, 64, 0, n})} }
 	s := &ipnstate.Status{Peer: map[key.NodePublic]*ipnstate.PeerStatus{}}
 	for _, p := range []*ipnstate.PeerStatus{
@@ -282,7 +282,7 @@ func TestPathTo(t *testing.T) {
 
 // An answer's Date is cut to seconds, and comes from some moment between question
 // and answer: only what that can't explain is a difference.
-func TestClockOff(t *testing.T) {
+func TestClockOff_answers_areCompared(t *testing.T) {
 	date := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	for _, c := range []struct{ asked, answered, want time.Duration }{
 		{0, 0, 0},
@@ -299,7 +299,7 @@ func TestClockOff(t *testing.T) {
 	}
 }
 
-func TestNamesThatTailscaledKnows(t *testing.T) {
+func TestDoctor_names_areResolvedByTailscaled(t *testing.T) {
 	a := []netip.Addr{netip.MustParseAddr("100.64.0.4"), netip.MustParseAddr("fd7a:115c:a1e0::4")}
 	s := &ipnstate.Status{Peer: map[key.NodePublic]*ipnstate.PeerStatus{
 		key.NewNode().Public(): {DNSName: "Plane.example.ts.net.", TailscaleIPs: a}, key.NewNode().Public(): {TailscaleIPs: a[:1]},

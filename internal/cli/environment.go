@@ -32,11 +32,11 @@ func (e environment) get(name string) string {
 	return ""
 }
 
-// stray is a variable that begins like ours and stands for no flag, as it does
+// unknownVariable is a variable that begins like ours and stands for no flag, as it does
 // after a slip of the pen. Its value is not kept; it may be a secret.
-type stray struct{ name, likely string }
+type unknownVariable struct{ name, likely string }
 
-func (s stray) String() string {
+func (s unknownVariable) String() string {
 	text := fmt.Sprintf("the environment variable %s is no setting of tailxds and is ignored", s.name)
 	if s.likely != "" {
 		text += "; did you mean " + s.likely + "?"
@@ -44,18 +44,18 @@ func (s stray) String() string {
 	return text
 }
 
-// strays are those that are set; root has the flags of all commands.
-func (e environment) strays(root *cobra.Command) []stray {
+// unknownVariables are those that are set; root has the flags of all commands.
+func (e environment) unknownVariables(root *cobra.Command) []unknownVariable {
 	known := []string{labVariable}
 	for _, cmd := range root.Commands() {
 		cmd.Flags().VisitAll(func(f *pflag.Flag) { known = append(known, f.Annotations[variableAnnotation]...) })
 	}
 	slices.Sort(known)
-	var all []stray
+	var all []unknownVariable
 	for _, line := range slices.Sorted(slices.Values(e)) {
 		name, value, _ := strings.Cut(line, "=")
 		if strings.HasPrefix(name, variablePrefix) && value != "" && !slices.Contains(known, name) {
-			all = append(all, stray{name, input.Nearest(name, known)})
+			all = append(all, unknownVariable{name, input.Nearest(name, known)})
 		}
 	}
 	return all

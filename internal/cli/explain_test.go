@@ -30,7 +30,7 @@ func printed(c *controlplanetest.Control, args ...string) string {
 	return out.String()
 }
 
-func TestExplainOfAControlPlane(t *testing.T) {
+func TestExplain_running_printsSources(t *testing.T) {
 	c := controlplanetest.New(t)
 	text := controlplanetest.DeviceList("a=tag:weight-1", "b=tag:weight-3", "laptop=tag:web", "slip=tag:wieght-2")
 	c.Write("devices.json", text)
@@ -89,7 +89,7 @@ func TestExplainOfAControlPlane(t *testing.T) {
 	}
 }
 
-func TestOpinions(t *testing.T) {
+func TestHealthSummary_reports_areCounted(t *testing.T) {
 	for want, s := range map[string]traffic.Server{
 		"no Envoy tells of its health":                    {},
 		"4 of 4 Envoys say healthy":                       {Healthy: 4, Reporting: 4},
@@ -97,13 +97,13 @@ func TestOpinions(t *testing.T) {
 		"1 of 4 Envoys say UNHEALTHY: a":                  {Healthy: 3, Reporting: 4, UnhealthyFor: []string{"a"}},
 		"5 of 6 Envoys say UNHEALTHY: a, b, c and 2 more": {Healthy: 1, Reporting: 6, UnhealthyFor: []string{"a", "b", "c", "d", "e"}},
 	} {
-		if got := opinion(s); got != want {
+		if got := healthSummary(s); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	}
 }
 
-func TestTopReads(t *testing.T) {
+func TestPrintTop_tables_arePrinted(t *testing.T) {
 	server := func(name string, weight uint32, expected, observed float64, of, healthy int) traffic.Server {
 		return traffic.Server{
 			Endpoint: topology.Endpoint{Name: name, Region: "west", Weight: weight, State: topology.Serving, Address: netip.MustParseAddrPort("100.64.0.1:80")},

@@ -19,8 +19,8 @@ type heading struct {
 // headingAnnotation is where a flag keeps the heading that it stands under.
 const headingAnnotation = "tailxds_heading"
 
-// under puts flags under headings, in the order in which they are to be shown.
-func under(cmd *cobra.Command, headings ...heading) {
+// underHeadings puts flags under headings, in the order in which they are to be shown.
+func underHeadings(cmd *cobra.Command, headings ...heading) {
 	cmd.Flags().SortFlags = false
 	for i, h := range headings {
 		for j, name := range h.flags {
@@ -116,10 +116,10 @@ func plainBool(f *pflag.Flag) *pflag.Flag {
 
 // The groups that `tailxds --help` shows commands in.
 const (
-	toRun   = "run"
-	toLook  = "look"
-	toAct   = "act"
-	toWrite = "write"
+	groupRun     = "run"
+	groupInspect = "look"
+	groupOperate = "act"
+	groupWrite   = "write"
 )
 
 // grouped gives commands a group.

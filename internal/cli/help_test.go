@@ -19,7 +19,7 @@ func ours(root *cobra.Command) []*cobra.Command {
 }
 
 // Each command has examples, and each of them can be parsed.
-func TestExamplesParse(t *testing.T) {
+func TestHelp_examples_parse(t *testing.T) {
 	word := regexp.MustCompile(`"[^"]*"|\S+`)
 	for _, c := range ours(rootCommand(nil)) {
 		parsed := 0
@@ -53,7 +53,7 @@ func TestExamplesParse(t *testing.T) {
 }
 
 // A list of more than six flags has headings, and each flag stands under one.
-func TestFlagsStandUnderHeadings(t *testing.T) {
+func TestHelp_flags_haveHeadings(t *testing.T) {
 	for _, c := range ours(rootCommand(nil)) {
 		var bare []string
 		flags, titles := 0, make(map[string]bool)
@@ -71,7 +71,7 @@ func TestFlagsStandUnderHeadings(t *testing.T) {
 	}
 }
 
-func TestHelpReads(t *testing.T) {
+func TestHelp_commands_arePrinted(t *testing.T) {
 	help := func(args ...string) string {
 		var b bytes.Buffer
 		root := rootCommand(nil)

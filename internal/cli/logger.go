@@ -11,7 +11,7 @@ import (
 func newLogger(level, format string, to io.Writer) (*slog.Logger, error) {
 	var from slog.Level
 	if err := from.UnmarshalText([]byte(level)); err != nil {
-		return nil, wrong(setting("log-level"), level, "debug, info, warn or error")
+		return nil, invalidValue(setting("log-level"), level, "debug, info, warn or error")
 	}
 	handler := &slog.HandlerOptions{Level: from}
 	switch format {
@@ -20,13 +20,13 @@ func newLogger(level, format string, to io.Writer) (*slog.Logger, error) {
 	case "json":
 		return slog.New(slog.NewJSONHandler(to, handler)), nil
 	default:
-		return nil, wrong(setting("log-format"), format, "text or json")
+		return nil, invalidValue(setting("log-format"), format, "text or json")
 	}
 }
 
-// oneLog sends what libraries write past our log into it: Tailscale's and the
+// redirectLibraryLogs sends what libraries write past our log into it: Tailscale's and the
 // HTTP server's lines for Go's standard logger, and gRPC's errors.
-func oneLog(log *slog.Logger) {
+func redirectLibraryLogs(log *slog.Logger) {
 	slog.SetDefault(log) // takes over the standard logger too
 	errors := slog.NewLogLogger(log.Handler(), slog.LevelError).Writer()
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, errors))

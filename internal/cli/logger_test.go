@@ -15,7 +15,7 @@ import (
 // A process that joins a tailnet writes nothing but lines of its log, whichever
 // library writes them. TS_DEBUG_PRETENDPOINT makes one of Tailscale's write to
 // Go's standard logger.
-func TestAllLinesAreOfTheLog(t *testing.T) {
+func TestRedirectLibraryLogs_libraries_writeToTheLog(t *testing.T) {
 	s := controlplanetest.StartCoordination(t, func(*testcontrol.Server) {})
 	exe, err := os.Executable()
 	if err != nil {

@@ -34,7 +34,7 @@ func renderCommand(env environment) *cobra.Command {
 		Example: "  tailxds render --devices devices.yaml --config policy.yaml\n  tailxds render --devices - --only endpoints < devices.json",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			for _, s := range env.strays(cmd.Root()) {
+			for _, s := range env.unknownVariables(cmd.Root()) {
 				fmt.Fprintln(cmd.ErrOrStderr(), "tailxds: warning:", s)
 			}
 			if err := checkRules(o.rules); err != nil {
@@ -55,19 +55,19 @@ func renderCommand(env environment) *cobra.Command {
 	}
 	topologyFlags(newBinder(cmd, env), &o.rules, &o.devices, &o.policyFile)
 	choiceFlag(cmd.Flags(), &only, "only", "", "", "print the resources of one type: "+input.OneOf(envoy.TypeNames()), envoy.TypeNames()...)
-	under(cmd, append(topologyHeadings(), heading{"Output", []string{"only"}})...)
+	underHeadings(cmd, append(topologyHeadings(), heading{"Output", []string{"only"}})...)
 	return cmd
 }
 
-// passedOver says which devices, tags, grants and attributes made no resource,
+// skipped says which devices, tags, grants and attributes made no resource,
 // and why.
-type passedOver struct {
+type skipped struct {
 	why                []string
 	devices, endpoints int
 }
 
 // err is why there is nothing to balance over; nil if there is.
-func (p passedOver) err() error {
+func (p skipped) err() error {
 	switch {
 	case p.endpoints > 0:
 		return nil
@@ -80,7 +80,7 @@ func (p passedOver) err() error {
 
 // render is the document: resources by type, and the problems; or the resources
 // of only one type.
-func render(ctx context.Context, o fileOptions, only string) (text []byte, over passedOver, err error) {
+func render(ctx context.Context, o fileOptions, only string) (text []byte, over skipped, err error) {
 	if o.devices == "" {
 		return nil, over, errors.New("render needs a device file: tailxds render --devices FILE (or - for standard input)")
 	}
@@ -124,8 +124,8 @@ func render(ctx context.Context, o fileOptions, only string) (text []byte, over 
 }
 
 // reasons are those for which devices and what they say made no resource.
-func reasons(devices []topology.Device, t topology.Topology, problems []topology.Problem, rules topology.Rules) passedOver {
-	over := passedOver{devices: len(devices)}
+func reasons(devices []topology.Device, t topology.Topology, problems []topology.Problem, rules topology.Rules) skipped {
+	over := skipped{devices: len(devices)}
 	for _, s := range t.Services {
 		over.endpoints += len(s.Serving()) + len(s.Idle)
 		for _, e := range s.Idle {

@@ -13,28 +13,28 @@ import (
 	"github.com/tailxds/tailxds/internal/version"
 )
 
-// ending is an error that ends the process with an exit status of its own. Without
+// exitError is an error that ends the process with an exit status of its own. Without
 // a cause nothing is said: the command said it all.
-type ending struct {
+type exitError struct {
 	Code  int
 	cause error
 }
 
-func (e ending) Error() string {
+func (e exitError) Error() string {
 	if e.cause == nil {
 		return fmt.Sprintf("exit status %d", e.Code)
 	}
 	return e.cause.Error()
 }
 
-func (e ending) Unwrap() error { return e.cause }
+func (e exitError) Unwrap() error { return e.cause }
 
 // exitStatus says what went wrong, and with which status the process ends.
 func exitStatus(to io.Writer, err error) int {
 	if err == nil {
 		return 0
 	}
-	e := ending{1, err}
+	e := exitError{1, err}
 	errors.As(err, &e)
 	if e.cause != nil {
 		for _, one := range joinedErrors(err) {
@@ -47,7 +47,7 @@ func exitStatus(to io.Writer, err error) int {
 // joinedErrors are the errors that [errors.Join] made one, so that each gets a
 // line; any other error is the only one.
 func joinedErrors(err error) []error {
-	var e ending
+	var e exitError
 	if errors.As(err, &e) && e.cause != nil && e.cause.Error() == err.Error() {
 		err = e.cause
 	}
@@ -85,13 +85,13 @@ func rootCommand(env environment) *cobra.Command {
 	root.SetFlagErrorFunc(flagError)
 	root.SetUsageFunc(usage)
 	root.AddGroup(
-		&cobra.Group{ID: toRun, Title: "Run"}, &cobra.Group{ID: toLook, Title: "Look"},
-		&cobra.Group{ID: toAct, Title: "Act"}, &cobra.Group{ID: toWrite, Title: "Write and check"},
+		&cobra.Group{ID: groupRun, Title: "Run"}, &cobra.Group{ID: groupInspect, Title: "Look"},
+		&cobra.Group{ID: groupOperate, Title: "Act"}, &cobra.Group{ID: groupWrite, Title: "Write and check"},
 	)
-	root.AddCommand(grouped(toRun, serveCommand(env), healthcheckCommand(env), drainAtStopCommand())...)
-	root.AddCommand(grouped(toLook, statusCommand(env), topCommand(env), explainCommand(env), doctorCommand(env))...)
-	root.AddCommand(grouped(toAct, acceptCommand(env), drainCommand(env), restoreCommand(env))...)
-	root.AddCommand(grouped(toWrite, bootstrapCommand(), checkCommand(), diffCommand(env), schemaCommand(), renderCommand(env))...)
+	root.AddCommand(grouped(groupRun, serveCommand(env), healthcheckCommand(env), drainAtStopCommand())...)
+	root.AddCommand(grouped(groupInspect, statusCommand(env), topCommand(env), explainCommand(env), doctorCommand(env))...)
+	root.AddCommand(grouped(groupOperate, acceptCommand(env), drainCommand(env), restoreCommand(env))...)
+	root.AddCommand(grouped(groupWrite, bootstrapCommand(), checkCommand(), diffCommand(env), schemaCommand(), renderCommand(env))...)
 	root.AddCommand(versionCommand(), documentsCommand())
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultHelpCmd()

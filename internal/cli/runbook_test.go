@@ -54,7 +54,7 @@ func typed(words []string) error {
 }
 
 // Every command of the runbook can be typed as it stands there.
-func TestRunbookCommandsExist(t *testing.T) {
+func TestRunbook_commands_exist(t *testing.T) {
 	others := []string{"curl", "docker", "kubectl", "systemctl", "tailscale"}
 	for _, r := range runbook(t) {
 		for _, match := range code.FindAllStringSubmatch(r.look+r.mend, -1) {
@@ -77,7 +77,7 @@ func TestRunbookCommandsExist(t *testing.T) {
 }
 
 // The runbook has a row for each alert, and no other alerts.
-func TestRunbookHasEachAlert(t *testing.T) {
+func TestRunbook_alerts_areDocumented(t *testing.T) {
 	rules, err := os.ReadFile("../../deploy/monitoring/rules.yaml")
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +115,7 @@ func mentioned(words []string) error {
 
 // The same of each command of tailxds on the other pages, in a block or within a
 // sentence.
-func TestCommandsOfThePagesExist(t *testing.T) {
+func TestDocs_commands_exist(t *testing.T) {
 	var pages []string
 	for _, pattern := range []string{"../../*.md", "../../docs/*.md", "../../deploy/*/README.md", "../../deploy/*/*/README.md"} {
 		found, err := filepath.Glob(pattern)

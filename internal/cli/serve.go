@@ -29,15 +29,15 @@ func serveCommand(env environment) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			oneLog(log)
-			for _, s := range env.strays(cmd.Root()) {
+			redirectLibraryLogs(log)
+			for _, s := range env.unknownVariables(cmd.Root()) {
 				log.Warn("an environment variable is no setting of tailxds and is ignored", "variable", s.name, "likely", s.likely)
 			}
 			return controlplane.Run(cmd.Context(), o.Config, log)
 		},
 	}
 	serveFlags(newBinder(cmd, env), &o)
-	under(cmd, serveHeadings()...)
+	underHeadings(cmd, serveHeadings()...)
 	return cmd
 }
 

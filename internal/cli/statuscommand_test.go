@@ -62,7 +62,7 @@ func says(text string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, text) }
 }
 
-func TestStatusAsATable(t *testing.T) {
+func TestStatus_table_hasEachPart(t *testing.T) {
 	out, _, err := asked(t, says(away), "status")
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +97,7 @@ func harmless(t *testing.T, out string) {
 	}
 }
 
-func TestStatusAsADocument(t *testing.T) {
+func TestStatus_json_isTheDocument(t *testing.T) {
 	var want map[string]any
 	if err := json.Unmarshal([]byte(away), &want); err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestStatusAsADocument(t *testing.T) {
 	}
 }
 
-func TestStatusExitCode(t *testing.T) {
+func TestStatus_degraded_exitsWithOne(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"ready": true, "detail": "ready", "degraded": []}`:                                         "",
 		`{"ready": false, "detail": "not ready: joining the tailnet", "degraded": []}`:               "not ready: joining the tailnet",
@@ -149,7 +149,7 @@ func TestStatusExitCode(t *testing.T) {
 }
 
 // Watching shows each look, also one that fails, and ends with what was last.
-func TestStatusWatch(t *testing.T) {
+func TestStatus_watch_printsUntilStopped(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	looks := 0
 	var out bytes.Buffer
@@ -178,7 +178,7 @@ func TestStatusWatch(t *testing.T) {
 	}
 }
 
-func TestAdminURL(t *testing.T) {
+func TestNewClient_addresses_becomeURLs(t *testing.T) {
 	for address, want := range map[string]string{
 		"127.0.0.1:9090": "http://127.0.0.1:9090", ":9091": "http://127.0.0.1:9091", "0.0.0.0:9090": "http://127.0.0.1:9090", "[::]:9090": "http://127.0.0.1:9090",
 		"box": "http://box:9090", "box.example.com:80": "http://box.example.com:80", "::1": "http://[::1]:9090", "[::1]": "http://[::1]:9090", "[fd7a::1]:1": "http://[fd7a::1]:1",
@@ -195,7 +195,7 @@ func TestAdminURL(t *testing.T) {
 	}
 }
 
-func TestDrainAndRestoreNameTheDevice(t *testing.T) {
+func TestDrain_device_isNamed(t *testing.T) {
 	for want, args := range map[string][]string{
 		"POST /drain?device=west-1&user=alice":              {"drain", "west-1"},
 		"POST /drain?device=west-1&for=30m0s&user=alice":    {"drain", "west-1", "--for", "30m"},
@@ -221,7 +221,7 @@ func TestDrainAndRestoreNameTheDevice(t *testing.T) {
 	}
 }
 
-func TestAcceptNamesTheService(t *testing.T) {
+func TestAccept_service_isNamed(t *testing.T) {
 	for want, args := range map[string][]string{
 		"POST /accept":                    {"accept"},
 		"POST /accept?service=hello":      {"accept", "hello"},

@@ -138,14 +138,14 @@ func summary(s api.Status, now time.Time) string {
 		serving += len(of.Serving())
 		all += len(of.Serving()) + len(of.Idle)
 	}
-	line := fmt.Sprintf("%s, %d of %s serving, %s", count(len(s.Services), "service"), serving, count(all, "endpoint"), count(len(s.Envoys), "Envoy"))
+	line := fmt.Sprintf("%s, %d of %s serving, %s", plural(len(s.Services), "service"), serving, plural(all, "endpoint"), plural(len(s.Envoys), "Envoy"))
 	if !s.Provider.LastGood.IsZero() {
 		line += fmt.Sprintf("; the list of %s is %s old", s.Provider.Provider, now.Sub(s.Provider.LastGood).Round(time.Second))
 	}
 	return line
 }
 
-func count(n int, what string) string {
+func plural(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
 	}

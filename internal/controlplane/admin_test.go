@@ -9,7 +9,7 @@ import (
 	"github.com/tailxds/tailxds/internal/dashboard"
 )
 
-func TestTheAdminAddressesDoor(t *testing.T) {
+func TestAdminAuthorizer_loopback_operates(t *testing.T) {
 	for from, want := range map[string]dashboard.Role{
 		"127.0.0.1:5": dashboard.RoleOperate, "[::1]:5": dashboard.RoleOperate, "[::ffff:127.0.0.1]:5": dashboard.RoleOperate,
 		"172.17.0.1:5": dashboard.RoleView, "100.64.0.9:5": dashboard.RoleView, "nonsense": dashboard.RoleView,

@@ -19,7 +19,7 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-func TestServe(t *testing.T) {
+func TestRun_edits_act(t *testing.T) {
 	c := controlplanetest.New(t)
 	c.Write("devices.json", controlplanetest.DeviceList("a=tag:weight-1", "b=tag:weight-2", "c=tag:weight-3", "d=tag:weight-4"))
 	c.Write("policy.yaml", "defaults: {retries: 1}\n")
@@ -97,7 +97,7 @@ func TestServe(t *testing.T) {
 
 // A control plane whose source is down when it starts serves what it served
 // last, and says that it is stale.
-func TestServeRestartsWithoutItsSource(t *testing.T) {
+func TestRun_sourceAwayAtStart_servesSavedState(t *testing.T) {
 	c := controlplanetest.New(t)
 	c.Write("devices.json", controlplanetest.DeviceList("a=tag:weight-1", "b=tag:weight-2"))
 	c.Write("policy.yaml", "")
@@ -142,7 +142,7 @@ func TestRun_listening_savesAddressesUntilItEnds(t *testing.T) {
 }
 
 // Two control planes with one state would throw each other off the tailnet.
-func TestAStateDirectoryHasOneControlPlane(t *testing.T) {
+func TestRun_stateDirectoryInUse_isRefused(t *testing.T) {
 	t.Parallel()
 	c := controlplanetest.Trial(t, controlplanetest.Machines(1, "tag:weight-1"))
 	err := controlplane.Run(t.Context(), controlplane.Config{

@@ -23,7 +23,7 @@ func (c *ControlPlane) diff(_ context.Context, body io.Reader) (any, error) {
 	if c.published.Load() == nil {
 		return nil, errors.New("nothing is served yet that could be compared: " + c.detail())
 	}
-	changes, err := c.compare(*c.planInputs.Load(), p, time.Now())
+	changes, err := c.diffProposal(*c.planInputs.Load(), p, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -35,8 +35,8 @@ func (c *ControlPlane) detail() string {
 	return detail
 }
 
-// compare is what would change with a proposal.
-func (c *ControlPlane) compare(k planInput, p api.Proposal, now time.Time) ([]events.Event, error) {
+// diffProposal is what would change with a proposal.
+func (c *ControlPlane) diffProposal(k planInput, p api.Proposal, now time.Time) ([]events.Event, error) {
 	is := k.policy
 	if p.Policy != nil {
 		var err error

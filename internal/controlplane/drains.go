@@ -84,7 +84,7 @@ func (c *ControlPlane) applyDrain(o drainRequest, now time.Time) drainResult {
 	}
 	before, drained := c.drains.Active(c.list.Provider, devices, now)[device.ID]
 	if !o.drain && !drained {
-		return drainResult{text: fmt.Sprintf("%s was not drained by an operator%s", device, otherwise(c.published.Load(), device.ID)), saved: done()}
+		return drainResult{text: fmt.Sprintf("%s was not drained by an operator%s", device, whyNotServing(c.published.Load(), device.ID)), saved: saved()}
 	}
 	word := drain.Record{
 		Provider: c.list.Provider, Device: device.ID, Name: device.Name, Addresses: device.Addresses[:min(len(device.Addresses), drain.MaxAddresses)],
@@ -108,14 +108,14 @@ func (c *ControlPlane) applyDrain(o drainRequest, now time.Time) drainResult {
 	saved := c.reconcile(now)
 	if !o.drain {
 		c.log.Warn("an operator restored a device", "device", device.ID, "name", device.Name, "by", o.by)
-		return drainResult{text: fmt.Sprintf("%s serves again as its own metadata says; it was drained by %s%s", device, before, otherwise(c.published.Load(), device.ID)), saved: saved}
+		return drainResult{text: fmt.Sprintf("%s serves again as its own metadata says; it was drained by %s%s", device, before, whyNotServing(c.published.Load(), device.ID)), saved: saved}
 	}
 	c.log.Warn("an operator drained a device", "device", device.ID, "name", device.Name, "by", o.by, "until", word.Until)
-	return drainResult{text: c.drained(device, word), saved: saved}
+	return drainResult{text: c.drainAnswer(device, word), saved: saved}
 }
 
-// drained says what came of a drain.
-func (c *ControlPlane) drained(device drain.Device, word drain.Record) string {
+// drainAnswer says what came of a drain.
+func (c *ControlPlane) drainAnswer(device drain.Device, word drain.Record) string {
 	ends := "until `tailxds restore " + cmp.Or(device.Name, device.ID) + "`"
 	if !word.Until.IsZero() {
 		ends = "until " + word.Until.UTC().Format("2006-01-02 15:04:05 MST") + ", or " + ends
@@ -140,8 +140,8 @@ func (c *ControlPlane) drained(device drain.Device, word drain.Record) string {
 	}
 }
 
-// done is a channel that tells at once that all is kept.
-func done() <-chan error {
+// saved is a channel that tells at once that all is kept.
+func saved() <-chan error {
 	c := make(chan error, 1)
 	c <- nil
 	return c
@@ -158,8 +158,8 @@ func services(t topology.Topology, id string) []string {
 	return names
 }
 
-// otherwise says why a device that no operator drained does not serve.
-func otherwise(p *snapshot, id string) string {
+// whyNotServing says why a device that no operator drained does not serve.
+func whyNotServing(p *snapshot, id string) string {
 	if p == nil {
 		return ""
 	}

@@ -13,7 +13,7 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-func TestTrialADrainIsAboveAllAndSurvivesARestart(t *testing.T) {
+func TestDrain_restart_isKept(t *testing.T) {
 	t.Parallel()
 	all := controlplanetest.Machines(3, "tag:weight-1")
 	c := controlplanetest.Trial(t, all)
@@ -61,7 +61,7 @@ func TestTrialADrainIsAboveAllAndSurvivesARestart(t *testing.T) {
 	}
 }
 
-func TestTrialADrainEndsByItself(t *testing.T) {
+func TestDrain_duration_ends(t *testing.T) {
 	t.Parallel()
 	c := controlplanetest.Trial(t, controlplanetest.Machines(2, "tag:weight-1"))
 	e := c.Connect("127.0.0.1", "server")
@@ -83,7 +83,7 @@ func TestTrialADrainEndsByItself(t *testing.T) {
 	}
 }
 
-func TestTrialTheLastThatServesIsHeldAgainstADrain(t *testing.T) {
+func TestDrain_lastServer_isHeld(t *testing.T) {
 	t.Parallel()
 	all := append(controlplanetest.Machines(2, "tag:weight-1"), controlplanetest.Machine(3, "tag:service-hello"))
 	c := controlplanetest.Trial(t, all)
@@ -109,7 +109,7 @@ func TestTrialTheLastThatServesIsHeldAgainstADrain(t *testing.T) {
 	e.Await("server", "d02=1 d05=3")
 }
 
-func TestTrialWhomADrainMeans(t *testing.T) {
+func TestDrain_names_findTheDevice(t *testing.T) {
 	t.Parallel()
 	all := append(controlplanetest.Machines(3, "tag:weight-1"), controlplanetest.Machine(4, "tag:weight-1"))
 	all[3].Name = "d01"
@@ -135,7 +135,7 @@ func TestTrialWhomADrainMeans(t *testing.T) {
 }
 
 // A word that nobody could read back would cost all that is remembered.
-func TestAWordIsCheckedBeforeItIsKept(t *testing.T) {
+func TestDrain_invalidRecord_isRefused(t *testing.T) {
 	t.Parallel()
 	c := controlplanetest.Trial(t, controlplanetest.Each(controlplanetest.Machines(2, "tag:weight-1"), 0, 1, func(d *topology.Device) { d.Name = strings.Repeat("x", 300) }))
 	c.Await("devices", func() bool { return len(c.Status().Devices) == 2 })

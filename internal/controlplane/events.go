@@ -27,7 +27,7 @@ func (c *ControlPlane) recordEvents(now time.Time) {
 		return
 	}
 	was := c.lastEvents
-	c.lastEvents = lastEvents{at: now, publication: c.reached().Publication, situation: c.eventSnapshot(p, *c.policy.Load(), c.tables)}
+	c.lastEvents = lastEvents{at: now, publication: c.updateRollout().Publication, situation: c.eventSnapshot(p, *c.policy.Load(), c.tables)}
 	if was.at.IsZero() {
 		c.events.Add(now, 0, events.Event{Kind: events.Started, Text: fmt.Sprintf("the control plane started; it knows %d devices", len(p.devices))})
 		return
@@ -39,8 +39,8 @@ func (c *ControlPlane) recordEvents(now time.Time) {
 	c.events.Add(now, publication, events.Diff(was.situation, c.lastEvents.situation)...)
 }
 
-// reached takes over how far Envoys are with the last publication.
-func (c *ControlPlane) reached() xds.Rollout {
+// updateRollout takes over how far Envoys are with the last publication.
+func (c *ControlPlane) updateRollout() xds.Rollout {
 	r := c.server.Rollout()
 	c.events.SetRollout(r.Publication, events.Rollout{Sent: r.Told, Acked: r.Acked, Rejected: r.Rejected, Millis: float64(r.After) / float64(time.Millisecond)})
 	return r
@@ -48,7 +48,7 @@ func (c *ControlPlane) reached() xds.Rollout {
 
 // changes are what happened of late, the newest first.
 func (c *ControlPlane) changes() []events.Event {
-	c.reached()
+	c.updateRollout()
 	return concat(c.events.Recent(time.Now()))
 }
 

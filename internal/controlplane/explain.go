@@ -23,14 +23,14 @@ func (c *ControlPlane) explain(of, from string) (api.Explanation, error) {
 		_, detail := c.readiness()
 		return doc, fmt.Errorf("nothing can be explained yet: %s", detail)
 	}
-	known := p.known()
+	known := p.knownDevices()
 	view := c.reports.View(doc.At)
 	if from != "" {
 		caller, err := drain.Find(from, known)
 		if err != nil {
 			return doc, fmt.Errorf("--from: %w", err)
 		}
-		doc.From, view = caller.Name, seenFrom(p, view, caller)
+		doc.From, view = caller.Name, viewOf(p, view, caller)
 	}
 	service, device := "", drain.Device{}
 	switch {
@@ -71,14 +71,14 @@ func unknownServiceOrDevice(p *snapshot, name string, err error) error {
 	for _, s := range p.topology.Services {
 		names = append(names, s.Name)
 	}
-	for _, d := range p.known() {
+	for _, d := range p.knownDevices() {
 		names = append(names, d.Name)
 	}
 	return input.UnknownName("service or device", name, names)
 }
 
-// known are the devices of the list, and those that are published without it.
-func (p *snapshot) known() []drain.Device {
+// knownDevices are the devices of the list, and those that are published without it.
+func (p *snapshot) knownDevices() []drain.Device {
 	var all []drain.Device
 	listed := make(map[string]bool)
 	for _, device := range p.devices {
@@ -102,9 +102,9 @@ func (p *snapshot) known() []drain.Device {
 	return all
 }
 
-// seenFrom is what the Envoys of one device measured. One that does not report
+// viewOf is what the Envoys of one device measured. One that does not report
 // is taken to be where the tailnet knows its device.
-func seenFrom(p *snapshot, view traffic.View, caller drain.Device) traffic.View {
+func viewOf(p *snapshot, view traffic.View, caller drain.Device) traffic.View {
 	own := func(e traffic.Envoy) bool { return slices.Contains(caller.Addresses, e.Address) && !e.Stale }
 	view.Envoys = slices.DeleteFunc(view.Envoys, func(e traffic.Envoy) bool { return !own(e) })
 	if len(view.Envoys) > 0 {

@@ -22,7 +22,7 @@ import (
 
 // A coordination server that can't be reached is told as that, with the node's
 // own reason, for as long as it lasts.
-func TestJoiningTellsADeadCoordinationServer(t *testing.T) {
+func TestJoin_deadCoordinationServer_isReported(t *testing.T) {
 	address := controlplanetest.Refuse(t, netip.MustParseAddrPort("127.0.0.1:0"))
 	dir := t.TempDir()
 	c := controlplanetest.Start(t, dir, controlplanetest.Joiner(dir, "http://"+address))
@@ -33,7 +33,7 @@ func TestJoiningTellsADeadCoordinationServer(t *testing.T) {
 }
 
 // Where no auth key was given, the login URL is told, and login lets it go on.
-func TestJoiningTellsTheLoginURL(t *testing.T) {
+func TestJoin_noKey_reportsLoginURL(t *testing.T) {
 	s, lose := controlplanetest.StartLosableCoordination(t, func(s *testcontrol.Server) { s.RequireAuth = true })
 	dir := t.TempDir()
 	c := controlplanetest.Start(t, dir, controlplanetest.Joiner(dir, s.HTTPTestServer.URL))
@@ -68,7 +68,7 @@ func TestJoiningTellsTheLoginURL(t *testing.T) {
 // A node that may keep its netmap is on the tailnet at once after a restart, be
 // the coordination server there or not. What it keeps is no news, and is not
 // taken for any.
-func TestARestartByTheNetmapThatWasKept(t *testing.T) {
+func TestJoin_restart_usesSavedNetmap(t *testing.T) {
 	s, lose := controlplanetest.StartLosableCoordination(t, func(s *testcontrol.Server) {
 		s.DefaultNodeCapabilities = &tailcfg.NodeCapMap{tailcfg.NodeAttrCacheNetworkMaps: nil}
 	})
@@ -90,7 +90,7 @@ func TestARestartByTheNetmapThatWasKept(t *testing.T) {
 	})
 }
 
-func TestJoiningTellsThatAnAdminMustApprove(t *testing.T) {
+func TestJoin_unapprovedDevice_isReported(t *testing.T) {
 	s := controlplanetest.StartCoordination(t, func(s *testcontrol.Server) { s.RequireMachineAuth = true })
 	dir := t.TempDir()
 	c := controlplanetest.Start(t, dir, controlplanetest.Joiner(dir, s.HTTPTestServer.URL))
@@ -99,7 +99,7 @@ func TestJoiningTellsThatAnAdminMustApprove(t *testing.T) {
 
 // A key that the coordination server refuses ends the program, and the error
 // does not show it.
-func TestJoiningWithARefusedKey(t *testing.T) {
+func TestJoin_refusedKey_endsWithoutShowingIt(t *testing.T) {
 	s := controlplanetest.StartCoordination(t, func(s *testcontrol.Server) { s.RequireAuthKey = "the-right-key" })
 	var o controlplane.Config
 	controlplanetest.Joiner(t.TempDir(), s.HTTPTestServer.URL)(&o)
@@ -115,7 +115,7 @@ func TestJoiningWithARefusedKey(t *testing.T) {
 }
 
 // In JSON too, addresses and tags are lists of texts.
-func TestJoinedInJSON(t *testing.T) {
+func TestJoin_jsonLog_hasLists(t *testing.T) {
 	s := controlplanetest.StartCoordination(t, func(s *testcontrol.Server) { s.TagOwners = map[string][]string{"tag:control-plane": {}} })
 	var o controlplane.Config
 	controlplanetest.Joiner(t.TempDir(), s.HTTPTestServer.URL)(&o)

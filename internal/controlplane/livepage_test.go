@@ -14,7 +14,7 @@ import (
 
 // On a real tailnet the page is for whom the policy grants it, and for as long:
 // by the node's names, and with a role that may be taken away.
-func TestThePageOnATailnet(t *testing.T) {
+func TestLivePage_onATailnet_admitsByGrant(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "nothing", controlplanetest.Machines(2, "tag:weight-1"))
 	one := p.start(t, "plane-1")

@@ -81,10 +81,10 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	built := version.Current()
 	tell(m.build, 1, built.Version, built.Commit, built.Go)
 	ready, _ := m.d.readiness()
-	tell(m.ready, one(ready))
-	tell(m.policyBad, one(m.d.policy.Load().wrong() != ""))
-	tell(m.stateLost, one(m.d.lost.Load() != nil))
-	tell(m.stateUnsaved, one(m.d.stateWriter.writer.Failure().Err != nil))
+	tell(m.ready, boolValue(ready))
+	tell(m.policyBad, boolValue(m.d.policy.Load().wrong() != ""))
+	tell(m.stateLost, boolValue(m.d.lost.Load() != nil))
+	tell(m.stateUnsaved, boolValue(m.d.stateWriter.writer.Failure().Err != nil))
 	s := m.d.links.watcher.Status()
 	lastGood := s.LastGood
 	if lastGood.IsZero() {
@@ -100,7 +100,7 @@ func (m *metrics) Collect(c chan<- prometheus.Metric) {
 	m.collectEnvoys(tell, envoys)
 	if p := m.d.published.Load(); p != nil {
 		tell(m.published, float64(p.at.UnixMilli())/1000)
-		tell(m.held, one(len(p.held) > 0), s.Provider)
+		tell(m.held, boolValue(len(p.held) > 0), s.Provider)
 		for _, h := range p.held {
 			tell(m.heldEndpoints, float64(len(h.Endpoints)), h.Service)
 		}
@@ -119,7 +119,7 @@ func (m *metrics) collectNode(tell gauge, s provider.Status) {
 	if m.d.links.node == nil {
 		return
 	}
-	tell(m.linkUp, one(!s.LinkDown))
+	tell(m.linkUp, boolValue(!s.LinkDown))
 	// Prometheus gives a collector no context.
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
@@ -133,7 +133,7 @@ func (m *metrics) collectEnvoys(tell gauge, envoys []xds.Stream) {
 	rejected := make(map[string]int)
 	for _, e := range envoys {
 		for name, of := range e.Types {
-			rejected[name] += int(one(of.Rejected != ""))
+			rejected[name] += int(boolValue(of.Rejected != ""))
 		}
 	}
 	for name, n := range rejected {
@@ -221,7 +221,7 @@ func endpointsOf(s topology.Service) []topology.Endpoint {
 	return append(all, s.Idle...)
 }
 
-func one(b bool) float64 {
+func boolValue(b bool) float64 {
 	if b {
 		return 1
 	}

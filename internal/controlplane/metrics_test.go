@@ -2,7 +2,7 @@ package controlplane
 
 import "testing"
 
-func TestKindOf(t *testing.T) {
+func TestKindOf_subjects_haveKinds(t *testing.T) {
 	for subject, want := range map[string]string{
 		"tag:weight-nine":            "tag",
 		"custom:tailxds_weight=nine": "attribute",

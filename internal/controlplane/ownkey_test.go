@@ -14,7 +14,7 @@ import (
 
 // The control plane tells when its own key expires, and nothing of one that
 // never does.
-func TestOwnKeyExpiryIsTold(t *testing.T) {
+func TestMetrics_ownKeyExpiry_isExposed(t *testing.T) {
 	s := controlplanetest.StartCoordination(t, func(*testcontrol.Server) {})
 	dir := t.TempDir()
 	c := controlplanetest.Start(t, dir, controlplanetest.Joiner(dir, s.HTTPTestServer.URL))

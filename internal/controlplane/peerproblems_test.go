@@ -8,7 +8,7 @@ import (
 	"github.com/tailxds/tailxds/internal/drain/peersync"
 )
 
-func TestWithWhomWordsAreExchanged(t *testing.T) {
+func TestOthers_names_excludeItself(t *testing.T) {
 	o := Config{Hostname: "Plane-1", Peers: []string{"plane-1", "plane-1.example.ts.net", "plane-1:8080", "plane-2", "plane-10:80"}}
 	if got := strings.Join(o.others(), " "); got != "plane-2 plane-10:80" {
 		t.Errorf("others: %s", got)

@@ -88,7 +88,7 @@ func (p pair) acquainted(all ...*controlplanetest.Control) {
 
 // What an operator says to one of two control planes, the other obeys, also if it
 // was away then, and in the order in which it was said.
-func TestTwoControlPlanesObeyOneWord(t *testing.T) {
+func TestPeers_drainOnOne_actsOnBoth(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "operate", controlplanetest.Machines(3, "tag:weight-1"))
 	one, two := p.start(t, "plane-1"), p.start(t, "plane-2")
@@ -128,7 +128,7 @@ func TestTwoControlPlanesObeyOneWord(t *testing.T) {
 
 // The second witness of one control plane is one of the other, too: half of the
 // Envoys hang on each.
-func TestTwoControlPlanesHearOneWitness(t *testing.T) {
+func TestPeers_envoyOnOne_confirmsOnBoth(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "operate", controlplanetest.Machines(2, "tag:weight-1"))
 	node := &tsnet.Server{
@@ -172,7 +172,7 @@ func TestTwoControlPlanesHearOneWitness(t *testing.T) {
 
 // Whom the policy does not let operate is not believed, and who may not even view
 // is told nothing.
-func TestAnotherControlPlaneNeedsAGrant(t *testing.T) {
+func TestPeers_withoutGrant_areRefused(t *testing.T) {
 	t.Parallel()
 	p := newPair(t, "view", controlplanetest.Machines(2, "tag:weight-1"))
 	one, two := p.start(t, "plane-1"), p.start(t, "plane-2")
@@ -202,7 +202,7 @@ func TestAnotherControlPlaneNeedsAGrant(t *testing.T) {
 	one.Await("the problem to be solved", func() bool { return len(one.Status().Problems) == 0 })
 }
 
-func TestAdminRole(t *testing.T) {
+func TestAdminRole_grants_areRead(t *testing.T) {
 	for want, raw := range map[dashboard.Role][]tailcfg.RawMessage{
 		"":        {`{"role":"owner"}`, `"operate"`, `{"role":["operate"]}`, `{}`},
 		"view":    {`{`, `{"role":"view"}`, `{"role":"VIEW"}`},
@@ -215,7 +215,7 @@ func TestAdminRole(t *testing.T) {
 	}
 }
 
-func TestWhoIsAdmittedOnTheTailnet(t *testing.T) {
+func TestTailnetHandler_callers_areAdmittedByGrant(t *testing.T) {
 	answers := map[string]func(http.ResponseWriter){
 		"operator": func(w http.ResponseWriter) {
 			_ = json.NewEncoder(w).Encode(&apitype.WhoIsResponse{

@@ -109,28 +109,28 @@ func TestPolicyWatcher_edits_areFoundOnceEach(t *testing.T) {
 		}
 	}
 	look(0, "error") // there is none yet
-	look(editsEvery, "nothing")
+	look(pollInterval, "nothing")
 	write(path, "one")
-	look(editsEvery, "one")
+	look(pollInterval, "one")
 	for range 100 { // 25 s
-		look(editsEvery, "nothing")
+		look(pollInterval, "nothing")
 	}
 	// The same size, and the same time to the nanosecond, in the same file.
 	if err := os.Chtimes(path, past, past); err != nil {
 		t.Fatal(err)
 	}
-	look(editsEvery, "nothing")
+	look(pollInterval, "nothing")
 	write(path, "two")
 	if err := os.Chtimes(path, past, past); err != nil {
 		t.Fatal(err)
 	}
-	look(rereadEvery, "two")
+	look(rereadInterval, "two")
 	// Another file under the name, of the same size and time.
 	write(path+".new", "six")
 	if err := errors.Join(os.Chtimes(path+".new", past, past), os.Rename(path+".new", path)); err != nil {
 		t.Fatal(err)
 	}
-	look(editsEvery, "six")
+	look(pollInterval, "six")
 	// As Kubernetes swaps a ConfigMap: a link to a file in a directory that is a
 	// link.
 	for _, version := range []string{"v1", "v2"} {
@@ -148,19 +148,19 @@ func TestPolicyWatcher_edits_areFoundOnceEach(t *testing.T) {
 	if err := errors.Join(os.Symlink("v1", data), os.Symlink(filepath.Join("..data", "policy.yaml"), w.path)); err != nil {
 		t.Fatal(err)
 	}
-	look(editsEvery, "v1")
+	look(pollInterval, "v1")
 	if err := errors.Join(os.Symlink("v2", data+"_tmp"), os.Rename(data+"_tmp", data)); err != nil {
 		t.Fatal(err)
 	}
-	look(editsEvery, "v2")
+	look(pollInterval, "v2")
 	if err := os.Remove(w.path); err != nil {
 		t.Fatal(err)
 	}
-	look(editsEvery, "error")
-	look(editsEvery, "nothing")
-	look(rereadEvery, "nothing")
+	look(pollInterval, "error")
+	look(pollInterval, "nothing")
+	look(rereadInterval, "nothing")
 	write(w.path, strings.Repeat("x", 3<<20))
-	now = now.Add(editsEvery)
+	now = now.Add(pollInterval)
 	if text, changed, err := w.look(now); !changed || err != nil || len(text) != maxPolicyText {
 		t.Errorf("of a large file %d bytes, %v", len(text), err)
 	}
@@ -195,7 +195,7 @@ func TestWatchPolicy_idle_parsesOnce(t *testing.T) {
 		if err := os.WriteFile(path, []byte("defaults: {retries: 2}"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(rereadEvery)
+		time.Sleep(rereadInterval)
 		synctest.Wait()
 		if !slices.Equal(parsed, []uint32{1, 2}) {
 			t.Errorf("after an edit: %v", parsed)

@@ -11,12 +11,12 @@ import (
 )
 
 const (
-	// editsEvery is how often the policy file is looked at: an edit acts within a
+	// pollInterval is how often the policy file is looked at: an edit acts within a
 	// second, with time for Envoys to take it.
-	editsEvery = 250 * time.Millisecond
-	// rereadEvery is how soon the file is read whatever its information says: file
+	pollInterval = 250 * time.Millisecond
+	// rereadInterval is how soon the file is read whatever its information says: file
 	// systems may tell times by the second or two, and an edit may keep the size.
-	rereadEvery = 2 * time.Second
+	rereadInterval = 2 * time.Second
 	// maxPolicyText is more than what is parsed, so that the error is the parser's.
 	maxPolicyText = 1<<20 + 1
 )
@@ -40,7 +40,7 @@ func (w *policyWatcher) look(now time.Time) (text []byte, changed bool, err erro
 	if err != nil {
 		info = nil // reading it fails likewise, or it was just replaced
 	}
-	if !w.at.IsZero() && now.Sub(w.at) < rereadEvery && sameInfo(w.info, info) {
+	if !w.at.IsZero() && now.Sub(w.at) < rereadInterval && sameInfo(w.info, info) {
 		return nil, false, nil
 	}
 	text, err = readText(w.path)
@@ -92,7 +92,7 @@ func (c *ControlPlane) watchPolicy(ctx context.Context) error {
 		return nil
 	}
 	w := policyWatcher{path: c.config.PolicyFile}
-	tick := time.NewTicker(editsEvery)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
 		if text, changed, err := w.look(time.Now()); changed {

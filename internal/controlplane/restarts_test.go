@@ -33,7 +33,7 @@ func failures(c *controlplanetest.Control) int {
 	return 0
 }
 
-func TestTrialRestartsWhileTheSourceIsAway(t *testing.T) {
+func TestRestart_sourceAway_serves(t *testing.T) {
 	t.Parallel()
 	c := controlplanetest.Trial(t, controlplanetest.Machines(3, "tag:weight-2"))
 	c.Connect("127.0.0.1", "server").Await("server", "d01=2 d02=2 d03=2")
@@ -52,7 +52,7 @@ func TestTrialRestartsWhileTheSourceIsAway(t *testing.T) {
 
 // What is held is of devices that the list lacks: nothing of it would be kept
 // if only the devices of the list were.
-func TestTrialARestartOnWhatIsHeld(t *testing.T) {
+func TestRestart_held_isStillHeld(t *testing.T) {
 	t.Parallel()
 	c := controlplanetest.Trial(t, controlplanetest.Machines(2, "tag:weight-2"))
 	c.Connect("127.0.0.1", "server").Await("server", "d01=2 d02=2")
@@ -67,7 +67,7 @@ func TestTrialARestartOnWhatIsHeld(t *testing.T) {
 
 // Nothing is published before there is anything to publish: Envoys of another
 // control plane would lose what they have.
-func TestTrialAPolicyEditBeforeTheFirstList(t *testing.T) {
+func TestRestart_policyEditBeforeFirstList_acts(t *testing.T) {
 	t.Parallel()
 	var answers atomic.Bool
 	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -93,7 +93,7 @@ func TestTrialAPolicyEditBeforeTheFirstList(t *testing.T) {
 	c.Connect("127.0.0.1", "server").Await("server", "d01=1")
 }
 
-func TestTrialADocumentOfALaterVersionOfTheProgram(t *testing.T) {
+func TestRestart_stateOfLaterVersion_isRead(t *testing.T) {
 	t.Parallel()
 	c := controlplanetest.Trial(t, controlplanetest.Machines(2, "tag:weight-2"))
 	c.Connect("127.0.0.1", "server").Await("server", "d01=2 d02=2")
@@ -114,7 +114,7 @@ func TestTrialADocumentOfALaterVersionOfTheProgram(t *testing.T) {
 
 // A region that lost only its path to the coordination server serves by the
 // word of its Envoys. They come again after a restart, but not at once.
-func TestTrialARestartWhileARegionLacksItsCoordinationServer(t *testing.T) {
+func TestRestart_regionWithoutCoordinationServer_serves(t *testing.T) {
 	t.Parallel()
 	all := controlplanetest.Machines(4, "tag:weight-1")
 	c := controlplanetest.Trial(t, all)

@@ -125,7 +125,7 @@ func (m startupMetrics) Collect(c chan<- prometheus.Metric) {
 	built := version.Current()
 	send(d.build, 1, built.Version, built.Commit, built.Go)
 	send(d.ready, 0)
-	send(d.policyBad, one(m.s.policyError != ""))
-	send(d.stateLost, one(m.s.stateLost))
+	send(d.policyBad, boolValue(m.s.policyError != ""))
+	send(d.stateLost, boolValue(m.s.stateLost))
 	send(d.age, time.Since(m.s.began).Seconds(), m.s.config.Provider)
 }

@@ -132,7 +132,7 @@ func (k *stateWriter) save(next savedState, now time.Time) <-chan error {
 	if next.Memory.LossPending() {
 		within = saveLossWithin
 	}
-	if now.Sub(k.at) < within && k.last.Memory != nil && sameButForTime(k.last, next) {
+	if now.Sub(k.at) < within && k.last.Memory != nil && equalExceptTimes(k.last, next) {
 		kept <- nil
 		return kept
 	}
@@ -160,7 +160,7 @@ func mentionedDevices(m guard.Memory, devices []topology.Device) []topology.Devi
 	return kept
 }
 
-func sameButForTime(a, b savedState) bool {
+func equalExceptTimes(a, b savedState) bool {
 	return a.Policy == b.Policy && a.Memory.EqualExceptTimes(*b.Memory) && provider.Same(*a.Devices, *b.Devices) &&
 		drain.NewSet(a.Words).Equal(drain.NewSet(b.Words))
 }

@@ -13,7 +13,7 @@ import (
 // words, a device that is offline and one that is held. It is never made anew:
 // what was kept must be read by all versions from then on, and what they keep by
 // that one.
-func TestWhatWasKeptIsReadByEachVersion(t *testing.T) {
+func TestLoadState_olderVersions_areRead(t *testing.T) {
 	document, err := os.ReadFile("testdata/memory-1.json")
 	if err != nil {
 		t.Fatal(err)

@@ -15,7 +15,7 @@ import (
 	"github.com/tailxds/tailxds/internal/traffic"
 )
 
-func TestTrafficMetrics(t *testing.T) {
+func TestTrafficMetrics_tables_areExposed(t *testing.T) {
 	server := func(name, address string, healthy int) traffic.Server {
 		return traffic.Server{Endpoint: topology.Endpoint{Name: name, Address: netip.MustParseAddrPort(address)}, Expected: 0.25, Observed: 0.5, Reporting: 1, Healthy: healthy}
 	}

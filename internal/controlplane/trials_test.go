@@ -21,7 +21,7 @@ import (
 // What a slip, a lie or a restart may do to a control plane, each tried on a
 // whole one, and seen by a client of its real stream.
 
-func TestTrialMistypedWeightsAndARestart(t *testing.T) {
+func TestGuard_mistypedWeightsAndRestart_keepsLastWeights(t *testing.T) {
 	t.Parallel()
 	all := controlplanetest.Machines(4, "tag:weight-2")
 	c := controlplanetest.Trial(t, all)
@@ -36,7 +36,7 @@ func TestTrialMistypedWeightsAndARestart(t *testing.T) {
 	e.Await("server", "d01=9 d02=2 d03=2 d04=2")
 }
 
-func TestTrialABadGrantOfTwo(t *testing.T) {
+func TestGuard_badGrantOfTwo_costsNothing(t *testing.T) {
 	t.Parallel()
 	grants := func(weight string) func(*topology.Device) {
 		return func(d *topology.Device) {
@@ -55,7 +55,7 @@ func TestTrialABadGrantOfTwo(t *testing.T) {
 	}
 }
 
-func TestTrialAMistypedService(t *testing.T) {
+func TestGuard_mistypedService_costsNothing(t *testing.T) {
 	t.Parallel()
 	all := controlplanetest.Machines(2, "tag:service-hello", "tag:weight-2")
 	c := controlplanetest.Trial(t, all)
@@ -68,7 +68,7 @@ func TestTrialAMistypedService(t *testing.T) {
 	}
 }
 
-func TestTrialAMistypedDrain(t *testing.T) {
+func TestGuard_mistypedDrain_costsNothing(t *testing.T) {
 	t.Parallel()
 	all := controlplanetest.Each(controlplanetest.Machines(2, "tag:weight-2"), 0, 1, func(d *topology.Device) { d.Tags = []string{"tag:weight-0"} })
 	c := controlplanetest.Trial(t, all)
@@ -80,7 +80,7 @@ func TestTrialAMistypedDrain(t *testing.T) {
 	c.Connect("127.0.0.1", "server").Keeps(2*controlplanetest.Hold, "server", "d02=2")
 }
 
-func TestTrialAFirstListSaysOfflineOfAll(t *testing.T) {
+func TestGuard_firstListAllOffline_serves(t *testing.T) {
 	t.Parallel()
 	c := controlplanetest.Trial(t, controlplanetest.Each(controlplanetest.Machines(3, "tag:weight-1"), 0, 3, controlplanetest.Offline))
 	e := c.Connect("127.0.0.1", "server")
@@ -88,7 +88,7 @@ func TestTrialAFirstListSaysOfflineOfAll(t *testing.T) {
 	c.WantHeld("server", "the last 3 that serve are offline at once; they stay until another serves, or until `tailxds accept server`")
 }
 
-func TestTrialAnEmptyListForLong(t *testing.T) {
+func TestGuard_emptyListForLong_isHeld(t *testing.T) {
 	t.Parallel()
 	c := controlplanetest.Trial(t, controlplanetest.Machines(4, "tag:weight-1"))
 	e := c.Connect("127.0.0.1", "server")
@@ -109,7 +109,7 @@ func TestTrialAnEmptyListForLong(t *testing.T) {
 	e.Await("server", "")
 }
 
-func TestTrialTwoOfThreeBesideThirtyOthers(t *testing.T) {
+func TestGuard_twoOfThreeLost_areHeld(t *testing.T) {
 	t.Parallel()
 	all := append(controlplanetest.Machines(30, "tag:weight-1"), controlplanetest.Machine(31, "tag:service-hello"), controlplanetest.Machine(32, "tag:service-hello"), controlplanetest.Machine(33, "tag:service-hello"))
 	c := controlplanetest.Trial(t, all)
@@ -124,7 +124,7 @@ func TestTrialTwoOfThreeBesideThirtyOthers(t *testing.T) {
 	c.Await("the end of the hold", func() bool { return len(c.Status().Held) == 0 })
 }
 
-func TestTrialFlappingWearsNobodyDown(t *testing.T) {
+func TestGuard_flapping_losesNothing(t *testing.T) {
 	t.Parallel()
 	all := controlplanetest.Machines(10, "tag:weight-1")
 	c := controlplanetest.Trial(t, all).Restart(func(o *controlplane.Config) { o.HoldFor = 4 * controlplanetest.Hold })
@@ -142,7 +142,7 @@ func TestTrialFlappingWearsNobodyDown(t *testing.T) {
 	}
 }
 
-func TestTrialTheSourceFailsDuringAHold(t *testing.T) {
+func TestGuard_sourceFailsDuringHold_isHeldOn(t *testing.T) {
 	t.Parallel()
 	all := controlplanetest.Machines(4, "tag:weight-1")
 	c := controlplanetest.Trial(t, all)
@@ -164,7 +164,7 @@ func TestTrialTheSourceFailsDuringAHold(t *testing.T) {
 }
 
 // Two keys look at two tailnets: the second is another one's, and is empty.
-func TestTrialAnotherTailnetsCredential(t *testing.T) {
+func TestGuard_otherTailnetsCredential_isHeld(t *testing.T) {
 	t.Parallel()
 	var nodes, devices atomic.Value
 	nodes.Store(`{"nodes":[{"id":"7","givenName":"d01","ipAddresses":["127.0.0.11"],"tags":["tag:weight-2"],"online":true},
@@ -202,7 +202,7 @@ func TestTrialAnotherTailnetsCredential(t *testing.T) {
 	c.Await("nothing to be held", func() bool { return len(c.Status().Held) == 0 })
 }
 
-func TestTrialAllKeysExpireTogether(t *testing.T) {
+func TestGuard_allKeysExpire_isHeld(t *testing.T) {
 	t.Parallel()
 	all := controlplanetest.Machines(4, "tag:weight-1")
 	c := controlplanetest.Trial(t, all)
@@ -218,7 +218,7 @@ func TestTrialAllKeysExpireTogether(t *testing.T) {
 	e.Await("server", "d04=1")
 }
 
-func TestTrialARegionLosesOnlyItsCoordinationServer(t *testing.T) {
+func TestGuard_regionWithoutCoordinationServer_serves(t *testing.T) {
 	t.Parallel()
 	all := controlplanetest.Machines(4, "tag:weight-1")
 	c := controlplanetest.Trial(t, all)
@@ -238,7 +238,7 @@ func TestTrialARegionLosesOnlyItsCoordinationServer(t *testing.T) {
 	e.Await("server", "d03=1 d04=1")
 }
 
-func TestTrialABadPolicyAtAStart(t *testing.T) {
+func TestRun_badPolicyAtStart_servesLastGood(t *testing.T) {
 	t.Parallel()
 	all := controlplanetest.Machines(2, "tag:weight-1")
 	c := controlplanetest.Trial(t, all)
@@ -265,7 +265,7 @@ func TestTrialABadPolicyAtAStart(t *testing.T) {
 }
 
 // A memory that makes no sense stops no start, and is kept for whoever wonders.
-func TestTrialAMemoryOfNonsense(t *testing.T) {
+func TestRun_corruptState_isSetAside(t *testing.T) {
 	t.Parallel()
 	for name, text := range map[string]string{
 		"cut short":      `{"version":1,"memory":{`,

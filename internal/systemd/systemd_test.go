@@ -13,7 +13,7 @@ import (
 
 // A start is over when resources are served, and after half a minute in any
 // case; what it waits for is told at once, and each word but once.
-func TestTellSupervisor(t *testing.T) {
+func TestReport_readiness_isNotified(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		ready time.Duration // after the start
@@ -51,7 +51,7 @@ func TestTellSupervisor(t *testing.T) {
 	}
 }
 
-func TestSupervisorIsTheSocketOfTheEnvironment(t *testing.T) {
+func TestNotifier_environment_namesTheSocket(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")
 	socket, err := (&net.ListenConfig{}).ListenPacket(t.Context(), "unixgram", path)
 	if err != nil {

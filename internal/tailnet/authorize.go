@@ -29,18 +29,18 @@ func (t *Node) Authorizer() dashboard.Authorizer {
 			case err != nil:
 				return dashboard.Viewer{}, fmt.Errorf("WhoIs %s: %w", r.RemoteAddr, err)
 			}
-			return viewerOf(who), nil
+			return viewer(who), nil
 		},
 		AllowsHost: func(ctx context.Context, host string) bool {
 			status, err := t.LocalClient.StatusWithoutPeers(ctx)
-			return err == nil && status.Self != nil && slices.Contains(namesOf(status.Self), host)
+			return err == nil && status.Self != nil && slices.Contains(nodeNames(status.Self), host)
 		},
 	}
 }
 
-// viewerOf is who looks, and what they may do. A device with tags is nobody's, so
+// viewer is who looks, and what they may do. A device with tags is nobody's, so
 // it is called by its name.
-func viewerOf(who *apitype.WhoIsResponse) dashboard.Viewer {
+func viewer(who *apitype.WhoIsResponse) dashboard.Viewer {
 	v := dashboard.Viewer{Role: AdminRole(who)}
 	v.Name, _, _ = strings.Cut(who.Node.Name, ".")
 	if len(who.Node.Tags) == 0 && who.UserProfile != nil && who.UserProfile.LoginName != "" {
@@ -69,8 +69,8 @@ func AdminRole(who *apitype.WhoIsResponse) dashboard.Role {
 	return most
 }
 
-// namesOf are the names and addresses of a node, as a browser writes them.
-func namesOf(self *ipnstate.PeerStatus) []string {
+// nodeNames are the names and addresses of a node, as a browser writes them.
+func nodeNames(self *ipnstate.PeerStatus) []string {
 	full := dashboard.HostName(self.DNSName)
 	short, _, _ := strings.Cut(full, ".")
 	names := []string{full, short}

@@ -13,7 +13,7 @@ import (
 	"github.com/tailxds/tailxds/internal/dashboard"
 )
 
-func TestWhatAGrantLetsOneDo(t *testing.T) {
+func TestAdminRole_grants_decide(t *testing.T) {
 	for name, test := range map[string]struct {
 		grants []string
 		want   dashboard.Role
@@ -39,7 +39,7 @@ func TestWhatAGrantLetsOneDo(t *testing.T) {
 			}
 			who.CapMap[dashboard.Capability] = append(who.CapMap[dashboard.Capability], tailcfg.RawMessage(g))
 		}
-		v := viewerOf(who)
+		v := viewer(who)
 		if v.Role != test.want {
 			t.Errorf("%s: %q, want %q", name, v.Role, test.want)
 		}
@@ -51,21 +51,21 @@ func TestWhatAGrantLetsOneDo(t *testing.T) {
 		Node: &tailcfg.Node{Name: "ci-1.example.ts.net.", Tags: []string{"tag:ci"}}, UserProfile: &tailcfg.UserProfile{LoginName: "tagged-devices"},
 		CapMap: tailcfg.PeerCapMap{dashboard.Capability: {`{"role": "operate"}`}},
 	}
-	if v := viewerOf(tagged); v.Name != "ci-1" {
+	if v := viewer(tagged); v.Name != "ci-1" {
 		t.Errorf("a device with tags signs as %q", v.Name)
 	}
 }
 
-func TestNamesOfThePage(t *testing.T) {
+func TestNodeNames_self_hasEachName(t *testing.T) {
 	self := &ipnstate.PeerStatus{
 		DNSName:      "Tsnet-Dynamic-Eds.example.ts.net.",
 		TailscaleIPs: []netip.Addr{netip.MustParseAddr("100.64.0.1"), netip.MustParseAddr("fd7a:115c:a1e0::1")},
 	}
 	want := []string{"tsnet-dynamic-eds.example.ts.net", "tsnet-dynamic-eds", "100.64.0.1", "fd7a:115c:a1e0::1"}
-	if got := namesOf(self); !slices.Equal(got, want) {
+	if got := nodeNames(self); !slices.Equal(got, want) {
 		t.Errorf("got %q", got)
 	}
-	if got := namesOf(&ipnstate.PeerStatus{}); len(got) > 0 {
+	if got := nodeNames(&ipnstate.PeerStatus{}); len(got) > 0 {
 		t.Errorf("a node without a name answers under %q", got)
 	}
 }

@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	// warnJoining is how often the log says why the tailnet is not joined yet.
-	warnJoining = 30 * time.Second
-	// lookJoining is how often the node is asked.
-	lookJoining = 250 * time.Millisecond
+	// warnInterval is how often the log says why the tailnet is not joined yet.
+	warnInterval = 30 * time.Second
+	// pollInterval is how often the node is asked.
+	pollInterval = 250 * time.Millisecond
 )
 
-// joining finds out why a node is not on the tailnet yet.
-type joining struct {
+// joinProgress finds out why a node is not on the tailnet yet.
+type joinProgress struct {
 	server  string // the coordination server's URL
 	secret  string // the auth key, which no reason may show
 	log     *slog.Logger
@@ -29,9 +29,9 @@ type joining struct {
 	failure atomic.Pointer[string]
 }
 
-// hear takes the node's last failure out of its log. Nothing else tells it for
+// onLog takes the node's last failure out of its log. Nothing else tells it for
 // a node that was on the tailnet before: its health warns after eight minutes.
-func (j *joining) hear(line string) {
+func (j *joinProgress) onLog(line string) {
 	if text, ok := strings.CutPrefix(line, "Received error: "); ok {
 		if j.secret != "" {
 			text = strings.ReplaceAll(text, j.secret, "[redacted]")
@@ -40,10 +40,10 @@ func (j *joining) hear(line string) {
 	}
 }
 
-// explain tells progress each new reason, and the log each kind of reason at
+// report tells progress each new reason, and the log each kind of reason at
 // once and then now and again, until ctx ends.
-func (j *joining) explain(ctx context.Context, lc *local.Client, progress func(reason string)) {
-	tick := time.NewTicker(lookJoining)
+func (j *joinProgress) report(ctx context.Context, lc *local.Client, progress func(reason string)) {
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	var state, last string
 	warned, told := time.Now(), j.waiting()
@@ -75,10 +75,10 @@ func (j *joining) explain(ctx context.Context, lc *local.Client, progress func(r
 }
 
 // waiting is the reason as long as nothing is wrong.
-func (j *joining) waiting() string { return "waiting for the coordination server " + j.server }
+func (j *joinProgress) waiting() string { return "waiting for the coordination server " + j.server }
 
 // reason says what the node waits for, and why in its own words.
-func (j *joining) reason(s *ipnstate.Status) (what, why string) {
+func (j *joinProgress) reason(s *ipnstate.Status) (what, why string) {
 	failure := j.failure.Load()
 	switch {
 	case s.BackendState == ipn.NeedsMachineAuth.String():

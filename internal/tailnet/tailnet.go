@@ -57,7 +57,7 @@ func Join(ctx context.Context, c Config) (*Node, error) {
 		// Who runs a coordination server of their own sends no logs to Tailscale.
 		envknob.SetNoLogsNoSupport()
 	}
-	j := &joining{server: cmp.Or(c.ControlURL, ipn.DefaultControlURL), secret: c.AuthKey, log: c.Log, every: cmp.Or(c.JoinWarning, warnJoining)}
+	j := &joinProgress{server: cmp.Or(c.ControlURL, ipn.DefaultControlURL), secret: c.AuthKey, log: c.Log, every: cmp.Or(c.JoinWarning, warnInterval)}
 	c.Progress(j.waiting())
 	says := nodeLog(c.Log)
 	s := &tsnet.Server{
@@ -68,7 +68,7 @@ func Join(ctx context.Context, c Config) (*Node, error) {
 		ControlURL:    c.ControlURL,
 		AdvertiseTags: c.AdvertiseTags,
 		Logf: func(format string, args ...any) {
-			j.hear(fmt.Sprintf(format, args...))
+			j.onLog(fmt.Sprintf(format, args...))
 			says(format, args...)
 		},
 		UserLogf: says, // what of it concerns people, j tells
@@ -79,7 +79,7 @@ func Join(ctx context.Context, c Config) (*Node, error) {
 	}
 	explained, stop := context.WithCancel(ctx)
 	var explaining sync.WaitGroup
-	explaining.Go(func() { j.explain(explained, lc, c.Progress) })
+	explaining.Go(func() { j.report(explained, lc, c.Progress) })
 	status, err := s.Up(ctx)
 	stop()
 	explaining.Wait()
@@ -90,7 +90,7 @@ func Join(ctx context.Context, c Config) (*Node, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen for xDS on the tailnet: %w", err), s.Close())
 	}
-	c.Log.Info("joined the tailnet", "name", strings.TrimSuffix(status.Self.DNSName, "."), "addresses", texts(status.TailscaleIPs), "tags", tags(status.Self))
+	c.Log.Info("joined the tailnet", "name", strings.TrimSuffix(status.Self.DNSName, "."), "addresses", addressTexts(status.TailscaleIPs), "tags", tags(status.Self))
 	return &Node{server: s, LocalClient: lc, Listener: listener}, nil
 }
 
@@ -101,8 +101,8 @@ func nodeLog(log *slog.Logger) logger.Logf {
 	}
 }
 
-// texts are addresses as people write them, in every format of the log.
-func texts(addresses []netip.Addr) []string {
+// addressTexts are addresses as people write them, in every format of the log.
+func addressTexts(addresses []netip.Addr) []string {
 	all := []string{}
 	for _, a := range addresses {
 		all = append(all, a.String())

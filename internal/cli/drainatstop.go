@@ -37,7 +37,7 @@ To take a device out by hand, run tailxds drain DEVICE beside the control plane.
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if opts.Wait < 0 || opts.Wait > longestWait {
-				return wrong("--wait", opts.Wait, "from 0s to "+short(longestWait))
+				return invalidValue("--wait", opts.Wait, "from 0s to "+short(longestWait))
 			}
 			for flag, value := range map[string]string{"envoy-admin": opts.EnvoyAdmin, "unhealthy-url": opts.UnhealthyURL, "healthy-url": opts.HealthyURL} {
 				if err := httpURL("--"+flag, value); err != nil {

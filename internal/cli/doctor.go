@@ -100,7 +100,7 @@ func (h hostFlags) AddFacts(ctx context.Context) (*doctor.Host, error) {
 		host, port = name, p
 	}
 	if !input.ValidPort(port) || !input.ValidHost(strings.TrimSuffix(host, ".")) {
-		return nil, wrong("--control-plane", h.controlPlane, "a host, or host:port, such as tsnet-dynamic-eds:18000")
+		return nil, invalidValue("--control-plane", h.controlPlane, "a host, or host:port, such as tsnet-dynamic-eds:18000")
 	}
 	f := &doctor.Host{Target: net.JoinHostPort(host, port)}
 	address := f.Target
@@ -118,7 +118,7 @@ func (h hostFlags) AddFacts(ctx context.Context) (*doctor.Host, error) {
 		f.Addresses[i] = a.Unmap()
 	}
 	if len(f.Addresses) > 0 {
-		reach(ctx, f, address)
+		dialXDS(ctx, f, address)
 	}
 	h.node(ctx, f) // after there was something to send
 	h.envoy(ctx, f)
@@ -138,10 +138,10 @@ func addressesOf(s *ipnstate.Status, name string) []netip.Addr {
 	return nil
 }
 
-// reach connects to the control plane, and asks it whether it serves this host:
+// dialXDS connects to the control plane, and asks it whether it serves this host:
 // by sending it a report of nothing, for which it judges as for a stream. A
 // stream would be taken for this host's Envoy.
-func reach(ctx context.Context, f *doctor.Host, address string) {
+func dialXDS(ctx context.Context, f *doctor.Host, address string) {
 	dialing, cancel := context.WithTimeout(ctx, dialWithin)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(dialing, "tcp", address)

@@ -16,7 +16,7 @@ func defaults() serveOptions {
 }
 
 // What people may mean is taken, to the edges. What they can't is in flags.txtar.
-func TestCheckTakesWhatCanBeMeant(t *testing.T) {
+func TestCheck_validValues_areTaken(t *testing.T) {
 	for name, change := range map[string]func(*serveOptions){
 		"the defaults": func(*serveOptions) {},
 		"the least": func(o *serveOptions) {

@@ -17,7 +17,7 @@ import (
 
 // Ctrl-C by somebody who only wants to see what the sidecar does takes no server
 // out; SIGTERM does.
-func TestDrainAtStopWaitsForSIGTERMOnly(t *testing.T) {
+func TestDrainAtStop_interrupt_isIgnored(t *testing.T) {
 	var told atomic.Int32
 	beside := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/healthcheck/fail" || r.URL.Path == "/unhealthy" {

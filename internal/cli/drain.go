@@ -26,7 +26,7 @@ func drainCommand(env environment) *cobra.Command {
 			query := url.Values{"device": args, "user": {localUser(env)}}
 			if cmd.Flags().Changed("for") {
 				if long < time.Second || long > longestDrain {
-					return wrong("--for", long, "from 1s to 8760h (a year); without it a drain has no end")
+					return invalidValue("--for", long, "from 1s to 8760h (a year); without it a drain has no end")
 				}
 				query.Set("for", long.String())
 			}

@@ -19,8 +19,8 @@ import (
 
 // Exit statuses of `tailxds diff`, those of diff(1).
 const (
-	differs  = 1
-	troubled = 2
+	exitDiffers = 1
+	exitTrouble = 2
 )
 
 // diffCommand tells what a policy file or a device file would change.
@@ -37,7 +37,7 @@ func diffCommand(env environment) *cobra.Command {
 			case policy == "-" && devices == "-":
 				return errors.New("only one of the files can be standard input")
 			}
-			doc, body, err := ask(cmd, c, policy, devices)
+			doc, body, err := askDiff(cmd, c, policy, devices)
 			if err != nil {
 				return err
 			}
@@ -45,7 +45,7 @@ func diffCommand(env environment) *cobra.Command {
 				return err
 			}
 			if len(doc.Changes) > 0 {
-				return ending{Code: differs}
+				return exitError{Code: exitDiffers}
 			}
 			return nil
 		})
@@ -59,17 +59,17 @@ Exit status: 0 if nothing would change, 1 if something would, 2 if that can't be
 	cmd.Args = argument{what: "a policy file", optional: true, max: maxPath}.Check
 	cmd.Flags().StringVar(&devices, "devices", "", "device file, JSON or YAML; or - for standard input")
 	outputFlag(cmd.Flags(), &output, "text", "json", "yaml")
-	return troubledCommand(cmd)
+	return withExitTrouble(cmd)
 }
 
-// troubledCommand makes each error of a command one of [troubled], so that none
+// withExitTrouble makes each error of a command one of [exitTrouble], so that none
 // is taken for a difference.
-func troubledCommand(cmd *cobra.Command) *cobra.Command {
+func withExitTrouble(cmd *cobra.Command) *cobra.Command {
 	trouble := func(err error) error {
-		if err == nil || errors.As(err, new(ending)) {
+		if err == nil || errors.As(err, new(exitError)) {
 			return err
 		}
-		return ending{troubled, err}
+		return exitError{exitTrouble, err}
 	}
 	args, prepare, run := cmd.Args, cmd.PreRunE, cmd.RunE
 	cmd.Args = func(cmd *cobra.Command, a []string) error { return trouble(args(cmd, a)) }
@@ -79,8 +79,8 @@ func troubledCommand(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// ask sends files that were read, and returns the answer.
-func ask(cmd *cobra.Command, c api.Client, policy, devices string) (doc api.Diff, body []byte, err error) {
+// askDiff sends files that were read, and returns the answer.
+func askDiff(cmd *cobra.Command, c api.Client, policy, devices string) (doc api.Diff, body []byte, err error) {
 	var p api.Proposal
 	if policy != "" {
 		_, text, err := checkedPolicy(policy, cmd.InOrStdin())

@@ -53,8 +53,8 @@ func printExplained(out io.Writer, doc api.Explanation) error {
 	}
 	for _, d := range doc.Devices {
 		for _, e := range d.Endpoints {
-			line("", "%s in %s: %s", d.Name, e.Service, said(d, e))
-			line("  ", "%s", became(e))
+			line("", "%s in %s: %s", d.Name, e.Service, statusOf(d, e))
+			line("  ", "%s", servingState(e))
 			if e.Held != "" {
 				line("  ", "held: %s", e.Held)
 			}
@@ -69,8 +69,8 @@ func printExplained(out io.Writer, doc api.Explanation) error {
 	return write(out, []byte(b.String()))
 }
 
-// said is what a device says, each value with its source.
-func said(d api.ExplainedDevice, e api.ExplainedEndpoint) string {
+// statusOf is what a device says, each value with its source.
+func statusOf(d api.ExplainedDevice, e api.ExplainedEndpoint) string {
 	if len(e.Values) == 0 {
 		if !d.Listed {
 			return "the device list lacks it"
@@ -91,15 +91,15 @@ func said(d api.ExplainedDevice, e api.ExplainedEndpoint) string {
 	return strings.Join(all, ", ")
 }
 
-// became is what came of it: its state, its health, its shares.
-func became(e api.ExplainedEndpoint) string {
+// servingState is what came of it: its state, its health, its shares.
+func servingState(e api.ExplainedEndpoint) string {
 	s := e.Server
 	if s == nil {
 		return "NOT published: see its problems"
 	}
 	line := fmt.Sprintf("%s %s", s.Address, s.State)
 	if s.State == topology.Serving {
-		line += "; " + opinion(*s)
+		line += "; " + healthSummary(*s)
 	}
 	line += fmt.Sprintf("; expected %s, observed %s, %s req/s",
 		strings.TrimSpace(percent(s.Expected)), strings.TrimSpace(percent(s.Observed)), strings.TrimSpace(rate(s.Requests)))
@@ -112,8 +112,8 @@ func became(e api.ExplainedEndpoint) string {
 	return line
 }
 
-// opinion is who finds a server healthy, "4 of 4 Envoys say unhealthy: a, b".
-func opinion(s traffic.Server) string {
+// healthSummary is who finds a server healthy, "4 of 4 Envoys say unhealthy: a, b".
+func healthSummary(s traffic.Server) string {
 	switch sick := s.Reporting - s.Healthy; {
 	case s.Reporting == 0:
 		return "no Envoy tells of its health"
