@@ -167,7 +167,7 @@ func TestRulesThatNobodyCanMean(t *testing.T) {
 // a millionth, one with a weight of 0 gets nothing, and nothing is left over.
 func TestSplitsGiveEachServiceItsShare(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		weights := rapid.MapOfN(rapid.StringMatching("[a-z]{1,3}"), rapid.Uint32Range(0, policy.HeaviestSplit), 1, policy.MaxTargets).Draw(t, "split")
+		weights := rapid.MapOfN(rapid.StringMatching("[a-z]{1,3}"), rapid.Uint32Range(0, policy.MaxSplitWeight), 1, policy.MaxTargets).Draw(t, "split")
 		var sum uint64
 		for _, w := range weights {
 			sum += uint64(w)

@@ -1,3 +1,5 @@
+// Package policy is the language of the policy file: its types, defaults, parser, rules
+// and schema. It knows nothing of Envoy: package envoy makes resources of a [Policy].
 package policy
 
 import (

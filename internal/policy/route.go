@@ -46,10 +46,12 @@ func (r RouteRule) String() string {
 }
 
 const (
-	mostRules     = 100
-	MaxTargets    = 20
-	HeaviestSplit = 10_000
-	longestMatch  = 1_000
+	maxRules = 100
+	// MaxTargets bounds the services of one split.
+	MaxTargets = 20
+	// MaxSplitWeight is the largest weight of a service in a split.
+	MaxSplitWeight = 10_000
+	maxMatchBytes  = 1_000
 )
 
 // Shares are the services that a rule sends to, in a fixed order, each with the
@@ -79,8 +81,8 @@ const Million = 1_000_000
 // readRoutes holds a service's rules to what Envoy takes and what makes sense,
 // and writes them as Envoy compares them.
 func readRoutes(s yamldoc.Section, rules []RouteRule) {
-	if len(rules) > mostRules {
-		s.AddError("must be at most %d rules", mostRules)
+	if len(rules) > maxRules {
+		s.AddError("must be at most %d rules", maxRules)
 		return
 	}
 	for i := range rules {
@@ -118,7 +120,7 @@ func readHeaders(s yamldoc.Section, written map[string]string) map[string]string
 			at.AddError("%s can't be the name of a header", yamldoc.Quoted(name))
 		case lower == "host":
 			at.AddError("the header host is what hosts are for: name a service that has the host")
-		case value == "" || strings.TrimSpace(value) != value || !visible(strings.ReplaceAll(value, " ", "")) || len(value) > longestMatch:
+		case value == "" || strings.TrimSpace(value) != value || !visible(strings.ReplaceAll(value, " ", "")) || len(value) > maxMatchBytes:
 			at.AddError("the value of a header must be visible ASCII")
 		case twice:
 			at.AddError("the header stands there twice; names differ in more than case")
@@ -143,8 +145,8 @@ func readSplit(s yamldoc.Section, written map[string]uint32) map[string]uint32 {
 		if err := topology.ValidName(lower); err != nil {
 			at.AddError("the service name %q %v", name, err)
 		}
-		if weight > HeaviestSplit {
-			at.AddError("a weight must be from 0 to %d", HeaviestSplit)
+		if weight > MaxSplitWeight {
+			at.AddError("a weight must be from 0 to %d", MaxSplitWeight)
 		}
 		split[lower] = weight
 		sum += uint64(weight)

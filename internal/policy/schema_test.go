@@ -88,7 +88,7 @@ func TestSchemaTakesEveryExample(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, pattern := range []string{"../../lab/policy/*.yaml", "../xds/testdata/in/*.yaml"} {
+	for _, pattern := range []string{"../../lab/policy/*.yaml", "../envoy/testdata/in/*.yaml"} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
 			t.Fatalf("%s: %v", pattern, err)
