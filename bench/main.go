@@ -35,7 +35,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	peer := flags.String("peer", "", "be a peer, by a setup in this file (bench starts itself so)")
 	fast := flags.Bool("quick", false, "small sizes: whether everything runs, and no figure worth a look")
 	only := flags.String("only", ".", "rows whose name matches this `EXPRESSION`")
-	out := flags.String("o", "", "write the document to this `FILE` too")
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
@@ -67,11 +66,5 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		fmt.Fprintf(stderr, "%s, to reach %s. %s\n", f.value, r.target, f.detail)
 		done = append(done, measured{r, f})
 	}
-	if err := table(stdout, done); err != nil {
-		return err
-	}
-	if *out == "" {
-		return nil
-	}
-	return writeDocument(*out, done)
+	return table(stdout, done)
 }

@@ -36,7 +36,7 @@ func perStream(ctx context.Context, s sizes) (_ figure, err error) {
 		}
 		each[i] = (float64(after.Memory) - float64(before.Memory)) / float64(s.clients)
 	}
-	return ratio(series{each[0] / each[1]}, 1.3, "%s against %s of heap and stacks.", inBytes(each[0]), inBytes(each[1])), nil
+	return ratio(series{each[0] / each[1]}, 1.5, "%s against %s of heap and stacks.", inBytes(each[0]), inBytes(each[1])), nil
 }
 
 // reconnects compares a control plane's memory before and after its clients

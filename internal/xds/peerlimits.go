@@ -76,6 +76,9 @@ const (
 	// windowBytes of a stream are received before its handler reads, the least that
 	// gRPC has.
 	windowBytes = 64 << 10
+	// readBufferBytes of each connection. gRPC's own are 32 KiB, most of what a
+	// connection costs.
+	readBufferBytes = 4 << 10
 	// maxRegions is how many regions a peer may claim to be in at a time, where the
 	// tailnet does not say. Each may cost a view of the assignments.
 	maxRegions = 8

@@ -88,6 +88,8 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 		grpc.MaxConcurrentStreams(uint32(s.quotas.limits.Streams)),
 		grpc.MaxHeaderListSize(maxHeaderBytes),
 		grpc.MaxRecvMsgSize(maxMessageBytes),
+		// Each connection has this buffer as long as it lives, and what Envoys send is short.
+		grpc.ReadBufferSize(readBufferBytes),
 		// What is sent ahead of what is read has a bound that does not grow.
 		grpc.StaticStreamWindowSize(windowBytes), grpc.StaticConnWindowSize(16*windowBytes),
 		grpc.ForceServerCodecV2(newCodec()),
