@@ -1,6 +1,6 @@
 // Package api is the HTTP for people and machines: health, readiness,
 // status and metrics. It has no authentication, so it listens on loopback
-// unless told otherwise, and what changes anything is for loopback only.
+// by default, and what changes anything is for loopback only.
 package api
 
 import (
@@ -17,7 +17,7 @@ import (
 
 // Sources are what the pages show. All of them are required.
 type Sources struct {
-	// Ready tells whether resources are served, and in a sentence how good
+	// Ready reports whether resources are served, and in a sentence how good
 	// they are.
 	Ready func() (ready bool, detail string)
 	// Status is the document of /status.
@@ -154,7 +154,7 @@ func document(of func(context.Context) any) http.HandlerFunc {
 		w.Header().Set("Content-Type", "application/json")
 		encoder := json.NewEncoder(w)
 		encoder.SetIndent("", "  ")
-		_ = encoder.Encode(of(r.Context())) // the client went away: nobody to tell
+		_ = encoder.Encode(of(r.Context())) // the client went away
 	}
 }
 
@@ -170,9 +170,9 @@ func answer(of func(url.Values) (any, error)) http.HandlerFunc {
 	}
 }
 
-// knownHost answers only for hosts that nobody else can claim: a page of
+// knownHost answers only for hosts that no other site can claim: a page of
 // another site could point its own name at this address, and read what is said
-// here (DNS rebinding). A literal address is nobody's name.
+// here (DNS rebinding). A literal address is no name.
 func knownHost(names []string, next http.Handler) http.Handler {
 	known := map[string]bool{"localhost": true}
 	for _, name := range names {

@@ -16,7 +16,7 @@ import (
 	"github.com/tailxds/tailxds/internal/input"
 )
 
-// DefaultAddress is where the admin API listens unless told otherwise. It is on
+// DefaultAddress is where the admin API listens by default. It is on
 // loopback: the API has no authentication.
 const (
 	DefaultAddress = "127.0.0.1:" + DefaultPort

@@ -18,7 +18,7 @@ const (
 )
 
 // DiffHandler serves what would change with what a request's body says. It compares one
-// at a time, since each costs as much as a publication: whoever asks meanwhile
+// at a time, since each costs as much as a publication: a caller that asks meanwhile
 // waits for at most 5 s, unread, and gets 503 then. What it reads is bounded. It
 // does not decide who may ask.
 func DiffHandler(compare func(ctx context.Context, body io.Reader) (any, error)) http.Handler {

@@ -21,7 +21,7 @@ type Status struct {
 	Version string `json:"version"`
 	Ready   bool   `json:"ready"`
 	Detail  string `json:"detail"`
-	// Degraded are the services that nobody serves, "server: 0 of 7 serving".
+	// Degraded are the services without a serving endpoint, "server: 0 of 7 serving".
 	Degraded []string     `json:"degraded"`
 	Held     []guard.Held `json:"held"`
 	// Drains are the drains that operators asked for and that are in force.
@@ -37,7 +37,7 @@ type Status struct {
 	Shares   []EndpointShare    `json:"shares"`
 	Problems []topology.Problem `json:"problems"`
 	Envoys   []xds.Stream       `json:"envoys"`
-	// HealthChecks are what Envoys are told where the policy has no interval.
+	// HealthChecks are how often Envoys check where the policy has no interval.
 	HealthChecks *HealthChecks     `json:"healthChecks,omitempty"`
 	Devices      []topology.Device `json:"devices"`
 	// Changes are what happened of late, the newest first.

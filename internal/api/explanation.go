@@ -20,7 +20,7 @@ type ExplainedDevice struct {
 	ID      string `json:"id"`
 	Name    string `json:"name"`
 	Address string `json:"address,omitempty"`
-	// Listed tells whether the device list has it.
+	// Listed reports whether the device list has it.
 	Listed bool `json:"listed"`
 	// Missing says what a device lacks that is no endpoint.
 	Missing  string             `json:"missing,omitempty"`

@@ -139,7 +139,7 @@ func resolverAddress(text string) (netip.AddrPort, error) {
 	return a, nil
 }
 
-// isHostName tells whether text can be a DNS name.
+// isHostName reports whether text can be a DNS name.
 func isHostName(text string) bool {
 	for label := range strings.SplitSeq(strings.TrimSuffix(text, "."), ".") {
 		if topology.ValidName(label) != nil {

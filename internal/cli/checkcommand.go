@@ -94,7 +94,7 @@ func eachFault(to io.Writer, path string, err error) error {
 }
 
 // unserved are the services of a policy that no device has, and what else the
-// devices tell of it.
+// devices show of it.
 func unserved(ctx context.Context, path string, rules topology.Rules, policy policy.Policy) ([]string, error) {
 	if err := checkRules(rules); err != nil {
 		return nil, err

@@ -10,14 +10,14 @@ import (
 	"github.com/tailxds/tailxds/internal/input"
 )
 
-// choice is the value of a flag that takes one of a few words, in any case. A
-// wrong word is refused when flags are parsed, before anything is done.
+// choice is the value of a flag that takes one of a few values, in any case. Any
+// other is refused when flags are parsed, before anything is done.
 type choice struct {
 	at *string
 	of []string
 }
 
-// choiceFlag declares a flag that takes one of a few words.
+// choiceFlag declares a flag that takes one of a few values.
 func choiceFlag(flags *pflag.FlagSet, at *string, name, shorthand, value, usage string, of ...string) {
 	*at = value
 	flags.VarP(&choice{at, of}, name, shorthand, usage)
@@ -38,9 +38,9 @@ func (c *choice) String() string {
 
 func (c *choice) Type() string { return "string" }
 
-func (c *choice) Set(word string) error {
+func (c *choice) Set(value string) error {
 	for _, o := range c.of {
-		if strings.EqualFold(o, word) {
+		if strings.EqualFold(o, value) {
 			*c.at = o
 			return nil
 		}
@@ -48,10 +48,10 @@ func (c *choice) Set(word string) error {
 	return errors.New("must be " + input.OneOf(c.of))
 }
 
-// wrong says of a word from a flag or a variable which ones there are.
-func (c *choice) wrong(from, word string) error {
-	err := invalidValue(from, word, input.OneOf(c.of))
-	if near := input.DidYouMean(word, c.of); near != "" {
+// wrong says of a value from a flag or a variable which ones there are.
+func (c *choice) wrong(from, value string) error {
+	err := invalidValue(from, value, input.OneOf(c.of))
+	if near := input.DidYouMean(value, c.of); near != "" {
 		return fmt.Errorf("%w: %s", err, near)
 	}
 	return err

@@ -22,7 +22,7 @@ func fileFlags() map[string][]string {
 	}
 }
 
-// completeValues gives each flag and argument below root its completion: words,
+// completeValues gives each flag and argument below root its completion: choices,
 // names that the control plane knows, or files. Where no file is meant, none is
 // offered.
 func completeValues(root *cobra.Command, env environment) {

@@ -23,7 +23,7 @@ const (
 	exitTrouble = 2
 )
 
-// diffCommand tells what a policy file or a device file would change.
+// diffCommand prints what a policy file or a device file would change.
 func diffCommand(env environment) *cobra.Command {
 	var policy, devices, output string
 	cmd := adminCommand(env, "diff [POLICY-FILE]", "Tell what a policy file, or a device file, would change of what is served now",
@@ -129,7 +129,7 @@ func writeYAML(out io.Writer, body []byte) error {
 	return write(out, replaced(text))
 }
 
-// printDiff writes one change a line, with a sign that tells what it is.
+// printDiff writes one change a line, with a sign for its kind.
 func printDiff(out io.Writer, doc api.Diff) error {
 	var b bytes.Buffer
 	for _, c := range doc.Changes {
@@ -158,7 +158,7 @@ func diffSign(c events.Event) string {
 		case c.From != "":
 			return "-"
 		default:
-			return "!" // nobody serves it
+			return "!" // no endpoint serves it
 		}
 	default:
 		return "~"

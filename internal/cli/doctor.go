@@ -139,7 +139,7 @@ func addressesOf(s *ipnstate.Status, name string) []netip.Addr {
 }
 
 // dialXDS connects to the control plane, and asks it whether it serves this host:
-// by sending it a report of nothing, for which it judges as for a stream. A
+// by sending it a report of nothing, which it authorizes as a stream. A
 // stream would be taken for this host's Envoy.
 func dialXDS(ctx context.Context, f *doctor.Host, address string) {
 	dialing, cancel := context.WithTimeout(ctx, dialWithin)
@@ -254,7 +254,7 @@ func findingsDocument(out io.Writer, findings []doctor.Finding, format string) e
 	return writeDocument(out, append(body, '\n'), format)
 }
 
-// printFindings writes findings for people, the mend below what it mends.
+// printFindings writes findings for people, what to do below what is wrong.
 func printFindings(out io.Writer, findings []doctor.Finding) error {
 	t := table{tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)}
 	category := ""

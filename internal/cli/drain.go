@@ -18,7 +18,7 @@ import (
 // longestDrain bounds --for: beyond it somebody means a drain without an end.
 const longestDrain = 365 * 24 * time.Hour
 
-// drainCommand tells the control plane to give a device no new requests.
+// drainCommand asks the control plane to give a device no new requests.
 func drainCommand(env environment) *cobra.Command {
 	var long time.Duration
 	cmd := adminCommand(env, "drain DEVICE", "Give a device no new requests, until an end or `tailxds restore`",
@@ -61,7 +61,7 @@ func restoreCommand(env environment) *cobra.Command {
 	return cmd
 }
 
-// localUser is who sits at this machine, as far as it can be told.
+// localUser is the user of this machine, as far as that is known.
 func localUser(env environment) string {
 	if name := env.get("SUDO_USER"); name != "" {
 		return name

@@ -14,11 +14,11 @@ import (
 	"github.com/tailxds/tailxds/internal/systemd"
 )
 
-// longestWait bounds a sidecar's wait: whoever stops it kills it long before.
-const longestWait = time.Hour
+// maxWait bounds a sidecar's wait: Kubernetes kills it long before.
+const maxWait = time.Hour
 
 // drainAtStopCommand runs beside Envoy and a server, does nothing until it is
-// told to stop, and then lets their clients leave before anything else ends. A
+// asked to stop, and then lets their clients leave before anything else ends. A
 // person who tries it takes no server out: it is in no list of commands, and a
 // terminal's Ctrl-C is not what it waits for.
 func drainAtStopCommand() *cobra.Command {
@@ -36,8 +36,8 @@ To take a device out by hand, run tailxds drain DEVICE beside the control plane.
 		Example: "  tailxds drain-at-stop --unhealthy-url http://127.0.0.1:8080/unhealthy --wait 15s",
 		Args:    noArguments,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if opts.Wait < 0 || opts.Wait > longestWait {
-				return invalidValue("--wait", opts.Wait, "from 0s to "+short(longestWait))
+			if opts.Wait < 0 || opts.Wait > maxWait {
+				return invalidValue("--wait", opts.Wait, "from 0s to "+short(maxWait))
 			}
 			for flag, value := range map[string]string{"envoy-admin": opts.EnvoyAdmin, "unhealthy-url": opts.UnhealthyURL, "healthy-url": opts.HealthyURL} {
 				if err := httpURL("--"+flag, value); err != nil {
@@ -45,7 +45,7 @@ To take a device out by hand, run tailxds drain DEVICE beside the control plane.
 				}
 			}
 			signal.Ignore(os.Interrupt)
-			tell, err := systemd.Notifier()
+			notify, err := systemd.Notifier()
 			if err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), err)
 			}
@@ -53,7 +53,7 @@ To take a device out by hand, run tailxds drain DEVICE beside the control plane.
 				fmt.Fprintln(cmd.ErrOrStderr(), "an earlier drain may not be over:", err)
 			}
 			fmt.Fprintln(cmd.ErrOrStderr(), "waiting for SIGTERM, to drain the server beside this; Ctrl-C does nothing")
-			tell(sdnotify.Ready) // not before SIGTERM drains, and does not just end this
+			notify(sdnotify.Ready) // not before SIGTERM drains, and does not just end this
 			<-cmd.Context().Done()
 			return shutdown.Run(context.WithoutCancel(cmd.Context()), opts)
 		},

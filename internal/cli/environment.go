@@ -33,7 +33,7 @@ func (e environment) get(name string) string {
 }
 
 // unknownVariable is a variable that begins like ours and stands for no flag, as it does
-// after a slip of the pen. Its value is not kept; it may be a secret.
+// after a typo. Its value is not kept; it may be a secret.
 type unknownVariable struct{ name, likely string }
 
 func (s unknownVariable) String() string {

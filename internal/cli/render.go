@@ -133,8 +133,8 @@ func reasons(devices []topology.Device, t topology.Topology, problems []topology
 		}
 	}
 	for _, d := range devices {
-		told := slices.ContainsFunc(problems, func(p topology.Problem) bool { return p.Device == d.ID })
-		if missing := topology.Explain(d, rules).Missing; missing != "" && !told {
+		reported := slices.ContainsFunc(problems, func(p topology.Problem) bool { return p.Device == d.ID })
+		if missing := topology.Explain(d, rules).Missing; missing != "" && !reported {
 			over.why = append(over.why, fmt.Sprintf("%s is no endpoint: %s", cmp.Or(d.Name, d.ID), missing))
 		}
 	}

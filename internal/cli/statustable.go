@@ -100,7 +100,7 @@ func (t table) changed(changes []events.Event) {
 	}
 }
 
-// placeOf is where an endpoint's share is told.
+// placeOf identifies an endpoint's share.
 type placeOf struct {
 	service, device string
 	address         netip.AddrPort
@@ -115,10 +115,10 @@ func sharesByEndpoint(s api.Status) map[placeOf]api.EndpointShare {
 }
 
 // endpoint is a row. One whose own Envoy is not connected serves, and is served
-// to others, but nobody can enter at it.
+// to others, but no caller can enter at it.
 func (t table) endpoint(service string, priority uint32, e topology.Endpoint, shares map[placeOf]api.EndpointShare) {
 	share, state := "-", string(e.State)
-	if of, told := shares[placeOf{service, e.Device, e.Address}]; told {
+	if of, ok := shares[placeOf{service, e.Device, e.Address}]; ok {
 		share = fmt.Sprintf("%.1f%%", 100*of.Expected)
 		if !of.Envoy {
 			state += ", no Envoy"

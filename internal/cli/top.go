@@ -87,7 +87,7 @@ func printTop(out io.Writer, doc api.Traffic) error {
 	return nil
 }
 
-// reporting tells of how many Envoys the figures are.
+// reporting says how many Envoys the figures are from.
 func reporting(doc api.Traffic) string {
 	n := doc.Reporting()
 	stale := len(doc.Envoys) - n
@@ -137,7 +137,7 @@ func headline(s traffic.Table) string {
 		strings.TrimSpace(percent(s.Crossing)), strings.TrimSpace(percent(s.CrossingExpected)))
 }
 
-// health is "3 of 4", or a dash where nobody tells.
+// health is "3 of 4", or a dash where no Envoy reports.
 func health(s traffic.Server) string {
 	if s.Reporting == 0 {
 		return "-"

@@ -15,7 +15,7 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// Check refuses values of serve's flags that nobody can mean, and says of each
+// Check refuses invalid values of serve's flags, and says of each
 // what would be right.
 func (o serveOptions) check() error {
 	c := validator{errs: []error{checkRules(o.Rules)}}
@@ -116,7 +116,7 @@ func (c *validator) tag(flag, tag string) {
 	c.require(flag, ok && name != "" && !strings.ContainsAny(name, " :,"), tag, "a tag, such as tag:region-west")
 }
 
-// validPeer tells whether s is a host, with or without a port.
+// validPeer reports whether s is a host, with or without a port.
 func validPeer(s string) bool {
 	host, port, err := net.SplitHostPort(s)
 	if err != nil {

@@ -42,9 +42,9 @@ func (c *ControlPlane) adminHandler() http.Handler {
 	})
 }
 
-// adminAuthorizer lets in whoever reaches the admin pages, which have asked already
-// whether they answer under the name. By loopback one may operate, as with the
-// commands; from elsewhere one may look, as at /status.
+// adminAuthorizer admits every caller of the admin pages, which have checked the host
+// name already. Callers on loopback may operate, as with the
+// commands; others may look, as at /status.
 func adminAuthorizer() dashboard.Authorizer {
 	return dashboard.Authorizer{
 		Identify: func(r *http.Request) (dashboard.Viewer, error) {
@@ -61,8 +61,8 @@ func adminAuthorizer() dashboard.Authorizer {
 // maxUser is how much of a user's name is taken.
 const maxUser = 64
 
-// localOperator is how an operator is named who comes by loopback, where nobody
-// can be told from another: by what the command says of its user.
+// localOperator names an operator on loopback, where callers are not authenticated, by
+// what the command says of its user.
 func localOperator(user string) string {
 	if text := []rune(input.Printable(user)); len(text) > maxUser {
 		user = string(text[:maxUser])

@@ -81,8 +81,7 @@ func (c Config) providerConfig(log *slog.Logger) provider.Config {
 	}
 }
 
-// others are the control planes to exchange words with: all that were named but
-// for this one, so that all can be given the same names.
+// others are the control planes to exchange drains with: all peers but this one, so that all can be given the same names.
 func (c Config) others() []string {
 	return slices.DeleteFunc(slices.Clone(c.Peers), func(name string) bool {
 		host, _, err := net.SplitHostPort(name)

@@ -27,7 +27,7 @@ type links struct {
 	// page and for other control planes. Both are nil without a tailnet.
 	node  *tailnet.Node
 	pages net.Listener
-	// identify tells which device has an address; nil lets every peer connect.
+	// identify returns which device has an address; nil lets every peer connect.
 	identify xds.IdentifyFunc
 }
 
@@ -43,7 +43,8 @@ func (l links) close() {
 const pagePort = ":80"
 
 // connect joins the tailnet, or listens without one, and opens the source of
-// devices. It waits for the tailnet as long as it takes, and tells progress why.
+// devices. It waits for the tailnet as long as it takes, and calls progress with
+// each reason.
 func connect(ctx context.Context, config Config, b beginning, stateDir string, node ipn.StateStore, progress func(reason string), log *slog.Logger) (links, error) {
 	source := config.providerConfig(log)
 	source.Last = b.list.Devices
@@ -82,7 +83,7 @@ func connect(ctx context.Context, config Config, b beginning, stateDir string, n
 	return l, nil
 }
 
-// identifyBy tells xDS who a device of the tailnet is.
+// identifyBy lets xDS ask the tailnet which device has an address.
 func identifyBy(t *tailnet.Node, tagPrefix string) xds.IdentifyFunc {
 	return func(ctx context.Context, from netip.AddrPort) (xds.Identity, error) {
 		peer, err := t.WhoIs(ctx, from)

@@ -206,7 +206,7 @@ func (c *ControlPlane) loop(ctx context.Context) error {
 
 // onUpdate takes an update of the device source. Until the source has given a
 // list, what was saved is served; if nothing was saved, nothing is published,
-// since Envoys that have something must not be told that it is gone.
+// since Envoys that have resources must not lose them.
 func (c *ControlPlane) onUpdate(u provider.Update) {
 	if u.At.IsZero() {
 		c.list.UnhealthyReason = u.UnhealthyReason

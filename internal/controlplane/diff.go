@@ -13,8 +13,8 @@ import (
 	"github.com/tailxds/tailxds/internal/events"
 )
 
-// diff answers what a proposal would change. All of it is judged as if it were so
-// now: what the guard would hold is told as held.
+// diff answers what a proposal would change. It is planned as if it were so now:
+// what the guard would hold back is reported as held.
 func (c *ControlPlane) diff(_ context.Context, body io.Reader) (any, error) {
 	var p api.Proposal
 	if err := json.NewDecoder(body).Decode(&p); err != nil {

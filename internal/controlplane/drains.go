@@ -28,7 +28,7 @@ type drainRequest struct {
 // drainResult answers an order.
 type drainResult struct {
 	text  string
-	saved <-chan error // told once the word is kept
+	saved <-chan error // gets nil once the drain is saved, or the error
 	err   error
 }
 
@@ -53,7 +53,7 @@ func (c *ControlPlane) requestDrain(ctx context.Context, o drainRequest) (string
 	select {
 	case c.drainRequests <- o:
 	case <-ctx.Done():
-		return "", fmt.Errorf("tell the control plane: %w", context.Cause(ctx))
+		return "", fmt.Errorf("hand the drain to the control plane: %w", context.Cause(ctx))
 	}
 	a := <-o.answer
 	if a.err != nil {
@@ -86,21 +86,21 @@ func (c *ControlPlane) applyDrain(o drainRequest, now time.Time) drainResult {
 	if !o.drain && !drained {
 		return drainResult{text: fmt.Sprintf("%s was not drained by an operator%s", device, whyNotServing(c.published.Load(), device.ID)), saved: saved()}
 	}
-	word := drain.Record{
+	record := drain.Record{
 		Provider: c.list.Provider, Device: device.ID, Name: device.Name, Addresses: device.Addresses[:min(len(device.Addresses), drain.MaxAddresses)],
 		Drain: o.drain, By: o.by, At: now,
 	}
 	if o.long > 0 {
-		word.Until = now.Add(o.long)
+		record.Until = now.Add(o.long)
 	}
-	if err := errors.Join(word.Check(), word.CheckDates(now)); err != nil {
+	if err := errors.Join(record.Check(), record.CheckDates(now)); err != nil {
 		return drainResult{err: err}
 	}
 	if o.drain && !drained && c.drains.Full(now) {
 		return drainResult{err: fmt.Errorf("%d devices are drained, and no more can be: restore some, or set their weight to 0 where they are described", drain.MaxRecords)}
 	}
-	c.drains = c.drains.Add(word)
-	change := events.Event{Kind: events.Drain, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is drained by " + topology.Drain{By: o.by, Until: word.Until}.String()}
+	c.drains = c.drains.Add(record)
+	change := events.Event{Kind: events.Drain, Device: device.ID, Name: device.Name, By: o.by, Text: device.Name + " is drained by " + topology.Drain{By: o.by, Until: record.Until}.String()}
 	if !o.drain {
 		change.Kind, change.Text = events.Restore, device.Name+" is restored; it was drained by "+before.String()
 	}
@@ -110,15 +110,15 @@ func (c *ControlPlane) applyDrain(o drainRequest, now time.Time) drainResult {
 		c.log.Warn("an operator restored a device", "device", device.ID, "name", device.Name, "by", o.by)
 		return drainResult{text: fmt.Sprintf("%s serves again as its own metadata says; it was drained by %s%s", device, before, whyNotServing(c.published.Load(), device.ID)), saved: saved}
 	}
-	c.log.Warn("an operator drained a device", "device", device.ID, "name", device.Name, "by", o.by, "until", word.Until)
-	return drainResult{text: c.drainAnswer(device, word), saved: saved}
+	c.log.Warn("an operator drained a device", "device", device.ID, "name", device.Name, "by", o.by, "until", record.Until)
+	return drainResult{text: c.drainAnswer(device, record), saved: saved}
 }
 
 // drainAnswer says what came of a drain.
-func (c *ControlPlane) drainAnswer(device drain.Device, word drain.Record) string {
+func (c *ControlPlane) drainAnswer(device drain.Device, record drain.Record) string {
 	ends := "until `tailxds restore " + cmp.Or(device.Name, device.ID) + "`"
-	if !word.Until.IsZero() {
-		ends = "until " + word.Until.UTC().Format("2006-01-02 15:04:05 MST") + ", or " + ends
+	if !record.Until.IsZero() {
+		ends = "until " + record.Until.UTC().Format("2006-01-02 15:04:05 MST") + ", or " + ends
 	}
 	if text := c.publishErr.Load(); text != nil {
 		return fmt.Sprintf("%s is to be drained %s, BUT nothing can be published now: %s", device, ends, *text)
@@ -140,7 +140,7 @@ func (c *ControlPlane) drainAnswer(device drain.Device, word drain.Record) strin
 	}
 }
 
-// saved is a channel that tells at once that all is kept.
+// saved is a channel that says at once that the state is saved.
 func saved() <-chan error {
 	c := make(chan error, 1)
 	c <- nil
@@ -217,12 +217,12 @@ func (k planInput) devices() []drain.Device {
 	return all
 }
 
-// pruneDrains forgets the words that have ended, and tells of it. Only the loop calls it.
+// pruneDrains removes and reports the drains that have ended. Only the loop calls it.
 func (c *ControlPlane) pruneDrains(now time.Time) {
 	if c.drains.Empty() {
 		return
 	}
-	words, ended := c.drains.Prune(now)
+	pruned, ended := c.drains.Prune(now)
 	for i, w := range ended {
 		if i == maxLoggedDrains {
 			c.log.Info("further drains have ended", "drains", len(ended)-i)
@@ -235,10 +235,10 @@ func (c *ControlPlane) pruneDrains(now time.Time) {
 	k := c.planInput()
 	devices := k.devices()
 	if c.list.At.IsZero() {
-		devices = nil // nobody knows yet who is there
+		devices = nil // the devices are not known yet
 	}
 	var dropped int
-	c.drains, ended, dropped = words.Observe(k.list.Provider, devices, now)
+	c.drains, ended, dropped = pruned.Observe(k.list.Provider, devices, now)
 	if len(ended) > 0 {
 		c.log.Info("drains and restorations are forgotten of devices that are gone for a week", "devices", len(ended), "first", ended[0].Name)
 	}
@@ -247,5 +247,5 @@ func (c *ControlPlane) pruneDrains(now time.Time) {
 	}
 }
 
-// maxLoggedDrains bounds how many lines tell of what one event did to many devices.
+// maxLoggedDrains bounds the log lines of one event about many devices.
 const maxLoggedDrains = 20

@@ -12,7 +12,7 @@ import (
 	"github.com/tailxds/tailxds/internal/xds"
 )
 
-// lastEvents is what the journal has told so far.
+// lastEvents is what the last events were made from.
 type lastEvents struct {
 	at          time.Time
 	situation   events.Snapshot
@@ -34,7 +34,7 @@ func (c *ControlPlane) recordEvents(now time.Time) {
 	}
 	publication := c.lastEvents.publication
 	if publication == was.publication {
-		publication = 0 // Envoys were told nothing new
+		publication = 0 // Envoys were sent nothing new
 	}
 	c.events.Add(now, publication, events.Diff(was.situation, c.lastEvents.situation)...)
 }
@@ -57,7 +57,7 @@ func (c *ControlPlane) problemsOf(p *snapshot, streams []xds.Stream, tables []tr
 	return slices.Concat(p.problems, c.ownProblems(), misplacedEnvoys(streams), crowdedRegions(c.server.CrowdedRegions()), peerProblems(c.peerStates(), c.config.Hostname, time.Now()), traffic.Unhealthy(tables))
 }
 
-// envoysOf are the connected Envoys as the journal tells of them.
+// envoysOf are the connected Envoys as events show them.
 func envoysOf(streams []xds.Stream) []events.Envoy {
 	var all []events.Envoy
 	for _, s := range streams {

@@ -15,7 +15,7 @@ import (
 	"github.com/tailxds/tailxds/internal/traffic"
 )
 
-// explain tells of one service, of one device, or of all endpoints.
+// explain explains one service, one device, or all endpoints.
 func (c *ControlPlane) explain(of, from string) (api.Explanation, error) {
 	doc := api.Explanation{At: time.Now(), Devices: []api.ExplainedDevice{}}
 	p := c.published.Load()
@@ -127,7 +127,7 @@ func viewOf(p *snapshot, view traffic.View, caller drain.Device) traffic.View {
 	return view
 }
 
-// explain tells of one device.
+// explain explains one device.
 func (p *snapshot) explain(k drain.Device, tables []traffic.Table) api.ExplainedDevice {
 	x := api.ExplainedDevice{ID: k.ID, Name: k.Name, Problems: []topology.Problem{}, Endpoints: []api.ExplainedEndpoint{}}
 	if len(k.Addresses) > 0 {

@@ -29,7 +29,7 @@ type descriptions struct {
 	linkUp, stateLost, stateUnsaved                                                          *prometheus.Desc
 }
 
-// keyWarning is how long before it expires a device's key is told of.
+// keyWarning is how long before it expires a device's key has a metric.
 const keyWarning = 30 * 24 * time.Hour
 
 // scrapeTimeout bounds what a scrape asks the node.
@@ -75,61 +75,61 @@ type gauge func(d *prometheus.Desc, v float64, labels ...string)
 
 // Collect implements [prometheus.Collector].
 func (m *metrics) Collect(c chan<- prometheus.Metric) {
-	tell := gauge(func(d *prometheus.Desc, v float64, labels ...string) {
+	send := gauge(func(d *prometheus.Desc, v float64, labels ...string) {
 		c <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	})
 	built := version.Current()
-	tell(m.build, 1, built.Version, built.Commit, built.Go)
+	send(m.build, 1, built.Version, built.Commit, built.Go)
 	ready, _ := m.d.readiness()
-	tell(m.ready, boolValue(ready))
-	tell(m.policyBad, boolValue(m.d.policy.Load().wrong() != ""))
-	tell(m.stateLost, boolValue(m.d.lost.Load() != nil))
-	tell(m.stateUnsaved, boolValue(m.d.stateWriter.writer.Failure().Err != nil))
+	send(m.ready, boolValue(ready))
+	send(m.policyBad, boolValue(m.d.policy.Load().wrong() != ""))
+	send(m.stateLost, boolValue(m.d.lost.Load() != nil))
+	send(m.stateUnsaved, boolValue(m.d.stateWriter.writer.Failure().Err != nil))
 	s := m.d.links.watcher.Status()
 	lastGood := s.LastGood
 	if lastGood.IsZero() {
 		lastGood = m.d.streamsSince
 	}
-	tell(m.age, time.Since(lastGood).Seconds(), s.Provider)
-	tell(m.failures, float64(s.Failures), s.Provider)
-	m.collectNode(tell, s)
+	send(m.age, time.Since(lastGood).Seconds(), s.Provider)
+	send(m.failures, float64(s.Failures), s.Provider)
+	m.collectNode(send, s)
 	for _, n := range m.d.server.Counts() {
 		c <- prometheus.MustNewConstMetric(m.xds, prometheus.CounterValue, float64(n.N), n.Type, n.Result)
 	}
 	envoys := m.d.server.Streams()
-	m.collectEnvoys(tell, envoys)
+	m.collectEnvoys(send, envoys)
 	if p := m.d.published.Load(); p != nil {
-		tell(m.published, float64(p.at.UnixMilli())/1000)
-		tell(m.held, boolValue(len(p.held) > 0), s.Provider)
+		send(m.published, float64(p.at.UnixMilli())/1000)
+		send(m.held, boolValue(len(p.held) > 0), s.Provider)
 		for _, h := range p.held {
-			tell(m.heldEndpoints, float64(len(h.Endpoints)), h.Service)
+			send(m.heldEndpoints, float64(len(h.Endpoints)), h.Service)
 		}
 		for _, d := range p.degraded {
-			tell(m.degraded, 1, d.Service)
+			send(m.degraded, 1, d.Service)
 		}
-		m.collectProblems(tell, slices.Concat(p.problems, misplacedEnvoys(envoys)))
-		m.collectDevices(tell, p)
+		m.collectProblems(send, slices.Concat(p.problems, misplacedEnvoys(envoys)))
+		m.collectDevices(send, p)
 		for _, s := range p.topology.Services {
-			m.collectService(tell, s)
+			m.collectService(send, s)
 		}
 	}
 }
 
-func (m *metrics) collectNode(tell gauge, s provider.Status) {
+func (m *metrics) collectNode(send gauge, s provider.Status) {
 	if m.d.links.node == nil {
 		return
 	}
-	tell(m.linkUp, boolValue(!s.LinkDown))
+	send(m.linkUp, boolValue(!s.LinkDown))
 	// Prometheus gives a collector no context.
 	ctx, cancel := context.WithTimeout(context.Background(), scrapeTimeout)
 	defer cancel()
 	if at := m.d.links.node.KeyExpiry(ctx); at != nil {
-		tell(m.ownKeyExpires, float64(at.Unix()))
+		send(m.ownKeyExpires, float64(at.Unix()))
 	}
 }
 
-func (m *metrics) collectEnvoys(tell gauge, envoys []xds.Stream) {
-	tell(m.envoys, float64(len(envoys)))
+func (m *metrics) collectEnvoys(send gauge, envoys []xds.Stream) {
+	send(m.envoys, float64(len(envoys)))
 	rejected := make(map[string]int)
 	for _, e := range envoys {
 		for name, of := range e.Types {
@@ -137,21 +137,21 @@ func (m *metrics) collectEnvoys(tell gauge, envoys []xds.Stream) {
 		}
 	}
 	for name, n := range rejected {
-		tell(m.rejected, float64(n), name)
+		send(m.rejected, float64(n), name)
 	}
 }
 
-func (m *metrics) collectProblems(tell gauge, problems []topology.Problem) {
+func (m *metrics) collectProblems(send gauge, problems []topology.Problem) {
 	kinds := map[string]int{"tag": 0, "attribute": 0, "grant": 0, "region": 0, "device": 0}
 	for _, p := range problems {
 		kinds[kindOf(p.Subject)]++
 	}
 	for kind, n := range kinds {
-		tell(m.problems, float64(n), kind)
+		send(m.problems, float64(n), kind)
 	}
 }
 
-// kindOf tells what the subject of a problem is.
+// kindOf returns what the subject of a problem is.
 func kindOf(subject string) string {
 	switch {
 	case strings.HasPrefix(subject, "tag:"):
@@ -167,29 +167,29 @@ func kindOf(subject string) string {
 	}
 }
 
-func (m *metrics) collectDevices(tell gauge, p *snapshot) {
+func (m *metrics) collectDevices(send gauge, p *snapshot) {
 	serves := make(map[string]bool)
 	for _, s := range p.topology.Services {
 		for _, e := range endpointsOf(s) {
 			serves[e.Device] = true
 		}
 	}
-	online, told := 0, make(map[string]bool)
+	online, sent := 0, make(map[string]bool)
 	for _, d := range p.devices {
 		if d.Online {
 			online++
 		}
 		// A name twice would fail the whole scrape.
-		if d.Expires != nil && serves[d.ID] && time.Until(*d.Expires) < keyWarning && !told[d.Name] {
-			told[d.Name] = true
-			tell(m.keyExpires, float64(d.Expires.Unix()), d.Name)
+		if d.Expires != nil && serves[d.ID] && time.Until(*d.Expires) < keyWarning && !sent[d.Name] {
+			sent[d.Name] = true
+			send(m.keyExpires, float64(d.Expires.Unix()), d.Name)
 		}
 	}
-	tell(m.devices, float64(online), "true")
-	tell(m.devices, float64(len(p.devices)-online), "false")
+	send(m.devices, float64(online), "true")
+	send(m.devices, float64(len(p.devices)-online), "false")
 }
 
-func (m *metrics) collectService(tell gauge, s topology.Service) {
+func (m *metrics) collectService(send gauge, s topology.Service) {
 	type place struct {
 		region string
 		state  topology.State
@@ -197,18 +197,18 @@ func (m *metrics) collectService(tell gauge, s topology.Service) {
 	connected := m.d.server.Connected()
 	counts, besides := make(map[place]int), 0
 	for _, e := range endpointsOf(s) {
-		counts[place{e.Region, topology.Serving}] += 0 // told also where nobody serves
+		counts[place{e.Region, topology.Serving}] += 0 // 0 also where no endpoint serves
 		counts[place{e.Region, e.State}]++
 		if e.State == topology.Serving && connected[e.Address.Addr()] {
 			besides++
 		}
 	}
 	for at, n := range counts {
-		tell(m.endpoints, float64(n), s.Name, at.region, string(at.state))
+		send(m.endpoints, float64(n), s.Name, at.region, string(at.state))
 	}
-	tell(m.besides, float64(besides), s.Name)
+	send(m.besides, float64(besides), s.Name)
 	for _, l := range s.Localities {
-		tell(m.weight, float64(l.Weight), s.Name, strconv.Itoa(int(l.Priority)), l.Region, l.Zone)
+		send(m.weight, float64(l.Weight), s.Name, strconv.Itoa(int(l.Priority)), l.Region, l.Zone)
 	}
 }
 

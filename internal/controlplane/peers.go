@@ -55,9 +55,8 @@ func (c *ControlPlane) connected() map[netip.Addr]bool {
 	return all
 }
 
-// mergeRemoteDrains takes what operators said to another control plane. Only the loop calls
-// it.
-func (c *ControlPlane) mergeRemoteDrains(words []drain.Record, now time.Time) {
+// mergeRemoteDrains merges the drains of another control plane. Only the loop calls it.
+func (c *ControlPlane) mergeRemoteDrains(records []drain.Record, now time.Time) {
 	type said struct {
 		device string
 		at     int64
@@ -66,19 +65,19 @@ func (c *ControlPlane) mergeRemoteDrains(words []drain.Record, now time.Time) {
 	for _, w := range c.drains.Records() {
 		known[said{w.Device, w.At.UnixNano()}] = true
 	}
-	c.drains = c.drains.Merge(words, now)
+	c.drains = c.drains.Merge(records, now)
 	c.pruneDrains(now) // also while nothing can be published yet
-	heard := 0
+	merged := 0
 	for _, w := range c.drains.Records() {
 		if known[said{w.Device, w.At.UnixNano()}] {
 			continue
 		}
-		if heard++; heard <= maxLoggedDrains {
-			c.log.Warn("an operator told another control plane", "device", w.Device, "name", w.Name, "drain", w.Drain, "by", w.By, "until", w.Until)
+		if merged++; merged <= maxLoggedDrains {
+			c.log.Warn("merged a drain of another control plane", "device", w.Device, "name", w.Name, "drain", w.Drain, "by", w.By, "until", w.Until)
 		}
 	}
-	if heard > maxLoggedDrains {
-		c.log.Warn("operators told another control plane more", "devices", heard-maxLoggedDrains)
+	if merged > maxLoggedDrains {
+		c.log.Warn("merged further drains of another control plane", "devices", merged-maxLoggedDrains)
 	}
 }
 
@@ -112,8 +111,8 @@ func (c *ControlPlane) waitForPeers(ctx context.Context) string {
 	return text.String()
 }
 
-// peerProblems are other control planes that don't hear what operators say here, or
-// that can't be heard.
+// peerProblems are other control planes that do not ask for drains here, or that do not
+// answer.
 func peerProblems(states []peersync.State, self string, now time.Time) []topology.Problem {
 	const silent = time.Minute
 	var problems []topology.Problem

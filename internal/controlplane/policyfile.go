@@ -50,8 +50,8 @@ func parsePolicy(path, text string) (policyFile, error) {
 	return newPolicyFile(policy, text), nil
 }
 
-// applyEdit puts an edit of the policy file in force, and tells whether another
-// policy holds now. A bad edit leaves the last good policy in force. Only the loop
+// applyEdit puts an edit of the policy file in force, and reports whether another
+// policy is in force now. A bad edit leaves the last good policy in force. Only the loop
 // calls it.
 func (c *ControlPlane) applyEdit(e edit) bool {
 	last, next := c.policy.Load(), e.policy

@@ -15,7 +15,7 @@ const (
 	// second, with time for Envoys to take it.
 	pollInterval = 250 * time.Millisecond
 	// rereadInterval is how soon the file is read whatever its information says: file
-	// systems may tell times by the second or two, and an edit may keep the size.
+	// systems may store times to the second or two, and an edit may keep the size.
 	rereadInterval = 2 * time.Second
 	// maxPolicyText is more than what is parsed, so that the error is the parser's.
 	maxPolicyText = 1<<20 + 1
@@ -32,7 +32,7 @@ type policyWatcher struct {
 	err  string
 }
 
-// look reads the file if it may have changed, and tells whether the text, or the
+// look reads the file if it may have changed, and reports whether the text, or the
 // error, is another than before. Symbolic links are followed, so that a file that
 // Kubernetes swaps is another one.
 func (w *policyWatcher) look(now time.Time) (text []byte, changed bool, err error) {
@@ -57,7 +57,7 @@ func (w *policyWatcher) look(now time.Time) (text []byte, changed bool, err erro
 	return text, true, err
 }
 
-// sameInfo tells whether two looks found the same file.
+// sameInfo reports whether two looks found the same file.
 func sameInfo(a, b os.FileInfo) bool {
 	if a == nil || b == nil {
 		return a == nil && b == nil
@@ -65,7 +65,7 @@ func sameInfo(a, b os.FileInfo) bool {
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
 }
 
-// readText reads a policy file, or as much of it as tells that it is too large.
+// readText reads a policy file, or as much of it as shows that it is too large.
 func readText(path string) (text []byte, err error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"github.com/tailxds/tailxds/internal/topology"
 )
 
-// problemLog tells each thing once, and once more when it is over.
+// problemLog logs each problem once when it begins and once when it ends.
 type problemLog struct {
 	to       *slog.Logger
 	problems map[topology.Problem]bool
@@ -21,13 +21,13 @@ func newProblemLog(to *slog.Logger) problemLog {
 }
 
 const (
-	// maxProblems bounds the problems that are kept of one judgement, and
+	// maxProblems bounds the problems that are kept of one plan, and
 	// maxProblemsOfOne those of one device, which may have any number of tags.
 	maxProblems      = 2_000
 	maxProblemsOfOne = 20
 	// maxReason bounds the texts of a problem, which quote what others wrote.
 	maxReason = 500
-	// maxLogged bounds the lines about problems that one judgement logs.
+	// maxLogged bounds the lines about problems that one plan logs.
 	maxLogged = 100
 )
 
@@ -54,7 +54,7 @@ func cut(text string) string {
 	return text
 }
 
-// update logs what is new in a judgement, and what is over.
+// update logs what a plan begins and ends.
 func (l *problemLog) update(problems []topology.Problem, v guard.Decision) {
 	now := make(map[topology.Problem]bool, len(problems))
 	lines := 0

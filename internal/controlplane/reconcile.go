@@ -14,8 +14,8 @@ import (
 )
 
 // reconcile is the path of a device list to the Envoys. Each step makes a value of
-// the ones before; only the last two change anything. The channel tells once the
-// state is saved.
+// the ones before; only the last two change anything. The channel gets a value
+// once the state is saved.
 func (c *ControlPlane) reconcile(now time.Time) <-chan error {
 	memory, devices := c.memory.Observe(c.list) // since when each device is offline
 	c.memory = memory

@@ -32,7 +32,7 @@ func (c *ControlPlane) accept(ctx context.Context, service, by string) error {
 	}
 }
 
-// acceptRemovals lets what is held go at the next judgement.
+// acceptRemovals lets through what is held, with the next publication.
 func (c *ControlPlane) acceptRemovals(service, by string) error {
 	if names := c.serviceNames(); service != "" && !slices.Contains(names, service) {
 		return input.UnknownName("service", service, names)

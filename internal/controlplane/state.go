@@ -28,7 +28,7 @@ type savedState struct {
 	Memory  *guard.Memory `json:"memory"`
 	// Devices are those of the last list that are endpoints.
 	Devices *[]topology.Device `json:"devices"`
-	// Words are what operators said of devices.
+	// Words are the drains and restorations.
 	Words []drain.Record `json:"words,omitempty"`
 	// Policy is the text of the last good policy file.
 	Policy string `json:"policy,omitempty"`
@@ -107,14 +107,14 @@ const (
 	saveLossWithin = 10 * time.Second
 )
 
-// stateWriter writes down what is to be remembered, when it changed.
+// stateWriter saves the state when it changed.
 type stateWriter struct {
 	writer *store.Writer
 	last   savedState
 	at     time.Time
 }
 
-// savedState is what is to be remembered now.
+// savedState returns the state to save now.
 func (c *ControlPlane) savedState(devices []topology.Device) savedState {
 	m := c.memory
 	next := savedState{Version: stateVersion, Memory: &m, Devices: new(mentionedDevices(m, devices)), Words: c.drains.Records()}
@@ -124,8 +124,8 @@ func (c *ControlPlane) savedState(devices []topology.Device) savedState {
 	return next
 }
 
-// save writes down what is to be remembered, if that is due. The channel tells
-// once it is kept, or why it can't be. Only the loop calls it.
+// save saves the state, if that is due. The channel gets
+// nil once it is saved, or the error. Only the loop calls it.
 func (k *stateWriter) save(next savedState, now time.Time) <-chan error {
 	kept := make(chan error, 1)
 	within := saveWithin
@@ -141,7 +141,7 @@ func (k *stateWriter) save(next savedState, now time.Time) <-chan error {
 	return kept
 }
 
-// mentionedDevices are the devices that a memory speaks of.
+// mentionedDevices returns the devices that a memory mentions.
 func mentionedDevices(m guard.Memory, devices []topology.Device) []topology.Device {
 	named := make(map[string]bool)
 	for _, s := range m.Services {

@@ -25,7 +25,7 @@ func lock(dir string) (unlock func(), err error) {
 		_ = f.Close()
 		return nil, fmt.Errorf("the state directory %s is in use by another control plane: stop it, or give this one its own with --state-dir", dir)
 	}
-	// A file system that knows no locks keeps nobody out.
+	// On a file system without locks, a second control plane is not kept out.
 	return func() { _ = f.Close() }, nil
 }
 

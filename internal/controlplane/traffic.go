@@ -10,8 +10,7 @@ import (
 	"github.com/tailxds/tailxds/internal/traffic"
 )
 
-// traffic is what Envoys measured last. Whoever shows shares takes them from
-// here.
+// traffic is what Envoys measured last. All shares that are shown come from here.
 func (c *ControlPlane) traffic() api.Traffic {
 	now := time.Now()
 	p := c.published.Load()

@@ -6,7 +6,7 @@ import (
 	"github.com/tailxds/tailxds/internal/api"
 )
 
-// trafficMetrics tells what Envoys measured, as /traffic does. The counters are
+// trafficMetrics exposes what Envoys measured, as /traffic does. The counters are
 // Envoy's own (--envoy-metrics); these are what only all of them together know.
 type trafficMetrics struct {
 	look func() api.Traffic
@@ -34,28 +34,28 @@ func (m trafficMetrics) Describe(c chan<- *prometheus.Desc) { prometheus.Describ
 
 // Collect implements [prometheus.Collector].
 func (m trafficMetrics) Collect(c chan<- prometheus.Metric) {
-	tell := gauge(func(d *prometheus.Desc, v float64, labels ...string) {
+	send := gauge(func(d *prometheus.Desc, v float64, labels ...string) {
 		c <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	})
 	doc := m.look()
-	tell(m.reporting, float64(doc.Reporting()))
+	send(m.reporting, float64(doc.Reporting()))
 	for _, t := range doc.Services {
-		tell(m.requests, t.Requests, t.Service)
-		tell(m.errors, t.Errors, t.Service)
-		tell(m.crossing, t.Crossing, t.Service)
-		sick := 0
+		send(m.requests, t.Requests, t.Service)
+		send(m.errors, t.Errors, t.Service)
+		send(m.crossing, t.Crossing, t.Service)
+		unhealthy := 0
 		seen := make(map[string]bool)
 		for _, s := range t.Servers {
 			if s.Unhealthy() {
-				sick++
+				unhealthy++
 			}
 			// A device that is away can be known twice by an address, and no metric may.
 			if at := s.Name + s.Address.String(); !seen[at] {
 				seen[at] = true
-				tell(m.share, s.Expected, t.Service, s.Name, s.Address.String(), "expected")
-				tell(m.share, s.Observed, t.Service, s.Name, s.Address.String(), "observed")
+				send(m.share, s.Expected, t.Service, s.Name, s.Address.String(), "expected")
+				send(m.share, s.Observed, t.Service, s.Name, s.Address.String(), "observed")
 			}
 		}
-		tell(m.unhealthy, float64(sick), t.Service)
+		send(m.unhealthy, float64(unhealthy), t.Service)
 	}
 }

@@ -184,7 +184,7 @@ func BootstrapYAML(c BootstrapConfig) ([]byte, error) {
 // than that it does not know SinkConfig.DropAction.
 const forEnvoys = "# For Envoy 1.37 to 1.40. An older one does not start by it.\n"
 
-// What a [BootstrapConfig] has unless told otherwise.
+// What a [BootstrapConfig] has by default.
 const (
 	// DefaultPort is the control plane's.
 	DefaultPort = 18000
@@ -309,7 +309,7 @@ func statsSinks(c BootstrapConfig) ([]*metrics.StatsSink, error) {
 			ProtocolSpecifier: &otel.SinkConfig_GrpcService{GrpcService: &core.GrpcService{
 				TargetSpecifier: &core.GrpcService_EnvoyGrpc_{EnvoyGrpc: &core.GrpcService_EnvoyGrpc{ClusterName: name}},
 			}},
-			// Totals, for the control plane: whoever asks Envoy for /stats takes from
+			// Totals, for the control plane: reading /stats of Envoy takes from
 			// what it has counted for each endpoint since the last report.
 			ReportCountersAsDeltas:   name != controlPlane,
 			ReportHistogramsAsDeltas: true,

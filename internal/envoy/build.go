@@ -58,7 +58,7 @@ func (n *Resources) InRegion(url, region string) (resource.Set, error) {
 	return n.assignments(region, &Resources{})
 }
 
-// Checks returns what Envoys are told of health checks, where the policy leaves their
+// Checks returns the health checks of Envoys, where the policy leaves their
 // interval open.
 func (n *Resources) Checks() Checks { return n.checks }
 
@@ -260,7 +260,7 @@ func (n *Resources) assignments(region string, last *Resources) (resourceSet, er
 	return set, nil
 }
 
-// sameInput tells whether the assignments of these names are there for a region, made
+// sameInput reports whether the assignments of these names are there for a region, made
 // from the same as those of the set.
 func (n *Resources) sameInput(region string, names []string, set resourceSet) bool {
 	return !slices.ContainsFunc(names, func(name string) bool {

@@ -97,7 +97,7 @@ func buildCluster(service string, p policy.Service) (*cluster.Cluster, error) {
 }
 
 // mergeWindow is how long Envoy gathers changes of servers' health after one of
-// them, before its threads learn of more. It is a second unless told: measured
+// them, before its threads learn of more. It is a second by default: measured
 // with Envoy 1.40, the second server that fails within it gets requests for 0.9 s
 // after Envoy knows. Not 0, so that a thousand servers that come and go cost a
 // thread ten updates a second at most.
@@ -136,7 +136,7 @@ func lbPolicy(name string) cluster.Cluster_LbPolicy {
 const sweep = time.Second
 
 // outlierDetection ejects by what the policy names, and by nothing else. Each
-// way to eject that Envoy knows is said, because some are on unless told:
+// way to eject that Envoy knows is said, because some are on by default:
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-v3/config/cluster/v3/outlier_detection.proto
 func outlierDetection(o policy.OutlierDetection) *cluster.OutlierDetection {
 	never := wrapperspb.UInt32(0)

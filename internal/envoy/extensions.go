@@ -118,7 +118,7 @@ func connectionProxy(i policy.Ingress, service string, p policy.Service) (*tcppr
 		StatPrefix:         service,
 		ClusterSpecifier:   &tcpproxy.TcpProxy_Cluster{Cluster: service},
 		MaxConnectAttempts: wrapperspb.UInt32(p.Retries + 1),
-		IdleTimeout:        protoDuration(p.StreamIdleTimeout), // 0 is said, too: Envoy has an hour unless told
+		IdleTimeout:        protoDuration(p.StreamIdleTimeout), // 0 is said, too: the default of Envoy is an hour
 		AccessLog:          log,
 	}
 	if p.HashOn.Source {
@@ -193,15 +193,15 @@ func connectionLog(i policy.Ingress) ([]*accesslog.AccessLog, error) {
 
 // requestLog is the log of requests. It is the same whatever the policy wants: which
 // requests it writes, a filter says that can be changed while connections are open. It
-// leaves its word in each request's metadata: see [logChoice].
+// leaves its name in each request's metadata: see [logChoice].
 func requestLog() ([]*accesslog.AccessLog, error) {
-	chosen := func(word string) *accesslog.AccessLogFilter {
+	chosen := func(name string) *accesslog.AccessLogFilter {
 		return &accesslog.AccessLogFilter{FilterSpecifier: &accesslog.AccessLogFilter_MetadataFilter{MetadataFilter: &accesslog.MetadataFilter{
 			Matcher: &matcher.MetadataMatcher{
 				Filter: logMetadata,
 				Path:   []*matcher.MetadataMatcher_PathSegment{{Segment: &matcher.MetadataMatcher_PathSegment_Key{Key: logMetadata}}},
 				Value: &matcher.ValueMatcher{MatchPattern: &matcher.ValueMatcher_StringMatch{StringMatch: &matcher.StringMatcher{
-					MatchPattern: &matcher.StringMatcher_Exact{Exact: word},
+					MatchPattern: &matcher.StringMatcher_Exact{Exact: name},
 				}}},
 			},
 			MatchIfKeyNotFound: wrapperspb.Bool(false),
@@ -227,7 +227,7 @@ func failedFilter() *accesslog.AccessLogFilter {
 	answered5xx := &accesslog.AccessLogFilter{FilterSpecifier: &accesslog.AccessLogFilter_StatusCodeFilter{StatusCodeFilter: &accesslog.StatusCodeFilter{
 		Comparison: &accesslog.ComparisonFilter{
 			Op: accesslog.ComparisonFilter_GE,
-			// A runtime key is demanded, and nobody sets it.
+			// A runtime key is required, which is never set.
 			Value: &core.RuntimeUInt32{DefaultValue: 500, RuntimeKey: "tailxds.access_log.errors_from"},
 		},
 	}}}

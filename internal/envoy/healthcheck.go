@@ -23,7 +23,7 @@ func healthCheck(name string, p policy.Service) *core.HealthCheck {
 		Interval:           interval,
 		UnhealthyThreshold: wrapperspb.UInt32(h.UnhealthyThreshold),
 		HealthyThreshold:   wrapperspb.UInt32(h.HealthyThreshold),
-		// Envoy checks a cluster without traffic every 60 s only, unless told.
+		// Envoy checks a cluster without traffic every 60 s only, by default.
 		NoTrafficInterval: interval,
 		// Spread, so that many Envoys do not check a server in step.
 		IntervalJitterPercent: 10,
@@ -48,15 +48,15 @@ func healthCheck(name string, p policy.Service) *core.HealthCheck {
 	return check
 }
 
-// checksReuse tells whether a check goes over the connection of the one before. It does
+// checksReuse reports whether a check goes over the connection of the one before. It does
 // not where servers may have closed that by then: the check would fail with it.
 func checksReuse(p policy.Service) bool {
 	longest := time.Duration(cmp.Or(p.HealthCheck.Interval, policy.Interval(minInterval))) * 11 / 10 // with the jitter
 	return p.IdleTimeout == 0 || longest < time.Duration(p.IdleTimeout)
 }
 
-// statusRanges are the ranges that Envoy takes. What it expects unless told, 200
-// alone, is not told.
+// statusRanges are the ranges that Envoy takes. Its default, 200 alone,
+// is left out.
 func statusRanges(h policy.HealthCheck) []*typev3.Int64Range {
 	if slices.Equal(h.ExpectedStatuses, []policy.Statuses{{First: 200, Last: 200}}) {
 		return nil
@@ -100,7 +100,7 @@ func checkEvery(envoys int, last time.Duration) time.Duration {
 	return min(every, maxInterval)
 }
 
-// Checks are what Envoys are told where the policy leaves the interval of health
+// Checks are the health checks of Envoys where the policy leaves the interval of health
 // checks to the control plane.
 type Checks struct {
 	// Envoys is how many are reckoned with: the devices that serve, each of which

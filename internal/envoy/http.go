@@ -106,7 +106,7 @@ func upstreamProtocol(p policy.Service) (map[string]*anypb.Any, error) {
 		options.ProtocolConfig = &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_Http2ProtocolOptions{Http2ProtocolOptions: http2()}
 	}
 	common := upstreamHTTPOptions()
-	common.IdleTimeout = protoDuration(p.IdleTimeout) // 0 is said, too: Envoy has an hour unless told
+	common.IdleTimeout = protoDuration(p.IdleTimeout) // 0 is said, too: the default of Envoy is an hour
 	packed, err := anypb.New(&upstreamhttp.HttpProtocolOptions{
 		CommonHttpProtocolOptions: common,
 		UpstreamProtocolOptions:   &upstreamhttp.HttpProtocolOptions_ExplicitHttpConfig_{ExplicitHttpConfig: options},

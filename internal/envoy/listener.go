@@ -74,7 +74,7 @@ func buildListenersOn(i policy.Ingress, name string, port uint16, filter *listen
 	var all []proto.Message
 	add := func(name, address string, allow []*core.CidrRange) {
 		if len(allow) == 0 {
-			return // nobody could come in; and a chain without ranges lets all in
+			return // no caller could come in; and a chain without ranges lets all in
 		}
 		l := &listener.Listener{
 			Name:             name,
@@ -100,7 +100,7 @@ func buildListenersOn(i policy.Ingress, name string, port uint16, filter *listen
 }
 
 // probeClients has the kernel find out within five minutes that a client has gone
-// without a word, since no timeout of ours ends its streams. Names and numbers are
+// silently, since no timeout of ours ends its streams. Names and numbers are
 // Linux's.
 func probeClients() []*core.SocketOption {
 	const (

@@ -101,11 +101,11 @@ func lbExtension(name string, config proto.Message) (*cluster.LoadBalancingPolic
 	}}}, nil
 }
 
-// arrangeForRegion is a service as an Envoy of a region is told of it: for
+// arrangeForRegion is a service as an Envoy of a region gets it: for
 // [balance.Local] the own region goes first; for [balance.Nearest] a region is
 // one locality, because Envoy compares all of a locality's name with its own.
 func arrangeForRegion(s topology.Service, p policy.Service, region string) topology.Service {
-	// Weighing by load, Envoy can't be told to leave near regions alone but by
+	// Weighing by load, Envoy leaves near regions alone only by
 	// telling it of none.
 	unplaced := p.LoadBalancing == policy.ByLoad
 	switch {

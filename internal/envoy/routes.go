@@ -123,7 +123,7 @@ func (r routeBuilder) action(service string, p policy.Service, retryOn string) *
 	action := &route.RouteAction{
 		ClusterSpecifier: &route.RouteAction_Cluster{Cluster: service},
 		Timeout:          protoDuration(p.Timeout),
-		IdleTimeout:      protoDuration(p.StreamIdleTimeout), // 0 is said, too: Envoy has 5 minutes unless told
+		IdleTimeout:      protoDuration(p.StreamIdleTimeout), // 0 is said, too: the default of Envoy is 5 minutes
 		HashPolicy:       hashPolicies(p.HashOn),
 	}
 	if p.Retries > 0 {
@@ -209,7 +209,7 @@ func checkDomains(config *route.RouteConfiguration) error {
 	return nil
 }
 
-// servedByHeader tells a client who answered, if the policy wants it told.
+// servedByHeader names the server to the client, if the policy says so.
 func servedByHeader(p policy.Service) []*core.HeaderValueOption {
 	if !p.ShowEndpoint {
 		return nil
@@ -299,7 +299,7 @@ func normalizePaths(manager *hcm.HttpConnectionManager) {
 // not resolve it, and some servers do.
 const hiddenSegment = `.*(?:/|%2[Ff]|%5[Cc])(?:\.|%2[Ee]){1,2}(?:(?:/|%2[Ff]|%5[Cc]).*)?`
 
-// refuseHiddenPaths answers 400 to paths of which no rule can tell where they lead.
+// refuseHiddenPaths answers 400 to paths whose meaning no rule can know.
 func refuseHiddenPaths(service string) *route.Route {
 	match := &route.RouteMatch{PathSpecifier: pathMatching(hiddenSegment)}
 	return directResponse(service+"-hidden-segment", match, 400, "the path has a . or .. beside an encoded slash")

@@ -38,7 +38,7 @@ func (t *Node) Authorizer() dashboard.Authorizer {
 	}
 }
 
-// viewer is who looks, and what they may do. A device with tags is nobody's, so
+// viewer is who looks, and what they may do. A device with tags has no user, so
 // it is called by its name.
 func viewer(who *apitype.WhoIsResponse) dashboard.Viewer {
 	v := dashboard.Viewer{Role: AdminRole(who)}

@@ -68,7 +68,7 @@ func PathTo(s *ipnstate.Status, a netip.Addr) doctor.Path {
 }
 
 // mayReach are the sources that rules let reach a TCP port of the node that has
-// the addresses, and whether they let others whom capabilities tell.
+// the addresses, and whether they admit others by capability.
 func mayReach(rules []tailcfg.FilterRule, self []netip.Addr, port uint16) (sources []netip.Prefix, byCapability bool) {
 	// An error is about rules that the node left out as well.
 	matches, _ := filter.MatchesFromFilterRules(rules)

@@ -29,7 +29,7 @@ type joinProgress struct {
 	failure atomic.Pointer[string]
 }
 
-// onLog takes the node's last failure out of its log. Nothing else tells it for
+// onLog takes the node's last failure out of its log. Nothing else shows it for
 // a node that was on the tailnet before: its health warns after eight minutes.
 func (j *joinProgress) onLog(line string) {
 	if text, ok := strings.CutPrefix(line, "Received error: "); ok {
@@ -40,18 +40,18 @@ func (j *joinProgress) onLog(line string) {
 	}
 }
 
-// report tells progress each new reason, and the log each kind of reason at
+// report calls progress with each new reason, and logs each kind of reason at
 // once and then now and again, until ctx ends.
 func (j *joinProgress) report(ctx context.Context, lc *local.Client, progress func(reason string)) {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	var state, last string
-	warned, told := time.Now(), j.waiting()
+	warned, logged := time.Now(), j.waiting()
 	for {
 		if status, err := lc.StatusWithoutPeers(ctx); err == nil && status.BackendState != ipn.Running.String() {
 			if state != status.BackendState {
 				// What failed before belongs to a step that is done; what fails
-				// from here on is soon heard again.
+				// from here on is soon logged again.
 				state = status.BackendState
 				j.failure.Store(nil)
 			}
@@ -61,9 +61,9 @@ func (j *joinProgress) report(ctx context.Context, lc *local.Client, progress fu
 				last = reason
 				progress(reason)
 			}
-			if news := what != told && what != j.waiting(); news || time.Since(warned) >= j.every {
+			if news := what != logged && what != j.waiting(); news || time.Since(warned) >= j.every {
 				j.log.Warn("not on the tailnet yet", "reason", reason)
-				warned, told = time.Now(), what
+				warned, logged = time.Now(), what
 			}
 		}
 		select {
@@ -94,10 +94,10 @@ func (j *joinProgress) reason(s *ipnstate.Status) (what, why string) {
 	}
 }
 
-// unreachable tells whether a failure is the network's, and not an answer.
+// unreachable reports whether a failure is the network's, and not an answer.
 func unreachable(failure string) bool {
-	for _, words := range []string{"dial ", "connect: ", "no such host", "timeout", "deadline exceeded", "EOF", "reset by peer", "x509", "tls: "} {
-		if strings.Contains(failure, words) {
+	for _, text := range []string{"dial ", "connect: ", "no such host", "timeout", "deadline exceeded", "EOF", "reset by peer", "x509", "tls: "} {
+		if strings.Contains(failure, text) {
 			return true
 		}
 	}

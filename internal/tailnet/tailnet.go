@@ -45,7 +45,7 @@ type Config struct {
 	// JoinWarning is how often the log says why the node has not joined yet; 0
 	// means half a minute.
 	JoinWarning time.Duration
-	// Progress is told each reason why the node has not joined yet.
+	// Progress is called with each reason why the node has not joined yet.
 	Progress func(reason string)
 	Log      *slog.Logger
 }
@@ -71,9 +71,9 @@ func Join(ctx context.Context, c Config) (*Node, error) {
 			j.onLog(fmt.Sprintf(format, args...))
 			says(format, args...)
 		},
-		UserLogf: says, // what of it concerns people, j tells
+		UserLogf: says, // j reports what of it concerns people
 	}
-	lc, err := s.LocalClient() // starts the node and waits for nobody
+	lc, err := s.LocalClient() // starts the node, and does not wait for it
 	if err != nil {
 		return nil, fmt.Errorf("start the tailnet node: %w", err) // it has closed what it had
 	}

@@ -94,7 +94,7 @@ const (
 )
 
 // countingFor returns for how long a counter has counted, by its Envoy's own clock;
-// for ever if it does not tell.
+// for ever if it does not say.
 func countingFor(point *metrics.NumberDataPoint) time.Duration {
 	began, now := point.GetStartTimeUnixNano(), point.GetTimeUnixNano()
 	// Envoy 1.40 writes when a total began in microseconds, and all else in

@@ -32,7 +32,7 @@ type Identity struct {
 // that no device has the address. Any other error means that it cannot say now.
 var ErrUnknownPeer = errors.New("no device of the tailnet has this address")
 
-// IdentifyFunc tells whose address on the tailnet it is (WhoIs).
+// IdentifyFunc returns whose address on the tailnet it is (WhoIs).
 type IdentifyFunc func(context.Context, netip.AddrPort) (Identity, error)
 
 // access decides who may open a stream: a device of the topology, or one that
@@ -52,7 +52,7 @@ func newAccess(identify IdentifyFunc, tags []string) *access {
 }
 
 // setAddresses sets the addresses of the devices that may connect, and their regions, and
-// tells whether they are others than before.
+// reports whether they are others than before.
 func (a *access) setAddresses(addresses map[netip.Addr]bool, regions map[netip.Addr]string) (changed bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -155,7 +155,7 @@ func CallerOf(ctx context.Context) Caller {
 // identityKey is where admit leaves the peer's identity in a stream's context.
 type identityKey struct{}
 
-// identify tells who the peer of a call is, or why it may not connect.
+// identify returns who the peer of a call is, or why it may not connect.
 func (s *Server) identify(ctx context.Context) (peerInfo, error) {
 	from, err := peerAddress(ctx)
 	if err != nil {

@@ -205,7 +205,7 @@ func (q *quota) close() {
 	q.streams--
 }
 
-// received counts bytes from the network, and tells whether the peer may send more.
+// received counts bytes from the network, and reports whether the peer may send more.
 func (q *quota) received(n int, now time.Time) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -236,7 +236,7 @@ func (q *quota) subscribe(n int) error {
 	return nil
 }
 
-// claim counts a stream that says it is in a region, and tells whether the peer may
+// claim counts a stream that says it is in a region, and reports whether the peer may
 // be there, too.
 func (q *quota) claim(region string) bool {
 	if q == nil {
@@ -263,7 +263,7 @@ func (q *quota) unclaim(region string) {
 	}
 }
 
-// mayLog tells whether a line about the peer may be logged now, and how many were
+// mayLog reports whether a line about the peer may be logged now, and how many were
 // not since the last.
 func (q *quota) mayLog(now time.Time) (dropped int, ok bool) {
 	if q == nil {

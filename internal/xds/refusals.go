@@ -57,7 +57,7 @@ func withoutDigits(r rune) rune {
 	return r
 }
 
-// due tells whether a refusal is to be logged now, and how many were not.
+// due reports whether a refusal is to be logged now, and how many were not.
 func (r *refusals) due(now time.Time, key refusal) (more int, due bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -84,7 +84,7 @@ func (d *filteredStream) RecvMsg(m any) error {
 	}
 }
 
-// accept tells whether a message is to be handed on, and makes it fit for that.
+// accept reports whether a message is to be handed on, and makes it fit for that.
 func (d *filteredStream) accept(m any) (served bool, err error) {
 	switch r := m.(type) {
 	case *discovery.DiscoveryRequest:
@@ -159,7 +159,7 @@ func envoyVersion(node *core.Node) string {
 	return fmt.Sprintf("%d.%d.%d", v.GetMajorNumber(), v.GetMinorNumber(), v.GetPatch())
 }
 
-// serves tells whether a type is served. A request for another gets no answer,
+// serves reports whether a type is served. A request for another gets no answer,
 // as the protocol wants it; go-control-plane would end the whole stream, and
 // with it all types that are served.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return

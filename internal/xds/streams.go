@@ -233,7 +233,7 @@ func (a *streamState) setNode(node *core.Node) {
 	}
 }
 
-// awaitsAnswer tells whether an answer is awaited.
+// awaitsAnswer reports whether an answer is awaited.
 func (a *streamState) awaitsAnswer() bool {
 	for i := range a.types {
 		if a.types[i].Pending {

@@ -24,7 +24,7 @@ func newTypeTable(types []resource.Type) typeTable {
 // size is how many indexes there are.
 func (t typeTable) size() int { return len(t.types) + 1 }
 
-// served tells whether a type is served.
+// served reports whether a type is served.
 func (t typeTable) served(url string) bool {
 	_, ok := t.byURL[url]
 	return ok

@@ -200,7 +200,7 @@ func (c *typeCache) get(name string) (e *entry, exists bool) {
 	return e, e.exists()
 }
 
-// follows tells whether a client is subscribed to a name.
+// follows reports whether a client is subscribed to a name.
 func follows(sub cache.Subscription, name string) bool {
 	if sub.IsWildcard() {
 		return true
