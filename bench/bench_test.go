@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 
 // Whether the rows can be measured is tested, and what must be so whatever the
 // machine does. No time is.
-func TestRowsThatDependOnNoTime(t *testing.T) {
+func TestRows_quick_areMeasured(t *testing.T) {
 	for _, r := range rows() {
 		switch r.name {
 		case "fanout-100", "snapshots-100":
@@ -42,7 +42,7 @@ func TestRowsThatDependOnNoTime(t *testing.T) {
 	}
 }
 
-func TestBenchmarksAreRead(t *testing.T) {
+func TestRegions_output_isRead(t *testing.T) {
 	text := `goos: linux
 BenchmarkRegions/nearest-2     1   10.5 crossing-%   1.4 off-points   2 west-p50-ms
 BenchmarkRegions/weighted-2    1   50 crossing-%
@@ -61,7 +61,7 @@ PASS
 	}
 }
 
-func TestFrameReadsWhatProtobufWrites(t *testing.T) {
+func TestFrame_protobuf_isRead(t *testing.T) {
 	b, err := proto.Marshal(&discovery.DeltaDiscoveryResponse{
 		SystemVersionInfo: "7", TypeUrl: resource.EndpointType, Nonce: "42", RemovedResources: []string{"a", "b"},
 		Resources: []*discovery.Resource{{Name: "s0", Version: "v"}},
@@ -93,7 +93,7 @@ func TestFrameReadsWhatProtobufWrites(t *testing.T) {
 	}
 }
 
-func TestSeries(t *testing.T) {
+func TestSeries_values_haveQuantiles(t *testing.T) {
 	s := series{5, 1, 3, 2, 4}
 	if s.median() != 3 || s.quantile(0) != 1 || s.quantile(1) != 5 || s.String() != "3.00 (2.00 to 4.00)" {
 		t.Errorf("%v has the median %v", s, s.median())

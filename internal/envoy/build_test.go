@@ -77,7 +77,7 @@ func (n *Resources) served(name string) map[string]uint32 {
 
 // An Envoy asks anew only for a name that it has not: so a changed cluster has
 // another, and one that did not change keeps its own.
-func TestAChangedClusterAsksForItsEndpointsAnew(t *testing.T) {
+func TestBuild_changedCluster_asksForItsEndpointsAnew(t *testing.T) {
 	first := mustBuild(t, topologytest.OneService(), policy.Default(), nil)
 	name := first.asked("server")
 	if name == "server" || first.served(name) == nil || !maps.Equal(first.served(name), first.served("server")) {
@@ -109,7 +109,7 @@ func TestAChangedClusterAsksForItsEndpointsAnew(t *testing.T) {
 
 // Envoys that have not taken the newest cluster, or refuse it, still follow
 // the endpoints; those of clusters long gone do not pile up.
-func TestEarlierAssignmentsAreServedOn(t *testing.T) {
+func TestBuild_earlierAssignments_areKept(t *testing.T) {
 	last := mustBuild(t, topologytest.OneService(), policy.Default(), nil)
 	asked := []string{last.asked("server")}
 	for _, timeout := range []string{"1s", "3s", "4s"} {
@@ -128,7 +128,7 @@ func TestEarlierAssignmentsAreServedOn(t *testing.T) {
 }
 
 // The name of a service never reaches the default service, whoever serves it.
-func TestAServiceOfThePolicyAlwaysHasItsHost(t *testing.T) {
+func TestBuild_serviceOfPolicy_hasItsHost(t *testing.T) {
 	all := mustBuild(t, topologytest.OneService(), mustParse(t, "services: {shop: {hosts: [shop.example.com]}}"), nil)
 	got := make(map[string]string)
 	for _, v := range all.all[rds][IngressListener].(*route.RouteConfiguration).GetVirtualHosts() {
@@ -145,7 +145,7 @@ func TestAServiceOfThePolicyAlwaysHasItsHost(t *testing.T) {
 	}
 }
 
-func TestANameThatIsNoUTF8IsPublishedWithoutWhatIsNot(t *testing.T) {
+func TestBuild_invalidUTF8_isLeftOut(t *testing.T) {
 	top := topologytest.OneService()
 	top.Services[0].Localities[0].Endpoints[0].Name = "d\xff1"
 	all := mustBuild(t, top, policy.Default(), nil)
@@ -154,7 +154,7 @@ func TestANameThatIsNoUTF8IsPublishedWithoutWhatIsNot(t *testing.T) {
 	}
 }
 
-func TestALetterOfAPolicyIsNotEnoughToLetEverybodyIn(t *testing.T) {
+func TestBuild_invalidAllow_isRefused(t *testing.T) {
 	for _, allow := range [][]string{nil, {""}, {"everybody"}} {
 		p := policy.Default()
 		p.Ingress.Allow = allow
@@ -166,7 +166,7 @@ func TestALetterOfAPolicyIsNotEnoughToLetEverybodyIn(t *testing.T) {
 
 // What parses can be built, after whatever was there before: a policy must not
 // stand in the way of later changes.
-func TestWhateverParsesCanBeBuilt(t *testing.T) {
+func TestBuild_anyParsedPolicy_isBuilt(t *testing.T) {
 	tag := rapid.SampledFrom([]string{"tag:weight-1", "tag:weight-0", "tag:service-a", "tag:service-b", "tag:service-web", "tag:service-c", "tag:region-x"})
 	taken := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -200,7 +200,7 @@ func TestWhateverParsesCanBeBuilt(t *testing.T) {
 
 // What is taken over from the last build is what would be built anew, in each
 // view: only names of earlier assignments are served besides.
-func TestABuildIsTheSameWithAndWithoutThePast(t *testing.T) {
+func TestBuild_withAndWithoutLast_areEqual(t *testing.T) {
 	tag := rapid.SampledFrom([]string{"tag:weight-1", "tag:weight-2", "tag:weight-0", "tag:service-a", "tag:service-b", "tag:service-web", "tag:region-x", "tag:region-y"})
 	compared := 0
 	rapid.Check(t, func(t *rapid.T) {
@@ -285,7 +285,7 @@ const (
 
 // Whatever Build yields passes Envoy's own validation and grpc-go's strict
 // reader.
-func TestWhateverIsBuiltIsValid(t *testing.T) {
+func TestBuild_anyInput_isValid(t *testing.T) {
 	tag := rapid.SampledFrom([]string{
 		"tag:weight-0", "tag:weight-1", "tag:weight-1000", "tag:service-a", "tag:service-b", "tag:region-x", "tag:region-y",
 		"tag:zone-1", "tag:port-80", "tag:priority-0", "tag:priority-5", "tag:priority-128", "tag:other", "tag:weight-x",

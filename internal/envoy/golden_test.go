@@ -21,7 +21,7 @@ import (
 var update = flag.Bool("update", false, "rewrite the golden files")
 
 // Devices in, proto JSON out.
-func TestGolden(t *testing.T) {
+func TestRender_examples_equalGoldenFiles(t *testing.T) {
 	inputs, err := filepath.Glob("testdata/in/*.json")
 	if err != nil || len(inputs) == 0 {
 		t.Fatalf("no inputs: %v", err)

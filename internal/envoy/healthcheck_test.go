@@ -28,7 +28,7 @@ func checkOf(t *testing.T, policy string) (*core.HealthCheck, uint32) {
 	return built.all[Cds]["server"].(*cluster.Cluster).GetHealthChecks()[0], port
 }
 
-func TestAServiceIsCheckedAsItSpeaksOrAsThePolicySays(t *testing.T) {
+func TestHealthCheck_protocols_areChecked(t *testing.T) {
 	for policy, want := range map[string]*core.HealthCheck{
 		"": {HealthChecker: &core.HealthCheck_HttpHealthCheck_{HttpHealthCheck: &core.HealthCheck_HttpHealthCheck{Host: "server", Path: "/healthz"}}},
 		"defaults: {protocol: http2, health_check: {path: /up, expected_statuses: [200, 204-206]}}": {
@@ -92,7 +92,7 @@ func TestHealthCheck_hostsOfTheService_areTheHostOfChecks(t *testing.T) {
 
 // The statuses of the defaults are not those of a service that names its own,
 // nor the other way round.
-func TestStatusesAreNotShared(t *testing.T) {
+func TestHealthCheck_statuses_areNotShared(t *testing.T) {
 	p := mustParse(t, "defaults: {health_check: {expected_statuses: [201, 202]}}\nservices: {a: {health_check: {expected_statuses: [204]}}, b: {}}")
 	for service, want := range map[string]int{"a": 1, "b": 2, "c": 2} {
 		if got := p.For(service).HealthCheck.ExpectedStatuses; len(got) != want || got[0].First == 201 != (want == 2) {
@@ -101,7 +101,7 @@ func TestStatusesAreNotShared(t *testing.T) {
 	}
 }
 
-func TestCheckEvery(t *testing.T) {
+func TestCheckInterval_envoysAndServers_bounded(t *testing.T) {
 	for _, c := range []struct {
 		envoys int
 		last   time.Duration
@@ -129,7 +129,7 @@ func TestCheckEvery(t *testing.T) {
 	}
 }
 
-func TestNoServerIsCheckedTooOftenAndNoIntervalFlaps(t *testing.T) {
+func TestCheckInterval_randomRuns_neitherTooOftenNorFlapping(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var c Checks
 		for range 50 {
@@ -155,7 +155,7 @@ func TestNoServerIsCheckedTooOftenAndNoIntervalFlaps(t *testing.T) {
 
 // A thousand Envoys check a thousand servers for ten minutes, each by its own
 // clock and with Envoy's jitter. All servers are alike, so one is looked at.
-func TestAThousandEnvoysAndAThousandServers(t *testing.T) {
+func TestCheckInterval_thousandByThousand_isBounded(t *testing.T) {
 	const envoys, minutes = 1_000, 10
 	every := Checks{}.next(envoys, envoys).Every
 	random := rand.New(rand.NewPCG(1, 2))
@@ -218,7 +218,7 @@ func TestBuild_moreEnvoysThanDevices_countForTheInterval(t *testing.T) {
 	}
 }
 
-func TestAnIntervalIsAutoOrADuration(t *testing.T) {
+func TestInterval_text_isAutoOrDuration(t *testing.T) {
 	for text, want := range map[string]policy.Interval{"auto": policy.AutoInterval, "100ms": policy.Interval(100 * time.Millisecond)} {
 		p, err := policy.Parse([]byte("defaults:\n  health_check:\n    interval: " + text + "\n"))
 		if err != nil || p.Defaults.HealthCheck.Interval != want {

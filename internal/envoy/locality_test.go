@@ -13,7 +13,7 @@ import (
 	"github.com/tailxds/tailxds/internal/policy"
 )
 
-func TestCombinationsThatEnvoyCannotDo(t *testing.T) {
+func TestCheckPolicy_impossibleCombinations_areRefused(t *testing.T) {
 	for text, want := range map[string]string{
 		"defaults: {locality: nearby}":                               "line 1: defaults.locality: must be weighted, exact, nearest or local",
 		"defaults: {failover: [east]}":                               "line 1: defaults.failover: goes with locality: local only",

@@ -59,7 +59,7 @@ services:
   shop: {protocol: grpc, timeout: 9s, retries: 0, show_endpoint: true}
 `
 
-func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
+func TestRoutes_severalMatches_firstDecides(t *testing.T) {
 	p := mustParse(t, branching)
 	top := topologytest.Of(map[string][]string{"d1": {"tag:service-hello"}})
 	built := mustBuild(t, top, p, nil)
@@ -117,7 +117,7 @@ func TestTheFirstRuleThatMatchesDecides(t *testing.T) {
 	}
 }
 
-func TestRulesThatNobodyCanMean(t *testing.T) {
+func TestRoutes_contradictions_areRefused(t *testing.T) {
 	rule := func(text string) string {
 		return "services:\n  a:\n    routes:\n    - service: b\n    - " + text + "\n"
 	}
@@ -165,7 +165,7 @@ func TestRulesThatNobodyCanMean(t *testing.T) {
 
 // Whatever the weights, each service gets its share of Envoy's draws to within
 // a millionth, one with a weight of 0 gets nothing, and nothing is left over.
-func TestSplitsGiveEachServiceItsShare(t *testing.T) {
+func TestRoutes_split_givesShares(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		weights := rapid.MapOfN(rapid.StringMatching("[a-z]{1,3}"), rapid.Uint32Range(0, policy.MaxSplitWeight), 1, policy.MaxTargets).Draw(t, "split")
 		var sum uint64
@@ -193,7 +193,7 @@ func TestSplitsGiveEachServiceItsShare(t *testing.T) {
 
 // A service that a rule names has no resources of its own until somebody serves
 // it; then the same rule reaches it.
-func TestARuleReachesAServiceThatAppears(t *testing.T) {
+func TestRoutes_serviceAppears_isReached(t *testing.T) {
 	p := mustParse(t, branching)
 	devices := map[string][]string{"d1": {"tag:service-hello"}}
 	before := mustBuild(t, topologytest.Of(devices), p, nil)

@@ -14,7 +14,7 @@ import (
 	"github.com/tailxds/tailxds/internal/yamldoc"
 )
 
-func TestParsePolicyTakesDefaultsForWhatIsLeftOut(t *testing.T) {
+func TestParse_leftOut_takesDefaults(t *testing.T) {
 	p, err := Parse([]byte("defaults:\n  timeout: 30s\nservices:\n  API:\n    hosts: [Api.Example.com]\n    health_check:\n      interval: 5s\n  plain:\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +28,7 @@ func TestParsePolicyTakesDefaultsForWhatIsLeftOut(t *testing.T) {
 	}
 }
 
-func TestParsePolicyTakesAnEmptyFile(t *testing.T) {
+func TestParse_emptyFile_isDefault(t *testing.T) {
 	for _, text := range []string{"", "# nothing\n", "services: {}\n", "{}"} {
 		if p, err := Parse([]byte(text)); err != nil || p.For("x").Retries != Default().Defaults.Retries {
 			t.Errorf("%q: %v", text, err)
@@ -36,7 +36,7 @@ func TestParsePolicyTakesAnEmptyFile(t *testing.T) {
 	}
 }
 
-func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
+func TestParse_invalid_saysWhatAndWhere(t *testing.T) {
 	tests := map[string]struct {
 		text string
 		want []string
@@ -125,7 +125,7 @@ func TestParsePolicyTellsWhatIsWrongAndWhere(t *testing.T) {
 
 // All that is wrong is told at once, each with its place, and nothing that only
 // follows from it.
-func TestParsePolicyTellsEveryFault(t *testing.T) {
+func TestParse_severalFaults_saysAll(t *testing.T) {
 	_, err := Parse([]byte(`ingress:
   port: 0
   allow: [intranet, tailnet, 10.1.0.0/8]
@@ -190,7 +190,7 @@ service: {}
 }
 
 // What is taken over from bad defaults is told once, where it stands.
-func TestBadDefaultsAreNoFaultOfAService(t *testing.T) {
+func TestParse_badDefaults_areNoFaultOfAService(t *testing.T) {
 	_, err := Parse([]byte("services: {a: {hash_on: source}, b: {}}\ndefaults: {load_balancing: maglv}\n"))
 	const want = "line 2: defaults.load_balancing: must be round_robin, least_request, random, ring_hash, maglev or client_side_weighted_round_robin"
 	if err == nil || err.Error() != want {
@@ -198,7 +198,7 @@ func TestBadDefaultsAreNoFaultOfAService(t *testing.T) {
 	}
 }
 
-func TestParsePolicyFollowsReferences(t *testing.T) {
+func TestParse_references_areFollowed(t *testing.T) {
 	p := parsed(t, "services:\n  a: &a\n    retries: 1\n    timeout: 9s\n    health_check: &check {port: 9}\n  b:\n    <<: *a\n    retries: 2\n  c: {health_check: *check}\n")
 	if b := p.For("b"); b.Retries != 2 || b.Timeout != Duration(9*time.Second) || b.HealthCheck.Port != 9 || p.For("c").HealthCheck.Port != 9 {
 		t.Errorf("b: %+v\nc: %+v", b, p.For("c"))
@@ -211,7 +211,7 @@ func TestParsePolicyFollowsReferences(t *testing.T) {
 
 // The policy file that the documentation shows is whole, valid and says the
 // defaults that hold.
-func TestDocumentedPolicyIsTheDefault(t *testing.T) {
+func TestDefault_documentation_isEqual(t *testing.T) {
 	page, err := os.ReadFile("../../docs/operations.md")
 	if err != nil {
 		t.Fatal(err)

@@ -24,7 +24,7 @@ var update = flag.Bool("update", false, "rewrite the schema")
 
 const schemaFile = "../../docs/policy.schema.json"
 
-func TestSchemaIsWritten(t *testing.T) {
+func TestSchema_file_isCurrent(t *testing.T) {
 	text, err := Schema()
 	if err != nil {
 		t.Fatal(err)
@@ -76,7 +76,7 @@ func asEditors(t testing.TB, text string) any {
 
 // Every policy file that the project shows is good for the schema, as for the
 // parser.
-func TestSchemaTakesEveryExample(t *testing.T) {
+func TestSchema_examples_areTaken(t *testing.T) {
 	s := policySchema(t)
 	examples := 0
 	try := func(name, text string) {
@@ -125,7 +125,7 @@ func read(t testing.TB, path string) string {
 }
 
 // The schema has just the keys that the parser knows, and says what each means.
-func TestSchemaHasTheKeysOfTheParser(t *testing.T) {
+func TestSchema_keys_equalTheParsers(t *testing.T) {
 	s := policySchema(t)
 	described := maps.Clone(descriptions())
 	for path, text := range described {
@@ -199,7 +199,7 @@ func nested(path, value string) string {
 }
 
 // What either refuses of one value, both refuse.
-func TestSchemaAndParserAgreeOnValues(t *testing.T) {
+func TestSchema_values_agreeWithTheParser(t *testing.T) {
 	s := policySchema(t)
 	for path, values := range map[string]struct{ good, bad []string }{
 		"timeout":                           {[]string{"0", "0s", "1h30m", "1.5s", ".5s", "+1s"}, []string{"soon", "5", "-1s", "1", "[1s]", "true", "null", "500us", "1000us", "1ns"}},
@@ -255,7 +255,7 @@ func TestSchemaAndParserAgreeOnValues(t *testing.T) {
 }
 
 // Whatever the parser takes, the schema takes.
-func TestSchemaRefusesNothingGood(t *testing.T) {
+func TestSchema_anyValidPolicy_isTaken(t *testing.T) {
 	s := policySchema(t)
 	rapid.Check(t, func(r *rapid.T) {
 		text := policytest.Draw(r)

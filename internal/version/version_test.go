@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-func TestBuildOf(t *testing.T) {
+func TestBuildOf_sources_giveTheVersion(t *testing.T) {
 	vcs := func(version string, settings ...debug.BuildSetting) *debug.BuildInfo {
 		return &debug.BuildInfo{Main: debug.Module{Version: version}, Settings: settings}
 	}

@@ -27,7 +27,7 @@ func (c callee) Check(ctx context.Context, _ *health.HealthCheckRequest) (*healt
 }
 
 // Whoever calls over a connection is who fetches configuration over it.
-func TestACallIsOfTheEnvoyOnItsConnection(t *testing.T) {
+func TestConnection_calls_areOfItsEnvoy(t *testing.T) {
 	further := callee{callers: make(chan Caller, 1)}
 	s := newServerWith(Config{Services: []func(grpc.ServiceRegistrar){
 		func(r grpc.ServiceRegistrar) { health.RegisterHealthServer(r, further) },

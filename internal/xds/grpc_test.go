@@ -161,7 +161,7 @@ func (w *world) count(conn *grpc.ClientConn, calls int, headers ...string) (map[
 
 // A gRPC client without a proxy gets the weights' shares over servers and
 // regions, follows changes, and goes on when a server dies.
-func TestAGRPCClientWithoutProxy(t *testing.T) {
+func TestGRPCClient_withoutProxy_balances(t *testing.T) {
 	w := newWorld(t, "services: {hello: {protocol: grpc}, plain: {}}")
 	w.serve("hello", "a", "west", 1)
 	w.serve("hello", "b", "west", 3)
@@ -208,7 +208,7 @@ func reportsLoad(rate float64) []grpc.ServerOption {
 
 // A gRPC client without a proxy gives servers that report their load what each
 // can carry, whatever their weights say; regions keep their shares.
-func TestAGRPCClientBelievesServersThatReportTheirLoad(t *testing.T) {
+func TestGRPCClient_loadReports_areBelieved(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, "services: {hello: {protocol: grpc, load_balancing: client_side_weighted_round_robin}}")
 	w.serve("hello", "a", "west", 3, reportsLoad(100)...)
@@ -228,7 +228,7 @@ func TestAGRPCClientBelievesServersThatReportTheirLoad(t *testing.T) {
 }
 
 // A region's own servers go first, where the policy wants it.
-func TestAGRPCClientKeepsToItsRegion(t *testing.T) {
+func TestGRPCClient_region_isPreferred(t *testing.T) {
 	w := newWorld(t, "services: {hello: {protocol: grpc, locality: local}}")
 	w.serve("hello", "a", "west", 1)
 	w.serve("hello", "b", "west", 3)
@@ -243,7 +243,7 @@ func TestAGRPCClientKeepsToItsRegion(t *testing.T) {
 }
 
 // Rules send a client's calls to other services, by method, header and share.
-func TestAGRPCClientFollowsRules(t *testing.T) {
+func TestGRPCClient_rules_areFollowed(t *testing.T) {
 	w := newWorld(t, `
 services:
   hello:
@@ -269,7 +269,7 @@ services:
 }
 
 // Calls with the same header go to the same server.
-func TestAGRPCClientHashes(t *testing.T) {
+func TestGRPCClient_hash_isSticky(t *testing.T) {
 	w := newWorld(t, "services: {hello: {protocol: grpc, load_balancing: maglev, hash_on: {header: x-user}}}")
 	w.serve("hello", "a", "", 1)
 	w.serve("hello", "b", "", 3)
@@ -293,7 +293,7 @@ func TestAGRPCClientHashes(t *testing.T) {
 }
 
 // An Envoy, which asks for all, is sent nothing that is for gRPC clients.
-func TestEnvoysAreNotSentWhatIsForGRPC(t *testing.T) {
+func TestEnvoy_grpcResources_areNotSent(t *testing.T) {
 	s := newServer()
 	policy := mustParse(t, "defaults: {protocol: grpc}")
 	if err := s.publish(topologytest.OneService(), policy); err != nil {
@@ -317,7 +317,7 @@ func TestEnvoysAreNotSentWhatIsForGRPC(t *testing.T) {
 }
 
 // A client whose servers report their load takes the same policy as Envoys do.
-func TestAGRPCClientOfServersThatReportTheirLoad(t *testing.T) {
+func TestGRPCClient_reportingServers_getResources(t *testing.T) {
 	w := newWorld(t, "services: {hello: {protocol: grpc, load_balancing: client_side_weighted_round_robin}}")
 	w.serve("hello", "a", "west", 1)
 	w.serve("hello", "b", "west", 3)

@@ -115,7 +115,7 @@ func unpack[M proto.Message](f *follower, r *discovery.DiscoveryResponse) []M {
 // One publication that changes all types reaches a state-of-the-world client in
 // the order in which it needs them, and what goes, goes last.
 // https://www.envoyproxy.io/docs/envoy/v1.40.0/api-docs/xds_protocol#eventual-consistency-considerations
-func TestStateOfTheWorldIsOrdered(t *testing.T) {
+func TestSotw_changes_areOrdered(t *testing.T) {
 	for range 20 { // without an order it is one of 24
 		s := newServer()
 		set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:service-old"}}))
@@ -146,7 +146,7 @@ func TestStateOfTheWorldIsOrdered(t *testing.T) {
 // A weight's change sends that service's assignment and nothing else: to an Envoy
 // with all types one resource, and to one of other services nothing. So does a
 // policy that is written anew and says the same, but for the change.
-func TestAWeightReachesWhomItConcerns(t *testing.T) {
+func TestPublish_weight_reachesSubscribersOnly(t *testing.T) {
 	devices := func(weight string) map[string][]string {
 		return map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b", "tag:weight-" + weight}, "d3": {"tag:service-b"}}
 	}

@@ -20,7 +20,7 @@ import (
 	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
-func TestARefusedPeerIsToldNowAndThen(t *testing.T) {
+func TestRefusals_onePeer_isLoggedNowAndThen(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		r := newRefusals(slog.New(slog.NewTextHandler(&log, nil)))
@@ -43,7 +43,7 @@ func TestARefusedPeerIsToldNowAndThen(t *testing.T) {
 }
 
 // More peers than are remembered share what is told of them.
-func TestRefusalsOfManyPeersAreToldTogether(t *testing.T) {
+func TestRefusals_manyPeers_areLoggedTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		r := newRefusals(slog.New(slog.NewTextHandler(&log, nil)))
@@ -74,7 +74,7 @@ func TestRefusalsOfManyPeersAreToldTogether(t *testing.T) {
 }
 
 // Each stream is refused from another port, which the reason may name.
-func TestARefusedStreamIsToldOnceAndCountedAlways(t *testing.T) {
+func TestRefusals_stream_isLoggedOnceAndCounted(t *testing.T) {
 	log := &lockedBuffer{}
 	s := newServerWith(Config{
 		Log: slog.New(slog.NewTextHandler(log, nil)),

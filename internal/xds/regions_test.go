@@ -51,7 +51,7 @@ func (d deltaStream) askFrom(region, name string) {
 	})
 }
 
-func TestEachRegionSeesItsOwnFirst(t *testing.T) {
+func TestRegions_envoys_seeTheirOwnFirst(t *testing.T) {
 	s := newServer()
 	local := mustParse(t, "defaults: {locality: local}")
 	if err := s.publish(topologytest.Of(twoRegions()), local); err != nil {
@@ -92,7 +92,7 @@ func TestEachRegionSeesItsOwnFirst(t *testing.T) {
 }
 
 // Whoever claims to be elsewhere is told what the tailnet knows, and is shown.
-func TestTheTailnetKnowsTheRegion(t *testing.T) {
+func TestRegions_tailnet_decides(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	if err := a.publish(topologytest.Of(twoRegions()), mustParse(t, "defaults: {locality: local}")); err != nil {
 		t.Fatal(err)
@@ -125,7 +125,7 @@ func TestTheTailnetKnowsTheRegion(t *testing.T) {
 }
 
 // A device that serves nothing is where its tag says.
-func TestARegionByTagAlone(t *testing.T) {
+func TestRegions_tag_isEnough(t *testing.T) {
 	a, _ := newAdmission(t, device1())
 	for want, who := range map[string]Identity{
 		"eu": {Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.77")}, Tags: []string{"tag:laptop"}, Region: "eu"},
@@ -137,7 +137,7 @@ func TestARegionByTagAlone(t *testing.T) {
 	}
 }
 
-func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
+func TestLocalCluster_entries_areFollowed(t *testing.T) {
 	s := newServer()
 	set(t, s, topologytest.OneService())
 	c := start(t, s)
@@ -168,7 +168,7 @@ func TestCallersAreServedAlwaysAndFollowTheEntries(t *testing.T) {
 	}
 }
 
-func TestCallerOf(t *testing.T) {
+func TestCallerOf_streams_areIdentified(t *testing.T) {
 	who := peerInfo{Identity: Identity{Name: "d1\x1b"}, address: netip.MustParseAddrPort("100.64.0.1:9"), region: "west", known: true}
 	got := CallerOf(context.WithValue(t.Context(), identityKey{}, who))
 	if want := (Caller{Device: "d1?", Address: who.address, Region: "west", Known: true}); got != want {
@@ -181,7 +181,7 @@ func TestCallerOf(t *testing.T) {
 
 // A changed cluster asks for its endpoints under another name, which each view
 // must have though the endpoints are the same.
-func TestAChangedClusterAsksAnewInEachView(t *testing.T) {
+func TestRegions_changedCluster_asksAnewInEach(t *testing.T) {
 	s := newServer()
 	var stream deltaStream
 	for i, timeout := range []string{"1s", "2s"} {

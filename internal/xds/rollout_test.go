@@ -8,7 +8,7 @@ import (
 	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
-func TestReachTellsWhoHasWhatWasPublishedLast(t *testing.T) {
+func TestRollout_streams_areCounted(t *testing.T) {
 	s := newServer()
 	set(t, s, topologytest.OneService())
 	client := start(t, s)

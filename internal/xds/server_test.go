@@ -28,7 +28,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-func TestAnEnvoyThatKnowsOnlyADSGetsEverything(t *testing.T) {
+func TestServer_adsOnly_getsEverything(t *testing.T) {
 	s := newServer()
 	set(t, s, topologytest.OneService())
 	stream := openDelta(t, start(t, s))
@@ -50,7 +50,7 @@ func TestAnEnvoyThatKnowsOnlyADSGetsEverything(t *testing.T) {
 	}
 }
 
-func TestAChangeSendsOnlyWhatItTouches(t *testing.T) {
+func TestPublish_change_sendsOnlyWhatChanged(t *testing.T) {
 	s := newServer()
 	set(t, s, topologytest.Of(map[string][]string{"d1": {"tag:service-a"}, "d2": {"tag:service-b"}}))
 	stream := openDelta(t, start(t, s))
@@ -67,7 +67,7 @@ func TestAChangeSendsOnlyWhatItTouches(t *testing.T) {
 
 // An Envoy that reconnects after a restart of the control plane, or to its
 // twin, is not sent again what it has.
-func TestVersionsSurviveARestart(t *testing.T) {
+func TestPublish_restart_keepsVersions(t *testing.T) {
 	known := make(map[string]string)
 	first := newServer()
 	set(t, first, topologytest.OneService())
@@ -85,7 +85,7 @@ func TestVersionsSurviveARestart(t *testing.T) {
 	}
 }
 
-func TestNoStreamBeforeTheFirstTopology(t *testing.T) {
+func TestServer_beforeFirstPublish_refusesStreams(t *testing.T) {
 	s := newServer()
 	c := start(t, s)
 	early := openDelta(t, c)
@@ -98,7 +98,7 @@ func TestNoStreamBeforeTheFirstTopology(t *testing.T) {
 	late.want(Cds, "")
 }
 
-func TestWhoMayConnect(t *testing.T) {
+func TestAdmit_devices_areAuthorized(t *testing.T) {
 	who := func(address string, tags ...string) IdentifyFunc {
 		return func(context.Context, netip.AddrPort) (Identity, error) {
 			return Identity{Name: "peer", Addresses: []netip.Addr{netip.MustParseAddr(address)}, Tags: tags}, nil
@@ -135,7 +135,7 @@ func TestWhoMayConnect(t *testing.T) {
 	}
 }
 
-func TestARejectionIsVisibleAndNotResentDelta(t *testing.T) {
+func TestRejection_delta_isVisibleAndNotResent(t *testing.T) {
 	s := newServer()
 	set(t, s, topologytest.OneService())
 	stream := openDelta(t, start(t, s))
@@ -161,7 +161,7 @@ func TestARejectionIsVisibleAndNotResentDelta(t *testing.T) {
 	}
 }
 
-func TestARejectionIsNotResentSotw(t *testing.T) {
+func TestRejection_sotw_isNotResent(t *testing.T) {
 	s := newServer()
 	set(t, s, topologytest.OneService())
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
@@ -204,7 +204,7 @@ func TestARejectionIsNotResentSotw(t *testing.T) {
 }
 
 // What is referred to arrives before what refers to it, and goes after it.
-func TestOrderOfAdditionsAndRemovals(t *testing.T) {
+func TestPublish_additionsAndRemovals_areOrdered(t *testing.T) {
 	small := topologytest.OneService()
 	large := topologytest.Of(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-2"}, "d3": {"tag:service-extra"}})
 	from := func(before topology.Topology) (*testServer, deltaStream) {
@@ -236,7 +236,7 @@ func TestOrderOfAdditionsAndRemovals(t *testing.T) {
 	}
 }
 
-func TestAnInvalidTopologyLeavesTheLastGoodOne(t *testing.T) {
+func TestPublish_invalid_keepsLastGood(t *testing.T) {
 	s := newServer()
 	set(t, s, topologytest.OneService())
 	bad := topologytest.OneService()

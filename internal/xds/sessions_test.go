@@ -84,7 +84,7 @@ func ended(t *testing.T, stream deltaStream, part string) {
 	}
 }
 
-func TestAStreamEndsWhenItsDeviceLeavesTheTopology(t *testing.T) {
+func TestReauthorize_deviceLeft_endsStream(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	stream := openDelta(t, c)
 	stream.ask(Eds, nil, "server")
@@ -105,7 +105,7 @@ func TestAStreamEndsWhenItsDeviceLeavesTheTopology(t *testing.T) {
 	}
 }
 
-func TestAStreamEndsWhenItsDeviceLosesAnAllowedTag(t *testing.T) {
+func TestReauthorize_tagLost_endsStream(t *testing.T) {
 	other := Identity{Name: "gate", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.9")}, Tags: []string{"tag:gateway"}}
 	a, c := newAdmission(t, other)
 	stream := openDelta(t, c)
@@ -117,7 +117,7 @@ func TestAStreamEndsWhenItsDeviceLosesAnAllowedTag(t *testing.T) {
 	ended(t, stream, "tags tag:retired")
 }
 
-func TestOnlyADefiniteAnswerEndsAStream(t *testing.T) {
+func TestReauthorize_noAnswer_keepsStream(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	stream := openDelta(t, c)
 	stream.ask(Eds, nil, "server")
@@ -139,7 +139,7 @@ func TestOnlyADefiniteAnswerEndsAStream(t *testing.T) {
 	a.isConnected(t, "100.64.0.1", false)
 }
 
-func TestAnotherDeviceWithTheAddressIsAnother(t *testing.T) {
+func TestReauthorize_otherDeviceWithAddress_endsStream(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	stream := openDelta(t, c)
 	stream.ask(Eds, nil, "server")
@@ -150,7 +150,7 @@ func TestAnotherDeviceWithTheAddressIsAnother(t *testing.T) {
 }
 
 // A device that may stay, and has other addresses by now, is known by those.
-func TestConnectedGoesByWhatTheTailnetSaysNow(t *testing.T) {
+func TestConnected_identityChanged_isCurrent(t *testing.T) {
 	gate := Identity{Name: "gate", Addresses: []netip.Addr{netip.MustParseAddr("100.64.0.9")}, Tags: []string{"tag:gateway"}}
 	a, c := newAdmission(t, gate)
 	stream := openDelta(t, c)
@@ -165,7 +165,7 @@ func TestConnectedGoesByWhatTheTailnetSaysNow(t *testing.T) {
 
 // Who is admitted while all others are judged is judged once more: it was let in
 // by what was true before.
-func TestWhoComesDuringALookIsLookedAt(t *testing.T) {
+func TestReauthorize_newStreamMeanwhile_isChecked(t *testing.T) {
 	who := device1()
 	var a *admission
 	asked := make(chan struct{}, 2)
@@ -196,7 +196,7 @@ func TestWhoComesDuringALookIsLookedAt(t *testing.T) {
 	}
 }
 
-func TestAStateOfTheWorldStreamEndsToo(t *testing.T) {
+func TestReauthorize_sotwStream_ends(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
 	defer cancel()
@@ -220,7 +220,7 @@ func TestAStateOfTheWorldStreamEndsToo(t *testing.T) {
 }
 
 // A stream on which nobody ever says a word ends as well.
-func TestASilentStreamEnds(t *testing.T) {
+func TestReauthorize_silentStream_ends(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	stream := openDelta(t, c)
 	a.isConnected(t, "100.64.0.1", true)
@@ -230,7 +230,7 @@ func TestASilentStreamEnds(t *testing.T) {
 
 // A stream whose peer reads nothing waits in a write when it is revoked, and ends
 // all the same.
-func TestAStreamThatIsNotReadEndsToo(t *testing.T) {
+func TestReauthorize_unreadStream_ends(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -269,7 +269,7 @@ func writes() bool {
 	return at > 0 && strings.Contains(all[max(0, at-2000):at], "writeQuota")
 }
 
-func TestConnectedCountsEachStream(t *testing.T) {
+func TestConnected_streams_areCounted(t *testing.T) {
 	a, c := newAdmission(t, device1())
 	ctx, cancel := context.WithCancel(t.Context())
 	for range 20 {
@@ -308,7 +308,7 @@ func TestEnvoys_severalStreamsOfADevice_countOnce(t *testing.T) {
 	}
 }
 
-func TestConnectedWithoutATailnet(t *testing.T) {
+func TestConnected_withoutTailnet_usesAddresses(t *testing.T) {
 	s := newServer()
 	set(t, s, topologytest.OneService())
 	stream := openDelta(t, start(t, s))
@@ -321,7 +321,7 @@ func TestConnectedWithoutATailnet(t *testing.T) {
 	stream.want(Cds, "")
 }
 
-func TestNothingIsLeftOfEndedStreams(t *testing.T) {
+func TestSessions_endedStreams_areForgotten(t *testing.T) {
 	before := runtime.NumGoroutine()
 	t.Run("many streams", func(t *testing.T) {
 		a, c := newAdmission(t, device1())

@@ -31,7 +31,7 @@ const sds = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secre
 
 // A type that is not served gets no answer, and the types that are served go on,
 // whatever number of others a stream asks for.
-func TestATypeThatIsNotServedEndsNothing(t *testing.T) {
+func TestStreamFilter_unknownType_endsNothing(t *testing.T) {
 	const made = 1_000
 	t.Run("delta", func(t *testing.T) {
 		s, log := logged()
@@ -82,7 +82,7 @@ func (c bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
 	return c.CodecV2.Marshal(v)
 }
 
-func TestARequestThatIsRefusedEndsItsStreamAlone(t *testing.T) {
+func TestStreamFilter_refusedRequest_endsItsStreamOnly(t *testing.T) {
 	marshal := func(m proto.Message) []byte {
 		raw, err := proto.Marshal(m)
 		if err != nil {
@@ -182,7 +182,7 @@ func TestARequestThatIsRefusedEndsItsStreamAlone(t *testing.T) {
 }
 
 // The names of all requests of a stream are kept, so they are bounded together.
-func TestAStreamMayNotCollectNamesForEver(t *testing.T) {
+func TestStreamFilter_names_areBounded(t *testing.T) {
 	s, _ := logged()
 	stream := openDelta(t, start(t, s))
 	for i := range 3 {
@@ -202,7 +202,7 @@ func TestAStreamMayNotCollectNamesForEver(t *testing.T) {
 }
 
 // What can't be sent is not published: a cache that takes it fails every stream.
-func TestWhatCannotBeSentIsNotPublished(t *testing.T) {
+func TestPublish_tooLarge_isRefused(t *testing.T) {
 	s, _ := logged()
 	c := start(t, s)
 	stream := openDelta(t, c)
@@ -224,7 +224,7 @@ func TestWhatCannotBeSentIsNotPublished(t *testing.T) {
 }
 
 // A device whose name is no text must not keep others from their endpoints.
-func TestADeviceNameThatIsNoText(t *testing.T) {
+func TestStreamFilter_invalidUTF8Name_isCleaned(t *testing.T) {
 	top := topologytest.OneService()
 	top.Services[0].Localities[0].Endpoints[0].Name = "d1\xff\xfe"
 	s := newServer()
@@ -236,7 +236,7 @@ func TestADeviceNameThatIsNoText(t *testing.T) {
 	}
 }
 
-func TestTextFromEnvoysIsFitForATerminal(t *testing.T) {
+func TestStreamFilter_textFromEnvoys_isPrintable(t *testing.T) {
 	s, log := logged()
 	stream := openDelta(t, start(t, s))
 	stream.send(&discovery.DeltaDiscoveryRequest{Node: &core.Node{Id: "west\x1b[2J\u202e-1"}, TypeUrl: Eds, ResourceNamesSubscribe: []string{"server"}})
@@ -256,7 +256,7 @@ func TestTextFromEnvoysIsFitForATerminal(t *testing.T) {
 }
 
 // An Envoy that says no to the same thing for ever is told of once.
-func TestARepeatedRejectionIsToldOnce(t *testing.T) {
+func TestRejection_repeated_isLoggedOnce(t *testing.T) {
 	s, log := logged()
 	stream := openDelta(t, start(t, s))
 	stream.ask(Eds, nil, "server")

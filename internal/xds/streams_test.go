@@ -12,7 +12,7 @@ import (
 
 // Without a tailnet, a stream is in the first region that its Envoy names, and stays
 // there; what is handed on says so, whatever a request says.
-func TestAStreamStaysWhereItFirstSaidItIs(t *testing.T) {
+func TestStreams_region_isThatOfTheFirstRequest(t *testing.T) {
 	s := newStreams(newTypeTable(envoy.Types()), slog.New(slog.DiscardHandler))
 	w := s.newCallbacks(true)
 	if err := w.OnDeltaStreamOpen(t.Context(), 1, ""); err != nil {

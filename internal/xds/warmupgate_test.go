@@ -23,7 +23,7 @@ func withAnother() topology.Topology {
 
 // An Envoy answers new clusters once they are warm. Endpoints must not wait for
 // that, and routes must.
-func TestRoutesWaitForTheirClusters(t *testing.T) {
+func TestWarmupGate_routes_waitForClusters(t *testing.T) {
 	for name, rejected := range map[string]*rpcstatus.Status{"taken": nil, "rejected": {Message: "no"}} {
 		t.Run("delta, "+name, func(t *testing.T) {
 			s, _ := logged()
@@ -71,7 +71,7 @@ func TestRoutesWaitForTheirClusters(t *testing.T) {
 }
 
 // An Envoy that never answers gets its routes all the same.
-func TestRoutesDoNotWaitForEver(t *testing.T) {
+func TestWarmupGate_timeout_releasesRoutes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sent []string
 		s := warmupGate{send: func(m any) error {
