@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"github.com/tailxds/tailxds/internal/controlplane"
 	"github.com/tailxds/tailxds/internal/controlplane/controlplanetest"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 // compared runs `tailxds diff` against a control plane.
@@ -36,7 +36,7 @@ func compared(c *controlplanetest.Control, stdin string, args ...string) (out, t
 // What a file would change is told by what the control plane does once it is in
 // force, and nothing is changed by asking.
 func TestDiff_files_printsChanges(t *testing.T) {
-	c := controlplanetest.Trial(t, manyDevices(4))
+	c := controlplanetest.Trial(t, topologytest.ManyDevices(4))
 	c.Write("policy.yaml", "services: {s0: {timeout: 20s}}")
 	c.Await("the policy", func() bool { return strings.Contains(c.Log.String(), "policy reloaded") })
 	c.Await("the devices", func() bool { return len(c.Status().Services) == 2 })
@@ -57,7 +57,7 @@ func TestDiff_files_printsChanges(t *testing.T) {
 		t.Errorf("a policy: status %d, %q, -want +got:\n%s", code, trouble, diff)
 	}
 
-	devices := manyDevices(5)[1:]
+	devices := topologytest.ManyDevices(5)[1:]
 	devices[0].Tags = []string{"tag:service-s0", "tag:weight-7"}
 	devices[1].Tags = append(devices[1].Tags, "tag:priority-x")
 	out, trouble, code = compared(c, "", "--devices", deviceFile(c, "other.json", devices))
@@ -71,7 +71,7 @@ func TestDiff_files_printsChanges(t *testing.T) {
 	}
 
 	// What would be held is told as that.
-	out, _, _ = compared(c, "", "--devices", deviceFile(c, "one.json", manyDevices(1)))
+	out, _, _ = compared(c, "", "--devices", deviceFile(c, "one.json", topologytest.ManyDevices(1)))
 	if want := "! d1 is held in s0, though it is missing\n! d2 is held in s0, though it is missing\n! d3 is held in s0, though it is missing\n"; out != want {
 		t.Errorf("a loss: -want +got:\n%s", cmp.Diff(want, out))
 	}
@@ -99,9 +99,9 @@ func TestDiff_files_printsChanges(t *testing.T) {
 // is never changed. Run it with the race detector.
 func TestDiff_whileDevicesChange_sharesNothingThatChanges(t *testing.T) {
 	t.Parallel()
-	c := controlplanetest.Trial(t, manyDevices(20))
+	c := controlplanetest.Trial(t, topologytest.ManyDevices(20))
 	c.Await("the devices", func() bool { return len(c.Status().Services) == 2 })
-	other := deviceFile(c, "other.json", manyDevices(10))
+	other := deviceFile(c, "other.json", topologytest.ManyDevices(10))
 	stop, stopped := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -202,17 +202,4 @@ func TestExitStatus_errors_haveTheirStatus(t *testing.T) {
 	if got := exitStatus(&said, exitError{Code: 1}); got != 1 || said.String() != "" {
 		t.Errorf("a difference: %d, %q", got, said.String())
 	}
-}
-
-// manyDevices is a tailnet of n devices in services of 100.
-func manyDevices(n int) []topology.Device {
-	all := make([]topology.Device, n)
-	for i := range all {
-		all[i] = topology.Device{
-			ID: fmt.Sprint(i + 1), Name: fmt.Sprintf("d%d", i), Online: true,
-			Addresses: []string{fmt.Sprintf("100.%d.%d.%d", 64+i>>16, i>>8&255, i&255), fmt.Sprintf("fd7a:115c:a1e0::%x", i+1)},
-			Tags:      []string{fmt.Sprintf("tag:service-s%d", i/100), fmt.Sprintf("tag:weight-%d", 1+i%9), "tag:region-west", "tag:unrelated"},
-		}
-	}
-	return all
 }

@@ -1,52 +1,34 @@
 package cli
 
 import (
-	"errors"
-	"fmt"
 	"io"
-	"os"
 
-	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/policy"
+	"github.com/tailxds/tailxds/internal/policyfile"
 )
 
-// maxPolicyBytes is more than what is parsed, so that the error is the parser's.
-const maxPolicyBytes = 1<<20 + 1
-
-// readPolicyFile reads a policy file, and returns its text too; without a path
-// the defaults hold.
-func readPolicyFile(path string) (p policy.Policy, text string, err error) {
+// readPolicyFile reads a policy file; without a path the defaults hold.
+func readPolicyFile(path string) (policy.Policy, error) {
 	if path == "" {
-		return policy.Default(), "", nil
+		return policy.Default(), nil
 	}
-	f, err := os.Open(path)
+	text, err := policyfile.ReadText(path)
 	if err != nil {
-		return p, "", fmt.Errorf("read policy: %w", err)
+		return policy.Policy{}, err
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	return readPolicy(path, f)
+	return policyfile.Parse(path, string(text))
 }
 
-// readPolicy reads a policy, and checks that Envoys take what comes of it.
-func readPolicy(name string, from io.Reader) (p policy.Policy, text string, err error) {
-	raw, err := io.ReadAll(io.LimitReader(from, maxPolicyBytes))
-	if err != nil {
-		return p, "", fmt.Errorf("read policy: %w", err)
-	}
-	p, err = policy.Parse(raw)
-	if err == nil {
-		err = envoy.CheckPolicy(p)
-	}
-	if err != nil {
-		return p, "", fmt.Errorf("%s: %w", name, err)
-	}
-	return p, string(raw), nil
-}
-
-// checkedPolicy reads a policy file; - is standard input.
-func checkedPolicy(path string, stdin io.Reader) (policy.Policy, string, error) {
+// checkedPolicy reads a policy file, and returns its text too; - is standard input.
+func checkedPolicy(path string, stdin io.Reader) (p policy.Policy, text string, err error) {
+	read := func() ([]byte, error) { return policyfile.ReadText(path) }
 	if path == "-" {
-		return readPolicy(path, stdin)
+		read = func() ([]byte, error) { return policyfile.ReadTextFrom(stdin) }
 	}
-	return readPolicyFile(path)
+	raw, err := read()
+	if err != nil {
+		return p, "", err
+	}
+	p, err = policyfile.Parse(path, string(raw))
+	return p, string(raw), err
 }

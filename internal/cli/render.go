@@ -92,7 +92,7 @@ func render(ctx context.Context, o fileOptions, only string) (text []byte, over 
 	if err != nil {
 		return nil, over, err
 	}
-	policy, _, err := readPolicyFile(o.policyFile)
+	policy, err := readPolicyFile(o.policyFile)
 	if err != nil {
 		return nil, over, err
 	}

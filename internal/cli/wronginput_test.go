@@ -17,6 +17,7 @@ import (
 	"github.com/tailxds/tailxds/internal/controlplane/controlplanetest"
 	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/input"
+	"github.com/tailxds/tailxds/internal/policyfile"
 )
 
 // outcome is what a run of the program left behind.
@@ -68,7 +69,7 @@ func TestCommands_wrongInput_oneLineAndStatus(t *testing.T) {
 
 	for name, text := range map[string]string{
 		"tab.yaml": "services:\n\thello: {}\n", "tabs.yaml": "- id: \"1\"\n\tname: x\n...\n", "typo.yaml": "services: {hello: {retires: 1}}\n",
-		"huge.yaml": strings.Repeat("# padding\n", maxPolicyBytes/10+1),
+		"huge.yaml": strings.Repeat("# padding\n", policyfile.MaxBytes/10+1),
 	} {
 		c.Write(name, text)
 	}

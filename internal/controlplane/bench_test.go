@@ -15,27 +15,15 @@ import (
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 	"github.com/tailxds/tailxds/internal/xds"
 )
-
-// manyDevices is a tailnet of n devices in services of 100.
-func manyDevices(n int) []topology.Device {
-	all := make([]topology.Device, n)
-	for i := range all {
-		all[i] = topology.Device{
-			ID: fmt.Sprint(i + 1), Name: fmt.Sprintf("d%d", i), Online: true,
-			Addresses: []string{fmt.Sprintf("100.%d.%d.%d", 64+i>>16, i>>8&255, i&255), fmt.Sprintf("fd7a:115c:a1e0::%x", i+1)},
-			Tags:      []string{fmt.Sprintf("tag:service-s%d", i/100), fmt.Sprintf("tag:weight-%d", 1+i%9), "tag:region-west", "tag:unrelated"},
-		}
-	}
-	return all
-}
 
 // BenchmarkTenThousandDevices measures each part of the way from a document to
 // published resources, in one run, beside decoding the document and doing
 // nothing with it. Read the parts as multiples of bare-json.
 func BenchmarkTenThousandDevices(b *testing.B) {
-	devices := manyDevices(10_000)
+	devices := topologytest.ManyDevices(10_000)
 	document, err := json.Marshal(devices)
 	if err != nil {
 		b.Fatal(err)
@@ -105,7 +93,7 @@ func BenchmarkOneChange(b *testing.B) {
 			log := slog.New(slog.DiscardHandler)
 			config := Config{Rules: topology.Rules{DefaultService: "server", DefaultPort: 8080}, Provider: provider.File, HoldFraction: 0.5, HoldFor: time.Minute}
 			c := newControlPlane(config, emptyBeginning(b, store.File(filepath.Join(b.TempDir(), "memory.json"))), links{watcher: provider.NewWatcher(nil, provider.Options{Provider: provider.File, Log: log})}, log)
-			devices := manyDevices(n)
+			devices := topologytest.ManyDevices(n)
 			at := time.Now()
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {

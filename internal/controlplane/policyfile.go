@@ -2,11 +2,10 @@ package controlplane
 
 import (
 	"cmp"
-	"fmt"
 	"reflect"
 
-	"github.com/tailxds/tailxds/internal/envoy"
 	"github.com/tailxds/tailxds/internal/policy"
+	"github.com/tailxds/tailxds/internal/policyfile"
 )
 
 // policyFile is the last policy that could be read, the text that it was read
@@ -32,7 +31,7 @@ func loadPolicy(path string) (policyFile, error) {
 	if path == "" {
 		return newPolicyFile(policy.Default(), ""), nil
 	}
-	text, err := readText(path)
+	text, err := policyfile.ReadText(path)
 	if err != nil {
 		return policyFile{}, err
 	}
@@ -40,12 +39,9 @@ func loadPolicy(path string) (policyFile, error) {
 }
 
 func parsePolicy(path, text string) (policyFile, error) {
-	policy, err := policy.Parse([]byte(text))
-	if err == nil {
-		err = envoy.CheckPolicy(policy)
-	}
+	policy, err := policyfile.Parse(path, text)
 	if err != nil {
-		return policyFile{}, fmt.Errorf("%s: %w", path, err)
+		return policyFile{}, err
 	}
 	return newPolicyFile(policy, text), nil
 }

@@ -15,9 +15,11 @@ import (
 
 	"github.com/tailxds/tailxds/internal/guard"
 	"github.com/tailxds/tailxds/internal/policy"
+	"github.com/tailxds/tailxds/internal/policyfile"
 	"github.com/tailxds/tailxds/internal/provider"
 	"github.com/tailxds/tailxds/internal/store"
 	"github.com/tailxds/tailxds/internal/topology"
+	"github.com/tailxds/tailxds/internal/topology/topologytest"
 )
 
 // A policy that can be read and not published delays no device, is logged once,
@@ -41,7 +43,7 @@ func TestReconcile_policyThatCannotBePublished_lastGoodStays(t *testing.T) {
 		return ""
 	}
 	at := time.Now()
-	c.list = guard.List{Provider: provider.File, Devices: manyDevices(1), At: at, HealthySince: at}
+	c.list = guard.List{Provider: provider.File, Devices: topologytest.ManyDevices(1), At: at, HealthySince: at}
 	unfit := policyFile{policy: policy.Policy{}, text: "unfit"} // its every value is out of bounds
 	c.policy.Store(&unfit)
 	if text := published(); !strings.Contains(text, "the last good resources stay") || c.published.Load() != nil {
@@ -161,7 +163,7 @@ func TestPolicyWatcher_edits_areFoundOnceEach(t *testing.T) {
 	look(rereadInterval, "nothing")
 	write(w.path, strings.Repeat("x", 3<<20))
 	now = now.Add(pollInterval)
-	if text, changed, err := w.look(now); !changed || err != nil || len(text) != maxPolicyText {
+	if text, changed, err := w.look(now); !changed || err != nil || len(text) != policyfile.MaxBytes {
 		t.Errorf("of a large file %d bytes, %v", len(text), err)
 	}
 }

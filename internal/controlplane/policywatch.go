@@ -3,11 +3,10 @@ package controlplane
 import (
 	"bytes"
 	"context"
-	"errors"
-	"fmt"
-	"io"
 	"os"
 	"time"
+
+	"github.com/tailxds/tailxds/internal/policyfile"
 )
 
 const (
@@ -17,8 +16,6 @@ const (
 	// rereadInterval is how soon the file is read whatever its information says: file
 	// systems may store times to the second or two, and an edit may keep the size.
 	rereadInterval = 2 * time.Second
-	// maxPolicyText is more than what is parsed, so that the error is the parser's.
-	maxPolicyText = 1<<20 + 1
 )
 
 // policyWatcher finds out when the text of the policy file changes. Looking
@@ -43,7 +40,7 @@ func (w *policyWatcher) look(now time.Time) (text []byte, changed bool, err erro
 	if !w.at.IsZero() && now.Sub(w.at) < rereadInterval && sameInfo(w.info, info) {
 		return nil, false, nil
 	}
-	text, err = readText(w.path)
+	text, err = policyfile.ReadText(w.path)
 	first := w.at.IsZero()
 	w.info, w.at = info, now
 	var reason string
@@ -63,20 +60,6 @@ func sameInfo(a, b os.FileInfo) bool {
 		return a == nil && b == nil
 	}
 	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
-}
-
-// readText reads a policy file, or as much of it as shows that it is too large.
-func readText(path string) (text []byte, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	text, err = io.ReadAll(io.LimitReader(f, maxPolicyText))
-	if err != nil {
-		return nil, fmt.Errorf("read policy: %w", err)
-	}
-	return text, nil
 }
 
 // edit is what became of the policy file: a policy, or why it is bad.

@@ -33,3 +33,16 @@ func Of(tags map[string][]string) topology.Topology {
 func OneService() topology.Topology {
 	return Of(map[string][]string{"d1": {"tag:weight-1"}, "d2": {"tag:weight-2"}})
 }
+
+// ManyDevices is a tailnet of n devices in services of 100.
+func ManyDevices(n int) []topology.Device {
+	all := make([]topology.Device, n)
+	for i := range all {
+		all[i] = topology.Device{
+			ID: fmt.Sprint(i + 1), Name: fmt.Sprintf("d%d", i), Online: true,
+			Addresses: []string{fmt.Sprintf("100.%d.%d.%d", 64+i>>16, i>>8&255, i&255), fmt.Sprintf("fd7a:115c:a1e0::%x", i+1)},
+			Tags:      []string{fmt.Sprintf("tag:service-s%d", i/100), fmt.Sprintf("tag:weight-%d", 1+i%9), "tag:region-west", "tag:unrelated"},
+		}
+	}
+	return all
+}
